@@ -1,0 +1,331 @@
+"""The quantizers of one bit.
+
+Common to all signs: ``sign(0) = sign(-0.0) = +1``; infinities are ``+1`` and ``-1``; NaN
+stays NaN, so that a model that diverged shows it, with gradient zero. The clip mask is
+closed: the gradient is taken at ``|x| = clip_value`` too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from qframe.errors import ArgumentError
+from qframe.quantizers import Quantizer, Traits
+from qframe_binary.arguments import positive_number
+
+
+def sign(x: Any) -> Any:
+    """+1 where x >= 0, -1 where x < 0, NaN where x is NaN."""
+    # Comparisons, not ops.sign: TensorFlow flushes some subnormals to zero there.
+    one = ops.cast(1, x.dtype)
+    return ops.where(ops.less(x, 0), -one, ops.where(ops.greater_equal(x, 0), one, x))
+
+
+def within(x: Any, clip_value: float | None) -> Any:
+    """1 where abs(x) <= clip_value (everywhere for None), else 0, in the dtype of x."""
+    if clip_value is None:
+        return ops.ones_like(x)
+    return ops.cast(ops.less_equal(ops.abs(x), clip_value), x.dtype)
+
+
+class _Clipped(Quantizer):
+    """What the quantizers with a clipped straight-through gradient share."""
+
+    precision = 1
+
+    def __init__(self, clip_value: float | None = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if clip_value is not None:
+            clip_value = positive_number(type(self).__name__, "clip_value", clip_value)
+        self.clip_value = clip_value
+
+    @property
+    def support(self) -> tuple[float, float] | None:
+        clip = self.clip_value
+        return None if clip is None else (-clip, clip)
+
+    def gradient(self, inputs: Any) -> Any:
+        return within(inputs, self.clip_value)
+
+    def surrogate(self, x: Any) -> Any:
+        """The NumPy reference of `gradient`."""
+        if self.clip_value is None:
+            return np.ones_like(x)
+        return (np.abs(x) <= x.dtype.type(self.clip_value)).astype(x.dtype)
+
+
+class SteSign(_Clipped):
+    r"""Sign with a clipped straight-through gradient.
+
+    .. math:: q(x) = +1 \text{ where } x \ge 0 \text{, else } -1
+
+    .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le c \text{, else } 0
+
+    Args:
+        clip_value: c, a positive number; None takes the gradient everywhere.
+            Default 1.0.
+
+    Raises:
+        ArgumentError: `clip_value` is neither None nor a positive number.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.SteSign()
+        >>> [float(v) for v in q([-0.3, 0.0, 2.0])]
+        [-1.0, 1.0, 1.0]
+
+    Paper: Courbariaux et al., 2016, https://arxiv.org/abs/1602.02830
+    """
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=(-1.0, 1.0),
+            range=(-1.0, 1.0),
+            support=self.support,
+            idempotent=True,
+            monotone=True,
+            odd=True,
+            surrogate=self.surrogate,
+        )
+
+    def forward(self, inputs: Any) -> Any:
+        return sign(inputs)
+
+
+class ApproxSign(Quantizer):
+    r"""Sign with a triangular gradient.
+
+    .. math:: q(x) = +1 \text{ where } x \ge 0 \text{, else } -1
+
+    .. math:: \frac{dq}{dx} = 2 - 2|x| \text{ where } |x| \le 1 \text{, else } 0
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.ApproxSign()
+        >>> [float(v) for v in q([-0.3, 0.0, 2.0])]
+        [-1.0, 1.0, 1.0]
+
+    Paper: Liu et al., 2018, https://arxiv.org/abs/1808.00278
+    """
+
+    precision = 1
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=(-1.0, 1.0),
+            range=(-1.0, 1.0),
+            support=(-1.0, 1.0),
+            idempotent=True,
+            monotone=True,
+            odd=True,
+            surrogate=lambda x: np.where(np.abs(x) <= 1, 2 - 2 * np.abs(x), 0).astype(
+                x.dtype
+            ),
+        )
+
+    def forward(self, inputs: Any) -> Any:
+        return sign(inputs)
+
+    def gradient(self, inputs: Any) -> Any:
+        # Not relu(2 - 2|x|): that would make the gradient at NaN NaN.
+        magnitude = ops.abs(inputs)
+        inside = ops.less_equal(magnitude, 1)
+        return ops.where(inside, 2 - 2 * magnitude, ops.cast(0, inputs.dtype))
+
+
+class SwishSign(Quantizer):
+    r"""Sign with the gradient of the SignSwish function.
+
+    .. math:: q(x) = +1 \text{ where } x \ge 0 \text{, else } -1
+
+    .. math:: \frac{dq}{dx} = \beta \, \frac{2 - \beta x \tanh(\beta x / 2)}
+        {1 + \cosh(\beta x)}
+
+    The gradient is negative beyond :math:`|\beta x| \approx 2.4` and fades to zero.
+
+    Args:
+        beta: the steepness, a positive number. Default 5.0.
+
+    Raises:
+        ArgumentError: `beta` is not a positive finite number.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.SwishSign(beta=3.0)
+        >>> [float(v) for v in q([-0.3, 0.0, 2.0])]
+        [-1.0, 1.0, 1.0]
+
+    Paper: Darabi et al., 2018, https://arxiv.org/abs/1812.11800
+    """
+
+    precision = 1
+
+    def __init__(self, beta: float = 5.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.beta = positive_number("SwishSign", "beta", beta)
+        if np.isinf(self.beta):
+            raise ArgumentError("beta of SwishSign must be finite, found inf.")
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=(-1.0, 1.0),
+            range=(-1.0, 1.0),
+            idempotent=True,
+            monotone=True,
+            odd=True,
+            surrogate=self.surrogate,
+        )
+
+    def forward(self, inputs: Any) -> Any:
+        return sign(inputs)
+
+    def gradient(self, inputs: Any) -> Any:
+        # With e = exp(-|bx|), 1 + cosh(bx) = (1 + e)^2 / 2e and tanh(|bx|/2) =
+        # (1 - e) / (1 + e): no overflow, so far out it is 0 and not NaN.
+        # exp(-1e4) is zero in every dtype, and 1e4 fits into float16.
+        z = ops.minimum(ops.abs(inputs) * self.beta, ops.cast(1e4, inputs.dtype))
+        e = ops.exp(-z)
+        slope = 2 * self.beta * e * (2 - z * (1 - e) / (1 + e)) / ops.square(1 + e)
+        return ops.where(ops.isnan(inputs), ops.cast(0, inputs.dtype), slope)
+
+    def surrogate(self, x: Any) -> Any:
+        """The NumPy reference of `gradient`, in float64."""
+        z = np.clip(np.abs(x.astype(np.float64)) * self.beta, 0, 700)
+        slope = self.beta * (2 - z * np.tanh(z / 2)) / (1 + np.cosh(z))
+        return np.where(np.isnan(x), 0, slope).astype(x.dtype)
+
+
+class SteHeaviside(_Clipped):
+    r"""Heaviside step with a clipped straight-through gradient.
+
+    .. math:: q(x) = 1 \text{ where } x > 0 \text{, else } 0
+
+    .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le c \text{, else } 0
+
+    Args:
+        clip_value: c, a positive number; None takes the gradient everywhere.
+            Default 1.0.
+
+    Raises:
+        ArgumentError: `clip_value` is neither None nor a positive number.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.SteHeaviside()
+        >>> [float(v) for v in q([-0.3, 0.0, 2.0])]
+        [0.0, 0.0, 1.0]
+
+    Paper: Courbariaux et al., 2016, https://arxiv.org/abs/1602.02830
+    """
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=(0.0, 1.0),
+            range=(0.0, 1.0),
+            support=self.support,
+            idempotent=True,
+            monotone=True,
+            surrogate=self.surrogate,
+        )
+
+    def forward(self, inputs: Any) -> Any:
+        zero, one = ops.cast(0, inputs.dtype), ops.cast(1, inputs.dtype)
+        positive = ops.greater(inputs, 0)
+        return ops.where(ops.less_equal(inputs, 0), zero, ops.where(positive, one, inputs))
+
+
+class MagnitudeAwareSign(_Clipped):
+    r"""Sign, scaled by the mean magnitude of each output channel.
+
+    .. math:: q(x) = s \, \mathrm{sign}(x), \quad s = \mathrm{mean}\,|x|
+
+    .. math:: \frac{dq}{dx} = s \text{ where } |x| \le c \text{, else } 0
+
+    The mean runs over all axes but the output channels; which these are comes from the
+    layer. No gradient flows through s. A channel of zeros gives zeros.
+
+    Args:
+        clip_value: c, a positive number; None takes the gradient everywhere.
+            Default 1.0.
+
+    Raises:
+        ArgumentError: `clip_value` is neither None nor a positive number.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.MagnitudeAwareSign()
+        >>> [[float(v) for v in row] for row in q([[1.0, -4.0], [-3.0, 2.0]])]
+        [[2.0, -3.0], [-2.0, 3.0]]
+
+    Paper: Liu et al., 2018, https://arxiv.org/abs/1808.00278
+    """
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=(-1.0, 1.0), support=self.support, odd=True, channelwise=True
+        )
+
+    def forward(self, inputs: Any, channel_axis: Any = -1) -> Any:
+        return _mean_magnitude(inputs, channel_axis) * sign(inputs)
+
+    def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
+        inside = within(inputs, self.clip_value)
+        return _mean_magnitude(inputs, channel_axis) * inside
+
+
+def _mean_magnitude(x: Any, channel_axis: int | tuple[int, ...] | None) -> Any:
+    """mean |x| over all axes but `channel_axis` (over all of them for None)."""
+    rank = len(x.shape)
+    kept = () if channel_axis is None else np.atleast_1d(channel_axis)
+    kept = {int(axis) % rank for axis in kept} if rank else set()
+    reduced = [axis for axis in range(rank) if axis not in kept]
+    return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
+
+
+class NoOp(Quantizer):
+    r"""Identity that declares a precision, for values that are quantized elsewhere.
+
+    .. math:: q(x) = x
+
+    .. math:: \frac{dq}{dx} = 1
+
+    Args:
+        precision: bits, a positive integer.
+
+    Raises:
+        ArgumentError: `precision` is not a positive integer.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.quantizers.NoOp(precision=8).precision
+        8
+    """
+
+    def __init__(self, precision: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(precision, int) or isinstance(precision, bool) or precision < 1:
+            raise ArgumentError(
+                f"precision of NoOp must be a positive number of bits, found "
+                f"{precision!r}. Write for example NoOp(precision=8)."
+            )
+        self.precision = precision
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            idempotent=True, monotone=True, odd=True, surrogate=lambda x: np.ones_like(x)
+        )
+
+    def forward(self, inputs: Any) -> Any:
+        return inputs
+
+    def gradient(self, inputs: Any) -> Any:
+        return ops.ones_like(inputs)

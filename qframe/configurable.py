@@ -1,0 +1,159 @@
+"""Objects that a name and keyword arguments describe: to an identifier and back.
+
+Quantizers and constraints keep scikit-learn's convention: each named parameter of
+``__init__`` is stored under its own name, so parameters, configs and identifiers are
+derived and a class is only its maths.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar, overload
+
+from qframe.errors import ArgumentError, QFrameError, did_you_mean
+from qframe.identifier import Identifier
+from qframe.registry import registry
+
+T = TypeVar("T", bound=type)
+
+
+class Configurable:
+    """Mixin of everything that an identifier can describe."""
+
+    kind: ClassVar[str]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The named parameters of ``__init__`` with the values they hold."""
+        return {name: getattr(self, name) for name in parameter_names(type(self))}
+
+    @property
+    def identifier(self) -> Identifier:
+        """The qualified identifier that builds an equal object anywhere.
+
+        Raises `QFrameError` where the class is not registered.
+        """
+        component = registry.component_of(type(self))
+        if component is None:
+            cls = type(self).__name__
+            raise QFrameError(
+                f"{cls} is not registered, so a saved model could not name it. Write "
+                f"qframe.register({cls}) before saving and before loading, or offer it "
+                "through a plugin."
+            )
+        return Identifier(component.name, component.namespace, self.parameters)
+
+    def __repr__(self) -> str:
+        try:
+            return str(self.identifier)
+        except QFrameError:
+            pairs = (f"{key}={value!r}" for key, value in self.parameters.items())
+            return f"{type(self).__name__}({', '.join(pairs)})"
+
+
+@functools.cache
+def parameter_names(cls: type) -> tuple[str, ...]:
+    """The named parameters of ``cls.__init__``."""
+    return tuple(
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.kind
+        in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    )
+
+
+def build(kind: str, text: str) -> Any:
+    """The object that an identifier describes."""
+    identifier = Identifier.parse(text)
+    component = registry.resolve(kind, identifier)
+    return construct(registry.load(component), identifier.arguments)
+
+
+def construct(cls: type, arguments: Mapping[str, Any]) -> Any:
+    """``cls(**arguments)`` with an error that says what the class accepts."""
+    names = parameter_names(cls)
+    unknown = [name for name in arguments if name not in names]
+    if unknown:
+        raise ArgumentError(
+            f"{cls.__name__} has no argument {unknown[0]!r}."
+            + did_you_mean(unknown[0], names)
+            + f" It accepts: {', '.join(names) or 'no arguments'}."
+        )
+    missing = [
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if name in names
+        and parameter.default is parameter.empty
+        and name not in arguments
+    ]
+    if missing:
+        raise ArgumentError(
+            f"{cls.__name__} needs a value for {missing[0]!r}; write "
+            f"{cls.__name__}({missing[0]}=...)."
+        )
+    return cls(**arguments)
+
+
+def interpret(kind: str, value: Any) -> Any:
+    """What a user wrote for a component, as an object: text, dict, class or object.
+
+    A dict is a Keras or Larq config: ``{"class_name": ..., "config": {...}}``.
+    """
+    if isinstance(value, str):
+        return build(kind, value)
+    if isinstance(value, dict) and "class_name" in value:
+        config = dict(value.get("config") or {})
+        name = config.pop("identifier", value["class_name"])
+        identifier = Identifier.parse(name)
+        cls = registry.load(registry.resolve(kind, identifier))
+        names = parameter_names(cls)
+        return construct(cls, {k: v for k, v in config.items() if k in names})
+    if inspect.isclass(value) and issubclass(value, Configurable):
+        return construct(value, {})
+    return value
+
+
+@overload
+def register(cls: T, *, name: str | None = None) -> T: ...
+@overload
+def register(cls: None = None, *, name: str | None = None) -> Callable[[T], T]: ...
+def register(cls: Any = None, *, name: str | None = None) -> Any:
+    """Offer a quantizer or constraint of this process under the namespace ``local``.
+
+    Args:
+        cls: a subclass of `qframe.quantizers.Quantizer` or
+            `qframe.constraints.Constraint`. Left out, a decorator is returned.
+        name: the name to find it by; the class name in snake case by default.
+
+    Raises:
+        ArgumentError: `cls` is something else.
+
+    Example:
+        >>> import qframe as qf
+        >>> @qf.register
+        ... class Half(qf.quantizers.Quantizer):
+        ...     def forward(self, inputs):
+        ...         return inputs / 2
+        ...     def gradient(self, inputs):
+        ...         return 0.5 + 0 * inputs
+        >>> qf.quantizers.get("half")
+        local:half
+    """
+    if cls is None:
+        return functools.partial(register, name=name)
+    if not (inspect.isclass(cls) and issubclass(cls, Configurable)):
+        raise ArgumentError(
+            f"qframe.register takes a subclass of qframe.quantizers.Quantizer or "
+            f"qframe.constraints.Constraint, found {cls!r}. A plain callable needs no "
+            "registration: pass it as the quantizer."
+        )
+    registry.register(cls.kind, cls, name or snake_case(cls.__name__))
+    return cls
+
+
+def snake_case(name: str) -> str:
+    """``SteSign`` -> ``ste_sign``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

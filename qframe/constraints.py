@@ -1,0 +1,87 @@
+"""Constraints: what a latent weight is held to after each optimizer step."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import keras
+
+from qframe.configurable import Configurable, construct, interpret
+from qframe.errors import UnknownNameError
+from qframe.identifier import Identifier
+from qframe.registry import registry
+
+__all__ = ["Constraint", "get", "serialize"]
+
+
+class Constraint(Configurable, keras.constraints.Constraint):
+    """A Keras constraint that an identifier describes.
+
+    A subclass defines ``__call__(w)`` and stores each parameter of ``__init__`` under its
+    own name.
+    """
+
+    kind: ClassVar[str] = "constraint"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _share_registration(cls)
+
+    def get_config(self) -> dict[str, Any]:
+        identifier = self.identifier
+        return {"identifier": identifier.qualified_name, **identifier.arguments}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Constraint:
+        parameters = dict(config)
+        text = parameters.pop("identifier", None)
+        if text is not None:
+            cls = registry.load(registry.resolve(cls.kind, Identifier.parse(text)))
+        constraint: Constraint = construct(cls, parameters)
+        return constraint
+
+
+def _share_registration(cls: type) -> None:
+    # As for quantizers: one name, found by importing qframe alone.
+    register = keras.saving.register_keras_serializable("qframe", "Constraint")
+    register(cls)
+    register(Constraint)
+
+
+_share_registration(Constraint)
+
+
+def get(identifier: Any) -> Any:
+    """The constraint that a user meant: Keras's by its own names, else a registered one.
+
+    Raises:
+        QFrameError: neither Keras nor a plugin knows the name, or an argument is wrong.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.constraints.get("weight_clip(clip_value=0.5)")
+        binary:weight_clip(clip_value=0.5)
+    """
+    try:
+        return keras.constraints.get(identifier)
+    except ValueError:
+        if not isinstance(identifier, str):
+            raise
+    return interpret("constraint", identifier)
+
+
+def serialize(constraint: Any) -> Any:
+    """What a config holds for a constraint: an identifier, or Keras's own config."""
+    if isinstance(constraint, Constraint):
+        return str(constraint.identifier)
+    return keras.constraints.serialize(constraint) if constraint is not None else None
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        cls = registry.load(registry.resolve("constraint", Identifier(name)))
+    except UnknownNameError as error:
+        raise AttributeError(str(error)) from None
+    return cls if cls.__name__ == name else construct(cls, {})

@@ -1,0 +1,23 @@
+"""Keras layers with slots for quantizers, one for each adapter.
+
+``QuantDense`` is ``keras.layers.Dense`` with ``input_quantizer``, ``kernel_quantizer``,
+``bias_quantizer`` and ``output_quantizer``; the others follow the same pattern.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from qframe.layers.adapters import ADAPTERS, Adapter, Weight, adapter_of
+from qframe.layers.quantized import Quantized, quantized_class
+
+__all__ = ["Adapter", "Quantized", "Weight", "adapter_of"]
+
+for _base, _adapter in ADAPTERS.items():
+    _class: Any = quantized_class(_base, _adapter)
+    globals()[_class.__qualname__] = keras.saving.register_keras_serializable(
+        "qframe", _class.__qualname__
+    )(_class)
+    __all__.append(_class.__qualname__)

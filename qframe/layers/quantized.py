@@ -1,0 +1,330 @@
+"""The one mechanism: a quantized layer is the Keras layer that it was, plus slots.
+
+`quantized_class` makes, for a layer class, the subclass whose weights read as quantized
+while it is being called. A slot holds a quantizer, under the attribute
+``<slot>_quantizer``; Keras tracks a quantizer's own variables there.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import keras
+from keras import ops, tree
+
+from qframe import constraints, keras_internals, quantizers
+from qframe.errors import ArgumentError, QFrameError, UnknownNameError
+from qframe.identifier import Identifier
+from qframe.layers.adapters import Adapter, ChannelAxis
+from qframe.layers.padding import check_pad_values, pad_same
+from qframe.layers.substitution import Substitutable, is_substituted, substituted
+from qframe.quantizers import Quantizer
+from qframe.registry import FIRST_PARTY, LOCAL, registry
+
+REQUIRES = "qframe_requires"
+
+
+class Quantized:
+    """What every quantized layer is an instance of, beside its own Keras class."""
+
+    float_class: ClassVar[type]
+    adapter: ClassVar[Adapter]
+
+    @property
+    def quantizers(self) -> dict[str, Any]:
+        """The quantizers by slot, the empty slots left out."""
+        held = {s: getattr(self, slot_attribute(s), None) for s in self.adapter.slots}
+        return {slot: quantizer for slot, quantizer in held.items() if quantizer}
+
+    def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
+        """Fill the slots; called once, at the end of construction."""
+        layer: Any = self
+        for slot, quantizer in held.items():
+            setattr(self, slot_attribute(slot), quantizer)
+        if self.adapter.pads:
+            self.pad_values = check_pad_values(layer.name, pad_values, layer.padding)
+        for weight in self.adapter.weights:
+            constraint = getattr(self, f"{weight.prefix}_constraint", None)
+            if constraint is None and _starves(held.get(weight.prefix)):
+                warnings.warn(
+                    f"{weight.prefix}_quantizer={held[weight.prefix]!r} has no gradient "
+                    "for weights beyond its support, and without a constraint they can "
+                    "end up there and never learn again (starved weights). Add "
+                    f"{weight.prefix}_constraint='weight_clip'.",
+                    stacklevel=1,  # one place, so that Python shows it once
+                )
+
+    def _post_build(self) -> None:
+        # Keras runs this after build, before it locks the layer against new variables.
+        for slot, quantizer in self.quantizers.items():
+            if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
+                quantizer.build(self._slot_shape(slot))
+        super()._post_build()  # type: ignore[misc]
+
+    def _slot_shape(self, slot: str) -> Any:
+        for weight in self.adapter.weights:
+            if weight.prefix == slot:
+                return getattr(self, weight.attribute).shape
+        shapes = getattr(self, "_build_shapes_dict", None) or {}
+        inputs = next(iter(shapes.values()), None)
+        if slot == "output" and inputs is not None:
+            return self.compute_output_shape(inputs)  # type: ignore[attr-defined]
+        return inputs
+
+    def _quantized_call(self, base: type, *args: Any, **kwargs: Any) -> Any:
+        """The call of `base` with quantized input, weights and output."""
+        held = self.quantizers
+        axis = self._activation_axis()
+        if "input" in held:
+            args, kwargs = self._with_first_argument(
+                functools.partial(_each, held["input"], axis), args, kwargs
+            )
+        values = {
+            weight.attribute: self._quantized_weight(weight.attribute, held[weight.prefix])
+            for weight in self.adapter.weights
+            if weight.prefix in held and not is_substituted(self, weight.attribute)
+        }
+        if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
+            args, kwargs = self._with_first_argument(
+                lambda inputs: pad_same(self, inputs, self.pad_values), args, kwargs
+            )
+            values["padding"] = "valid"
+        with substituted(self, values):
+            outputs = base.call(self, *args, **kwargs)  # type: ignore[attr-defined]
+        return _each(held["output"], axis, outputs) if "output" in held else outputs
+
+    def _quantized_weight(self, attribute: str, quantizer: Any) -> Any:
+        latent = getattr(self, attribute)
+        if latent is None:  # a bias under use_bias=False
+            return None
+        axis = next(
+            weight.channel_axis_of(self)
+            for weight in self.adapter.weights
+            if weight.attribute == attribute
+        )
+        value = quantized(quantizer, keras_internals.latent_value(latent), axis)
+        return ops.cast(value, self.compute_dtype)  # type: ignore[attr-defined]
+
+    def _activation_axis(self) -> int:
+        data_format = getattr(self, "data_format", None)
+        return 1 if data_format == "channels_first" else -1
+
+    def _with_first_argument(
+        self, change: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if args:
+            return (change(args[0]), *args[1:]), kwargs
+        first: str = self.call_signature_parameters[0]  # type: ignore[attr-defined]
+        return args, {**kwargs, first: change(kwargs[first])}
+
+    def get_config(self) -> dict[str, Any]:
+        """The config of the Keras layer, and an identifier for each slot."""
+        config: dict[str, Any] = super().get_config()  # type: ignore[misc]
+        for slot in self.adapter.slots:
+            key = slot_attribute(slot)
+            config[key] = quantizers.serialize(getattr(self, key, None))
+        for key in config:
+            value = getattr(self, key, None)
+            if isinstance(value, (constraints.Constraint, Quantizer)):
+                config[key] = str(value.identifier)
+        if self.adapter.pads:
+            config["pad_values"] = self.pad_values
+        required = _required_distributions(config)
+        return {**config, REQUIRES: required} if required else config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        config = dict(config)
+        _check_required_distributions(config.pop(REQUIRES, {}))
+        # Keras wraps what goes wrong in a constructor; resolve here, where errors are ours.
+        resolved = {k: _resolve(cls, k, v) for k, v in config.items()}
+        with warnings.catch_warnings():
+            # Said once where the layer was made.
+            warnings.filterwarnings("ignore", message=".*starved weights")
+            return super().from_config(resolved)  # type: ignore[misc]
+
+    def __reduce__(self) -> Any:
+        # Keras pickles a reference to the class; a generated one has no importable name.
+        return keras_internals.from_bytes, (keras_internals.to_bytes(self),)
+
+
+def slot_attribute(slot: str) -> str:
+    """The attribute, argument and config key of a slot."""
+    return f"{slot}_quantizer"
+
+
+def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis) -> Any:
+    """``quantizer(value)``, checked to keep shape and dtype."""
+    if isinstance(quantizer, Quantizer) and quantizer.traits.channelwise:
+        result = quantizer(value, channel_axis=channel_axis)
+    else:
+        result = quantizer(value)
+    shape = getattr(result, "shape", None)
+    if shape is None or tuple(shape) != tuple(value.shape):
+        raise QFrameError(
+            f"quantizer {quantizer!r} changed the shape of its input from "
+            f"{tuple(value.shape)} to {shape}; a quantizer keeps the shape."
+        )
+    given, found = (keras.backend.standardize_dtype(t.dtype) for t in (value, result))
+    if found != given and "float" in given:
+        raise QFrameError(
+            f"quantizer {quantizer!r} changed the dtype of its input from {given} to "
+            f"{found}; cast its result back to the dtype of the input."
+        )
+    return result
+
+
+def _each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:
+    """Quantize a tensor, or every tensor of a nested structure."""
+    return tree.map_structure(lambda t: quantized(quantizer, t, channel_axis), tensors)
+
+
+def _starves(quantizer: Any) -> bool:
+    return isinstance(quantizer, Quantizer) and quantizer.traits.support is not None
+
+
+def _resolve(cls: Any, key: str, value: Any) -> Any:
+    """What an argument of a quantized layer means: our names first made objects."""
+    if key.endswith("_quantizer") and key.removesuffix("_quantizer") in cls.adapter.slots:
+        return quantizers.get(value)
+    if key.endswith("_constraint"):
+        return constraints.get(value)
+    if key == "activation" and isinstance(value, str):
+        try:
+            return keras.activations.get(value)
+        except ValueError:
+            return quantizers.get(value)
+    return value
+
+
+def _required_distributions(config: Mapping[str, Any]) -> dict[str, str]:
+    """Namespace -> distribution, for the identifiers of other people's plugins."""
+    plugins = registry.discover()
+    required = {}
+    for key, value in config.items():
+        if isinstance(value, str) and key.endswith(("_quantizer", "_constraint")):
+            namespace = Identifier.parse(value).namespace
+            if namespace in plugins and plugins[namespace].distribution != FIRST_PARTY:
+                required[namespace] = plugins[namespace].distribution
+    return required
+
+
+def _check_required_distributions(required: Mapping[str, str]) -> None:
+    for namespace, distribution in required.items():
+        plugin = registry.discover().get(namespace)
+        if plugin is None or plugin.disabled or plugin.error:
+            state = "is not installed"
+            if plugin is not None:
+                state = f"is broken: {plugin.error}" if plugin.error else "is disabled"
+            raise UnknownNameError(
+                f"this model needs the plugin {namespace!r}, which {state}. "
+                f"Write: pip install {distribution}"
+            )
+
+
+@functools.cache
+def quantized_class(base: Any, adapter: Adapter) -> Any:
+    """The subclass of a Keras layer class that has slots.
+
+    It keeps the ``__name__`` of its base, by which Keras finds a layer's entry in a
+    weight file, so that float and quantized checkpoints interchange; its qualified name
+    is ``Quant<base>``.
+    """
+    name = f"Quant{base.__name__}"
+    keywords = [slot_attribute(slot) for slot in adapter.slots]
+
+    @functools.wraps(base.__init__)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        held = {
+            slot: _resolve(cls, slot_attribute(slot), kwargs.pop(slot_attribute(slot), None))
+            for slot in adapter.slots
+        }
+        pad_values = kwargs.pop("pad_values", 0.0) if adapter.pads else 0.0
+        kwargs = {key: _resolve(cls, key, value) for key, value in kwargs.items()}
+        if kwargs.get("name") is None and type(self) is cls:
+            kwargs["name"] = keras_internals.auto_name(name)
+        base.__init__(self, *args, **kwargs)
+        self._init_slots(held, pad_values)
+
+    @functools.wraps(base.call)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._quantized_call(base, *args, **kwargs)
+
+    substitutable = [weight.attribute for weight in adapter.weights]
+    if adapter.pads:
+        keywords.append("pad_values")
+        substitutable.append("padding")
+    namespace = {
+        "__init__": __init__,
+        "call": call,
+        "__module__": "qframe.layers",
+        "__qualname__": name,
+        "__doc__": _docstring(base, name, keywords),
+        "float_class": base,
+        "adapter": adapter,
+        **{attribute: Substitutable(base, attribute) for attribute in substitutable},
+    }
+    cls = type(base.__name__, (Quantized, base), namespace)
+    signature = _signature(base, keywords)
+    cls.__signature__ = signature  # type: ignore[attr-defined]
+    __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
+            *signature.parameters.values(),
+        ]
+    )
+    return cls
+
+
+def _signature(base: Any, keywords: list[str]) -> inspect.Signature:
+    """The signature of `base` with the slots as keyword-only arguments."""
+    parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+    variable = [p for p in parameters if p.kind is p.VAR_KEYWORD]
+    return inspect.Signature(
+        [
+            *(p for p in parameters if p.kind is not p.VAR_KEYWORD),
+            *(
+                inspect.Parameter(
+                    keyword,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=0.0 if keyword == "pad_values" else None,
+                )
+                for keyword in keywords
+            ),
+            *variable,
+        ]
+    )
+
+
+def _docstring(base: Any, name: str, keywords: list[str]) -> str:
+    lines = [
+        f"`keras.layers.{base.__name__}` with slots for quantizers.",
+        "",
+        f"With all quantizers None it equals `keras.layers.{base.__name__}` and shares its",
+        "weight files. A quantizer is a name such as ``'ste_sign'``, a",
+        "`qframe.quantizers.Quantizer`, any callable, a Keras layer or None.",
+        "",
+        "Args:",
+    ]
+    for keyword in keywords:
+        if keyword == "pad_values":
+            lines.append("    pad_values: what padding='same' pads with, after the input")
+            lines.append("        quantizer. Default 0.0.")
+        else:
+            what = keyword.removesuffix("_quantizer")
+            lines.append(f"    {keyword}: quantizer of the {what}. Default None.")
+    lines += [
+        f"    others: as in `keras.layers.{base.__name__}`; constraints and activations may",
+        "        be identifiers too, such as ``'weight_clip'``.",
+        "",
+        "Raises:",
+        "    QFrameError: a quantizer or constraint is not known or is misused.",
+        "",
+        base.__doc__ or "",
+    ]
+    del name
+    return "\n".join(lines)

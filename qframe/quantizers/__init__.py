@@ -1,0 +1,88 @@
+"""Quantizers: the base class, and every registered one by name.
+
+``get`` turns a string, config, class, callable or None into a quantizer; ``serialize``
+is its inverse. A registered name is an attribute of this module: ``SteSign`` is the class,
+``ste_sign`` an instance with the default parameters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from qframe.configurable import construct, interpret
+from qframe.errors import ArgumentError, UnknownNameError
+from qframe.identifier import Identifier
+from qframe.quantizers.base import Quantizer
+from qframe.quantizers.surrogate import straight_through
+from qframe.quantizers.traits import Traits
+from qframe.registry import registry
+
+__all__ = ["Quantizer", "Traits", "get", "serialize", "straight_through"]
+
+
+def get(identifier: Any) -> Any:
+    """The quantizer that a user meant.
+
+    Args:
+        identifier: a string ``"[namespace:]name[(key=literal, ...)]"``, a config dict of
+            Keras or Larq, a `Quantizer` class or instance, any callable (a function
+            tensor -> tensor, a Keras layer), or None.
+
+    Returns:
+        A callable tensor -> tensor, or None.
+
+    Raises:
+        QFrameError: the name, an argument or the type is wrong.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.quantizers.get("ste_sign(clip_value=1.25)")
+        binary:ste_sign(clip_value=1.25)
+    """
+    if isinstance(identifier, dict) and _is_foreign(identifier):
+        return keras.saving.deserialize_keras_object(identifier)
+    quantizer = interpret("quantizer", identifier)
+    if quantizer is None or callable(quantizer):
+        return quantizer
+    raise ArgumentError(
+        "a quantizer is a name such as 'ste_sign', a Quantizer, a callable, a Keras layer "
+        f"or None; found {identifier!r} of type {type(identifier).__name__}."
+    )
+
+
+def serialize(quantizer: Any) -> Any:
+    """What a config holds for a quantizer: an identifier, or Keras's own config.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.quantizers.serialize(qf.quantizers.SteSign())
+        'binary:ste_sign(clip_value=1.0)'
+    """
+    if quantizer is None:
+        return None
+    if isinstance(quantizer, Quantizer):
+        return str(quantizer.identifier)
+    return keras.saving.serialize_keras_object(quantizer)
+
+
+def _is_foreign(config: dict[str, Any]) -> bool:
+    """Whether a config describes a callable or layer that is not a qframe quantizer."""
+    return config.get("module") is not None and not str(
+        config.get("registered_name")
+    ).startswith("qframe>Quantizer")
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        cls = registry.load(registry.resolve("quantizer", Identifier(name)))
+    except UnknownNameError as error:
+        raise AttributeError(str(error)) from None
+    return cls if cls.__name__ == name else construct(cls, {})
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(n for c in registry.components("quantizer") for n in c.names)})

@@ -1,0 +1,136 @@
+"""The base of every quantizer."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from qframe.configurable import Configurable, construct
+from qframe.errors import ArgumentError
+from qframe.identifier import Identifier
+from qframe.keras_internals import latent_value
+from qframe.quantizers.surrogate import straight_through
+from qframe.quantizers.traits import Traits
+from qframe.registry import registry
+
+
+class Quantizer(Configurable, keras.layers.Layer):
+    """Maps a tensor to few values, with a surrogate gradient for training.
+
+    A subclass defines `forward` and `gradient`, states `precision` and `traits`, and
+    stores each parameter of ``__init__`` under its own name. Config, identifier and repr
+    follow. A subclass with state adds weights in ``build``; one that needs more freedom
+    overrides ``call``.
+
+    Numbers: floats keep their dtype, integers and booleans become the default float.
+
+    Example:
+        >>> import qframe as qf
+        >>> class Third(qf.quantizers.Quantizer):
+        ...     precision = 2
+        ...     def forward(self, inputs):
+        ...         return keras.ops.round(inputs * 3) / 3
+        ...     def gradient(self, inputs):
+        ...         return keras.ops.ones_like(inputs)
+        >>> Third()(0.3).shape
+        TensorShape([])
+    """
+
+    kind: ClassVar[str] = "quantizer"
+    precision: int | None = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Without autocast a float32 weight is quantized in float32 under float16 too.
+        super().__init__(**{"autocast": False, **kwargs})
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _share_registration(cls)
+
+    @property
+    def traits(self) -> Traits:
+        """The promises of this quantizer; none by default."""
+        return Traits()
+
+    def forward(self, inputs: Any) -> Any:
+        """The quantized tensor. Takes ``channel_axis`` too where `traits` say so."""
+        raise NotImplementedError(f"{type(self).__name__} has neither forward nor call")
+
+    def gradient(self, inputs: Any) -> Any:
+        """The surrogate of d forward / d inputs, elementwise."""
+        raise NotImplementedError(f"{type(self).__name__} has no gradient")
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(_as_float_tensor(inputs), *args, **kwargs)
+
+    def call(self, inputs: Any, channel_axis: int | tuple[int, ...] | None = -1) -> Any:
+        forward, gradient = self.forward, self.gradient
+        if self.traits.channelwise:
+            forward = functools.partial(forward, channel_axis=channel_axis)
+            gradient = functools.partial(gradient, channel_axis=channel_axis)
+        return straight_through(forward, gradient)(inputs)
+
+    def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
+        return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
+
+    def load_own_variables(self, store: Any) -> None:
+        # A float checkpoint has no entry for a quantizer: it keeps its initial state.
+        if len(store.keys()):
+            super().load_own_variables(store)
+
+    def get_config(self) -> dict[str, Any]:
+        """The name of the class, its parameters, and the name of the object."""
+        identifier = self.identifier
+        return {
+            "identifier": identifier.qualified_name,
+            **identifier.arguments,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Quantizer:
+        """The inverse of `get_config`; finds the class by its identifier."""
+        parameters = dict(config)
+        text = parameters.pop("identifier", None)
+        name = parameters.pop("name", None)
+        if text is not None:
+            cls = registry.load(registry.resolve(cls.kind, Identifier.parse(text)))
+        quantizer: Quantizer = construct(cls, parameters)
+        if name is not None:
+            quantizer.name = name
+        return quantizer
+
+
+def _share_registration(cls: type) -> None:
+    """Let Keras save every quantizer under one name that importing qframe provides.
+
+    Keras 3.10 and newer import no stranger's module on loading; the class is found
+    through the identifier in the config instead.
+    """
+    register = keras.saving.register_keras_serializable("qframe", "Quantizer")
+    register(cls)
+    register(Quantizer)
+
+
+def _as_float_tensor(inputs: Any) -> Any:
+    if isinstance(inputs, keras.Variable) or hasattr(inputs, "assign"):
+        inputs = latent_value(inputs)
+    elif isinstance(inputs, (bool, int, float, list, tuple)):
+        inputs = ops.convert_to_tensor(inputs)
+    try:
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+    except AttributeError:
+        raise ArgumentError(
+            f"a quantizer takes one tensor or array, found {type(inputs).__name__}."
+        ) from None
+    if "float" in dtype:
+        return inputs
+    if "int" in dtype or dtype == "bool":
+        return ops.cast(inputs, keras.config.floatx())
+    raise ArgumentError(f"a quantizer takes numbers, found a tensor of {dtype}.")
+
+
+_share_registration(Quantizer)
