@@ -13,7 +13,7 @@ from qframe.hookspecs import hookimpl
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("constraints", "layers", "models", "quantizers")
+_SUBMODULES = ("constraints", "errors", "layers", "models", "quantizers")
 _WORDS = {"load_model": "qframe.models"}
 
 __all__ = ["__version__", "hookimpl", "register", *_SUBMODULES, *_WORDS]

@@ -28,7 +28,8 @@ class Configurable:
     @property
     def parameters(self) -> dict[str, Any]:
         """The named parameters of ``__init__`` with the values they hold."""
-        return {name: getattr(self, name) for name in parameter_names(type(self))}
+        cls: Any = type(self)
+        return {name: getattr(self, name) for name in parameter_names(cls)}
 
     @property
     def identifier(self) -> Identifier:
@@ -60,8 +61,7 @@ def parameter_names(cls: type) -> tuple[str, ...]:
     return tuple(
         name
         for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind
-        in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     )
 
 
@@ -85,9 +85,7 @@ def construct(cls: type, arguments: Mapping[str, Any]) -> Any:
     missing = [
         name
         for name, parameter in inspect.signature(cls).parameters.items()
-        if name in names
-        and parameter.default is parameter.empty
-        and name not in arguments
+        if name in names and parameter.default is parameter.empty and name not in arguments
     ]
     if missing:
         raise ArgumentError(

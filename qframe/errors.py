@@ -1,4 +1,7 @@
-"""What can go wrong, by name. Every message says what was asked, what was found and what to type next."""
+"""What can go wrong, by name.
+
+Every message says what was asked, what was found and what to type next.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,10 @@ class DataError(QFrameError):
 
 class OutputError(QFrameError):
     """A path that cannot be written, or that exists already."""
+
+
+class StarvedWeightsWarning(UserWarning):
+    """Latent weights may leave the support of their surrogate gradient for good."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Identifiers: ``[namespace:]name[(key=literal, ...)]``, to text and back, never evaluated."""
+"""Identifiers: ``[namespace:]name[(key=literal, ...)]``, never evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Discover plugins by their entry points and resolve names to components; knows no Keras."""
+"""Find plugins by their entry points, and components by name; knows no Keras."""
 
 from __future__ import annotations
 
@@ -107,8 +107,7 @@ class Registry:
         found = [
             c
             for c in self.components(kind)
-            if identifier.name in c.names
-            and identifier.namespace in (None, c.namespace)
+            if identifier.name in c.names and identifier.namespace in (None, c.namespace)
         ]
         own = [c for c in found if c.distribution == FIRST_PARTY]
         local = [c for c in found if c.namespace == LOCAL]
@@ -170,7 +169,7 @@ def _names(variable: str) -> set[str]:
 
 def _entry_points() -> Iterator[tuple[Plugin, importlib.metadata.EntryPoint]]:
     """Each entry point once, the first-party ones first, then by name."""
-    seen = {}
+    seen: dict[Any, tuple[Plugin, importlib.metadata.EntryPoint]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         distribution = entry.dist.name if entry.dist else "unknown"
         version = entry.dist.version if entry.dist else ""
@@ -210,7 +209,8 @@ def _read(
             )
         components: list[Component] = []
         taken: dict[tuple[str, str], str] = {}
-        for component in implementations[0].function():
+        yielded: Any = implementations[0].function()
+        for component in yielded:
             if not isinstance(component, Component):
                 raise PluginError(
                     f"qframe_components yielded {component!r}; yield "

@@ -1,14 +1,16 @@
 """The quantizers of one bit.
 
-Common to all signs: ``sign(0) = sign(-0.0) = +1``; infinities are ``+1`` and ``-1``; NaN
-stays NaN, so that a model that diverged shows it, with gradient zero. The clip mask is
-closed: the gradient is taken at ``|x| = clip_value`` too.
+Common to all signs: ``sign(0) = sign(-0.0) = +1``; subnormal numbers count as zero, as
+many devices take them (not those of float16, which no device flushes); infinities are
+``+1`` and ``-1``; NaN stays NaN, so that a model that diverged shows it, with gradient
+zero. The clip mask is closed: the gradient is taken at ``|x| = clip_value`` too.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -17,11 +19,22 @@ from qframe.quantizers import Quantizer, Traits
 from qframe_binary.arguments import positive_number
 
 
+def smallest_normal(dtype: str) -> float:
+    """The magnitude below which a number counts as zero.
+
+    Devices differ in whether they flush subnormal numbers to zero; comparing with the
+    smallest normal one gives the same sign everywhere. Those of float16 are real numbers
+    on every device.
+    """
+    tiny = {"float16": 2.0**-24, "float64": 2.0**-1022}
+    return tiny.get(dtype, 2.0**-126)
+
+
 def sign(x: Any) -> Any:
-    """+1 where x >= 0, -1 where x < 0, NaN where x is NaN."""
-    # Comparisons, not ops.sign: TensorFlow flushes some subnormals to zero there.
-    one = ops.cast(1, x.dtype)
-    return ops.where(ops.less(x, 0), -one, ops.where(ops.greater_equal(x, 0), one, x))
+    """+1 where x >= 0, -1 where x < 0, NaN where x is NaN; subnormals count as 0."""
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    one, edge = ops.cast(1, dtype), ops.cast(-smallest_normal(dtype), dtype)
+    return ops.where(ops.less_equal(x, edge), -one, ops.where(ops.greater(x, edge), one, x))
 
 
 def within(x: Any, clip_value: float | None) -> Any:
@@ -123,9 +136,7 @@ class ApproxSign(Quantizer):
             idempotent=True,
             monotone=True,
             odd=True,
-            surrogate=lambda x: np.where(np.abs(x) <= 1, 2 - 2 * np.abs(x), 0).astype(
-                x.dtype
-            ),
+            surrogate=lambda x: (2 - 2 * np.fmin(np.abs(x), 1)).astype(x.dtype),
         )
 
     def forward(self, inputs: Any) -> Any:
@@ -236,9 +247,11 @@ class SteHeaviside(_Clipped):
         )
 
     def forward(self, inputs: Any) -> Any:
-        zero, one = ops.cast(0, inputs.dtype), ops.cast(1, inputs.dtype)
-        positive = ops.greater(inputs, 0)
-        return ops.where(ops.less_equal(inputs, 0), zero, ops.where(positive, one, inputs))
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        zero, one = ops.cast(0, dtype), ops.cast(1, dtype)
+        edge = ops.cast(smallest_normal(dtype), dtype)
+        positive = ops.greater_equal(inputs, edge)
+        return ops.where(ops.less(inputs, edge), zero, ops.where(positive, one, inputs))
 
 
 class MagnitudeAwareSign(_Clipped):
@@ -269,9 +282,7 @@ class MagnitudeAwareSign(_Clipped):
 
     @property
     def traits(self) -> Traits:
-        return Traits(
-            levels=(-1.0, 1.0), support=self.support, odd=True, channelwise=True
-        )
+        return Traits(levels=(-1.0, 1.0), support=self.support, odd=True, channelwise=True)
 
     def forward(self, inputs: Any, channel_axis: Any = -1) -> Any:
         return _mean_magnitude(inputs, channel_axis) * sign(inputs)
@@ -284,8 +295,8 @@ class MagnitudeAwareSign(_Clipped):
 def _mean_magnitude(x: Any, channel_axis: int | tuple[int, ...] | None) -> Any:
     """mean |x| over all axes but `channel_axis` (over all of them for None)."""
     rank = len(x.shape)
-    kept = () if channel_axis is None else np.atleast_1d(channel_axis)
-    kept = {int(axis) % rank for axis in kept} if rank else set()
+    axes = () if channel_axis is None else np.atleast_1d(channel_axis)
+    kept = {int(axis) % rank for axis in axes} if rank else set()
     reduced = [axis for axis in range(rank) if axis not in kept]
     return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
 
@@ -321,7 +332,10 @@ class NoOp(Quantizer):
     @property
     def traits(self) -> Traits:
         return Traits(
-            idempotent=True, monotone=True, odd=True, surrogate=lambda x: np.ones_like(x)
+            idempotent=True,
+            monotone=True,
+            odd=True,
+            surrogate=lambda x: np.ones_like(x),
         )
 
     def forward(self, inputs: Any) -> Any:

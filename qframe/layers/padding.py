@@ -33,8 +33,8 @@ def pad_same(layer: Any, inputs: Any, value: float) -> Any:
     dilated to k, ``max((ceil(n / s) - 1) s + k - n, 0)`` positions, the smaller half in
     front. Sizes that are unknown until run time are computed then.
     """
-    first = 1 if layer.data_format == "channels_last" else 2
     rank = len(inputs.shape) - 2
+    first = 1 if layer.data_format == "channels_last" else 2
     sizes = ops.shape(inputs)
     pads: list[tuple[Any, Any]] = [(0, 0)] * (rank + 2)
     for i, (kernel, stride, dilation) in enumerate(
@@ -58,18 +58,16 @@ def _per_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def _pad(inputs: Any, pads: list[tuple[Any, Any]], value: float) -> Any:
-    if all(isinstance(n, int) for pair in pads for n in pair):
-        if not any(n for pair in pads for n in pair):
-            return inputs
-        return ops.pad(inputs, pads, constant_values=value)
+    if all(isinstance(width, int) for pair in pads for width in pair):
+        return (
+            ops.pad(inputs, pads, constant_values=value) if any(map(any, pads)) else inputs
+        )
     # Keras's pad wants static widths; concatenation takes any.
-    for axis, pair in enumerate(pads):
-        if pair == (0, 0):
-            continue
+    for axis in range(1, len(pads)):
         shape = list(ops.shape(inputs))
-        sides = []
-        for width in pair:
-            shape[axis] = width
-            sides.append(ops.full(tuple(shape), value, dtype=inputs.dtype))
-        inputs = ops.concatenate([sides[0], inputs, sides[1]], axis=axis)
+        front, back = (
+            ops.full((*shape[:axis], width, *shape[axis + 1 :]), value, inputs.dtype)
+            for width in pads[axis]
+        )
+        inputs = ops.concatenate([front, inputs, back], axis=axis)
     return inputs

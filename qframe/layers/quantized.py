@@ -17,13 +17,13 @@ import keras
 from keras import ops, tree
 
 from qframe import constraints, keras_internals, quantizers
-from qframe.errors import ArgumentError, QFrameError, UnknownNameError
+from qframe.errors import QFrameError, StarvedWeightsWarning, UnknownNameError
 from qframe.identifier import Identifier
 from qframe.layers.adapters import Adapter, ChannelAxis
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.substitution import Substitutable, is_substituted, substituted
 from qframe.quantizers import Quantizer
-from qframe.registry import FIRST_PARTY, LOCAL, registry
+from qframe.registry import FIRST_PARTY, registry
 
 REQUIRES = "qframe_requires"
 
@@ -55,6 +55,7 @@ class Quantized:
                     "for weights beyond its support, and without a constraint they can "
                     "end up there and never learn again (starved weights). Add "
                     f"{weight.prefix}_constraint='weight_clip'.",
+                    StarvedWeightsWarning,
                     stacklevel=1,  # one place, so that Python shows it once
                 )
 
@@ -62,13 +63,15 @@ class Quantized:
         # Keras runs this after build, before it locks the layer against new variables.
         for slot, quantizer in self.quantizers.items():
             if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
-                quantizer.build(self._slot_shape(slot))
+                shape = self._slot_shape(slot)
+                if shape is not None:  # None: a bias under use_bias=False
+                    quantizer.build(shape)
         super()._post_build()  # type: ignore[misc]
 
     def _slot_shape(self, slot: str) -> Any:
         for weight in self.adapter.weights:
             if weight.prefix == slot:
-                return getattr(self, weight.attribute).shape
+                return getattr(getattr(self, weight.attribute), "shape", None)
         shapes = getattr(self, "_build_shapes_dict", None) or {}
         inputs = next(iter(shapes.values()), None)
         if slot == "output" and inputs is not None:
@@ -86,7 +89,9 @@ class Quantized:
         values = {
             weight.attribute: self._quantized_weight(weight.attribute, held[weight.prefix])
             for weight in self.adapter.weights
-            if weight.prefix in held and not is_substituted(self, weight.attribute)
+            if weight.prefix in held
+            and not is_substituted(self, weight.attribute)
+            and getattr(self, weight.attribute) is not None
         }
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
             args, kwargs = self._with_first_argument(
@@ -98,15 +103,14 @@ class Quantized:
         return _each(held["output"], axis, outputs) if "output" in held else outputs
 
     def _quantized_weight(self, attribute: str, quantizer: Any) -> Any:
-        latent = getattr(self, attribute)
-        if latent is None:  # a bias under use_bias=False
-            return None
         axis = next(
             weight.channel_axis_of(self)
             for weight in self.adapter.weights
             if weight.attribute == attribute
         )
-        value = quantized(quantizer, keras_internals.latent_value(latent), axis)
+        value = quantized(
+            quantizer, keras_internals.latent_value(getattr(self, attribute)), axis
+        )
         return ops.cast(value, self.compute_dtype)  # type: ignore[attr-defined]
 
     def _activation_axis(self) -> int:
@@ -144,7 +148,7 @@ class Quantized:
         resolved = {k: _resolve(cls, k, v) for k, v in config.items()}
         with warnings.catch_warnings():
             # Said once where the layer was made.
-            warnings.filterwarnings("ignore", message=".*starved weights")
+            warnings.simplefilter("ignore", StarvedWeightsWarning)
             return super().from_config(resolved)  # type: ignore[misc]
 
     def __reduce__(self) -> Any:
@@ -196,8 +200,11 @@ def _resolve(cls: Any, key: str, value: Any) -> Any:
     if key == "activation" and isinstance(value, str):
         try:
             return keras.activations.get(value)
-        except ValueError:
-            return quantizers.get(value)
+        except ValueError as unknown_to_keras:
+            try:
+                return quantizers.get(value)
+            except UnknownNameError as unknown:
+                raise unknown from unknown_to_keras
     return value
 
 
@@ -240,7 +247,9 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
     @functools.wraps(base.__init__)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         held = {
-            slot: _resolve(cls, slot_attribute(slot), kwargs.pop(slot_attribute(slot), None))
+            slot: _resolve(
+                cls, slot_attribute(slot), kwargs.pop(slot_attribute(slot), None)
+            )
             for slot in adapter.slots
         }
         pad_values = kwargs.pop("pad_values", 0.0) if adapter.pads else 0.0
@@ -263,7 +272,7 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
         "call": call,
         "__module__": "qframe.layers",
         "__qualname__": name,
-        "__doc__": _docstring(base, name, keywords),
+        "__doc__": _docstring(base, keywords),
         "float_class": base,
         "adapter": adapter,
         **{attribute: Substitutable(base, attribute) for attribute in substitutable},
@@ -300,7 +309,7 @@ def _signature(base: Any, keywords: list[str]) -> inspect.Signature:
     )
 
 
-def _docstring(base: Any, name: str, keywords: list[str]) -> str:
+def _docstring(base: Any, keywords: list[str]) -> str:
     lines = [
         f"`keras.layers.{base.__name__}` with slots for quantizers.",
         "",
@@ -318,13 +327,12 @@ def _docstring(base: Any, name: str, keywords: list[str]) -> str:
             what = keyword.removesuffix("_quantizer")
             lines.append(f"    {keyword}: quantizer of the {what}. Default None.")
     lines += [
-        f"    others: as in `keras.layers.{base.__name__}`; constraints and activations may",
-        "        be identifiers too, such as ``'weight_clip'``.",
+        f"    others: as in `keras.layers.{base.__name__}`; constraints and activations",
+        "        may be identifiers too, such as ``'weight_clip'``.",
         "",
         "Raises:",
         "    QFrameError: a quantizer or constraint is not known or is misused.",
         "",
         base.__doc__ or "",
     ]
-    del name
     return "\n".join(lines)

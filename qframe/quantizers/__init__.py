@@ -85,4 +85,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *(n for c in registry.components("quantizer") for n in c.names)})
+    return sorted(
+        {*__all__, *(n for c in registry.components("quantizer") for n in c.names)}
+    )

@@ -67,7 +67,8 @@ class Quantizer(Configurable, keras.layers.Layer):
         return super().__call__(_as_float_tensor(inputs), *args, **kwargs)
 
     def call(self, inputs: Any, channel_axis: int | tuple[int, ...] | None = -1) -> Any:
-        forward, gradient = self.forward, self.gradient
+        forward: Any = self.forward
+        gradient: Any = self.gradient
         if self.traits.channelwise:
             forward = functools.partial(forward, channel_axis=channel_axis)
             gradient = functools.partial(gradient, channel_axis=channel_axis)

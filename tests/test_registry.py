@@ -1,0 +1,230 @@
+"""Discovery, resolution and everything that can be wrong with a plugin."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import qframe as qf
+from qframe.components import Component, quantizer
+from qframe.errors import (
+    AmbiguousNameError,
+    ArgumentError,
+    PluginError,
+    UnknownNameError,
+)
+from qframe.identifier import Identifier
+from qframe.registry import Registry, registry
+
+
+class Site:
+    """A folder on the path that holds fake installed distributions."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def install(self, distribution, namespace, manifest, version="1.0"):
+        module = distribution.replace("-", "_")
+        (self.folder / f"{module}.py").write_text(textwrap.dedent(manifest))
+        info = self.folder / f"{module}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+        )
+        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {module}\n")
+
+
+MANIFEST = """
+    from qframe.components import quantizer
+    from qframe.hookspecs import hookimpl
+
+    @hookimpl
+    def qframe_components():
+        yield quantizer("{name}", "{target}", summary="a stranger's", aliases=["{alias}"])
+"""
+
+
+def manifest(name="soft", target="stranger_quantizers:Soft", alias="Soft"):
+    return MANIFEST.format(name=name, target=target, alias=alias)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Site(tmp_path)
+    for module in [m for m in sys.modules if m.startswith("acme")]:
+        del sys.modules[module]
+
+
+def resolve(text, **environment):
+    return Registry().resolve("quantizer", Identifier.parse(text)).qualified_name
+
+
+def test_first_party_components_are_found_by_their_entry_point():
+    names = {c.qualified_name for c in Registry().components("quantizer")}
+    assert {"binary:ste_sign", "binary:noop"} <= names
+    assert resolve("ste_sign") == resolve("SteSign") == "binary:ste_sign"
+    assert resolve("binary:SteSign") == "binary:ste_sign"
+
+
+def test_a_strangers_plugin_goes_through_the_same_door(site):
+    site.install("acme-quant", "acme", manifest())
+    assert resolve("soft") == resolve("acme:Soft") == "acme:soft"
+    plugin = Registry().discover()["acme"]
+    assert (plugin.distribution, plugin.version) == ("acme-quant", "1.0")
+
+
+def test_first_party_wins_a_bare_name(site):
+    site.install("acme-quant", "acme", manifest("ste_sign", alias="Other"))
+    assert resolve("ste_sign") == "binary:ste_sign"
+    assert resolve("acme:ste_sign") == "acme:ste_sign"
+
+
+def test_two_strangers_with_one_name_are_ambiguous(site):
+    site.install("acme-a", "acme_a", manifest())
+    site.install("acme-b", "acme_b", manifest())
+    with pytest.raises(AmbiguousNameError, match="'acme_a:soft', 'acme_b:soft'"):
+        resolve("soft")
+    assert resolve("acme_b:soft") == "acme_b:soft"
+
+
+def test_unknown_names_say_what_was_meant_and_what_is_known():
+    with pytest.raises(UnknownNameError) as error:
+        resolve("ste_sing")
+    assert "Did you mean 'ste_sign'" in str(error.value)
+    assert "binary:approx_sign" in str(error.value)
+    with pytest.raises(UnknownNameError, match=r"No plugin 'binry' is installed.*binary"):
+        resolve("binry:ste_sign")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import does_not_exist_anywhere", "No module named"),
+        ("x = 1", "no function qframe_components"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        (
+            """
+            import qframe
+            @qframe.hookimpl
+            def qframe_components():
+                yield "ste_sign"
+            """,
+            "yielded 'ste_sign'",
+        ),
+        (
+            """
+            import qframe
+            from qframe.components import quantizer
+            @qframe.hookimpl
+            def qframe_components():
+                yield quantizer("a", "m:A")
+                yield quantizer("b", "m:B", aliases=["a"])
+            """,
+            "quantizer 'a' is offered twice",
+        ),
+    ],
+)
+def test_a_broken_plugin_is_recorded_and_quoted_but_stops_nobody(
+    site, monkeypatch, text, reason
+):
+    site.install("acme-broken", "acme", text)
+    assert resolve("ste_sign") == "binary:ste_sign"
+    assert reason in Registry().discover()["acme"].error
+    with pytest.raises(UnknownNameError, match=r"Plugin 'acme' \(acme-broken\) is broken"):
+        resolve("soft")
+    monkeypatch.setenv("QFRAME_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginError, match="QFRAME_STRICT_PLUGINS is set"):
+        resolve("ste_sign")
+
+
+def test_a_namespace_belongs_to_one_distribution(site):
+    site.install("acme-thief", "binary", manifest())
+    assert resolve("ste_sign") == "binary:ste_sign"
+    plugins = Registry().discover()
+    assert "belongs to keras-qframe" in plugins["binary (acme-thief)"].error
+
+
+def test_plugins_can_be_switched_off(site, monkeypatch):
+    site.install("acme-quant", "acme", manifest())
+    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme, other")
+    with pytest.raises(UnknownNameError, match="disabled by QFRAME_DISABLE_PLUGINS"):
+        resolve("acme:soft")
+    monkeypatch.delenv("QFRAME_DISABLE_PLUGINS")
+    monkeypatch.setenv("QFRAME_LOAD_PLUGINS", "acme")
+    assert resolve("acme:soft") == "acme:soft"
+    with pytest.raises(UnknownNameError):
+        resolve("ste_sign")
+
+
+def test_a_target_that_does_not_load_names_the_distribution(site):
+    site.install("acme-quant", "acme", manifest(target="acme_missing:Soft"))
+    component = Registry().resolve("quantizer", Identifier("soft"))
+    with pytest.raises(PluginError, match=r"distribution acme-quant.*acme_missing"):
+        component.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("two words", "m:A"), ("a", "m"), ("a", "m:"), ("", "m:A")]
+)
+def test_a_record_is_checked_where_it_is_written(name, target):
+    with pytest.raises(PluginError, match="must be"):
+        quantizer(name, target)
+
+
+def test_registering_in_a_notebook():
+    @qf.register(name="twice")
+    class Twice(qf.quantizers.Quantizer):
+        def forward(self, inputs):
+            return inputs * 2
+
+        def gradient(self, inputs):
+            return 2 + 0 * inputs
+
+    try:
+        found = qf.quantizers.get("twice")
+        assert type(found) is Twice
+        assert repr(found) == "local:twice"
+        registry.reset()
+        assert type(qf.quantizers.get("local:twice")) is Twice
+    finally:
+        registry._local.clear()
+        registry.reset()
+
+
+@pytest.mark.parametrize("wrong", [int, 3, "ste_sign", lambda x: x])
+def test_register_takes_our_classes_only(wrong):
+    with pytest.raises(ArgumentError, match="takes a subclass of"):
+        qf.register(wrong)
+
+
+def test_an_unregistered_class_works_but_cannot_be_named():
+    class Secret(qf.quantizers.Quantizer):
+        def forward(self, inputs):
+            return inputs
+
+    assert repr(Secret()) == "Secret()"
+    with pytest.raises(qf.errors.QFrameError, match=r"qframe.register\(Secret\)"):
+        Secret().get_config()
+
+
+def test_importing_and_listing_imports_no_backend():
+    code = """
+        import sys
+        import qframe
+        from qframe.registry import registry
+        assert registry.components()
+        print([m for m in ("keras", "tensorflow", "jax", "torch") if m in sys.modules])
+    """
+    out = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert out.stdout.strip() == "[]"
+
+
+def test_components_compare_by_value():
+    assert quantizer("a", "m:A") == Component("quantizer", "a", "m:A")
