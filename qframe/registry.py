@@ -97,6 +97,11 @@ class Registry:
         self._classes[component] = cls
         return component
 
+    def forget_local(self) -> None:
+        """Forget what this process registered itself."""
+        self._local.clear()
+        self.reset()
+
     def resolve(self, kind: str, identifier: Identifier) -> Component:
         """The component that an identifier names.
 
@@ -140,7 +145,12 @@ class Registry:
         components = self.components(kind)
         namespace = identifier.namespace
         message = f"unknown {kind} {identifier.qualified_name!r}."
-        if namespace is not None and namespace not in self.plugins:
+        if namespace == LOCAL:
+            message += (
+                " The namespace 'local' holds what a process registers itself: write "
+                "qframe.register(...) for that class before this."
+            )
+        elif namespace is not None and namespace not in self.plugins:
             installed = sorted({c.namespace for c in self.components()})
             message += (
                 f" No plugin {namespace!r} is installed (installed: "

@@ -189,8 +189,12 @@ def test_registering_in_a_notebook():
         registry.reset()
         assert type(qf.quantizers.get("local:twice")) is Twice
     finally:
-        registry._local.clear()
-        registry.reset()
+        registry.forget_local()
+
+
+def test_a_local_name_of_another_process_says_to_register():
+    with pytest.raises(UnknownNameError, match=r"qframe.register\(...\)"):
+        resolve("local:soft")
 
 
 @pytest.mark.parametrize("wrong", [int, 3, "ste_sign", lambda x: x])

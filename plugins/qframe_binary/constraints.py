@@ -26,8 +26,9 @@ class WeightClip(Constraint):
 
     Example:
         >>> import qframe as qf
-        >>> qf.constraints.WeightClip()(keras.ops.convert_to_tensor([-3.0, 0.5])).shape
-        TensorShape([2])
+        >>> clip = qf.constraints.WeightClip(0.5)
+        >>> float(clip(ops.convert_to_tensor(-3.0)))
+        -0.5
 
     Paper: Courbariaux et al., 2016, https://arxiv.org/abs/1602.02830
     """

@@ -11,7 +11,8 @@ from typing import Any
 import keras
 
 from qframe.layers.adapters import ADAPTERS, Adapter, Weight, adapter_of
-from qframe.layers.quantized import Quantized, quantized_class
+from qframe.layers.generation import quantized_class
+from qframe.layers.quantized import Quantized
 
 __all__ = ["Adapter", "Quantized", "Weight", "adapter_of"]
 

@@ -87,3 +87,8 @@ ADAPTERS: dict[type, Adapter] = {
 def adapter_of(cls: type) -> Adapter | None:
     """The adapter of a layer class or of the nearest class that it derives from."""
     return next((ADAPTERS[base] for base in cls.__mro__ if base in ADAPTERS), None)
+
+
+def slot_attribute(slot: str) -> str:
+    """The attribute, argument and config key of a slot."""
+    return f"{slot}_quantizer"

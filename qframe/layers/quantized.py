@@ -1,14 +1,13 @@
 """The one mechanism: a quantized layer is the Keras layer that it was, plus slots.
 
-`quantized_class` makes, for a layer class, the subclass whose weights read as quantized
-while it is being called. A slot holds a quantizer, under the attribute
+`generation.quantized_class` makes, for a layer class, the subclass whose weights read as
+quantized while it is being called. A slot holds a quantizer, under the attribute
 ``<slot>_quantizer``; Keras tracks a quantizer's own variables there.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -17,15 +16,17 @@ import keras
 from keras import ops, tree
 
 from qframe import constraints, keras_internals, quantizers
-from qframe.errors import QFrameError, StarvedWeightsWarning, UnknownNameError
-from qframe.identifier import Identifier
-from qframe.layers.adapters import Adapter, ChannelAxis
+from qframe.errors import QFrameError, StarvedWeightsWarning
+from qframe.layers.adapters import Adapter, ChannelAxis, slot_attribute
 from qframe.layers.padding import check_pad_values, pad_same
-from qframe.layers.substitution import Substitutable, is_substituted, substituted
+from qframe.layers.serialization import (
+    REQUIRES,
+    check_required_distributions,
+    required_distributions,
+    resolve,
+)
+from qframe.layers.substitution import is_substituted, substituted
 from qframe.quantizers import Quantizer
-from qframe.registry import FIRST_PARTY, registry
-
-REQUIRES = "qframe_requires"
 
 
 class Quantized:
@@ -38,7 +39,9 @@ class Quantized:
     def quantizers(self) -> dict[str, Any]:
         """The quantizers by slot, the empty slots left out."""
         held = {s: getattr(self, slot_attribute(s), None) for s in self.adapter.slots}
-        return {slot: quantizer for slot, quantizer in held.items() if quantizer}
+        return {
+            slot: quantizer for slot, quantizer in held.items() if quantizer is not None
+        }
 
     def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
         """Fill the slots; called once, at the end of construction."""
@@ -137,15 +140,15 @@ class Quantized:
                 config[key] = str(value.identifier)
         if self.adapter.pads:
             config["pad_values"] = self.pad_values
-        required = _required_distributions(config)
+        required = required_distributions(config)
         return {**config, REQUIRES: required} if required else config
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
         config = dict(config)
-        _check_required_distributions(config.pop(REQUIRES, {}))
+        check_required_distributions(config.pop(REQUIRES, {}))
         # Keras wraps what goes wrong in a constructor; resolve here, where errors are ours.
-        resolved = {k: _resolve(cls, k, v) for k, v in config.items()}
+        resolved = {k: resolve(cls, k, v) for k, v in config.items()}
         with warnings.catch_warnings():
             # Said once where the layer was made.
             warnings.simplefilter("ignore", StarvedWeightsWarning)
@@ -154,11 +157,6 @@ class Quantized:
     def __reduce__(self) -> Any:
         # Keras pickles a reference to the class; a generated one has no importable name.
         return keras_internals.from_bytes, (keras_internals.to_bytes(self),)
-
-
-def slot_attribute(slot: str) -> str:
-    """The attribute, argument and config key of a slot."""
-    return f"{slot}_quantizer"
 
 
 def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis) -> Any:
@@ -189,150 +187,3 @@ def _each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:
 
 def _starves(quantizer: Any) -> bool:
     return isinstance(quantizer, Quantizer) and quantizer.traits.support is not None
-
-
-def _resolve(cls: Any, key: str, value: Any) -> Any:
-    """What an argument of a quantized layer means: our names first made objects."""
-    if key.endswith("_quantizer") and key.removesuffix("_quantizer") in cls.adapter.slots:
-        return quantizers.get(value)
-    if key.endswith("_constraint"):
-        return constraints.get(value)
-    if key == "activation" and isinstance(value, str):
-        try:
-            return keras.activations.get(value)
-        except ValueError as unknown_to_keras:
-            try:
-                return quantizers.get(value)
-            except UnknownNameError as unknown:
-                raise unknown from unknown_to_keras
-    return value
-
-
-def _required_distributions(config: Mapping[str, Any]) -> dict[str, str]:
-    """Namespace -> distribution, for the identifiers of other people's plugins."""
-    plugins = registry.discover()
-    required = {}
-    for key, value in config.items():
-        if isinstance(value, str) and key.endswith(("_quantizer", "_constraint")):
-            namespace = Identifier.parse(value).namespace
-            if namespace in plugins and plugins[namespace].distribution != FIRST_PARTY:
-                required[namespace] = plugins[namespace].distribution
-    return required
-
-
-def _check_required_distributions(required: Mapping[str, str]) -> None:
-    for namespace, distribution in required.items():
-        plugin = registry.discover().get(namespace)
-        if plugin is None or plugin.disabled or plugin.error:
-            state = "is not installed"
-            if plugin is not None:
-                state = f"is broken: {plugin.error}" if plugin.error else "is disabled"
-            raise UnknownNameError(
-                f"this model needs the plugin {namespace!r}, which {state}. "
-                f"Write: pip install {distribution}"
-            )
-
-
-@functools.cache
-def quantized_class(base: Any, adapter: Adapter) -> Any:
-    """The subclass of a Keras layer class that has slots.
-
-    It keeps the ``__name__`` of its base, by which Keras finds a layer's entry in a
-    weight file, so that float and quantized checkpoints interchange; its qualified name
-    is ``Quant<base>``.
-    """
-    name = f"Quant{base.__name__}"
-    keywords = [slot_attribute(slot) for slot in adapter.slots]
-
-    @functools.wraps(base.__init__)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        held = {
-            slot: _resolve(
-                cls, slot_attribute(slot), kwargs.pop(slot_attribute(slot), None)
-            )
-            for slot in adapter.slots
-        }
-        pad_values = kwargs.pop("pad_values", 0.0) if adapter.pads else 0.0
-        kwargs = {key: _resolve(cls, key, value) for key, value in kwargs.items()}
-        if kwargs.get("name") is None and type(self) is cls:
-            kwargs["name"] = keras_internals.auto_name(name)
-        base.__init__(self, *args, **kwargs)
-        self._init_slots(held, pad_values)
-
-    @functools.wraps(base.call)
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self._quantized_call(base, *args, **kwargs)
-
-    substitutable = [weight.attribute for weight in adapter.weights]
-    if adapter.pads:
-        keywords.append("pad_values")
-        substitutable.append("padding")
-    namespace = {
-        "__init__": __init__,
-        "call": call,
-        "__module__": "qframe.layers",
-        "__qualname__": name,
-        "__doc__": _docstring(base, keywords),
-        "float_class": base,
-        "adapter": adapter,
-        **{attribute: Substitutable(base, attribute) for attribute in substitutable},
-    }
-    cls = type(base.__name__, (Quantized, base), namespace)
-    signature = _signature(base, keywords)
-    cls.__signature__ = signature  # type: ignore[attr-defined]
-    __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *signature.parameters.values(),
-        ]
-    )
-    return cls
-
-
-def _signature(base: Any, keywords: list[str]) -> inspect.Signature:
-    """The signature of `base` with the slots as keyword-only arguments."""
-    parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-    variable = [p for p in parameters if p.kind is p.VAR_KEYWORD]
-    return inspect.Signature(
-        [
-            *(p for p in parameters if p.kind is not p.VAR_KEYWORD),
-            *(
-                inspect.Parameter(
-                    keyword,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=0.0 if keyword == "pad_values" else None,
-                )
-                for keyword in keywords
-            ),
-            *variable,
-        ]
-    )
-
-
-def _docstring(base: Any, keywords: list[str]) -> str:
-    lines = [
-        f"`keras.layers.{base.__name__}` with slots for quantizers.",
-        "",
-        f"With all quantizers None it equals `keras.layers.{base.__name__}` and shares its",
-        "weight files. A quantizer is a name such as ``'ste_sign'``, a",
-        "`qframe.quantizers.Quantizer`, any callable, a Keras layer or None.",
-        "",
-        "Args:",
-    ]
-    for keyword in keywords:
-        if keyword == "pad_values":
-            lines.append("    pad_values: what padding='same' pads with, after the input")
-            lines.append("        quantizer. Default 0.0.")
-        else:
-            what = keyword.removesuffix("_quantizer")
-            lines.append(f"    {keyword}: quantizer of the {what}. Default None.")
-    lines += [
-        f"    others: as in `keras.layers.{base.__name__}`; constraints and activations",
-        "        may be identifiers too, such as ``'weight_clip'``.",
-        "",
-        "Raises:",
-        "    QFrameError: a quantizer or constraint is not known or is misused.",
-        "",
-        base.__doc__ or "",
-    ]
-    return "\n".join(lines)

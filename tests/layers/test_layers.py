@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import pytest
 from cases import CASES
-from differentiation import value_and_gradient
 
 import qframe as qf
+from differentiation import value_and_gradient
 from qframe.errors import (
     ArgumentError,
     QFrameError,

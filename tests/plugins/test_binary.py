@@ -5,12 +5,12 @@ import functools
 import keras
 import numpy as np
 import pytest
-from differentiation import MODES, value_and_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
+from differentiation import MODES, value_and_gradient
 from qframe.errors import ArgumentError
 
 SUBNORMAL = np.float32(1e-40)

@@ -1,0 +1,96 @@
+"""The arrows between the rooms point down only."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import qframe_binary
+
+import qframe
+
+CORE = Path(qframe.__file__).parent
+PLUGINS = [Path(qframe_binary.__file__).parent]
+
+# Who may import whom: a room, and the rooms that stand below it.
+LIGHT = {"errors", "identifier", "components", "hookspecs", "registry", "configurable"}
+BELOW = {
+    "errors": set(),
+    "identifier": {"errors"},
+    "components": {"errors"},
+    "hookspecs": {"components"},
+    "registry": {"errors", "identifier", "components", "hookspecs"},
+    "configurable": {"errors", "identifier", "registry"},
+    "keras_internals": set(),
+    "constraints": {*LIGHT},
+    "quantizers": {*LIGHT, "keras_internals"},
+    "layers": {*LIGHT, "keras_internals", "constraints", "quantizers"},
+    "models": {*LIGHT, "keras_internals", "constraints", "quantizers", "layers"},
+    "quickstart": {*LIGHT, "layers", "models"},
+    "cli": {*LIGHT, "quantizers", "constraints", "layers", "models", "quickstart"},
+    "__main__": {"cli"},
+    "__init__": {"configurable", "hookspecs"},
+}
+
+
+def imports(path):
+    """The modules that a file imports anywhere, functions included."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(path):
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+SOURCES = sorted(CORE.rglob("*.py"))
+
+
+def test_every_room_has_a_place():
+    assert {room(path) for path in SOURCES} == set(BELOW)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CORE)))
+def test_core_imports_point_down(path):
+    for name in imports(path):
+        top, *rest = name.split(".")
+        assert not top.startswith("qframe_"), f"{path} imports the plugin {name}"
+        if top == "qframe" and rest and rest[0] in BELOW:
+            assert rest[0] in {room(path), *BELOW[room(path)]}, f"{path} imports {name}"
+
+
+def test_plugins_import_the_core_and_themselves_only():
+    for folder in PLUGINS:
+        for path in folder.rglob("*.py"):
+            for name in imports(path):
+                top = name.split(".")[0]
+                assert not top.startswith("qframe_") or top == folder.name
+
+
+def test_private_keras_is_in_one_place_per_room():
+    allowed = {"keras_internals.py"}
+    for path in SOURCES:
+        private = [n for n in imports(path) if n.startswith("keras.src")]
+        assert not private or path.name in allowed, f"{path} imports {private}"
+
+
+def test_no_room_is_large():
+    sizes = [len(path.read_text("utf-8").splitlines()) for path in SOURCES]
+    assert max(sizes) <= 400
+    assert sorted(sizes)[len(sizes) // 2] < 150
+
+
+@pytest.mark.parametrize(
+    "module", ["qframe", "qframe.registry", "qframe_binary", "qframe.cli"]
+)
+def test_light_modules_import_no_backend(module):
+    code = f"import sys, {module}; print({{'keras', 'tensorflow', 'jax', 'torch'}} & {{*sys.modules}})"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "set()"

@@ -1,0 +1,58 @@
+"""Every example runs: the fenced blocks of the documents, and those in docstrings."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import qframe
+import qframe_binary
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PACKAGES = [qframe, qframe_binary]
+MODULES = [
+    module.name
+    for package in PACKAGES
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_document(document):
+    from qframe.registry import registry
+
+    blocks = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    assert blocks, f"{document.name} has no example"
+    namespace = {"__name__": "example"}
+    try:
+        for block in blocks:
+            exec(compile(block, document.name, "exec"), namespace)
+    finally:
+        registry.forget_local()
+
+
+@pytest.mark.parametrize("name", [package.__name__ for package in PACKAGES] + MODULES)
+def test_docstrings(name):
+    from qframe.registry import registry
+
+    try:
+        result = doctest.testmod(importlib.import_module(name))
+    finally:
+        registry.forget_local()
+    assert result.failed == 0
+
+
+def test_there_are_examples_in_docstrings():
+    found = [
+        example
+        for name in MODULES
+        for example in doctest.DocTestFinder().find(importlib.import_module(name))
+        if example.examples
+    ]
+    assert len(found) > 10
