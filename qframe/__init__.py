@@ -1,29 +1,46 @@
 """qframe trains and ships Keras models whose weights and activations have few bits.
 
-Importing it is light: Keras is imported when something needs it.
+Importing it is light: each word is imported when it is first used.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qframe.configurable import register
-from qframe.hookspecs import hookimpl
+if TYPE_CHECKING:
+    from qframe import constraints, errors, layers, models, quantizers
+    from qframe.configurable import register
+    from qframe.hookspecs import hookimpl
+    from qframe.models import load_model
 
 __version__ = "0.1.0"
 
-_SUBMODULES = ("constraints", "errors", "layers", "models", "quantizers")
-_WORDS = {"load_model": "qframe.models"}
+__all__ = [
+    "__version__",
+    "constraints",
+    "errors",
+    "hookimpl",
+    "layers",
+    "load_model",
+    "models",
+    "quantizers",
+    "register",
+]
 
-__all__ = ["__version__", "hookimpl", "register", *_SUBMODULES, *_WORDS]
+# Where the words are that are not submodules.
+_HOMES = {
+    "hookimpl": "qframe.hookspecs",
+    "load_model": "qframe.models",
+    "register": "qframe.configurable",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in __all__:
         return importlib.import_module(f"qframe.{name}")
-    if name in _WORDS:
-        return getattr(importlib.import_module(_WORDS[name]), name)
     raise AttributeError(
         f"module 'qframe' has no attribute {name!r}; it has {', '.join(__all__)}"
     )

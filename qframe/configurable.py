@@ -55,14 +55,17 @@ class Configurable:
             return f"{type(self).__name__}({', '.join(pairs)})"
 
 
-@functools.cache
 def parameter_names(cls: type) -> tuple[str, ...]:
     """The named parameters of ``cls.__init__``."""
-    return tuple(
-        name
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-    )
+    return tuple(_named_parameters(cls))
+
+
+@functools.cache
+def _named_parameters(cls: Any) -> dict[str, inspect.Parameter]:
+    # Of __init__, not of the class: Python 3.10 would show the __new__ of Keras.
+    _self, *parameters = inspect.signature(cls.__init__).parameters.values()
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name: p for p in parameters if p.kind in named}
 
 
 def build(kind: str, text: str) -> Any:
@@ -84,8 +87,8 @@ def construct(cls: type, arguments: Mapping[str, Any]) -> Any:
         )
     missing = [
         name
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if name in names and parameter.default is parameter.empty and name not in arguments
+        for name, parameter in _named_parameters(cls).items()
+        if parameter.default is parameter.empty and name not in arguments
     ]
     if missing:
         raise ArgumentError(

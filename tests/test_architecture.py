@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import qframe_binary
 
 import qframe
+import qframe_binary
 
 CORE = Path(qframe.__file__).parent
 PLUGINS = [Path(qframe_binary.__file__).parent]
@@ -30,7 +30,8 @@ BELOW = {
     "quickstart": {*LIGHT, "layers", "models"},
     "cli": {*LIGHT, "quantizers", "constraints", "layers", "models", "quickstart"},
     "__main__": {"cli"},
-    "__init__": {"configurable", "hookspecs"},
+    # Lazily, or for type checkers only.
+    "__init__": {"constraints", "errors", "layers", "models", "quantizers", *LIGHT},
 }
 
 
@@ -89,7 +90,8 @@ def test_no_room_is_large():
     "module", ["qframe", "qframe.registry", "qframe_binary", "qframe.cli"]
 )
 def test_light_modules_import_no_backend(module):
-    code = f"import sys, {module}; print({{'keras', 'tensorflow', 'jax', 'torch'}} & {{*sys.modules}})"
+    backends = {"keras", "tensorflow", "jax", "torch"}
+    code = f"import sys, {module}; print({backends} & {{*sys.modules}})"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -1,5 +1,4 @@
 # Written by `python -m qframe.layers.stubs`.
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,8 +7,6 @@ from qframe.layers.adapters import Adapter as Adapter
 from qframe.layers.adapters import Weight as Weight
 from qframe.layers.adapters import adapter_of as adapter_of
 from qframe.layers.quantized import Quantized as Quantized
-
-_Quantizer = str | Callable[[Any], Any] | Mapping[str, Any] | None
 
 __all__ = [
     "Adapter",
@@ -48,10 +45,10 @@ class QuantDense(Quantized, keras.layers.Dense):
         lora_alpha: Any = None,
         quantization_config: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
         **kwargs: Any,
     ) -> None: ...
 
@@ -73,10 +70,10 @@ class QuantEinsumDense(Quantized, keras.layers.EinsumDense):
         gptq_unpacked_column_size: Any = None,
         quantization_config: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
         **kwargs: Any,
     ) -> None: ...
 
@@ -94,9 +91,9 @@ class QuantEmbedding(Quantized, keras.layers.Embedding):
         lora_alpha: Any = None,
         quantization_config: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        embeddings_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
+        input_quantizer: Any = None,
+        embeddings_quantizer: Any = None,
+        output_quantizer: Any = None,
         **kwargs: Any,
     ) -> None: ...
 
@@ -120,11 +117,11 @@ class QuantConv1D(Quantized, keras.layers.Conv1D):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...
 
@@ -148,11 +145,11 @@ class QuantConv2D(Quantized, keras.layers.Conv2D):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...
 
@@ -176,11 +173,11 @@ class QuantConv3D(Quantized, keras.layers.Conv3D):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...
 
@@ -204,10 +201,10 @@ class QuantConv1DTranspose(Quantized, keras.layers.Conv1DTranspose):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
         **kwargs: Any,
     ) -> None: ...
 
@@ -231,10 +228,10 @@ class QuantConv2DTranspose(Quantized, keras.layers.Conv2DTranspose):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
         **kwargs: Any,
     ) -> None: ...
 
@@ -258,10 +255,10 @@ class QuantConv3DTranspose(Quantized, keras.layers.Conv3DTranspose):
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        kernel_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
+        input_quantizer: Any = None,
+        kernel_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
         **kwargs: Any,
     ) -> None: ...
 
@@ -284,11 +281,11 @@ class QuantDepthwiseConv1D(Quantized, keras.layers.DepthwiseConv1D):
         depthwise_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        depthwise_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        depthwise_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...
 
@@ -311,11 +308,11 @@ class QuantDepthwiseConv2D(Quantized, keras.layers.DepthwiseConv2D):
         depthwise_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        depthwise_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        depthwise_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...
 
@@ -342,12 +339,12 @@ class QuantSeparableConv1D(Quantized, keras.layers.SeparableConv1D):
         pointwise_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        depthwise_quantizer: _Quantizer = None,
-        pointwise_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        depthwise_quantizer: Any = None,
+        pointwise_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...
 
@@ -374,11 +371,11 @@ class QuantSeparableConv2D(Quantized, keras.layers.SeparableConv2D):
         pointwise_constraint: Any = None,
         bias_constraint: Any = None,
         *,
-        input_quantizer: _Quantizer = None,
-        depthwise_quantizer: _Quantizer = None,
-        pointwise_quantizer: _Quantizer = None,
-        bias_quantizer: _Quantizer = None,
-        output_quantizer: _Quantizer = None,
-        pad_values: float = 0.0,
+        input_quantizer: Any = None,
+        depthwise_quantizer: Any = None,
+        pointwise_quantizer: Any = None,
+        bias_quantizer: Any = None,
+        output_quantizer: Any = None,
+        pad_values: Any = 0.0,
         **kwargs: Any,
     ) -> None: ...

@@ -53,6 +53,7 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
         "__doc__": _docstring(base, name, keywords),
         "float_class": base,
         "adapter": adapter,
+        "first_argument": list(inspect.signature(base.call).parameters)[1],
         **{attribute: Substitutable(base, attribute) for attribute in substitutable},
     }
     cls = type(base.__name__, (Quantized, base), namespace)

@@ -34,6 +34,7 @@ class Quantized:
 
     float_class: ClassVar[type]
     adapter: ClassVar[Adapter]
+    first_argument: ClassVar[str]
 
     @property
     def quantizers(self) -> dict[str, Any]:
@@ -125,7 +126,7 @@ class Quantized:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (change(args[0]), *args[1:]), kwargs
-        first: str = self.call_signature_parameters[0]  # type: ignore[attr-defined]
+        first = self.first_argument
         return args, {**kwargs, first: change(kwargs[first])}
 
     def get_config(self) -> dict[str, Any]:

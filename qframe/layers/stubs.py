@@ -17,7 +17,6 @@ PATH = Path(__file__).with_name("__init__.pyi")
 
 _HEADER = """\
 # Written by `python -m qframe.layers.stubs`.
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -26,8 +25,6 @@ from qframe.layers.adapters import Adapter as Adapter
 from qframe.layers.adapters import Weight as Weight
 from qframe.layers.adapters import adapter_of as adapter_of
 from qframe.layers.quantized import Quantized as Quantized
-
-_Quantizer = str | Callable[[Any], Any] | Mapping[str, Any] | None
 """
 
 
@@ -55,13 +52,11 @@ def _class(cls: Any) -> str:
 def _parameter(parameter: inspect.Parameter) -> str:
     if parameter.kind is parameter.VAR_KEYWORD:
         return f"**{parameter.name}: Any"
-    kind = "_Quantizer" if parameter.name.endswith("_quantizer") else "Any"
-    if parameter.name == "pad_values":
-        kind = "float"
+    # Any, so that layers can share their arguments as `**dict(...)` of mixed values.
     if parameter.default is parameter.empty:
-        return f"{parameter.name}: {kind}"
+        return f"{parameter.name}: Any"
     default = repr(parameter.default).replace("'", '"')
-    return f"{parameter.name}: {kind} = {default}"
+    return f"{parameter.name}: Any = {default}"
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def _share_registration(cls: type) -> None:
 
 
 def _as_float_tensor(inputs: Any) -> Any:
-    if isinstance(inputs, keras.Variable) or hasattr(inputs, "assign"):
+    if hasattr(inputs, "assign"):  # a variable, of Keras or of TensorFlow
         inputs = latent_value(inputs)
     elif isinstance(inputs, (bool, int, float, list, tuple)):
         inputs = ops.convert_to_tensor(inputs)

@@ -12,10 +12,10 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from cases import CASES
 
 import qframe as qf
 from differentiation import value_and_gradient
+from layer_cases import CASES
 from qframe.errors import (
     ArgumentError,
     QFrameError,
@@ -184,7 +184,7 @@ def test_outside_of_a_call_the_latent_variable_is_seen(case):
     for prefix in case.channel_axes:
         layer = case.quantized_layer(**{f"{prefix}_quantizer": "ste_sign"})
         layer(case.inputs())
-        assert isinstance(latent(layer, prefix), keras.Variable)
+        assert hasattr(latent(layer, prefix), "assign")
         assert any(latent(layer, prefix) is v for v in layer.trainable_variables)
 
 
@@ -344,7 +344,7 @@ def test_threads_do_not_see_each_others_calls():
 
     def watch():
         while not stop.is_set():
-            latent_seen.append(isinstance(layer.kernel, keras.Variable))
+            latent_seen.append(hasattr(layer.kernel, "assign"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()

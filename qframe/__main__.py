@@ -1,0 +1,5 @@
+"""``python -m qframe`` is the command ``qframe``."""
+
+from qframe.cli import main
+
+main(prog_name="qframe")

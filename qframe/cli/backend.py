@@ -1,0 +1,52 @@
+"""Import Keras and its backend for a command, quietly, or say what to install."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Iterator
+
+from qframe.errors import QFrameError
+
+
+class BackendError(QFrameError):
+    """Keras cannot be imported, mostly because its backend is not installed."""
+
+
+def start_backend() -> None:
+    """Import Keras with the backend that the user chose.
+
+    Only commands are quiet: a program that imports qframe keeps its own log levels.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        with _silent_stderr():
+            importlib.import_module("keras")
+    # Keras says ValueError where KERAS_BACKEND names no backend at all.
+    except (ImportError, ValueError) as error:
+        raise BackendError(
+            f"Keras cannot be imported with its backend: {error}. Write: "
+            "pip install 'keras-qframe[tensorflow]', or name a backend that you have "
+            "in the environment variable KERAS_BACKEND (tensorflow, jax or torch)."
+        ) from error
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what native libraries write while they load.
+
+    TensorFlow reports missing GPU drivers before it reads its own log level.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # a program that was started without standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,111 @@
+"""What ``qframe show`` says about a component."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qframe.cli.backend import start_backend
+from qframe.components import Component
+from qframe.configurable import construct, parameter_names
+from qframe.errors import AmbiguousNameError, ArgumentError, UnknownNameError, did_you_mean
+from qframe.identifier import Identifier
+from qframe.registry import registry
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def find(text: str, kinds: Sequence[str]) -> tuple[Component, Mapping[str, Any]]:
+    """The component of one of these kinds that an identifier names."""
+    identifier = Identifier.parse(text)
+    found: list[Component] = []
+    errors: dict[str, UnknownNameError] = {}
+    for kind in kinds:
+        try:
+            found.append(registry.resolve(kind, identifier))
+        except UnknownNameError as error:
+            errors[kind] = error
+    if len(found) > 1:
+        raise AmbiguousNameError(
+            f"{text!r} is the name of a {' and of a '.join(c.kind for c in found)}. "
+            f"Add --kind {' or --kind '.join(c.kind for c in found)}."
+        )
+    if not found:
+        raise errors[max(kinds, key=lambda kind: _resembles(identifier.name, kind))]
+    return found[0], identifier.arguments
+
+
+def _resembles(name: str, kind: str) -> bool:
+    """Whether a component of this kind has a similar name."""
+    known = [known for c in registry.components(kind) for known in c.names]
+    return bool(did_you_mean(name, known))
+
+
+def describe(console: Console, component: Component, arguments: Mapping[str, Any]) -> None:
+    """Print all that is known of a component, as it is with these arguments."""
+    from rich.table import Table
+
+    start_backend()
+    cls = registry.load(component)
+    if arguments:
+        construct(cls, arguments)
+    rows = {
+        "kind": component.kind,
+        "aliases": ", ".join(component.aliases) or "none",
+        "plugin": f"{component.namespace} ({component.distribution})",
+        "class": component.target,
+        "signature": _signature(component.name, cls),
+        **(dict(_promises(cls, arguments)) if component.kind == "quantizer" else {}),
+    }
+    console.print(component.qualified_name, style="bold cyan", end="")
+    console.print(f"  {component.summary}\n")
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    for label, value in rows.items():
+        grid.add_row(label, value)
+    console.print(grid)
+    if cls.__doc__:
+        console.print("\n" + inspect.cleandoc(cls.__doc__))
+
+
+def _signature(name: str, cls: Any) -> str:
+    parameters = inspect.signature(cls.__init__).parameters
+    written = [
+        key
+        if parameters[key].default is inspect.Parameter.empty
+        else f"{key}={parameters[key].default!r}"
+        for key in parameter_names(cls)
+    ]
+    return f"{name}({', '.join(written)})" if written else name
+
+
+def _promises(cls: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The precision and the traits of a quantizer, by name."""
+    try:
+        quantizer = construct(cls, arguments)
+    except ArgumentError as error:
+        yield "precision", f"depends on its arguments: {error}"
+        return
+    bits = quantizer.precision
+    yield "precision", "not declared" if bits is None else f"{bits} bit" + "s" * (bits > 1)
+    kept = []
+    # Whatever the traits are: flags are collected, values get a row of their own.
+    traits = quantizer.traits
+    for name in (field.name for field in type(traits).__attrs_attrs__):
+        value = getattr(traits, name)
+        if value is True:
+            kept.append(name)
+        elif isinstance(value, tuple):
+            yield name, _numbers(value)
+        elif value not in (None, False) and not callable(value):
+            yield name, str(value)
+    yield "traits", ", ".join(kept) or "none"
+
+
+def _numbers(values: tuple[Any, ...]) -> str:
+    if len(values) > 8:
+        return f"{len(values)} values from {values[0]:g} to {values[-1]:g}"
+    return ", ".join(f"{value:g}" for value in values)

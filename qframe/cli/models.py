@@ -1,0 +1,97 @@
+"""Commands about whole models. All of them start a backend."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import click
+
+from qframe.cli.backend import start_backend
+from qframe.cli.output import console
+from qframe.errors import DataError, QFrameError
+
+
+@click.command()
+@click.argument("model")
+@click.option("--no-macs", is_flag=True, help="Leave out the multiply-accumulates.")
+def summary(model: str, no_macs: bool) -> None:
+    """Say what a saved model costs.
+
+    Bits, memory and multiply-accumulates of each layer. MODEL is a .keras file.
+    """
+    path = Path(model)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise DataError(f"{model} {what}; name a .keras file.")
+    if path.suffix != ".keras":
+        raise DataError(f"{model} does not end in .keras; name a .keras file.")
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{model} is damaged, or not a .keras file: it is no zip archive.")
+    start_backend()
+    import qframe as qf
+
+    try:
+        loaded = qf.load_model(path, compile=False)
+    except QFrameError:
+        raise
+    # Keras and h5py raise nearly anything for a file that is damaged or foreign.
+    except Exception as error:
+        raise DataError(
+            f"{model} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if no_macs:
+        qf.models.summary(loaded, print_fn=click.echo, include_macs=False)
+    else:
+        console().print(qf.models.profile(loaded))
+
+
+@click.command()
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="digits|mnist|FILE.npz",
+    help="Images to train with: 1797 small ones that need no network, MNIST (a "
+    "download), or a file with x_train, y_train, x_test and y_test.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    help="How often to see each image. Default: 16 for digits, 6 for the others.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Of all random numbers.",
+)
+@click.option(
+    "-o",
+    "--output",
+    default="qframe-quickstart.keras",
+    show_default=True,
+    metavar="FILE.keras",
+    help="Where to save the model.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def quickstart(data: str, epochs: int | None, seed: int, output: str, force: bool) -> None:
+    """Train, save and load a binary network.
+
+    It reads handwritten digits. A fresh process loads the saved file and predicts the
+    test images; what it predicts must equal, to the bit, what the trained model does.
+    """
+    from qframe.quickstart.data import load
+    from qframe.quickstart.target import Target
+
+    # What is wrong with the arguments is said before a backend takes seconds to start.
+    target = Target.check(output, force=force)
+    given = None if data == "mnist" else load(data)
+    out = console()
+    with out.status("Starting Keras"):
+        start_backend()
+        from qframe.quickstart.job import run
+    # Keras downloads MNIST.
+    digits = given or load(data)
+    run(digits, epochs or digits.epochs, seed, target, out)

@@ -1,0 +1,117 @@
+"""How many bits a weight or an activation has."""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from qframe.layers.adapters import adapter_of, slot_attribute
+from qframe.models import graph
+from qframe.models.records import FLOAT_BITS
+from qframe.quantizers import Quantizer
+
+UNKNOWN = "?"
+# Bits of an activation: a number, None where it is not quantized, UNKNOWN where its
+# quantizer does not say.
+Bits = int | str | None
+
+
+def dtype_bits(dtype: Any) -> int:
+    """The bits that one element of a dtype takes."""
+    digits = re.search(r"\d+", keras.backend.standardize_dtype(dtype))
+    return int(digits.group()) if digits else 8  # bool
+
+
+def quantizer_bits(quantizer: Any) -> Bits:
+    """What a quantizer declares; None for no quantizer, UNKNOWN where it does not."""
+    if quantizer is None:
+        return None
+    precision = getattr(quantizer, "precision", None)
+    if isinstance(precision, numbers.Integral) and not isinstance(precision, bool):
+        return int(precision)
+    return UNKNOWN
+
+
+def slot_bits(layer: Any, slot: str) -> Bits:
+    """The bits of what is in a slot of a layer."""
+    return quantizer_bits(getattr(layer, slot_attribute(slot), None))
+
+
+def mac_precision(*factors: Bits) -> int:
+    """The precision of a product: that of the wider factor."""
+    return max(bits if isinstance(bits, int) else FLOAT_BITS for bits in factors)
+
+
+class StoredBits:
+    """The bits of each weight of a layer and of the layers within it."""
+
+    def __init__(self, layer: Any) -> None:
+        # The variable is held too, so that its id stays its own.
+        self._declared: dict[int, tuple[Any, int]] = {}
+        self._add(layer)
+
+    def _add(self, layer: Any) -> None:
+        adapter = adapter_of(type(layer))
+        for weight in adapter.weights if adapter else ():
+            bits = slot_bits(layer, weight.prefix)
+            variable = getattr(layer, weight.attribute, None)
+            if variable is not None and isinstance(bits, int):
+                self._declared[id(variable)] = variable, bits
+        for part in graph.sublayers(layer):
+            self._add(part)
+
+    def of(self, variable: Any) -> int:
+        if id(variable) in self._declared:
+            return self._declared[id(variable)][1]
+        return dtype_bits(variable.dtype)
+
+
+def _layer_classes(names: str) -> tuple[type, ...]:
+    # Not every Keras has all of them.
+    known = (getattr(keras.layers, name, None) for name in names.split())
+    return tuple(cls for cls in known if cls is not None)
+
+
+# Every value that these return is one of the values that they are given.
+_KEEP_THE_GRID = _layer_classes(
+    "Flatten Reshape Permute RepeatVector Identity ActivityRegularization "
+    "MaxPooling1D MaxPooling2D MaxPooling3D "
+    "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D "
+    "Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling3D "
+    "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout "
+    "GaussianDropout GaussianNoise"
+)
+
+
+def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
+    """The bits of what a layer returns, given those of its inputs."""
+    if isinstance(layer, Quantizer):
+        return quantizer_bits(layer)
+    if (slot := slot_bits(layer, "output")) is not None:
+        return slot
+    if not isinstance(layer, keras.layers.Layer) or not graph.runs_keras(layer):
+        return None
+    given = list(inputs)
+    first = given[0] if given else None
+    if isinstance(layer, keras.layers.Activation):
+        linear = layer.activation is keras.activations.linear
+        return first if linear else _activation_bits(layer.activation)
+    if adapter_of(type(layer)) is not None:
+        return _activation_bits(getattr(layer, "activation", None))
+    if isinstance(layer, keras.layers.Concatenate):
+        numbers_only = [bits for bits in given if isinstance(bits, int)]
+        return max(numbers_only) if given and numbers_only == given else None
+    if isinstance(layer, keras.layers.UpSampling2D):
+        return first if layer.interpolation == "nearest" else None
+    return first if isinstance(layer, _KEEP_THE_GRID) else None
+
+
+def _activation_bits(activation: Any) -> Bits:
+    bits = quantizer_bits(activation)
+    # An ordinary activation is no quantizer that failed to declare its precision.
+    return bits if isinstance(activation, Quantizer) or bits != UNKNOWN else None

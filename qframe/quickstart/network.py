@@ -1,0 +1,46 @@
+"""The network of Larq's first tutorial: a binary convolutional network for digits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+import qframe as qf
+
+
+def build() -> Any:
+    """The compiled network, for images of 28x28 pixels between -1 and 1.
+
+    Every kernel is binary, and so is every activation but the image itself.
+
+    Reference: https://docs.larq.dev/larq/tutorials/mnist/
+    """
+    kernel = {
+        "kernel_quantizer": "ste_sign",
+        "kernel_constraint": "weight_clip",
+        "use_bias": False,
+    }
+    both = {"input_quantizer": "ste_sign", **kernel}
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            qf.layers.QuantConv2D(32, (3, 3), **kernel),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.BatchNormalization(scale=False),
+            qf.layers.QuantConv2D(64, (3, 3), **both),
+            keras.layers.MaxPooling2D((2, 2)),
+            keras.layers.BatchNormalization(scale=False),
+            qf.layers.QuantConv2D(64, (3, 3), **both),
+            keras.layers.BatchNormalization(scale=False),
+            keras.layers.Flatten(),
+            qf.layers.QuantDense(64, **both),
+            keras.layers.BatchNormalization(scale=False),
+            qf.layers.QuantDense(10, **both),
+            keras.layers.BatchNormalization(scale=False),
+            keras.layers.Activation("softmax"),
+        ],
+        name="quickstart",
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model

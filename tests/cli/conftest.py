@@ -1,0 +1,91 @@
+"""Running the command in this process or in another one, and plugins to find there."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from qframe.cli import main
+from qframe.registry import registry
+
+
+@pytest.fixture
+def command():
+    """Run a command in this process: ``command("list", "--kind", "quantizer")``."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, arguments, prog_name="qframe")
+        assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Run a command in a process of its own, in an empty directory."""
+
+    def run(*arguments, **environment):
+        done = subprocess.run(
+            [sys.executable, "-m", "qframe", *arguments],
+            env={**os.environ, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "--debug" not in arguments:
+            assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def install(tmp_path_factory, monkeypatch):
+    """Put a distribution with one plugin on the path, for this process and others."""
+
+    def write(namespace, source, distribution=None):
+        folder = tmp_path_factory.mktemp("site")
+        distribution = distribution or f"{namespace}-plugin"
+        info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {namespace}_m\n")
+        (folder / f"{namespace}_m.py").write_text(source)
+        monkeypatch.syspath_prepend(str(folder))
+        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        monkeypatch.setenv("PYTHONPATH", path)
+        registry.reset()
+        return str(folder)
+
+    yield write
+    monkeypatch.undo()
+    registry.reset()
+
+
+MANIFEST = """
+import qframe
+from qframe.components import constraint, quantizer
+
+@qframe.hookimpl
+def qframe_components():
+    yield quantizer("ste_round", "{name}_m:Absent", summary="[b]rounds ±0.5[/b]")
+    yield quantizer("clamp", "{name}_m:Absent")
+    yield constraint("clamp", "{name}_m:Absent")
+"""
+
+
+@pytest.fixture
+def third_party(install):
+    """A plugin of someone else, whose classes are missing."""
+    install("other", MANIFEST.format(name="other"))
+
+
+@pytest.fixture
+def broken(install):
+    """A plugin that cannot be imported."""
+    install("broken", "raise ImportError('no module\\n  named flux')")

@@ -1,0 +1,178 @@
+"""`qframe plugins`, `qframe list` and `qframe show`."""
+
+import re
+
+import pytest
+
+
+def rows(output):
+    """The rows of a table, as lists of cells."""
+    lines = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
+    return [cells for cells in lines if len(cells) > 1]
+
+
+def test_plugins(command):
+    result = command("plugins")
+    assert result.exit_code == 0
+    header, *plugins = rows(result.output)
+    assert header == ["Namespace", "Distribution", "Version", "Components", "State"]
+    namespace, distribution, _, count, state = plugins[0]
+    assert (namespace, distribution, state) == ("binary", "keras-qframe", "ok")
+    assert int(count) > 0
+
+
+def test_plugins_shows_broken_ones(command, broken):
+    result = command("plugins")
+    assert result.exit_code == 0
+    why = "broken: ImportError: no module named flux"
+    assert ["broken", "broken-plugin", "1.2", "0", why] in rows(result.output)
+
+
+def test_plugins_shows_disabled_ones(command, third_party, monkeypatch):
+    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "other")
+    result = command("plugins")
+    assert result.exit_code == 0
+    assert "disabled by QFRAME_DISABLE_PLUGINS" in result.output
+
+
+def test_plugins_shows_two_of_one_namespace(command, install):
+    install("binary", "", distribution="impostor")
+    result = command("plugins")
+    assert result.exit_code == 0
+    assert "broken: the namespace 'binary' belongs to keras-qframe" in result.output
+
+
+def test_strict_plugins(command, broken, monkeypatch):
+    monkeypatch.setenv("QFRAME_STRICT_PLUGINS", "1")
+    result = command("plugins")
+    assert result.exit_code == 1
+    assert "QFRAME_STRICT_PLUGINS is set" in result.output
+
+
+def test_list(command):
+    result = command("list")
+    assert result.exit_code == 0
+    listed = {cells[0]: cells[1:] for cells in rows(result.output)}
+    assert listed["binary:ste_sign"] == [
+        "quantizer",
+        "SteSign",
+        "sign; straight-through gradient, clipped",
+    ]
+    assert listed["binary:weight_clip"][0] == "constraint"
+
+
+@pytest.mark.parametrize(
+    ("kind", "inside", "outside"),
+    [
+        ("quantizer", "binary:ste_sign", "binary:weight_clip"),
+        ("constraint", "binary:weight_clip", "binary:ste_sign"),
+    ],
+)
+def test_list_of_one_kind(command, kind, inside, outside):
+    result = command("list", "--kind", kind)
+    assert inside in result.output
+    assert outside not in result.output
+
+
+def test_list_of_unknown_kind(command):
+    result = command("list", "--kind", "optimizer")
+    assert result.exit_code == 2
+    assert "'quantizer', 'constraint'" in result.output
+
+
+def test_list_prints_text_as_it_is(command, third_party):
+    assert "[b]rounds ±0.5[/b]" in command("list").output
+
+
+def test_list_mentions_broken_plugins(command, broken):
+    result = command("list")
+    assert result.exit_code == 0
+    assert "Broken, so not listed: broken." in result.output
+
+
+def test_show_quantizer(command):
+    result = command("show", "ste_sign")
+    assert result.exit_code == 0
+    shown = dict(cells[:2] for cells in rows(result.output))
+    assert shown["binary:ste_sign"] == "sign; straight-through gradient, clipped"
+    assert shown["kind"] == "quantizer"
+    assert shown["aliases"] == "SteSign"
+    assert shown["plugin"] == "binary (keras-qframe)"
+    assert shown["signature"] == "ste_sign(clip_value=1.0)"
+    assert shown["precision"] == "1 bit"
+    assert shown["levels"] == "-1, 1"
+    assert shown["support"] == "-1, 1"
+    assert shown["traits"] == "idempotent, monotone, odd"
+    assert "Courbariaux et al., 2016" in result.output
+
+
+def test_show_with_arguments(command):
+    shown = dict(cells[:2] for cells in rows(command("show", "noop(precision=8)").output))
+    assert shown["signature"] == "noop(precision)"
+    assert shown["precision"] == "8 bits"
+
+
+def test_show_without_needed_arguments(command):
+    result = command("show", "noop")
+    assert result.exit_code == 0
+    assert "depends on its arguments: NoOp needs a value for 'precision'" in result.output
+
+
+def test_show_constraint(command):
+    result = command("show", "binary:WeightClip")
+    assert result.exit_code == 0
+    assert "weight_clip(clip_value=1.0)" in result.output
+    assert "precision" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ste_sgn"], "unknown quantizer 'ste_sgn'. Did you mean 'ste_sign'"),
+        (["weigth_clip"], "Did you mean 'weight_clip'"),
+        (["ste_sign", "--kind", "constraint"], "unknown constraint 'ste_sign'"),
+        (["fixd:ste_sign"], "No plugin 'fixd' is installed"),
+        (["ste_sign(1.0)"], "has no key; write key=value"),
+        (["ste_sign(clop_value=1.0)"], "Did you mean 'clip_value'"),
+        (["ste_sign(clip_value=-1)"], "clip_value of SteSign must be a positive number"),
+        (["noop(precision='a')"], "precision of NoOp must be"),
+        ([""], "'' is not an identifier"),
+    ],
+)
+def test_show_says_what_is_wrong(command, arguments, message):
+    result = command("show", *arguments)
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_show_name_of_two_kinds(command, third_party):
+    result = command("show", "clamp")
+    assert result.exit_code == 1
+    assert "--kind quantizer or --kind constraint" in result.output
+
+
+def test_show_component_that_does_not_load(command, third_party):
+    result = command("show", "clamp", "--kind", "constraint")
+    assert result.exit_code == 1
+    assert "'other:clamp' (distribution other-plugin) points at" in result.output
+
+
+def test_piped_output_is_plain_and_whole(process, install):
+    long_name = "q" * 300
+    install(
+        "wide",
+        "import qframe\nfrom qframe.components import quantizer\n"
+        "@qframe.hookimpl\ndef qframe_components():\n"
+        f"    yield quantizer('{long_name}', 'a:B', summary='{'word ' * 100}')\n",
+    )
+    done = process("list", COLUMNS="20", PYTHONUTF8="1")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    [row] = [line for line in done.stdout.splitlines() if long_name in line]
+    assert "word " * 99 in row
+
+
+def test_terminal_without_unicode(process, third_party):
+    done = process("list", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "rounds ?0.5" in done.stdout

@@ -1,0 +1,28 @@
+"""Listing must not wait for a backend."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from qframe.cli import main
+main(sys.argv[1:], prog_name="qframe", standalone_mode=False)
+heavy = {"numpy", "keras", "tensorflow", "jax", "torch", "qframe.quickstart"}
+print("imported:", sorted(heavy & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("command", ["list", "plugins", "--help", "quickstart --help"])
+def test_no_backend_is_imported(command):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *command.split()],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONUTF8": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported: []"
