@@ -64,8 +64,8 @@ def run(data: Digits, epochs: int, seed: int, target: Target, console: Console) 
         "are equal to the bit."
     )
     console.print(
-        f"Deployable size: {_kib((profile.memory or 0) / 8)}, each weight in the bits of its "
-        f"quantizer (as float32: {_kib((profile.float_memory or 0) / 8)})."
+        f"Deployable size: {_kib((profile.memory or 0) / 8)}, each weight in the bits of "
+        f"its quantizer (as float32: {_kib((profile.float_memory or 0) / 8)})."
     )
 
 

@@ -105,11 +105,8 @@ def test_digits(tmp_path):
 
 
 @pytest.mark.long
-def test_a_real_file(tmp_path):
-    path = os.environ.get("QFRAME_MNIST")
-    if not path:
-        pytest.skip("QFRAME_MNIST names no file")
-    code, out, _ = run(tmp_path, "--data", path, "--epochs", "1")
+def test_a_real_file(tmp_path, mnist):
+    code, out, _ = run(tmp_path, "--data", str(mnist), "--epochs", "1")
     assert code == 0
     [accuracy] = re.findall(r"Test accuracy: (\d+\.\d\d)%", out)
     assert float(accuracy) > 85

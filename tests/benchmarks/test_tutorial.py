@@ -1,0 +1,38 @@
+"""The tutorial's network on MNIST, six epochs, several seeds.
+
+Larq itself reached 97.4, 96.9 and 98.0 % of the test images in three runs. The spread is
+that of the running batch statistics, which lag behind weights that flip.
+"""
+
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+SCRIPT = Path(__file__).parents[1] / "larq_script.py"
+SEEDS = range(1, 6)
+
+
+def test_accuracy(mnist):
+    table = Table(title="the tutorial on MNIST, 6 epochs")
+    for column in ("seed", "train accuracy", "test accuracy"):
+        table.add_column(column, justify="right")
+    found = {"train": [], "test": []}
+    for seed in SEEDS:
+        out = subprocess.run(
+            [sys.executable, str(SCRIPT), str(mnist), str(seed), "6"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for name, values in found.items():
+            values.append(float(re.search(rf"{name} accuracy (\S+)", out.stdout)[1]))
+        table.add_row(str(seed), *(f"{values[-1]:.2%}" for values in found.values()))
+    medians = (f"{statistics.median(values):.2%}" for values in found.values())
+    table.add_row("median", *medians)
+    table.add_row("goal", ">= 97.4%", ">= 96.5%")
+    Console().print(table)
