@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import io
+from collections.abc import Iterator
 from typing import Any
 
 from keras import ops
@@ -10,7 +12,17 @@ from keras.src.backend.common.variables import AutocastScope
 from keras.src.saving import saving_lib
 from keras.src.utils.naming import auto_name
 
-__all__ = ["auto_name", "from_bytes", "latent_value", "to_bytes"]
+__all__ = [
+    "auto_name",
+    "build_shapes",
+    "from_bytes",
+    "graph_of",
+    "latent_value",
+    "nodes",
+    "runs_keras",
+    "sublayers",
+    "to_bytes",
+]
 
 
 def latent_value(variable: Any) -> Any:
@@ -37,3 +49,40 @@ def from_bytes(archive: bytes) -> Any:
     return saving_lib._load_model_from_fileobj(
         io.BytesIO(archive), custom_objects=None, compile=True, safe_mode=False
     )
+
+
+def sublayers(layer: Any) -> list[Any]:
+    """The layers that a layer holds itself, in the order they were attached."""
+    held: list[Any] = layer._flatten_layers(include_self=False, recursive=False)
+    return held
+
+
+def build_shapes(layer: Any) -> dict[str, Any] | None:
+    """The shapes that a layer was built with, by argument; None where not recorded."""
+    shapes: dict[str, Any] | None = getattr(layer, "_build_shapes_dict", None)
+    return shapes
+
+
+def graph_of(layer: Any) -> Any:
+    """The `keras.Function` that a model's call runs; None where its call is code."""
+    if not runs_keras(layer):
+        return None
+    graph = getattr(layer, "_functional", None) or layer
+    return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
+def nodes(graph: Any) -> Iterator[Any]:
+    """The calls within a graph, each after those that it depends on.
+
+    A layer that other models share has more calls than these. A node has `operation`,
+    `arguments` (with `args`, `kwargs` and the flat `keras_tensors`), `outputs` and
+    `is_input`.
+    """
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        yield from graph._nodes_by_depth[depth]
+
+
+def runs_keras(layer: Any) -> bool:
+    """Whether the call of a layer is Keras's own, and not that of a subclass."""
+    call = inspect.unwrap(type(layer).call)
+    return str(call.__module__).startswith("keras.")

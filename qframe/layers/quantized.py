@@ -76,7 +76,7 @@ class Quantized:
         for weight in self.adapter.weights:
             if weight.prefix == slot:
                 return getattr(getattr(self, weight.attribute), "shape", None)
-        shapes = getattr(self, "_build_shapes_dict", None) or {}
+        shapes = keras_internals.build_shapes(self) or {}
         inputs = next(iter(shapes.values()), None)
         if slot == "output" and inputs is not None:
             return self.compute_output_shape(inputs)  # type: ignore[attr-defined]

@@ -7,7 +7,8 @@ from typing import Any
 
 import keras
 
-from qframe.models import graph, kernels, sequences
+from qframe import keras_internals
+from qframe.models import kernels, sequences
 from qframe.models.calls import Call
 from qframe.models.kernels import Product
 from qframe.quantizers import Quantizer
@@ -77,7 +78,7 @@ def counter_of(operation: Any) -> Counter | None:
     base = next((cls for cls in type(operation).__mro__ if cls in COUNTERS), None)
     if base is None:
         return None
-    return COUNTERS[base] if graph.runs_keras(operation) else _unknown
+    return COUNTERS[base] if keras_internals.runs_keras(operation) else _unknown
 
 
 def products(layer: Any, call: Call) -> Iterable[Product]:

@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import keras
 
+from qframe import keras_internals
 from qframe.layers.adapters import adapter_of, slot_attribute
-from qframe.models import graph
 from qframe.models.macs import counter_of
 
 
@@ -32,7 +32,7 @@ class Row:
 
 def parts_of(layer: Any) -> list[Any]:
     """The layers that a layer is made of; none for one that counts as a whole."""
-    function = graph.graph_of(layer)
+    function = keras_internals.graph_of(layer)
     if function is not None:
         return [
             operation
@@ -47,7 +47,7 @@ def parts_of(layer: Any) -> list[Any]:
     held = {id(getattr(layer, slot_attribute(slot), None)) for slot in slots}
     return [
         part
-        for part in graph.sublayers(layer)
+        for part in keras_internals.sublayers(layer)
         if id(part) not in held and not isinstance(part, keras.layers.InputLayer)
     ]
 
@@ -59,7 +59,7 @@ def rows_of(model: Any) -> list[Row]:
     if not parts_of(model):
         return [own]
     # A graph has its weights in its layers; code may add weights of its own.
-    rows = [own] if own.weights and graph.graph_of(model) is None else []
+    rows = [own] if own.weights and keras_internals.graph_of(model) is None else []
     sequential = isinstance(model, keras.Sequential)
     for part in parts_of(model):
         if not (sequential and isinstance(part, keras.layers.InputLayer)):

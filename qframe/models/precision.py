@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
+from qframe import keras_internals
 from qframe.layers.adapters import adapter_of, slot_attribute
-from qframe.models import graph
 from qframe.models.records import FLOAT_BITS
 from qframe.quantizers import Quantizer
 
@@ -61,7 +61,7 @@ class StoredBits:
             variable = getattr(layer, weight.attribute, None)
             if variable is not None and isinstance(bits, int):
                 self._declared[id(variable)] = variable, bits
-        for part in graph.sublayers(layer):
+        for part in keras_internals.sublayers(layer):
             self._add(part)
 
     def of(self, variable: Any) -> int:
@@ -94,7 +94,7 @@ def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
         return quantizer_bits(layer)
     if (slot := slot_bits(layer, "output")) is not None:
         return slot
-    if not isinstance(layer, keras.layers.Layer) or not graph.runs_keras(layer):
+    if not isinstance(layer, keras.layers.Layer) or not keras_internals.runs_keras(layer):
         return None
     given = list(inputs)
     first = given[0] if given else None

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
+from qframe import keras_internals
 from qframe.errors import ArgumentError, NotBuiltError
-from qframe.models import graph
 from qframe.models.calls import Call, multiply
 from qframe.models.kernels import Product
 from qframe.models.macs import counter_of, no_macs, products
@@ -107,7 +107,7 @@ def _is_built(row: Row) -> bool:
     """Whether all variables are there, those of a quantizer in an Activation too."""
     if not isinstance(row.layer, keras.layers.Layer):
         return True  # an operation
-    parts = () if row.composite else graph.sublayers(row.layer)
+    parts = () if row.composite else keras_internals.sublayers(row.layer)
     return row.layer.built and all(
         part.built or type(part).build is keras.layers.Layer.build for part in parts
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from qframe.models import graph
+from qframe import keras_internals
 from qframe.models.calls import Call, Shape, Tensor, multiply, size, tensors
 from qframe.models.kernels import Product, einsum_dense, input_bits, kernel_product
 from qframe.models.precision import Bits, mac_precision, slot_bits
@@ -21,7 +21,7 @@ def recurrent(layer: Any, call: Call) -> Iterator[Product]:
     bits: Bits = input_bits(layer, call)
     for index, cell in enumerate(_cells(layer.cell)):
         direct = index == 0
-        if isinstance(cell, _CELLS) and graph.runs_keras(cell):
+        if isinstance(cell, _CELLS) and keras_internals.runs_keras(cell):
             yield from _cell(layer, cell, steps, bits if direct else None, direct)
         elif cell.weights:
             yield Product(input_bits=bits, direct=direct)
@@ -56,7 +56,7 @@ def _cell(
 
 def multi_head_attention(layer: Any, call: Call) -> Iterator[Product]:
     """The projections, and the two products of activations, which are in floats."""
-    parts = {part.name: part for part in graph.sublayers(layer)}
+    parts = {part.name: part for part in keras_internals.sublayers(layer)}
     query = call.tensor("query") or Tensor()
     value = call.tensor("value") or Tensor()
     key = call.tensor("key") or value

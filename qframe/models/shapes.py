@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import tree
 
-from qframe.models import graph
+from qframe import keras_internals
 from qframe.models.calls import Call, Shape, Tensor, tensors
 
 
@@ -20,7 +20,7 @@ def any_batch(shape: Sequence[int | None]) -> Shape:
 
 def built_call(layer: Any) -> Call:
     """A call with the shapes that a layer was built with."""
-    shapes = graph.build_shapes(layer) or {}
+    shapes = keras_internals.build_shapes(layer) or {}
     inputs = getattr(layer, "inputs", None) if isinstance(layer, keras.Model) else None
     if inputs and not any(shapes.values()):
         # A functional model is built with its graph, and a subclass may not call that.

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import keras
 
-from qframe.models import graph
+from qframe import keras_internals
 from qframe.models.calls import Call, Shape, Tensor, multiply, tensors
 from qframe.models.parts import parts_of
 from qframe.models.precision import Bits, output_bits
@@ -30,7 +30,7 @@ def calls_of(model: Any) -> Mapping[int, list[Call]]:
     layer in it is taken to be called once, with the shapes that it was built with.
     """
     trace = _Trace()
-    function = graph.graph_of(model)
+    function = keras_internals.graph_of(model)
     if function is None:
         trace.as_built(model, times=1, known=True)
     else:
@@ -45,7 +45,7 @@ class _Trace:
 
     def as_built(self, layer: Any, times: int | None, known: bool) -> None:
         """One call with the shapes that `layer` was built with, if those are its."""
-        function = graph.graph_of(layer)
+        function = keras_internals.graph_of(layer)
         if function is not None:
             shapes = [any_batch(t.shape) if known else None for t in function.inputs]
             self.graph(function, [Tensor(shape) for shape in shapes], times)
@@ -55,7 +55,7 @@ class _Trace:
 
     def call(self, layer: Any, call: Call) -> list[Bits]:
         """One call of anything; the bits of each tensor that it returns."""
-        function = graph.graph_of(layer)
+        function = keras_internals.graph_of(layer)
         if function is not None:
             inputs = graph_inputs(function, call)
             return [t.bits for t in self.graph(function, inputs, call.times)]
@@ -69,7 +69,7 @@ class _Trace:
 
     def graph(self, function: Any, inputs: list[Tensor], times: int | None) -> list[Tensor]:
         found = {id(t): given for t, given in zip(function.inputs, inputs, strict=True)}
-        for node in graph.nodes(function):
+        for node in keras_internals.nodes(function):
             if node.is_input:
                 for tensor in node.outputs:
                     found.setdefault(id(tensor), Tensor(tuple(tensor.shape)))
@@ -121,7 +121,7 @@ class _Trace:
 
 def _wrapper_of(layer: Any) -> Callable[[_Trace, Any, Call], Bits] | None:
     base = next((cls for cls in type(layer).__mro__ if cls in _Trace.WRAPPERS), None)
-    return _Trace.WRAPPERS[base] if base and graph.runs_keras(layer) else None
+    return _Trace.WRAPPERS[base] if base and keras_internals.runs_keras(layer) else None
 
 
 def _samples(call: Call) -> list[Shape]:
