@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar, overload
 from qframe.errors import ArgumentError, QFrameError, did_you_mean
 from qframe.identifier import Identifier
 from qframe.registry import registry
+from qframe.requirements import requirements, without_requirements
 
 T = TypeVar("T", bound=type)
 
@@ -46,6 +47,24 @@ class Configurable:
                 "through a plugin."
             )
         return Identifier(component.name, component.namespace, self.parameters)
+
+    def get_config(self) -> dict[str, Any]:
+        """The name of the class and its parameters."""
+        identifier = self.identifier
+        return {
+            "identifier": identifier.qualified_name,
+            **identifier.arguments,
+            **requirements([identifier]),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """The inverse of `get_config`; finds the class by its identifier."""
+        parameters = without_requirements(config)
+        name = parameters.pop("identifier", None)
+        if name is not None:
+            cls = registry.load(registry.resolve(cls.kind, Identifier.parse(name)))
+        return construct(cls, parameters)
 
     def __repr__(self) -> str:
         try:

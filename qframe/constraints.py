@@ -27,19 +27,6 @@ class Constraint(Configurable, keras.constraints.Constraint):
         super().__init_subclass__(**kwargs)
         _share_registration(cls)
 
-    def get_config(self) -> dict[str, Any]:
-        identifier = self.identifier
-        return {"identifier": identifier.qualified_name, **identifier.arguments}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Constraint:
-        parameters = dict(config)
-        text = parameters.pop("identifier", None)
-        if text is not None:
-            cls = registry.load(registry.resolve(cls.kind, Identifier.parse(text)))
-        constraint: Constraint = construct(cls, parameters)
-        return constraint
-
 
 def _share_registration(cls: type) -> None:
     # As for quantizers: one name, found by importing qframe alone.

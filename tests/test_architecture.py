@@ -14,14 +14,23 @@ CORE = Path(qframe.__file__).parent
 PLUGINS = [Path(qframe_binary.__file__).parent]
 
 # Who may import whom: a room, and the rooms that stand below it.
-LIGHT = {"errors", "identifier", "components", "hookspecs", "registry", "configurable"}
+LIGHT = {
+    "errors",
+    "identifier",
+    "components",
+    "hookspecs",
+    "registry",
+    "requirements",
+    "configurable",
+}
 BELOW = {
     "errors": set(),
     "identifier": {"errors"},
     "components": {"errors"},
     "hookspecs": {"components"},
     "registry": {"errors", "identifier", "components", "hookspecs"},
-    "configurable": {"errors", "identifier", "registry"},
+    "requirements": {"errors", "identifier", "registry"},
+    "configurable": {"errors", "identifier", "registry", "requirements"},
     "keras_internals": set(),
     "constraints": {*LIGHT},
     "quantizers": {*LIGHT, "keras_internals"},

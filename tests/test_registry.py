@@ -232,3 +232,37 @@ def test_importing_and_listing_imports_no_backend():
 
 def test_components_compare_by_value():
     assert quantizer("a", "m:A") == Component("quantizer", "a", "m:A")
+
+
+def test_saved_configs_name_the_distribution_to_install(site, monkeypatch):
+    import keras
+
+    site.install("acme-quant", "acme", manifest(target="acme_quantizers:Soft"))
+    (site.folder / "acme_quantizers.py").write_text(
+        "import qframe\n"
+        "class Soft(qframe.quantizers.Quantizer):\n"
+        "    def forward(self, inputs):\n"
+        "        return inputs\n"
+    )
+    registry.reset()
+    try:
+        soft = qf.quantizers.get("soft")
+        saved = [
+            keras.saving.serialize_keras_object(model_part)
+            for model_part in (
+                soft,
+                keras.layers.Activation(soft),
+                qf.layers.QuantDense(2, kernel_quantizer=soft, name="d"),
+            )
+        ]
+        for config in saved:
+            keras.saving.deserialize_keras_object(config)
+        monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
+        registry.reset()
+        for config in saved:
+            # Keras turns what goes wrong inside of its own layers into a TypeError.
+            with pytest.raises((ValueError, TypeError), match="pip install acme-quant"):
+                keras.saving.deserialize_keras_object(config)
+    finally:
+        monkeypatch.undo()
+        registry.reset()

@@ -8,8 +8,8 @@ from typing import Any
 
 from qframe import keras_internals
 from qframe.layers.adapters import Adapter, slot_attribute
+from qframe.layers.arguments import resolve
 from qframe.layers.quantized import Quantized
-from qframe.layers.serialization import resolve
 from qframe.layers.substitution import Substitutable
 
 

@@ -15,18 +15,15 @@ from typing import Any, ClassVar
 import keras
 from keras import ops, tree
 
-from qframe import constraints, keras_internals, quantizers
+from qframe import keras_internals, quantizers
+from qframe.configurable import Configurable
 from qframe.errors import QFrameError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, ChannelAxis, slot_attribute
+from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
-from qframe.layers.serialization import (
-    REQUIRES,
-    check_required_distributions,
-    required_distributions,
-    resolve,
-)
 from qframe.layers.substitution import is_substituted, substituted
 from qframe.quantizers import Quantizer
+from qframe.requirements import requirements, without_requirements
 
 
 class Quantized:
@@ -132,22 +129,22 @@ class Quantized:
     def get_config(self) -> dict[str, Any]:
         """The config of the Keras layer, and an identifier for each slot."""
         config: dict[str, Any] = super().get_config()  # type: ignore[misc]
+        named = []
         for slot in self.adapter.slots:
             key = slot_attribute(slot)
             config[key] = quantizers.serialize(getattr(self, key, None))
         for key in config:
             value = getattr(self, key, None)
-            if isinstance(value, (constraints.Constraint, Quantizer)):
+            if isinstance(value, Configurable):
+                named.append(value.identifier)
                 config[key] = str(value.identifier)
         if self.adapter.pads:
             config["pad_values"] = self.pad_values
-        required = required_distributions(config)
-        return {**config, REQUIRES: required} if required else config
+        return {**config, **requirements(named)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        config = dict(config)
-        check_required_distributions(config.pop(REQUIRES, {}))
+        config = without_requirements(config)
         # Keras wraps what goes wrong in a constructor; resolve here, where errors are ours.
         resolved = {k: resolve(cls, k, v) for k, v in config.items()}
         with warnings.catch_warnings():

@@ -8,13 +8,11 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from qframe.configurable import Configurable, construct
+from qframe.configurable import Configurable
 from qframe.errors import ArgumentError
-from qframe.identifier import Identifier
 from qframe.keras_internals import latent_value
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
-from qframe.registry import registry
 
 
 class Quantizer(Configurable, keras.layers.Layer):
@@ -84,22 +82,14 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The name of the class, its parameters, and the name of the object."""
-        identifier = self.identifier
-        return {
-            "identifier": identifier.qualified_name,
-            **identifier.arguments,
-            "name": self.name,
-        }
+        return {**super().get_config(), "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Quantizer:
         """The inverse of `get_config`; finds the class by its identifier."""
         parameters = dict(config)
-        text = parameters.pop("identifier", None)
         name = parameters.pop("name", None)
-        if text is not None:
-            cls = registry.load(registry.resolve(cls.kind, Identifier.parse(text)))
-        quantizer: Quantizer = construct(cls, parameters)
+        quantizer: Quantizer = super().from_config(parameters)
         if name is not None:
             quantizer.name = name
         return quantizer
