@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from qframe import constraints, errors, layers, models, quantizers
     from qframe.configurable import register
     from qframe.hookspecs import hookimpl
+    from qframe.layers.adapters import register_layer
     from qframe.models import load_model
+    from qframe.passes import plan, quantize, strip
+    from qframe.rules import first, last
 
 __version__ = "0.1.0"
 
@@ -20,19 +23,31 @@ __all__ = [
     "__version__",
     "constraints",
     "errors",
+    "first",
     "hookimpl",
+    "last",
     "layers",
     "load_model",
     "models",
+    "plan",
+    "quantize",
     "quantizers",
     "register",
+    "register_layer",
+    "strip",
 ]
 
 # Where the words are that are not submodules.
 _HOMES = {
+    "first": "qframe.rules",
     "hookimpl": "qframe.hookspecs",
+    "last": "qframe.rules",
     "load_model": "qframe.models",
+    "plan": "qframe.passes",
+    "quantize": "qframe.passes",
     "register": "qframe.configurable",
+    "register_layer": "qframe.layers.adapters",
+    "strip": "qframe.passes",
 }
 
 

@@ -155,7 +155,7 @@ def register(cls: Any = None, *, name: str | None = None) -> Any:
         >>> import qframe as qf
         >>> @qf.register
         ... class Half(qf.quantizers.Quantizer):
-        ...     def forward(self, inputs):
+        ...     def value(self, inputs):
         ...         return inputs / 2
         ...     def gradient(self, inputs):
         ...         return 0.5 + 0 * inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
 from collections.abc import Iterator
@@ -9,19 +10,24 @@ from typing import Any
 
 from keras import ops
 from keras.src.backend.common.variables import AutocastScope
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.saving import saving_lib
 from keras.src.utils.naming import auto_name
 
 __all__ = [
+    "ConvLSTMCell",
     "auto_name",
     "build_shapes",
     "from_bytes",
     "graph_of",
     "latent_value",
     "nodes",
+    "reset_functions",
     "runs_keras",
     "sublayers",
     "to_bytes",
+    "unlocked",
+    "untrack",
 ]
 
 
@@ -86,3 +92,29 @@ def runs_keras(layer: Any) -> bool:
     """Whether the call of a layer is Keras's own, and not that of a subclass."""
     call = inspect.unwrap(type(layer).call)
     return str(call.__module__).startswith("keras.")
+
+
+@contextlib.contextmanager
+def unlocked(layer: Any) -> Iterator[None]:
+    """Let a built layer take new parts; Keras locks it against them."""
+    tracker = layer._tracker
+    message, locked = tracker._lock_violation_msg, tracker.locked
+    tracker.unlock()
+    try:
+        yield
+    finally:
+        if locked:
+            tracker.lock(message)
+
+
+def untrack(layer: Any, part: Any) -> None:
+    """Forget a part that is no longer an attribute of a layer."""
+    layer._tracker.untrack(part)
+
+
+def reset_functions(model: Any) -> None:
+    """Make a model, and those within it, trace their calls anew."""
+    for layer in model._flatten_layers():
+        for name in ("train_function", "test_function", "predict_function"):
+            if getattr(layer, name, None) is not None:
+                setattr(layer, name, None)

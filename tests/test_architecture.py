@@ -35,12 +35,20 @@ BELOW = {
     "constraints": {*LIGHT},
     "quantizers": {*LIGHT, "keras_internals"},
     "layers": {*LIGHT, "keras_internals", "constraints", "quantizers"},
+    "rules": {"errors"},
+    "passes": {
+        *LIGHT,
+        *("keras_internals", "constraints", "quantizers", "layers", "models", "rules"),
+    },
     "models": {*LIGHT, "keras_internals", "constraints", "quantizers", "layers"},
     "quickstart": {*LIGHT, "layers", "models"},
     "cli": {*LIGHT, "quantizers", "constraints", "layers", "models", "quickstart"},
     "__main__": {"cli"},
     # Lazily, or for type checkers only.
-    "__init__": {"constraints", "errors", "layers", "models", "quantizers", *LIGHT},
+    "__init__": {
+        *LIGHT,
+        *("constraints", "layers", "models", "passes", "quantizers", "rules"),
+    },
 }
 
 

@@ -176,7 +176,7 @@ def test_a_record_is_checked_where_it_is_written(name, target):
 def test_registering_in_a_notebook():
     @qf.register(name="twice")
     class Twice(qf.quantizers.Quantizer):
-        def forward(self, inputs):
+        def value(self, inputs):
             return inputs * 2
 
         def gradient(self, inputs):
@@ -205,7 +205,7 @@ def test_register_takes_our_classes_only(wrong):
 
 def test_an_unregistered_class_works_but_cannot_be_named():
     class Secret(qf.quantizers.Quantizer):
-        def forward(self, inputs):
+        def value(self, inputs):
             return inputs
 
     assert repr(Secret()) == "Secret()"
@@ -241,7 +241,7 @@ def test_saved_configs_name_the_distribution_to_install(site, monkeypatch):
     (site.folder / "acme_quantizers.py").write_text(
         "import qframe\n"
         "class Soft(qframe.quantizers.Quantizer):\n"
-        "    def forward(self, inputs):\n"
+        "    def value(self, inputs):\n"
         "        return inputs\n"
     )
     registry.reset()

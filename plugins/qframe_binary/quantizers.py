@@ -105,7 +105,7 @@ class SteSign(_Clipped):
             surrogate=self.surrogate,
         )
 
-    def forward(self, inputs: Any) -> Any:
+    def value(self, inputs: Any) -> Any:
         return sign(inputs)
 
 
@@ -139,7 +139,7 @@ class ApproxSign(Quantizer):
             surrogate=lambda x: (2 - 2 * np.fmin(np.abs(x), 1)).astype(x.dtype),
         )
 
-    def forward(self, inputs: Any) -> Any:
+    def value(self, inputs: Any) -> Any:
         return sign(inputs)
 
     def gradient(self, inputs: Any) -> Any:
@@ -193,7 +193,7 @@ class SwishSign(Quantizer):
             surrogate=self.surrogate,
         )
 
-    def forward(self, inputs: Any) -> Any:
+    def value(self, inputs: Any) -> Any:
         return sign(inputs)
 
     def gradient(self, inputs: Any) -> Any:
@@ -246,7 +246,7 @@ class SteHeaviside(_Clipped):
             surrogate=self.surrogate,
         )
 
-    def forward(self, inputs: Any) -> Any:
+    def value(self, inputs: Any) -> Any:
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         zero, one = ops.cast(0, dtype), ops.cast(1, dtype)
         edge = ops.cast(smallest_normal(dtype), dtype)
@@ -284,7 +284,7 @@ class MagnitudeAwareSign(_Clipped):
     def traits(self) -> Traits:
         return Traits(levels=(-1.0, 1.0), support=self.support, odd=True, channelwise=True)
 
-    def forward(self, inputs: Any, channel_axis: Any = -1) -> Any:
+    def value(self, inputs: Any, channel_axis: Any = -1) -> Any:
         return _mean_magnitude(inputs, channel_axis) * sign(inputs)
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
@@ -338,7 +338,7 @@ class NoOp(Quantizer):
             surrogate=lambda x: np.ones_like(x),
         )
 
-    def forward(self, inputs: Any) -> Any:
+    def value(self, inputs: Any) -> Any:
         return inputs
 
     def gradient(self, inputs: Any) -> Any:

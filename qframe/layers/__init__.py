@@ -10,13 +10,14 @@ from typing import Any
 
 import keras
 
-from qframe.layers.adapters import ADAPTERS, Adapter, Weight, adapter_of
+from qframe.layers import composite  # noqa: F401  (registers with Keras)
+from qframe.layers.adapters import EXPLICIT, Adapter, Weight, adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
 
 __all__ = ["Adapter", "Quantized", "Weight", "adapter_of"]
 
-for _base, _adapter in ADAPTERS.items():
+for _base, _adapter in EXPLICIT.items():
     _class: Any = quantized_class(_base, _adapter)
     globals()[_class.__qualname__] = keras.saving.register_keras_serializable(
         "qframe", _class.__qualname__

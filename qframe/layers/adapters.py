@@ -8,6 +8,9 @@ from typing import Any
 import attrs
 import keras
 
+from qframe.errors import ArgumentError
+from qframe.keras_internals import ConvLSTMCell
+
 ChannelAxis = int | tuple[int, ...] | None
 
 
@@ -65,7 +68,8 @@ _SEPARABLE = (
 _DEPTHWISE = (Weight("kernel", "depthwise", (-2, -1)), _BIAS)
 _TRANSPOSED = (Weight("kernel", "kernel", -2), _BIAS)
 
-ADAPTERS: dict[type, Adapter] = {
+# The layers that have an explicit class, such as QuantDense.
+EXPLICIT: dict[type, Adapter] = {
     keras.layers.Dense: Adapter((_KERNEL, _BIAS)),
     keras.layers.EinsumDense: Adapter(
         (Weight("kernel", "kernel", _einsum_output_axes), _BIAS)
@@ -82,6 +86,52 @@ ADAPTERS: dict[type, Adapter] = {
     keras.layers.SeparableConv1D: Adapter(_SEPARABLE, pads=True),
     keras.layers.SeparableConv2D: Adapter(_SEPARABLE, pads=True),
 }
+
+# The weights of a recurrent layer are those of its cell.
+_CELL = Adapter((_KERNEL, Weight("recurrent_kernel", "recurrent"), _BIAS))
+
+ADAPTERS: dict[type, Adapter] = {
+    **EXPLICIT,
+    keras.layers.SimpleRNNCell: _CELL,
+    keras.layers.LSTMCell: _CELL,
+    keras.layers.GRUCell: _CELL,
+    ConvLSTMCell: _CELL,
+}
+
+
+def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str) -> None:
+    """Say which attributes of a layer class are weights that can be quantized.
+
+    Args:
+        cls: a subclass of `keras.layers.Layer`.
+        channel_axis: where the output channels of these weights are. Default -1.
+        **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
+            ``kernel_quantizer`` and ``kernel_constraint`` are about.
+
+    Raises:
+        ArgumentError: `cls` is no layer class, or no weight is named.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> class Scale(keras.layers.Layer):
+        ...     def build(self, shape):
+        ...         self.w = self.add_weight(name="w", shape=shape[-1:])
+        ...     def call(self, x):
+        ...         return x * self.w
+        >>> qf.register_layer(Scale, kernel="w")
+    """
+    if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
+        raise ArgumentError(f"register_layer takes a Keras layer class, found {cls!r}.")
+    wrong = [a for a in weights.values() if not isinstance(a, str) or not a.isidentifier()]
+    if not weights or wrong:
+        raise ArgumentError(
+            f"register_layer needs the weights of {cls.__name__} by their attributes, "
+            f"found {weights}. Write for example register_layer({cls.__name__}, "
+            "kernel='w')."
+        )
+    ADAPTERS[cls] = Adapter(
+        tuple(Weight(attribute, p, channel_axis) for p, attribute in weights.items())
+    )
 
 
 def adapter_of(cls: type) -> Adapter | None:

@@ -21,6 +21,7 @@ from qframe.errors import QFrameError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, ChannelAxis, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
+from qframe.layers.slots import Slots
 from qframe.layers.substitution import is_substituted, substituted
 from qframe.quantizers import Quantizer
 from qframe.requirements import requirements, without_requirements
@@ -34,12 +35,23 @@ class Quantized:
     first_argument: ClassVar[str]
 
     @property
-    def quantizers(self) -> dict[str, Any]:
-        """The quantizers by slot, the empty slots left out."""
-        held = {s: getattr(self, slot_attribute(s), None) for s in self.adapter.slots}
-        return {
-            slot: quantizer for slot, quantizer in held.items() if quantizer is not None
-        }
+    def quantizers(self) -> Slots:
+        """The quantizers by slot, the empty slots left out; assign one to replace it.
+
+        A model that was compiled keeps what it traced: compile it again after a change.
+        """
+        return Slots(self)
+
+    def set_slot(self, slot: str, quantizer: Any) -> None:
+        """Put a quantizer into a slot, or None to empty it."""
+        key = slot_attribute(slot)
+        before = getattr(self, key, None)
+        with keras_internals.unlocked(self):
+            if isinstance(before, keras.layers.Layer):
+                keras_internals.untrack(self, before)
+            setattr(self, key, quantizer)
+            if self.built:  # type: ignore[attr-defined]
+                self._build_slot(slot, quantizer)
 
     def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
         """Fill the slots; called once, at the end of construction."""
@@ -63,11 +75,14 @@ class Quantized:
     def _post_build(self) -> None:
         # Keras runs this after build, before it locks the layer against new variables.
         for slot, quantizer in self.quantizers.items():
-            if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
-                shape = self._slot_shape(slot)
-                if shape is not None:  # None: a bias under use_bias=False
-                    quantizer.build(shape)
+            self._build_slot(slot, quantizer)
         super()._post_build()  # type: ignore[misc]
+
+    def _build_slot(self, slot: str, quantizer: Any) -> None:
+        if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
+            shape = self._slot_shape(slot)
+            if shape is not None:  # None: a bias under use_bias=False
+                quantizer.build(shape)
 
     def _slot_shape(self, slot: str) -> Any:
         for weight in self.adapter.weights:
@@ -81,19 +96,13 @@ class Quantized:
 
     def _quantized_call(self, base: type, *args: Any, **kwargs: Any) -> Any:
         """The call of `base` with quantized input, weights and output."""
-        held = self.quantizers
+        held = dict(self.quantizers)
         axis = self._activation_axis()
         if "input" in held:
             args, kwargs = self._with_first_argument(
                 functools.partial(_each, held["input"], axis), args, kwargs
             )
-        values = {
-            weight.attribute: self._quantized_weight(weight.attribute, held[weight.prefix])
-            for weight in self.adapter.weights
-            if weight.prefix in held
-            and not is_substituted(self, weight.attribute)
-            and getattr(self, weight.attribute) is not None
-        }
+        values = self.quantized_weights()
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
             args, kwargs = self._with_first_argument(
                 lambda inputs: pad_same(self, inputs, self.pad_values), args, kwargs
@@ -103,16 +112,19 @@ class Quantized:
             outputs = base.call(self, *args, **kwargs)  # type: ignore[attr-defined]
         return _each(held["output"], axis, outputs) if "output" in held else outputs
 
-    def _quantized_weight(self, attribute: str, quantizer: Any) -> Any:
-        axis = next(
-            weight.channel_axis_of(self)
-            for weight in self.adapter.weights
-            if weight.attribute == attribute
-        )
-        value = quantized(
-            quantizer, keras_internals.latent_value(getattr(self, attribute)), axis
-        )
-        return ops.cast(value, self.compute_dtype)  # type: ignore[attr-defined]
+    def quantized_weights(self) -> dict[str, Any]:
+        """The quantized values by attribute, but for those that are substituted already."""
+        values = {}
+        for weight in self.adapter.weights:
+            quantizer = getattr(self, slot_attribute(weight.prefix), None)
+            if quantizer is None or is_substituted(self, weight.attribute):
+                continue
+            latent = getattr(self, weight.attribute)
+            if latent is not None:  # None: a bias under use_bias=False
+                axis = weight.channel_axis_of(self)
+                value = quantized(quantizer, keras_internals.latent_value(latent), axis)
+                values[weight.attribute] = ops.cast(value, self.compute_dtype)  # type: ignore[attr-defined]
+        return values
 
     def _activation_axis(self) -> int:
         data_format = getattr(self, "data_format", None)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qframe import layers
-from qframe.layers.adapters import ADAPTERS
+from qframe.layers.adapters import EXPLICIT
 from qframe.layers.generation import quantized_class
 
 PATH = Path(__file__).with_name("__init__.pyi")
@@ -30,7 +30,7 @@ from qframe.layers.quantized import Quantized as Quantized
 
 def text() -> str:
     """What the stub file should hold."""
-    classes = [quantized_class(*item) for item in ADAPTERS.items()]
+    classes = [quantized_class(*item) for item in EXPLICIT.items()]
     names = [name for name in layers.__all__ if not name.startswith("Quant")]
     names += ["Quantized", *(cls.__qualname__ for cls in classes)]
     listed = "".join(f'    "{name}",\n' for name in sorted(names))

@@ -75,7 +75,7 @@ def _cell(tag: str, text: str, column: int) -> str:
 def _lines(grid: Grid) -> Iterator[str]:
     """The table as one line a figure, under the name that is first in its row."""
     header = [name.replace("\n", " ") for name in grid.header[1:]]
-    for row in [*grid.rows, grid.footer]:
+    for row in [*grid.rows, *([grid.footer] if grid.footer else [])]:
         if not header:
             yield " ".join(row)
             continue

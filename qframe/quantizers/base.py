@@ -18,7 +18,7 @@ from qframe.quantizers.traits import Traits
 class Quantizer(Configurable, keras.layers.Layer):
     """Maps a tensor to few values, with a surrogate gradient for training.
 
-    A subclass defines `forward` and `gradient`, states `precision` and `traits`, and
+    A subclass defines `value` and `gradient`, states `precision` and `traits`, and
     stores each parameter of ``__init__`` under its own name. Config, identifier and repr
     follow. A subclass with state adds weights in ``build``; one that needs more freedom
     overrides ``call``.
@@ -29,7 +29,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         >>> import qframe as qf
         >>> class Third(qf.quantizers.Quantizer):
         ...     precision = 2
-        ...     def forward(self, inputs):
+        ...     def value(self, inputs):
         ...         return keras.ops.round(inputs * 3) / 3
         ...     def gradient(self, inputs):
         ...         return keras.ops.ones_like(inputs)
@@ -53,24 +53,25 @@ class Quantizer(Configurable, keras.layers.Layer):
         """The promises of this quantizer; none by default."""
         return Traits()
 
-    def forward(self, inputs: Any) -> Any:
+    def value(self, inputs: Any) -> Any:
         """The quantized tensor. Takes ``channel_axis`` too where `traits` say so."""
-        raise NotImplementedError(f"{type(self).__name__} has neither forward nor call")
+        # Not called `forward`: on PyTorch every layer has a method of that name.
+        raise NotImplementedError(f"{type(self).__name__} has neither value nor call")
 
     def gradient(self, inputs: Any) -> Any:
-        """The surrogate of d forward / d inputs, elementwise."""
+        """The surrogate of d value / d inputs, elementwise."""
         raise NotImplementedError(f"{type(self).__name__} has no gradient")
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(_as_float_tensor(inputs), *args, **kwargs)
 
     def call(self, inputs: Any, channel_axis: int | tuple[int, ...] | None = -1) -> Any:
-        forward: Any = self.forward
+        value: Any = self.value
         gradient: Any = self.gradient
         if self.traits.channelwise:
-            forward = functools.partial(forward, channel_axis=channel_axis)
+            value = functools.partial(value, channel_axis=channel_axis)
             gradient = functools.partial(gradient, channel_axis=channel_axis)
-        return straight_through(forward, gradient)(inputs)
+        return straight_through(value, gradient)(inputs)
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)

@@ -88,7 +88,7 @@ QUANTIZER = """
 import qframe as qf
 
 class Halve(qf.quantizers.Quantizer):
-    def forward(self, inputs):
+    def value(self, inputs):
         return inputs / 2
 
     def gradient(self, inputs):

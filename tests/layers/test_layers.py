@@ -22,7 +22,7 @@ from qframe.errors import (
     StarvedWeightsWarning,
     UnknownNameError,
 )
-from qframe.layers.adapters import ADAPTERS
+from qframe.layers.adapters import EXPLICIT
 
 # Most tests here look at one thing and leave the constraint out.
 pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
@@ -43,7 +43,7 @@ def latent(layer, prefix):
 
 
 def test_there_is_a_case_for_every_adapter():
-    assert {case.float_class for case in CASES} == set(ADAPTERS)
+    assert {case.float_class for case in CASES} == set(EXPLICIT)
 
 
 @each_case

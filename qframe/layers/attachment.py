@@ -1,0 +1,140 @@
+"""Gives slots to a layer that exists, in place, and takes them away again.
+
+The class of the layer is swapped for its quantized class; a recurrent layer, whose cell's
+weights are read outside of the cell's call, and a unit, which Keras saves by one config for
+all that is inside it, get a class of their own too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from qframe.layers.adapters import EXPLICIT, adapter_of
+from qframe.layers.generation import quantized_class
+from qframe.layers.quantized import Quantized
+from qframe.layers.substitution import Substitutable, substituted
+from qframe.layers.tree import children
+
+_CONSTRAINTS = "_constraints_before"
+
+
+def float_class_of(layer: Any) -> Any:
+    """The class that a layer has without qframe."""
+    return getattr(type(layer), "float_class", type(layer))
+
+
+class Recurrent:
+    """A recurrent layer: quantizes the weights of its cells once per call."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        cells = [cell for cell in _cells(self) if isinstance(cell, Quantized)]
+        with contextlib.ExitStack() as stack:
+            for cell in cells:
+                stack.enter_context(substituted(cell, cell.quantized_weights()))
+            if any({"input", "output"} & set(cell.quantizers) for cell in cells):
+                # The fused kernel of a GPU would pass the cell's activations by.
+                stack.enter_context(substituted(self, {"use_cudnn": False}))
+            return super().call(*args, **kwargs)  # type: ignore[misc]
+
+
+def _cells(layer: Any) -> list[Any]:
+    cell = layer.cell
+    return list(getattr(cell, "cells", [cell]))
+
+
+@functools.cache
+def derived_class(base: Any, *mixins: Any) -> Any:
+    """`base` with mixins before it, under the name that Keras knows it by."""
+    namespace: dict[str, Any] = {
+        "__module__": "qframe.layers",
+        "__qualname__": f"Quant{base.__name__}",
+        "float_class": getattr(base, "float_class", base),
+    }
+    if Recurrent in mixins:
+        namespace["use_cudnn"] = Substitutable(base, "use_cudnn")
+    return type(base.__name__, (*mixins, base), namespace)
+
+
+def swap(layer: Any, *mixins: Any) -> None:
+    """Add mixins to the class of a layer, those that it has not yet."""
+    missing = [mixin for mixin in mixins if not isinstance(layer, mixin)]
+    base: Any = type(layer)
+    if missing:
+        layer.__class__ = derived_class(base, *missing)
+
+
+def attach(layer: Any, words: Mapping[str, Any]) -> None:
+    """Fill slots of a layer and set constraints of its weights.
+
+    Args:
+        layer: a layer with an adapter.
+        words: ``<slot>_quantizer`` and ``<prefix>_constraint`` with objects.
+    """
+    if not isinstance(layer, Quantized):
+        adapter = adapter_of(type(layer))
+        assert adapter is not None  # noqa: S101  (callers plan with adapters)
+        base: Any = type(layer)
+        layer.__class__ = quantized_class(base, adapter)
+        layer.__dict__["pad_values"] = 0.0
+    for key, value in words.items():
+        name, _, kind = key.rpartition("_")
+        if kind == "quantizer":
+            if repr(getattr(layer, key, None)) != repr(value):
+                layer.set_slot(name, value)
+        else:
+            _constrain(layer, name, value)
+
+
+def detach(layer: Any) -> None:
+    """Give a layer its own class, its constraints, and no slots."""
+    if isinstance(layer, Quantized):
+        for slot in layer.adapter.slots:
+            layer.set_slot(slot, None)
+            layer.__dict__.pop(f"{slot}_quantizer", None)
+        for prefix, constraint in layer.__dict__.pop(_CONSTRAINTS, {}).items():
+            _set_constraint(layer, prefix, constraint)
+        layer.__dict__.pop("pad_values", None)
+    layer.__class__ = float_class_of(layer)
+
+
+def is_explicit(layer: Any) -> bool:
+    """Whether the config of a quantized layer names its slots itself."""
+    return float_class_of(layer) in EXPLICIT
+
+
+def recurrent_layers(layers: list[Any]) -> list[Any]:
+    """The recurrent layers among `layers` that have a quantized cell."""
+    return [
+        layer
+        for layer in layers
+        if isinstance(layer, keras.layers.RNN)
+        and any(isinstance(cell, Quantized) for cell in _cells(layer))
+    ]
+
+
+def _constrain(layer: Any, prefix: str, constraint: Any) -> None:
+    before = layer.__dict__.setdefault(_CONSTRAINTS, {})
+    before.setdefault(prefix, getattr(layer, f"{prefix}_constraint", None))
+    _set_constraint(layer, prefix, constraint)
+
+
+def _set_constraint(layer: Any, prefix: str, constraint: Any) -> None:
+    # Keras reads the one on the layer to save it and the one on the variable to apply it.
+    setattr(layer, f"{prefix}_constraint", constraint)
+    attribute = next(w.attribute for w in layer.adapter.weights if w.prefix == prefix)
+    variable = getattr(layer, attribute, None)
+    if variable is not None:
+        variable.constraint = constraint
+
+
+def parts(layer: Any) -> list[Any]:
+    """All layers inside a layer, itself first."""
+    found = [layer]
+    for child in children(layer):
+        found += parts(child)
+    return found

@@ -1,0 +1,132 @@
+"""A layer that Keras saves as a whole, with the plan of what is quantized inside it.
+
+Keras writes one config for a child of a functional model, and one for a subclassed model;
+what is inside has no config of its own. A composite's config holds that of the plain Keras
+layer and, by position, the slots of each layer in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from qframe import constraints, quantizers
+from qframe.configurable import Configurable
+from qframe.layers.adapters import slot_attribute
+from qframe.layers.attachment import (
+    Recurrent,
+    attach,
+    float_class_of,
+    is_explicit,
+    parts,
+    recurrent_layers,
+    swap,
+)
+from qframe.layers.quantized import Quantized
+from qframe.layers.tree import at, children
+from qframe.requirements import requirements, without_requirements
+
+_PENDING = "_pending_plan"
+
+
+class Composite:
+    """The mixin of a unit; registered with Keras under one name for all classes."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The config of the Keras layer, and the plan of what is quantized inside."""
+        plan = dict(_plan(self, ()))
+        named = [
+            value.identifier
+            for layer in parts(self)
+            if isinstance(layer, Quantized)
+            for key in _words(layer)
+            if isinstance(value := getattr(layer, key), Configurable)
+        ]
+        with _as_float(self):
+            base = keras.saving.serialize_keras_object(self)
+        # Keras writes and applies these for the composite itself.
+        for key in ("build_config", "compile_config"):
+            base.pop(key, None)
+        return {"base": base, "plan": plan, **requirements(named)}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        keras.saving.register_keras_serializable("qframe", "Quantized")(cls)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        config = without_requirements(config)
+        layer = keras.saving.deserialize_keras_object(config["base"])
+        swap(layer, Composite)
+        layer.__dict__[_PENDING] = config["plan"]
+        _apply(layer)
+        return layer
+
+    def _post_build(self) -> None:
+        super()._post_build()  # type: ignore[misc]
+        _apply(self)
+
+    def build_from_config(self, config: Any) -> None:
+        # A subclassed model is built by a call, without _post_build.
+        super().build_from_config(config)  # type: ignore[misc]
+        _apply(self)
+
+
+# So that the name is there before any composite is.
+type("Quantized", (Composite, keras.layers.Layer), {})
+
+
+@contextlib.contextmanager
+def _as_float(unit: Any) -> Iterator[None]:
+    """Let a unit and what is inside be of their Keras classes, so that Keras can save them.
+
+    Not the explicit ones inside, such as a QuantDense: their config says it all.
+    """
+    before = [(layer, type(layer)) for layer in parts(unit) if not is_explicit(layer)]
+    try:
+        for layer, _ in before:
+            layer.__class__ = float_class_of(layer)
+        yield
+    finally:
+        for layer, cls in before:
+            layer.__class__ = cls
+
+
+def _words(layer: Quantized) -> list[str]:
+    """The keys of a plan's entry: the slots, and the constraints that can be named."""
+    slots = [slot_attribute(slot) for slot in layer.quantizers]
+    weights = (f"{weight.prefix}_constraint" for weight in layer.adapter.weights)
+    return [*slots, *(key for key in weights if getattr(layer, key, None) is not None)]
+
+
+def _plan(layer: Any, position: tuple[int, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(layer, Quantized):
+        entry = {}
+        for key in _words(layer):
+            words = quantizers if key.endswith("_quantizer") else constraints
+            entry[key] = words.serialize(getattr(layer, key))
+        yield ".".join(map(str, position)), entry
+    for index, child in enumerate(children(layer)):
+        yield from _plan(child, (*position, index))
+
+
+def _apply(unit: Any) -> None:
+    """Attach what the plan says, as far as the layers are there."""
+    pending = unit.__dict__.get(_PENDING)
+    if not pending:
+        return
+    for text, words in list(pending.items()):
+        layer = at(unit, tuple(map(int, text.split("."))) if text else ())
+        if layer is None or not layer.built:
+            continue
+        attach(layer, {key: _object(key, value) for key, value in words.items()})
+        del pending[text]
+    for layer in recurrent_layers(parts(unit)):
+        swap(layer, Recurrent)
+
+
+def _object(key: str, value: Any) -> Any:
+    return (quantizers if key.endswith("_quantizer") else constraints).get(value)

@@ -1,0 +1,265 @@
+"""From a model and rules to what each layer is given; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import keras
+
+from qframe import constraints, quantizers
+from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
+from qframe.layers.adapters import Adapter, adapter_of
+from qframe.layers.attachment import float_class_of
+from qframe.layers.quantized import quantized
+from qframe.layers.tree import Site, children, sites
+from qframe.passes.report import Report, Row
+from qframe.quantizers import Quantizer
+from qframe.rules import Rule, parse
+
+
+@attrs.frozen
+class Entry:
+    """A layer with weights, and the objects that it is given or the reason for none."""
+
+    site: Site
+    words: Mapping[str, Any] = attrs.field(factory=dict)
+    reason: str = ""
+
+
+@attrs.frozen
+class Plan:
+    """The entries of a model, in call order."""
+
+    model: Any
+    entries: tuple[Entry, ...]
+
+    def report(self, title: str) -> Report:
+        rows = [
+            Row(
+                entry.site.path,
+                float_class_of(entry.site.layer).__name__,
+                {key: repr(value) for key, value in entry.words.items()},
+                entry.reason,
+            )
+            for entry in self.entries
+        ]
+        return Report(title, tuple(rows))
+
+
+def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
+    """Match every layer with the rules and make its quantizers.
+
+    Raises:
+        QFrameError: a rule, a quantizer or the model is not right.
+    """
+    parsed = parse(rules)
+    found = _sites(model)
+    parsed = [_interpreted(rule) for rule in parsed]
+    quantizable = [site for site in found if adapter_of(type(site.layer)) is not None]
+    index = {id(site.layer): i for i, site in enumerate(quantizable)}
+    matched: list[list[Site]] = [[] for _ in parsed]
+    entries = []
+    for site in found:
+        adapter = adapter_of(type(site.layer))
+        if adapter is None:
+            if _has_weights(site.layer):
+                entries.append(Entry(site, reason=_no_adapter(site, strict)))
+            continue
+        cls = float_class_of(site.layer)
+        order = index[id(site.layer)], len(quantizable)
+        for rule, sites_ in zip(parsed, matched, strict=True):
+            if rule.matches(site.path, site.layer, cls, *order):
+                sites_.append(site)
+                entries.append(_entry(site, rule, adapter))
+                break
+        else:
+            entries.append(Entry(site, reason="no rule is about it"))
+    _check_use(parsed, matched, quantizable)
+    _check_quantizers(entries)
+    _check_optimizer(model, entries)
+    return Plan(model, tuple(entries))
+
+
+def _sites(model: Any) -> list[Site]:
+    if not isinstance(model, keras.layers.Layer):
+        raise ArgumentError(
+            f"quantize takes a Keras model or layer, found {model!r} of type "
+            f"{type(model).__name__}."
+        )
+    found = list(sites(model))
+    for site in found:
+        known = site.layer is model or adapter_of(type(site.layer)) is not None
+        if known and not site.layer.built:
+            raise NotBuiltError(
+                f"{site.path!r} is not built: it has no weights yet. Call the model on "
+                "data first, or write model.build(input_shape)."
+            )
+    return found
+
+
+def _has_weights(layer: Any) -> bool:
+    inner = {id(v) for child in children(layer) for v in child.variables}
+    return any(id(v) not in inner for v in layer.trainable_variables)
+
+
+def _no_adapter(site: Site, strict: bool) -> str:
+    cls = float_class_of(site.layer)
+    if cls.__module__.startswith("keras."):
+        return "it has no kernel"
+    line = f"qframe.register_layer({cls.__name__}, kernel='<attribute of the weight>')"
+    if strict:
+        raise ArgumentError(
+            f"{site.path!r} is a {cls.__name__}, of which qframe does not know the "
+            f"weights. Write {line}, or strict=False to leave it in float."
+        )
+    return f"its weights are not known; write {line}"
+
+
+def _interpreted(rule: Rule) -> Rule:
+    """The rule with objects for its words; wrong ones are errors, used or not."""
+    if rule.words is None:
+        return rule
+    for key in rule.words:
+        if not isinstance(key, str) or not key.endswith(("_quantizer", "_constraint")):
+            raise ArgumentError(
+                f"a rule has words such as kernel_quantizer, input_quantizer, "
+                f"weight_quantizer or kernel_constraint, found {key!r}."
+            )
+    return attrs.evolve(rule, words={k: _make(k, v) for k, v in rule.words.items()})
+
+
+def _make(key: str, value: Any) -> Any:
+    """A new object for each layer where there is state; what has none is shared."""
+    if key.endswith("_constraint"):
+        return constraints.get(value)
+    if isinstance(value, Quantizer):
+        return value if _is_stateless(value) else type(value)(**value.parameters)
+    if isinstance(value, keras.layers.Layer):
+        return type(value).from_config(value.get_config())
+    return quantizers.get(value)
+
+
+def _is_stateless(quantizer: Any) -> bool:
+    return isinstance(quantizer, Quantizer) and type(quantizer).build is Quantizer.build
+
+
+def _prefixes(layer: Any, adapter: Adapter) -> list[str]:
+    """The weights that a layer has now: a bias under use_bias=False is none."""
+    held = [w for w in adapter.weights if getattr(layer, w.attribute, None) is not None]
+    return [weight.prefix for weight in held]
+
+
+def _expanded(rule: Rule, prefixes: Sequence[str]) -> dict[str, Any]:
+    """The words of a rule with ``weight_*`` spelled out: every weight but the bias."""
+    words: dict[str, Any] = {}
+    for key, value in (rule.words or {}).items():
+        name, _, kind = key.rpartition("_")
+        if name == "weight":
+            words |= {f"{p}_{kind}": value for p in prefixes if p != "bias"}
+    named = {k: v for k, v in (rule.words or {}).items() if not k.startswith("weight_")}
+    return words | named
+
+
+def _accepts(key: str, prefixes: Sequence[str]) -> bool:
+    name, _, kind = key.rpartition("_")
+    return name in prefixes or (kind == "quantizer" and name in ("input", "output"))
+
+
+def _entry(site: Site, rule: Rule, adapter: Adapter) -> Entry:
+    if rule.words is None:
+        return Entry(site, reason="a rule leaves it as it is")
+    mode = getattr(site.layer, "quantization_mode", None)
+    if mode is not None:
+        return Entry(site, reason=f"Keras quantized it to {mode} already")
+    prefixes = _prefixes(site.layer, adapter)
+    words = _expanded(rule, prefixes)
+    wanted = [k for k in words if k.endswith("_quantizer") and words[k] is not None]
+    weights = [k for k in wanted if k not in ("input_quantizer", "output_quantizer")]
+    if weights and not any(_accepts(key, prefixes) for key in weights):
+        has = ", ".join(f"{p}_quantizer" for p in prefixes)
+        return Entry(site, reason=f"it has no {', '.join(weights)}; it takes {has}")
+    integer = _takes_integers(site.layer)
+    made = {
+        key: _make(key, value)
+        for key, value in words.items()
+        if _accepts(key, prefixes)
+        and value is not None
+        and not (integer and key == "input_quantizer")
+    }
+    return Entry(site, made) if made else Entry(site, reason="its rule gives it nothing")
+
+
+def _takes_integers(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Embedding)
+
+
+def _check_use(
+    parsed: Sequence[Rule], matched: Sequence[Sequence[Site]], quantizable: Sequence[Site]
+) -> None:
+    for rule, found in zip(parsed, matched, strict=True):
+        if not found:
+            paths = [site.path for site in quantizable]
+            hint = ""
+            if isinstance(rule.selector, str):
+                names = [float_class_of(s.layer).__name__ for s in quantizable]
+                hint = did_you_mean(rule.selector.removeprefix("re:"), [*paths, *names])
+            raise ArgumentError(
+                f"the rule for {rule.selector!r} is about no layer, or only about layers "
+                f"that an earlier rule takes.{hint} The quantizable layers are: "
+                f"{', '.join(paths) or 'none'}."
+            )
+        for key in rule.words or {}:
+            slots: set[str] = set()
+            for site in found:
+                adapter = adapter_of(type(site.layer))
+                slots |= {*(adapter.slots if adapter else ()), "weight"}
+            if key.rpartition("_")[0] not in slots:
+                known = [f"{slot}_quantizer" for slot in sorted(slots)]
+                raise ArgumentError(
+                    f"no layer of the rule for {rule.selector!r} takes {key!r}."
+                    + did_you_mean(key, known)
+                    + f" They take: {', '.join(known)}."
+                )
+
+
+def _check_quantizers(entries: Sequence[Entry]) -> None:
+    """Raise where a quantizer does not keep shape or dtype, on the smallest tensors."""
+    seen = set()
+    for entry in entries:
+        adapter = adapter_of(type(entry.site.layer))
+        for weight in adapter.weights if adapter else ():
+            quantizer = entry.words.get(f"{weight.prefix}_quantizer")
+            if quantizer is None or (
+                isinstance(quantizer, keras.layers.Layer) and not _is_stateless(quantizer)
+            ):
+                continue  # it would be built with the shape of the trial
+            variable = getattr(entry.site.layer, weight.attribute)
+            rank = len(variable.shape)
+            trial = repr(quantizer), rank
+            if trial not in seen:
+                seen.add(trial)
+                ones = keras.ops.ones((1,) * rank, dtype=variable.dtype)
+                quantized(quantizer, ones, None)
+
+
+def _check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return
+    for entry in entries:
+        for key, value in entry.words.items():
+            if isinstance(value, Quantizer):
+                learns = value.traits.trainable
+            else:
+                learns = isinstance(value, keras.layers.Layer) and bool(
+                    type(value).build is not keras.layers.Layer.build
+                )
+            if learns:
+                raise ArgumentError(
+                    f"{key}={value!r} for {entry.site.path!r} has variables that learn, "
+                    "and the optimizer of this model was built without them. Quantize "
+                    "before the model is trained, or write model.optimizer = None, "
+                    "quantize, and compile it again."
+                )

@@ -1,0 +1,102 @@
+"""Rules: which layers a quantizer goes to. Ordered; the first that matches a layer wins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from qframe.errors import ArgumentError
+
+
+@attrs.frozen
+class Position:
+    """A selector of one quantizable layer by its place in call order."""
+
+    name: str
+    index: int
+
+    def __repr__(self) -> str:
+        return f"qframe.{self.name}"
+
+
+first = Position("first", 0)
+last = Position("last", -1)
+
+
+@attrs.frozen
+class Rule:
+    """A selector and what it gives: words such as ``kernel_quantizer``, or None.
+
+    Args:
+        selector: a layer class, a class name, ``"re:<regex on the path>"``, `first`,
+            `last`, a callable layer -> bool, or None for every layer.
+        words: ``<slot>_quantizer`` and ``<prefix>_constraint``; None leaves a layer as
+            it is.
+    """
+
+    selector: Any
+    words: Mapping[str, Any] | None
+
+    def matches(self, path: str, layer: Any, cls: type, index: int, count: int) -> bool:
+        """Whether the rule is about a layer: the index-th of `count` quantizable ones."""
+        selector = self.selector
+        if selector is None:
+            return True
+        if isinstance(selector, Position):
+            return index == selector.index % count
+        if isinstance(selector, type):
+            return issubclass(cls, selector)
+        if isinstance(selector, str):
+            if selector.startswith("re:"):
+                return re.search(selector[3:], path) is not None
+            return any(base.__name__ == selector for base in cls.__mro__)
+        return bool(selector(layer))
+
+
+def parse(rules: Any) -> list[Rule]:
+    """Rules as a user writes them: a dict, or an ordered list of pairs.
+
+    Raises:
+        ArgumentError: something else, an unknown kind of selector, a broken regex.
+    """
+    if isinstance(rules, Mapping):
+        return [Rule(None, rules)]
+    if isinstance(rules, (str, bytes)) or not isinstance(rules, Iterable):
+        raise _wrong(rules)
+    parsed = []
+    for item in rules:
+        if isinstance(item, Rule):
+            parsed.append(item)
+        elif isinstance(item, (tuple, list)) and len(item) == 2:
+            parsed.append(_rule(*item))
+        else:
+            raise _wrong(item)
+    if not parsed:
+        raise _wrong(rules)
+    return parsed
+
+
+def _wrong(found: Any) -> ArgumentError:
+    return ArgumentError(
+        "rules are a dict such as {'kernel_quantizer': 'ste_sign'}, or a list of pairs "
+        f"(selector, dict or None); found {found!r}."
+    )
+
+
+def _rule(selector: Any, words: Any) -> Rule:
+    if words is not None and not isinstance(words, Mapping):
+        raise _wrong((selector, words))
+    if not (isinstance(selector, (Position, type, str)) or callable(selector)):
+        raise ArgumentError(
+            "a selector is a layer class, a class name, 're:<regex on the path>', "
+            f"qframe.first, qframe.last or a callable, found {selector!r}."
+        )
+    if isinstance(selector, str) and selector.startswith("re:"):
+        try:
+            re.compile(selector[3:])
+        except re.error as error:
+            raise ArgumentError(f"selector {selector!r} is no regex: {error}.") from None
+    return Rule(selector, words)
