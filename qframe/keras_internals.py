@@ -22,6 +22,7 @@ __all__ = [
     "graph_of",
     "latent_value",
     "nodes",
+    "reduce",
     "reset_functions",
     "runs_keras",
     "sublayers",
@@ -92,6 +93,14 @@ def runs_keras(layer: Any) -> bool:
     """Whether the call of a layer is Keras's own, and not that of a subclass."""
     call = inspect.unwrap(type(layer).call)
     return str(call.__module__).startswith("keras.")
+
+
+def reduce(saveable: Any) -> tuple[Any, ...]:
+    """What ``__reduce__`` of a generated class returns.
+
+    Keras's own pickles a reference to the class, and this one has no importable name.
+    """
+    return from_bytes, (to_bytes(saveable),)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from qframe import keras_internals
+from qframe.errors import ArgumentError
 from qframe.layers.adapters import EXPLICIT, adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
@@ -54,6 +56,7 @@ def derived_class(base: Any, *mixins: Any) -> Any:
         "__module__": "qframe.layers",
         "__qualname__": f"Quant{base.__name__}",
         "float_class": getattr(base, "float_class", base),
+        "__reduce__": keras_internals.reduce,
     }
     if Recurrent in mixins:
         namespace["use_cudnn"] = Substitutable(base, "use_cudnn")
@@ -77,7 +80,11 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
     """
     if not isinstance(layer, Quantized):
         adapter = adapter_of(type(layer))
-        assert adapter is not None  # noqa: S101  (callers plan with adapters)
+        if adapter is None:
+            raise ArgumentError(
+                f"the weights of {layer!r} are not known; write qframe.register_layer("
+                f"{type(layer).__name__}, kernel='<attribute>')."
+            )
         base: Any = type(layer)
         layer.__class__ = quantized_class(base, adapter)
         layer.__dict__["pad_values"] = 0.0

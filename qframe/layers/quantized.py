@@ -164,9 +164,7 @@ class Quantized:
             warnings.simplefilter("ignore", StarvedWeightsWarning)
             return super().from_config(resolved)  # type: ignore[misc]
 
-    def __reduce__(self) -> Any:
-        # Keras pickles a reference to the class; a generated one has no importable name.
-        return keras_internals.from_bytes, (keras_internals.to_bytes(self),)
+    __reduce__ = keras_internals.reduce
 
 
 def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis) -> Any:

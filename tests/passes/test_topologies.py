@@ -1,5 +1,7 @@
 """Quantize, train, save, reload in a fresh process and strip, on every topology."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -97,6 +99,35 @@ def test_weight_files_interchange_with_float(topology, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@each_topology
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
+def test_copies(topology, copied):
+    model = topology.model()
+    qf.quantize(model, WORDS)
+    again = copied(model)
+    assert count(again) == topology.kernels
+    x = topology.inputs()
+    np.testing.assert_array_equal(predict(again, x), predict(model, x))
+
+
+@pytest.mark.parametrize(
+    "topology", [t for t in TOPOLOGIES if t.name != "subclassed"], ids=str
+)
+def test_clones(topology):
+    # Keras itself clones no subclassed model.
+    model = topology.model()
+    qf.quantize(model, WORDS)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    assert count(clone) == topology.kernels
+    x = topology.inputs()
+    np.testing.assert_array_equal(predict(clone, x), predict(model, x))
+
+
 def test_every_topology_reloads_in_a_fresh_process(tmp_path):
     for topology in TOPOLOGIES:
         model = topology.model()
@@ -116,7 +147,7 @@ def test_every_topology_reloads_in_a_fresh_process(tmp_path):
         from qframe.layers.tree import sites
         for topology in TOPOLOGIES:
             path = {str(tmp_path)!r} + f"/{{topology}}.keras"
-            model = qf.load_model(path, safe_mode=False)
+            model = qf.load_model(path)
             found = model.predict(topology.inputs(), verbose=0)
             expected = np.load({str(tmp_path)!r} + f"/{{topology}}.npy")
             np.testing.assert_array_equal(found, expected, err_msg=str(topology))
