@@ -99,6 +99,7 @@ def test_weight_files_interchange_with_float(topology, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.long
 @each_topology
 @pytest.mark.parametrize(
     "copied",
@@ -114,6 +115,7 @@ def test_copies(topology, copied):
     np.testing.assert_array_equal(predict(again, x), predict(model, x))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "topology", [t for t in TOPOLOGIES if t.name != "subclassed"], ids=str
 )
