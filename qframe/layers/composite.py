@@ -15,6 +15,7 @@ import keras
 
 from qframe import constraints, quantizers
 from qframe.configurable import Configurable
+from qframe.errors import QFrameError
 from qframe.layers.adapters import slot_attribute
 from qframe.layers.attachment import (
     Recurrent,
@@ -73,6 +74,21 @@ class Composite:
         # A subclassed model is built by a call, without _post_build.
         super().build_from_config(config)  # type: ignore[misc]
         _apply(self)
+        pending = self.__dict__.get(_PENDING)
+        if pending and self.built:  # type: ignore[attr-defined]
+            raise QFrameError(
+                f"the saved {self!r} quantizes layers inside it that this one does not "
+                f"have (positions {', '.join(pending)}). Load it with the code that it "
+                "was saved with."
+            )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        if self.__dict__.get(_PENDING):
+            # That call built what is inside, so now it can be quantized.
+            _apply(self)
+            outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
+        return outputs
 
 
 # So that the name is there before any composite is.

@@ -130,6 +130,31 @@ def test_clones(topology):
     np.testing.assert_array_equal(predict(clone, x), predict(model, x))
 
 
+def test_a_subclassed_model_from_its_config_is_quantized_from_the_first_call():
+    (topology,) = [t for t in TOPOLOGIES if t.name == "subclassed"]
+    model = topology.model()
+    qf.quantize(model, WORDS)
+    again = type(model).from_config(model.get_config())
+    x = topology.inputs()
+    first = keras.ops.convert_to_numpy(again(x))
+    assert count(again) == topology.kernels
+    again.set_weights(model.get_weights())
+    np.testing.assert_allclose(predict(again, x), predict(model, x), rtol=1e-5)
+    assert not np.array_equal(first, predict(again, x))
+
+
+def test_a_plan_for_layers_that_are_not_there_is_an_error():
+    (topology,) = [t for t in TOPOLOGIES if t.name == "layer of layers"]
+    model = topology.model()
+    qf.quantize(model, WORDS)
+    block = model.layers[-1]
+    config = keras.saving.serialize_keras_object(block)
+    ((_, words),) = config["config"]["plan"].items()
+    config["config"]["plan"] = {"7": words}
+    with pytest.raises(qf.errors.QFrameError, match="positions 7"):
+        keras.saving.deserialize_keras_object(config)
+
+
 def test_every_topology_reloads_in_a_fresh_process(tmp_path):
     for topology in TOPOLOGIES:
         model = topology.model()
