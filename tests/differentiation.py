@@ -21,6 +21,35 @@ def value_and_gradient(function, x, upstream, mode="eager"):
     return _to_numpy(value), _to_numpy(gradient)
 
 
+def weight_gradient(layer, x):
+    """The gradient of ``sum(sin(layer(x)))`` for the first weight of a layer."""
+
+    def loss(y):
+        return keras.ops.sum(keras.ops.sin(y))
+
+    first, *rest = layer.trainable_variables
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            value = loss(layer(x))
+        gradient = tf.convert_to_tensor(tape.gradient(value, first.value))
+    elif backend == "jax":
+        import jax
+
+        def run(w):
+            others = [v.value for v in rest]
+            fixed = [v.value for v in layer.non_trainable_variables]
+            return loss(layer.stateless_call([w, *others], fixed, x)[0])
+
+        gradient = jax.grad(run)(first.value)
+    else:
+        loss(layer(x)).backward()
+        gradient = first.value.grad
+    return _to_numpy(gradient)
+
+
 def to_tensor(x):
     """A float tensor that keeps the dtype of `x`."""
     return keras.ops.convert_to_tensor(x, dtype=str(x.dtype))

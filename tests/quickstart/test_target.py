@@ -83,6 +83,6 @@ def test_paths_that_cannot_be_written(tmp_path, force):
 def test_read_only_directory(tmp_path):
     tmp_path.chmod(0o500)
     if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
+        pytest.skip(reason="root may write anywhere")
     with pytest.raises(OutputError, match=r"cannot be written: .*Permission denied"):
         Target.check(str(tmp_path / "m.keras"), force=False)
