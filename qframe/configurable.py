@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
-from qframe.errors import ArgumentError, QFrameError, did_you_mean
+from qframe.errors import ArgumentError, QFrameError, UnknownNameError, did_you_mean
 from qframe.identifier import Identifier
 from qframe.registry import registry
 from qframe.requirements import requirements, without_requirements
@@ -134,6 +134,20 @@ def interpret(kind: str, value: Any) -> Any:
     if inspect.isclass(value) and issubclass(value, Configurable):
         return construct(value, {})
     return value
+
+
+def attribute(kind: str, name: str) -> Any:
+    """What ``module.name`` is: the class by its own name, else a default instance.
+
+    Raises `AttributeError`, as a module's ``__getattr__`` must.
+    """
+    if name.startswith("_"):
+        raise AttributeError(name)
+    try:
+        cls = registry.load(registry.resolve(kind, Identifier(name)))
+    except UnknownNameError as error:
+        raise AttributeError(str(error)) from None
+    return cls if cls.__name__ == name else construct(cls, {})
 
 
 @overload

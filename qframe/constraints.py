@@ -6,10 +6,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from qframe.configurable import Configurable, construct, interpret
-from qframe.errors import UnknownNameError
-from qframe.identifier import Identifier
-from qframe.registry import registry
+from qframe.configurable import Configurable, attribute, interpret
 
 __all__ = ["Constraint", "get", "serialize"]
 
@@ -65,10 +62,4 @@ def serialize(constraint: Any) -> Any:
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    try:
-        cls = registry.load(registry.resolve("constraint", Identifier(name)))
-    except UnknownNameError as error:
-        raise AttributeError(str(error)) from None
-    return cls if cls.__name__ == name else construct(cls, {})
+    return attribute("constraint", name)

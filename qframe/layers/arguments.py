@@ -10,12 +10,16 @@ from qframe import constraints, quantizers
 from qframe.errors import UnknownNameError
 
 
+def vocabulary(key: str) -> Any:
+    """The module with ``get`` and ``serialize`` for a ``_quantizer`` or ``_constraint``."""
+    return quantizers if key.endswith("_quantizer") else constraints
+
+
 def resolve(cls: Any, key: str, value: Any) -> Any:
     """What an argument of a quantized layer means: our names first made objects."""
-    if key.endswith("_quantizer") and key.removesuffix("_quantizer") in cls.adapter.slots:
-        return quantizers.get(value)
-    if key.endswith("_constraint"):
-        return constraints.get(value)
+    slot = key.removesuffix("_quantizer")
+    if key.endswith("_constraint") or (slot != key and slot in cls.adapter.slots):
+        return vocabulary(key).get(value)
     if key == "activation" and isinstance(value, str):
         try:
             return keras.activations.get(value)

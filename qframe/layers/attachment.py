@@ -50,25 +50,24 @@ def _cells(layer: Any) -> list[Any]:
 
 
 @functools.cache
-def derived_class(base: Any, *mixins: Any) -> Any:
-    """`base` with mixins before it, under the name that Keras knows it by."""
+def derived_class(base: Any, mixin: Any) -> Any:
+    """`base` with a mixin before it, under the name that Keras knows it by."""
     namespace: dict[str, Any] = {
         "__module__": "qframe.layers",
         "__qualname__": f"Quant{base.__name__}",
         "float_class": getattr(base, "float_class", base),
         "__reduce__": keras_internals.reduce,
     }
-    if Recurrent in mixins:
+    if mixin is Recurrent:
         namespace["use_cudnn"] = Substitutable(base, "use_cudnn")
-    return type(base.__name__, (*mixins, base), namespace)
+    return type(base.__name__, (mixin, base), namespace)
 
 
-def swap(layer: Any, *mixins: Any) -> None:
-    """Add mixins to the class of a layer, those that it has not yet."""
-    missing = [mixin for mixin in mixins if not isinstance(layer, mixin)]
+def swap(layer: Any, mixin: Any) -> None:
+    """Add a mixin to the class of a layer, unless it has it."""
     base: Any = type(layer)
-    if missing:
-        layer.__class__ = derived_class(base, *missing)
+    if not issubclass(base, mixin):
+        layer.__class__ = derived_class(base, mixin)
 
 
 def attach(layer: Any, words: Mapping[str, Any]) -> None:

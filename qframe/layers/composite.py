@@ -13,10 +13,10 @@ from typing import Any
 
 import keras
 
-from qframe import constraints, quantizers
 from qframe.configurable import Configurable
 from qframe.errors import QFrameError
 from qframe.layers.adapters import slot_attribute
+from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import (
     Recurrent,
     attach,
@@ -122,8 +122,7 @@ def _plan(layer: Any, position: tuple[int, ...]) -> Iterator[tuple[str, dict[str
     if isinstance(layer, Quantized):
         entry = {}
         for key in _words(layer):
-            words = quantizers if key.endswith("_quantizer") else constraints
-            entry[key] = words.serialize(getattr(layer, key))
+            entry[key] = vocabulary(key).serialize(getattr(layer, key))
         yield ".".join(map(str, position)), entry
     for index, child in enumerate(children(layer)):
         yield from _plan(child, (*position, index))
@@ -138,11 +137,7 @@ def _apply(unit: Any) -> None:
         layer = at(unit, tuple(map(int, text.split("."))) if text else ())
         if layer is None or not layer.built:
             continue
-        attach(layer, {key: _object(key, value) for key, value in words.items()})
+        attach(layer, {key: vocabulary(key).get(v) for key, v in words.items()})
         del pending[text]
     for layer in recurrent_layers(parts(unit)):
         swap(layer, Recurrent)
-
-
-def _object(key: str, value: Any) -> Any:
-    return (quantizers if key.endswith("_quantizer") else constraints).get(value)

@@ -102,10 +102,8 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
 
 def _apply(made: Plan) -> None:
     before = [(site.layer, type(site.layer)) for site in sites(made.model)]
-    slots = {
-        id(layer): {f"{s}_quantizer": q for s, q in layer.quantizers.items()}
-        for layer, _ in before
-        if isinstance(layer, Quantized)
+    words = {
+        id(layer): _words(layer) for layer, _ in before if isinstance(layer, Quantized)
     }
     try:
         for entry in made.entries:
@@ -120,13 +118,20 @@ def _apply(made: Plan) -> None:
     except BaseException:
         for layer, cls in before:
             if isinstance(layer, Quantized):
-                if id(layer) in slots:
-                    _replace(layer, slots[id(layer)])
+                if id(layer) in words:
+                    _replace(layer, words[id(layer)])
                 else:
                     detach(layer)
             layer.__class__ = cls
         raise
     keras_internals.reset_functions(made.model)
+
+
+def _words(layer: Quantized) -> dict[str, Any]:
+    """What a quantized layer has: its slots, and its constraints, None included."""
+    slots = {f"{slot}_quantizer": q for slot, q in layer.quantizers.items()}
+    keys = (f"{weight.prefix}_constraint" for weight in layer.adapter.weights)
+    return slots | {key: getattr(layer, key) for key in keys if hasattr(layer, key)}
 
 
 def _replace(layer: Any, words: Any) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import keras
 
-from qframe import constraints, quantizers
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import Adapter, adapter_of
+from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import float_class_of
 from qframe.layers.quantized import quantized
 from qframe.layers.tree import Site, children, sites
@@ -54,9 +54,9 @@ def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
     Raises:
         QFrameError: a rule, a quantizer or the model is not right.
     """
-    parsed = parse(rules)
+    rules = parse(rules)
     found = _sites(model)
-    parsed = [_interpreted(rule) for rule in parsed]
+    parsed = [_interpreted(rule) for rule in rules]
     quantizable = [site for site in found if adapter_of(type(site.layer)) is not None]
     index = {id(site.layer): i for i, site in enumerate(quantizable)}
     matched: list[list[Site]] = [[] for _ in parsed]
@@ -132,13 +132,11 @@ def _interpreted(rule: Rule) -> Rule:
 
 def _make(key: str, value: Any) -> Any:
     """A new object for each layer where there is state; what has none is shared."""
-    if key.endswith("_constraint"):
-        return constraints.get(value)
     if isinstance(value, Quantizer):
         return value if _is_stateless(value) else type(value)(**value.parameters)
     if isinstance(value, keras.layers.Layer):
         return type(value).from_config(value.get_config())
-    return quantizers.get(value)
+    return vocabulary(key).get(value)
 
 
 def _is_stateless(quantizer: Any) -> bool:

@@ -11,9 +11,8 @@ from typing import Any
 
 import keras
 
-from qframe.configurable import construct, interpret
-from qframe.errors import ArgumentError, UnknownNameError
-from qframe.identifier import Identifier
+from qframe.configurable import attribute, interpret
+from qframe.errors import ArgumentError
 from qframe.quantizers.base import Quantizer
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
@@ -75,13 +74,7 @@ def _is_foreign(config: dict[str, Any]) -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
-        raise AttributeError(name)
-    try:
-        cls = registry.load(registry.resolve("quantizer", Identifier(name)))
-    except UnknownNameError as error:
-        raise AttributeError(str(error)) from None
-    return cls if cls.__name__ == name else construct(cls, {})
+    return attribute("quantizer", name)
 
 
 def __dir__() -> list[str]:

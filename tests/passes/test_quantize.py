@@ -238,10 +238,15 @@ def test_what_fails_half_way_is_rolled_back():
             super().build(shape)
 
     model = network()
-    qf.quantize(model, [("re:body", SIGN)])
+    qf.quantize(model, [("re:body", {"kernel_quantizer": "ste_sign"})])
     before = [type(layer) for layer in model.layers]
     with pytest.raises(RuntimeError, match="unforeseen"):
-        qf.quantize(model, {"kernel_quantizer": Explosive()})
+        qf.quantize(
+            model, {"kernel_quantizer": Explosive(), "kernel_constraint": "weight_clip"}
+        )
+    for name in ("stem", "body", "head"):
+        assert model.get_layer(name).kernel_constraint is None
+        assert model.get_layer(name).kernel.constraint is None
     assert [type(layer) for layer in model.layers] == before
     assert repr(model.get_layer("body").quantizers["kernel"]).startswith("binary:ste_sign")
     assert "kernel_quantizer" not in vars(model.get_layer("stem"))
