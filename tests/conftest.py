@@ -5,6 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A failure must repeat, here and in CI: every run draws the same examples. To look for new
+# ones, run pytest with --hypothesis-profile=explore.
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None, max_examples=1000)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

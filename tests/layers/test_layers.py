@@ -276,8 +276,17 @@ def test_mixed_precision_quantizes_the_float32_weight(policy):
     )
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    ("policy", "jit"),
+    [
+        ("float32", False),
+        ("float32", True),
+        ("mixed_float16", False),
+        pytest.param("mixed_float16", True, marks=pytest.mark.long),
+        pytest.param("mixed_bfloat16", False, marks=pytest.mark.long),
+        pytest.param("mixed_bfloat16", True, marks=pytest.mark.long),
+    ],
+)
 def test_a_model_trains(policy, jit):
     if jit and keras.backend.backend() == "torch":
         pytest.skip(reason="torch.compile needs a C++ toolchain of its own")

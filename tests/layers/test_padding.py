@@ -51,7 +51,7 @@ def configurations(draw):
 
 
 @given(configurations(), st.sampled_from([1.0, -1.0, 0.5]), st.booleans())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_equals_valid_on_a_padded_input(configuration, value, static):
     name, sizes, kernel, strides, dilation, data_format = configuration
     arguments = {

@@ -10,7 +10,7 @@ from keras import layers
 
 import qframe as qf
 
-some = settings(max_examples=25, deadline=None)
+some = settings(max_examples=25)
 
 
 def taps(size, kernel, stride, padding, dilation):
@@ -123,7 +123,7 @@ def test_sums(model):
 
 
 @given(networks(shared=False))  # Keras 3.5 does not load all that share a layer
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_same_after_saving(tmp_path_factory, model):
     path = tmp_path_factory.mktemp("saved") / "model.keras"
     model.save(path)

@@ -14,7 +14,8 @@ from differentiation import MODES, value_and_gradient
 from qframe.errors import ArgumentError
 
 SUBNORMAL = np.float32(1e-40)
-KINKS = [0.0, -0.0, 1.0, -1.0, 1.25, -1.25, SUBNORMAL, -SUBNORMAL, 2.0**127, -(2.0**127)]
+NORMAL = np.finfo("float32").tiny
+KINKS = [0.0, -0.0, 1.0, -1.0, 1.25, -1.25, SUBNORMAL, -SUBNORMAL, NORMAL, 2.0**127, -(2.0**127)]
 ALL = [
     "ste_sign",
     "ste_sign(clip_value=1.25)",
@@ -121,7 +122,7 @@ def test_magnitude_follows_the_channel_axis(axis, magnitudes):
 @pytest.mark.parametrize("name", ALL)
 # One shape, odd so that vectorized loops have a remainder: one compilation.
 @given(x=hnp.arrays("float32", (3, 13), elements=numbers()))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_modes_agree_with_eager(name, mode, x):
     if name.startswith("magnitude"):
         x = np.clip(x, -1e6, 1e6)  # so that the mean does not overflow
@@ -131,7 +132,7 @@ def test_modes_agree_with_eager(name, mode, x):
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @given(x=tensors())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_surrogate_gradient_equals_its_reference(name, x):
     traits = qf.quantizers.get(name).traits
     _, gradient = run(name, x)
@@ -140,18 +141,20 @@ def test_surrogate_gradient_equals_its_reference(name, x):
 
 @pytest.mark.parametrize("name", ALL)
 @given(x=tensors(), factor=st.sampled_from([-2.0, 0.0, 0.5]))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_gradient_is_linear_in_upstream_and_finite(name, x, factor):
     x = np.clip(x, -1e6, 1e6)
     _, once = run(name, x)
     _, scaled = run(name, x, np.full_like(x, factor))
     assert np.isfinite(once).all()
-    np.testing.assert_allclose(scaled, factor * once, rtol=1e-6)
+    # Some devices flush subnormal products to zero.
+    smallest = np.finfo(x.dtype).tiny
+    np.testing.assert_allclose(scaled, factor * once, rtol=1e-6, atol=smallest)
 
 
 @pytest.mark.parametrize("name", ALL)
 @given(x=st.one_of(tensors("float32"), tensors("float16")))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_traits_hold(name, x):
     traits = quantizer_named(name).traits
     if traits.channelwise:
@@ -248,7 +251,7 @@ def test_wrong_arguments(make, message):
 
 
 @given(x=tensors(), clip=st.sampled_from([0.5, 1.0, 2.0]))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_weight_clip(x, clip):
     constraint = qf.constraints.get(f"weight_clip(clip_value={clip})")
     clipped = keras.ops.convert_to_numpy(constraint(keras.ops.convert_to_tensor(x)))

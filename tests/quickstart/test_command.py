@@ -36,6 +36,7 @@ def run(folder, *arguments, **environment):
     return process.returncode, out, err
 
 
+@pytest.mark.long  # two processes that import a backend
 def test_one_epoch(arrays, save, tmp_path):
     code, out, err = run(tmp_path, "--data", save(arrays), "--epochs", "1")
     assert (code, err) == (0, "")

@@ -27,6 +27,7 @@ def test_another_process_predicts_the_same(tmp_path):
     assert difference(predict(model, inputs), there) == ""
 
 
+@pytest.mark.long
 def test_another_process_fails(tmp_path):
     (tmp_path / "m.keras").write_text("nonsense")
     with pytest.raises(QFrameError, match="a fresh process cannot load it") as caught:
