@@ -9,22 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qframe import constraints, errors, layers, models, quantizers
+    from qframe import constraints, context, errors, layers, models, quantizers, recipes
     from qframe.configurable import register
     from qframe.hookspecs import hookimpl
     from qframe.layers.adapters import register_layer
     from qframe.models import load_model
-    from qframe.passes import plan, quantize, strip
+    from qframe.passes import float_weights, integers, plan, quantize, strip
+    from qframe.recipes import Recipe
     from qframe.rules import first, last
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Recipe",
     "__version__",
     "constraints",
+    "context",
     "errors",
     "first",
+    "float_weights",
     "hookimpl",
+    "integers",
     "last",
     "layers",
     "load_model",
@@ -32,6 +37,7 @@ __all__ = [
     "plan",
     "quantize",
     "quantizers",
+    "recipes",
     "register",
     "register_layer",
     "strip",
@@ -39,8 +45,11 @@ __all__ = [
 
 # Where the words are that are not submodules.
 _HOMES = {
+    "Recipe": "qframe.recipes",
     "first": "qframe.rules",
+    "float_weights": "qframe.passes",
     "hookimpl": "qframe.hookspecs",
+    "integers": "qframe.passes",
     "last": "qframe.rules",
     "load_model": "qframe.models",
     "plan": "qframe.passes",

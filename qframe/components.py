@@ -27,7 +27,7 @@ def _matches(pattern: re.Pattern[str], form: str) -> Any:
 
 @attrs.frozen
 class Component:
-    """One thing that a plugin offers: a kind, a name, and where its class is found."""
+    """One thing that a plugin offers: a kind, a name, and where its target is found."""
 
     kind: str
     name: str = attrs.field(validator=_matches(_NAME, "a plain name"))
@@ -76,3 +76,12 @@ def constraint(
 ) -> Component:
     """A constraint: `target` is ``"module:Class"`` of a `qframe.constraints.Constraint`."""
     return Component("constraint", name, target, summary, tuple(aliases))
+
+
+def recipe(
+    name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
+) -> Component:
+    """A recipe: `target` is ``"module:function"`` of a function, with parameters that have
+    defaults or without any, that returns a `qframe.Recipe`. Its module imports no backend.
+    """
+    return Component("recipe", name, target, summary, tuple(aliases))

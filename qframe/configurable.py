@@ -74,15 +74,19 @@ class Configurable:
             return f"{type(self).__name__}({', '.join(pairs)})"
 
 
-def parameter_names(cls: type) -> tuple[str, ...]:
-    """The named parameters of ``cls.__init__``."""
-    return tuple(_named_parameters(cls))
+def parameter_names(maker: Callable[..., Any]) -> tuple[str, ...]:
+    """The named parameters of a class or function."""
+    return tuple(named_parameters(maker))
 
 
 @functools.cache
-def _named_parameters(cls: Any) -> dict[str, inspect.Parameter]:
+def named_parameters(maker: Any) -> dict[str, inspect.Parameter]:
+    """The named parameters of a class or function, with their defaults."""
     # Of __init__, not of the class: Python 3.10 would show the __new__ of Keras.
-    _self, *parameters = inspect.signature(cls.__init__).parameters.values()
+    function = maker.__init__ if inspect.isclass(maker) else maker
+    parameters = [*inspect.signature(function).parameters.values()]
+    if inspect.isclass(maker):
+        del parameters[0]
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p for p in parameters if p.kind in named}
 
@@ -94,27 +98,27 @@ def build(kind: str, text: str) -> Any:
     return construct(registry.load(component), identifier.arguments)
 
 
-def construct(cls: type, arguments: Mapping[str, Any]) -> Any:
-    """``cls(**arguments)`` with an error that says what the class accepts."""
-    names = parameter_names(cls)
+def construct(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """``maker(**arguments)`` with an error that says what the class or function accepts."""
+    names = parameter_names(maker)
     unknown = [name for name in arguments if name not in names]
     if unknown:
         raise ArgumentError(
-            f"{cls.__name__} has no argument {unknown[0]!r}."
+            f"{maker.__name__} has no argument {unknown[0]!r}."
             + did_you_mean(unknown[0], names)
             + f" It accepts: {', '.join(names) or 'no arguments'}."
         )
     missing = [
         name
-        for name, parameter in _named_parameters(cls).items()
+        for name, parameter in named_parameters(maker).items()
         if parameter.default is parameter.empty and name not in arguments
     ]
     if missing:
         raise ArgumentError(
-            f"{cls.__name__} needs a value for {missing[0]!r}; write "
-            f"{cls.__name__}({missing[0]}=...)."
+            f"{maker.__name__} needs a value for {missing[0]!r}; write "
+            f"{maker.__name__}({missing[0]}=...)."
         )
-    return cls(**arguments)
+    return maker(**arguments)
 
 
 def interpret(kind: str, value: Any) -> Any:

@@ -20,13 +20,16 @@ __all__ = [
     "build_shapes",
     "from_bytes",
     "graph_of",
+    "in_training",
     "latent_value",
     "nodes",
+    "own_weights",
     "reduce",
     "reset_functions",
     "runs_keras",
     "sublayers",
     "to_bytes",
+    "traced_anew",
     "unlocked",
     "untrack",
 ]
@@ -64,6 +67,15 @@ def sublayers(layer: Any) -> list[Any]:
     return held
 
 
+def own_weights(layer: Any) -> list[Any]:
+    """The variables that a layer holds itself to learn them, frozen ones too.
+
+    Keras has no public way that does not go through all that is inside the layer.
+    """
+    held: list[Any] = layer._trainable_variables
+    return held
+
+
 def build_shapes(layer: Any) -> dict[str, Any] | None:
     """The shapes that a layer was built with, by argument; None where not recorded."""
     shapes: dict[str, Any] | None = getattr(layer, "_build_shapes_dict", None)
@@ -76,6 +88,14 @@ def graph_of(layer: Any) -> Any:
         return None
     graph = getattr(layer, "_functional", None) or layer
     return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
+def in_training(layer: Any) -> bool:
+    """Whether the call that a layer is in, its own or one around it, is one of training."""
+    context = layer._get_call_context()
+    # Newer Keras keeps any number of such values, by name.
+    get = getattr(context, "get_value", None)
+    return bool(get("training") if get else context.training)
 
 
 def nodes(graph: Any) -> Iterator[Any]:
@@ -121,9 +141,31 @@ def untrack(layer: Any, part: Any) -> None:
     layer._tracker.untrack(part)
 
 
+_TRACED = ("train_function", "test_function", "predict_function")
+
+
+def _traced(model: Any) -> Iterator[tuple[Any, str]]:
+    """The functions that a model, and those within it, keep of their traced calls."""
+    for layer in model._flatten_layers():
+        for name in _TRACED:
+            if getattr(layer, name, None) is not None:
+                yield layer, name
+
+
 def reset_functions(model: Any) -> None:
     """Make a model, and those within it, trace their calls anew."""
-    for layer in model._flatten_layers():
-        for name in ("train_function", "test_function", "predict_function"):
-            if getattr(layer, name, None) is not None:
-                setattr(layer, name, None)
+    for layer, name in list(_traced(model)):
+        setattr(layer, name, None)
+
+
+@contextlib.contextmanager
+def traced_anew(model: Any) -> Iterator[None]:
+    """Let a model trace its calls anew within the block, and as before after it."""
+    before = [(layer, name, getattr(layer, name)) for layer, name in _traced(model)]
+    reset_functions(model)
+    try:
+        yield
+    finally:
+        reset_functions(model)
+        for layer, name, function in before:
+            setattr(layer, name, function)

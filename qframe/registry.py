@@ -224,7 +224,7 @@ def _read(
             if not isinstance(component, Component):
                 raise PluginError(
                     f"qframe_components yielded {component!r}; yield "
-                    "qframe.components.quantizer(...) or constraint(...)"
+                    "qframe.components.quantizer(...), constraint(...) or recipe(...)"
                 )
             for name in component.names:
                 other = taken.setdefault((component.kind, name), component.name)

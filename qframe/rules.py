@@ -60,16 +60,17 @@ def parse(rules: Any) -> list[Rule]:
     """Rules as a user writes them: a dict, or an ordered list of pairs.
 
     Raises:
-        ArgumentError: something else, an unknown kind of selector, a broken regex.
+        ArgumentError: something else, an unknown kind of selector, a broken regex, a
+            word that no layer could have.
     """
     if isinstance(rules, Mapping):
-        return [Rule(None, rules)]
+        return [_rule(None, rules)]
     if isinstance(rules, (str, bytes)) or not isinstance(rules, Iterable):
         raise _wrong(rules)
     parsed = []
     for item in rules:
         if isinstance(item, Rule):
-            parsed.append(item)
+            parsed.append(_rule(item.selector, item.words))
         elif isinstance(item, (tuple, list)) and len(item) == 2:
             parsed.append(_rule(*item))
         else:
@@ -89,14 +90,43 @@ def _wrong(found: Any) -> ArgumentError:
 def _rule(selector: Any, words: Any) -> Rule:
     if words is not None and not isinstance(words, Mapping):
         raise _wrong((selector, words))
-    if not (isinstance(selector, (Position, type, str)) or callable(selector)):
+    if not (
+        selector is None
+        or isinstance(selector, (Position, type, str))
+        or callable(selector)
+    ):
         raise ArgumentError(
             "a selector is a layer class, a class name, 're:<regex on the path>', "
             f"qframe.first, qframe.last or a callable, found {selector!r}."
         )
-    if isinstance(selector, str) and selector.startswith("re:"):
+    if isinstance(selector, str):
+        _check_text(selector)
+    return Rule(selector, None if words is None else _checked(words))
+
+
+def _check_text(selector: str) -> None:
+    if selector.startswith("re:"):
         try:
             re.compile(selector[3:])
         except re.error as error:
             raise ArgumentError(f"selector {selector!r} is no regex: {error}.") from None
-    return Rule(selector, words)
+    elif not selector.isidentifier():
+        raise ArgumentError(
+            f"selector {selector!r} is no class name; a regex on the path begins with "
+            f"re:, as in {'re:' + selector!r}."
+        )
+
+
+def _checked(words: Mapping[Any, Any]) -> dict[str, Any]:
+    """A copy of the words, which nobody changes later."""
+    for key in words:
+        if not isinstance(key, str) or not key.endswith(("_quantizer", "_constraint")):
+            raise ArgumentError(
+                f"a rule has words such as kernel_quantizer, input_quantizer, "
+                f"weight_quantizer or kernel_constraint, found {key!r}."
+            )
+    if not words:
+        raise ArgumentError(
+            "a rule without words gives nothing; write None to leave layers as they are."
+        )
+    return dict(words)

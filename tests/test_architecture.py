@@ -22,6 +22,7 @@ LIGHT = {
     "registry",
     "requirements",
     "configurable",
+    "context",
 }
 BELOW = {
     "errors": set(),
@@ -31,23 +32,32 @@ BELOW = {
     "registry": {"errors", "identifier", "components", "hookspecs"},
     "requirements": {"errors", "identifier", "registry"},
     "configurable": {"errors", "identifier", "registry", "requirements"},
+    "context": set(),
     "keras_internals": set(),
     "constraints": {*LIGHT},
     "quantizers": {*LIGHT, "keras_internals"},
     "layers": {*LIGHT, "keras_internals", "constraints", "quantizers"},
     "rules": {"errors"},
+    "files": {"errors"},
+    "recipes": {*LIGHT, "files", "rules"},
     "passes": {
         *LIGHT,
-        *("keras_internals", "constraints", "quantizers", "layers", "models", "rules"),
+        *("keras_internals", "constraints", "quantizers", "layers", "models"),
+        *("recipes", "rules"),
     },
     "models": {*LIGHT, "keras_internals", "constraints", "quantizers", "layers"},
-    "quickstart": {*LIGHT, "layers", "models"},
-    "cli": {*LIGHT, "quantizers", "constraints", "layers", "models", "quickstart"},
+    "quickstart": {*LIGHT, "files", "layers", "models"},
+    "cli": {
+        *LIGHT,
+        *("constraints", "files", "layers", "models", "passes", "quantizers"),
+        *("quickstart", "recipes"),
+    },
     "__main__": {"cli"},
     # Lazily, or for type checkers only.
     "__init__": {
         *LIGHT,
-        *("constraints", "layers", "models", "passes", "quantizers", "rules"),
+        *("constraints", "layers", "models", "passes", "quantizers"),
+        *("recipes", "rules"),
     },
 }
 
@@ -104,7 +114,7 @@ def test_no_room_is_large():
 
 
 @pytest.mark.parametrize(
-    "module", ["qframe", "qframe.registry", "qframe_binary", "qframe.cli"]
+    "module", ["qframe", "qframe.cli", "qframe_binary", "qframe_binary.recipes"]
 )
 def test_light_modules_import_no_backend(module):
     backends = {"keras", "tensorflow", "jax", "torch"}

@@ -85,6 +85,19 @@ def test_sublayers_in_order():
     assert keras_internals.sublayers(layers.Dense(2)) == []
 
 
+def test_own_weights():
+    class Scaled(Pair):
+        def build(self, shape):
+            self.scale = self.add_weight(name="scale", shape=())
+            self.count = self.add_weight(name="count", shape=(), trainable=False)
+
+    scaled = Scaled()
+    scaled(np.zeros((2, 5), "float32"))
+    assert len(scaled.trainable_variables) == 5
+    scaled.trainable = False
+    assert [id(v) for v in keras_internals.own_weights(scaled)] == [id(scaled.scale)]
+
+
 def test_build_shapes():
     pair = Pair()
     pair(np.zeros((2, 5), "float32"))

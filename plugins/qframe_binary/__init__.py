@@ -1,10 +1,10 @@
-"""One bit: signs, the Heaviside step, and the constraint that keeps them learning."""
+"""One bit: signs, the Heaviside step, the constraint that keeps them learning, recipes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qframe.components import Component, constraint, quantizer
+from qframe.components import Component, constraint, quantizer, recipe
 from qframe.hookspecs import hookimpl
 
 _QUANTIZERS = "qframe_binary.quantizers"
@@ -53,4 +53,14 @@ def qframe_components() -> Iterator[Component]:
         "qframe_binary.constraints:WeightClip",
         summary="clip latent weights to [-clip_value, clip_value]",
         aliases=("WeightClip",),
+    )
+    yield recipe(
+        "bnn",
+        "qframe_binary.recipes:bnn",
+        summary="binary weights and activations (BinaryNet)",
+    )
+    yield recipe(
+        "bwn",
+        "qframe_binary.recipes:bwn",
+        summary="binary weights, scaled by channel; float activations (XNOR-Net)",
     )

@@ -291,6 +291,9 @@ class MagnitudeAwareSign(_Clipped):
         inside = within(inputs, self.clip_value)
         return _mean_magnitude(inputs, channel_axis) * inside
 
+    def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
+        return _mean_magnitude(inputs, channel_axis), 0
+
 
 def _mean_magnitude(x: Any, channel_axis: int | tuple[int, ...] | None) -> Any:
     """mean |x| over all axes but `channel_axis` (over all of them for None)."""

@@ -1,11 +1,11 @@
-"""The command ``qframe``: look at plugins and models, and try the framework out.
+"""The command ``qframe``: quantize models, look at them and at plugins, try it all out.
 
 Nothing here imports a backend before a command needs one.
 """
 
 from __future__ import annotations
 
-from qframe.cli import components, models
+from qframe.cli import components, models, quantization
 from qframe.cli.app import main
 
 __all__ = ["main"]
@@ -13,6 +13,8 @@ __all__ = ["main"]
 for _command in (
     models.quickstart,
     models.summary,
+    quantization.plan,
+    quantization.quantize,
     components.list_,
     components.show,
     components.plugins,

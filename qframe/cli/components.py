@@ -1,4 +1,4 @@
-"""Commands that list plugins and components. Only ``show`` imports a backend."""
+"""Commands that list plugins and components. Only ``show`` imports a backend, if needed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qframe.cli.output import console, table
 if TYPE_CHECKING:
     from qframe.registry import Plugin
 
-KINDS = ("quantizer", "constraint")
+KINDS = ("quantizer", "constraint", "recipe")
 
 _kind = click.option(
     "--kind",
@@ -47,7 +47,7 @@ def _state(plugin: Plugin) -> str:
 @click.command("list")
 @_kind
 def list_(kind: str | None) -> None:
-    """List the quantizers and constraints of all plugins."""
+    """List the quantizers, constraints and recipes of all plugins."""
     from qframe.registry import registry
 
     console().print(
@@ -71,7 +71,7 @@ def list_(kind: str | None) -> None:
 @click.argument("name")
 @_kind
 def show(name: str, kind: str | None) -> None:
-    """Describe one quantizer or constraint.
+    """Describe one quantizer, constraint or recipe.
 
     NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'.
     """

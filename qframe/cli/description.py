@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qframe import recipes
 from qframe.cli.backend import start_backend
 from qframe.components import Component
-from qframe.configurable import construct, parameter_names
+from qframe.configurable import construct, named_parameters
 from qframe.errors import AmbiguousNameError, ArgumentError, UnknownNameError, did_you_mean
 from qframe.identifier import Identifier
 from qframe.registry import registry
@@ -47,17 +48,22 @@ def describe(console: Console, component: Component, arguments: Mapping[str, Any
     """Print all that is known of a component, as it is with these arguments."""
     from rich.table import Table
 
-    start_backend()
-    cls = registry.load(component)
+    recipe = None
+    if component.kind == "recipe":
+        identifier = Identifier(component.name, component.namespace, arguments)
+        recipe = recipes.get(str(identifier))
+    else:
+        start_backend()
+    maker = registry.load(component)
     if arguments:
-        construct(cls, arguments)
+        construct(maker, arguments)
     rows = {
         "kind": component.kind,
         "aliases": ", ".join(component.aliases) or "none",
         "plugin": f"{component.namespace} ({component.distribution})",
-        "class": component.target,
-        "signature": _signature(component.name, cls),
-        **(dict(_promises(cls, arguments)) if component.kind == "quantizer" else {}),
+        "class" if inspect.isclass(maker) else "function": component.target,
+        "signature": _signature(component.name, maker),
+        **(dict(_promises(maker, arguments)) if component.kind == "quantizer" else {}),
     }
     console.print(component.qualified_name, style="bold cyan", end="")
     console.print(f"  {component.summary}\n")
@@ -67,17 +73,16 @@ def describe(console: Console, component: Component, arguments: Mapping[str, Any
     for label, value in rows.items():
         grid.add_row(label, value)
     console.print(grid)
-    if cls.__doc__:
-        console.print("\n" + inspect.cleandoc(cls.__doc__))
+    if maker.__doc__:
+        console.print("\n" + inspect.cleandoc(maker.__doc__))
+    if recipe is not None:
+        console.print("\n" + recipe.to_toml(), end="", soft_wrap=True)
 
 
-def _signature(name: str, cls: Any) -> str:
-    parameters = inspect.signature(cls.__init__).parameters
+def _signature(name: str, maker: Any) -> str:
     written = [
-        key
-        if parameters[key].default is inspect.Parameter.empty
-        else f"{key}={parameters[key].default!r}"
-        for key in parameter_names(cls)
+        key if parameter.default is parameter.empty else f"{key}={parameter.default!r}"
+        for key, parameter in named_parameters(maker).items()
     ]
     return f"{name}({', '.join(written)})" if written else name
 

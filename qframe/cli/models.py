@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
-from pathlib import Path
-
 import click
 
 from qframe.cli.backend import start_backend
 from qframe.cli.output import console
-from qframe.errors import DataError, QFrameError
+from qframe.cli.source import Source
+from qframe.files import Target
 
 
 @click.command()
@@ -20,26 +18,9 @@ def summary(model: str, no_macs: bool) -> None:
 
     Bits, memory and multiply-accumulates of each layer. MODEL is a .keras file.
     """
-    path = Path(model)
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"{model} {what}; name a .keras file.")
-    if path.suffix != ".keras":
-        raise DataError(f"{model} does not end in .keras; name a .keras file.")
-    if not zipfile.is_zipfile(path):
-        raise DataError(f"{model} is damaged, or not a .keras file: it is no zip archive.")
-    start_backend()
+    loaded = Source.check(model).load(compile=False)
     import qframe as qf
 
-    try:
-        loaded = qf.load_model(path, compile=False)
-    except QFrameError:
-        raise
-    # Keras and h5py raise nearly anything for a file that is damaged or foreign.
-    except Exception as error:
-        raise DataError(
-            f"{model} cannot be loaded: {type(error).__name__}: {error}"
-        ) from error
     if no_macs:
         qf.models.summary(loaded, print_fn=click.echo, include_macs=False)
     else:
@@ -83,10 +64,9 @@ def quickstart(data: str, epochs: int | None, seed: int, output: str, force: boo
     test images; what it predicts must equal, to the bit, what the trained model does.
     """
     from qframe.quickstart.data import load
-    from qframe.quickstart.target import Target
 
     # What is wrong with the arguments is said before a backend takes seconds to start.
-    target = Target.check(output, force=force)
+    target = Target.check(output, ".keras", force=force)
     given = None if data == "mnist" else load(data)
     out = console()
     with out.status("Starting Keras"):

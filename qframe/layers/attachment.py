@@ -16,13 +16,13 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError
-from qframe.layers.adapters import EXPLICIT, adapter_of
+from qframe.layers.adapters import EXPLICIT, adapter_of, slot_attribute
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
-from qframe.layers.substitution import Substitutable, substituted
-from qframe.layers.tree import children
+from qframe.layers.substitution import Substitutable, latent, substituted
 
 _CONSTRAINTS = "_constraints_before"
+_ABSENT = object()
 
 
 def float_class_of(layer: Any) -> Any:
@@ -37,7 +37,7 @@ class Recurrent:
         cells = [cell for cell in _cells(self) if isinstance(cell, Quantized)]
         with contextlib.ExitStack() as stack:
             for cell in cells:
-                stack.enter_context(substituted(cell, cell.quantized_weights()))
+                stack.enter_context(substituted(cell, cell.call_values()))
             if any({"input", "output"} & set(cell.quantizers) for cell in cells):
                 # The fused kernel of a GPU would pass the cell's activations by.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
@@ -96,14 +96,39 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
             _constrain(layer, name, value)
 
 
+def replace(layer: Any, words: Mapping[str, Any]) -> None:
+    """Give a layer these words, and take away what earlier ones gave it."""
+    if isinstance(layer, Quantized):
+        for slot in layer.quantizers:
+            if slot_attribute(slot) not in words:
+                layer.set_slot(slot, None)
+        for prefix in list(layer.__dict__.get(_CONSTRAINTS, ())):
+            if f"{prefix}_constraint" not in words:
+                _release(layer, prefix)
+    attach(layer, words)
+
+
+def given(layer: Quantized) -> dict[str, Any]:
+    """The words with which `replace` makes a layer what it is now, once it is empty."""
+    tracked = [id(part) for part in keras_internals.sublayers(layer)]
+    # In the order of tracking, which is that of the variables: optimizers go by it.
+    held = sorted(
+        layer.quantizers.items(),
+        key=lambda item: tracked.index(id(item[1])) if id(item[1]) in tracked else -1,
+    )
+    slots = {slot_attribute(slot): quantizer for slot, quantizer in held}
+    keys = (f"{prefix}_constraint" for prefix in layer.__dict__.get(_CONSTRAINTS, ()))
+    return slots | {key: getattr(layer, key) for key in keys}
+
+
 def detach(layer: Any) -> None:
     """Give a layer its own class, its constraints, and no slots."""
     if isinstance(layer, Quantized):
         for slot in layer.adapter.slots:
             layer.set_slot(slot, None)
-            layer.__dict__.pop(f"{slot}_quantizer", None)
-        for prefix, constraint in layer.__dict__.pop(_CONSTRAINTS, {}).items():
-            _set_constraint(layer, prefix, constraint)
+            delattr(layer, slot_attribute(slot))
+        for prefix in list(layer.__dict__.get(_CONSTRAINTS, ())):
+            _release(layer, prefix)
         layer.__dict__.pop("pad_values", None)
     layer.__class__ = float_class_of(layer)
 
@@ -123,24 +148,39 @@ def recurrent_layers(layers: list[Any]) -> list[Any]:
     ]
 
 
+def _equal(constraint: Any, other: Any) -> bool:
+    """Whether two constraints are of one class and have the same parameters."""
+    if constraint is None or other is None:
+        return constraint is other
+    return type(constraint) is type(other) and vars(constraint) == vars(other)
+
+
 def _constrain(layer: Any, prefix: str, constraint: Any) -> None:
-    before = layer.__dict__.setdefault(_CONSTRAINTS, {})
-    before.setdefault(prefix, getattr(layer, f"{prefix}_constraint", None))
-    _set_constraint(layer, prefix, constraint)
-
-
-def _set_constraint(layer: Any, prefix: str, constraint: Any) -> None:
+    key, variable = f"{prefix}_constraint", _variable(layer, prefix)
+    now = getattr(layer, key, _ABSENT), getattr(variable, "constraint", None)
+    layer.__dict__.setdefault(_CONSTRAINTS, {}).setdefault(prefix, now)
     # Keras reads the one on the layer to save it and the one on the variable to apply it.
-    setattr(layer, f"{prefix}_constraint", constraint)
-    attribute = next(w.attribute for w in layer.adapter.weights if w.prefix == prefix)
-    variable = getattr(layer, attribute, None)
+    setattr(layer, key, constraint)
     if variable is not None:
         variable.constraint = constraint
 
 
-def parts(layer: Any) -> list[Any]:
-    """All layers inside a layer, itself first."""
-    found = [layer]
-    for child in children(layer):
-        found += parts(child)
-    return found
+def _release(layer: Any, prefix: str) -> None:
+    """The constraints from before the first `_constrain`."""
+    before = layer.__dict__[_CONSTRAINTS]
+    key, variable = f"{prefix}_constraint", _variable(layer, prefix)
+    constraint, applied = before.pop(prefix)
+    if not before:
+        del layer.__dict__[_CONSTRAINTS]
+    if constraint is _ABSENT:
+        delattr(layer, key)
+    else:
+        setattr(layer, key, constraint)
+    if variable is not None:
+        variable.constraint = applied
+
+
+def _variable(layer: Any, prefix: str) -> Any:
+    """The latent variable of a weight; None for a bias under use_bias=False."""
+    (attribute,) = (w.attribute for w in layer.adapter.weights if w.prefix == prefix)
+    return latent(layer, attribute)

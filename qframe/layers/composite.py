@@ -22,12 +22,11 @@ from qframe.layers.attachment import (
     attach,
     float_class_of,
     is_explicit,
-    parts,
     recurrent_layers,
     swap,
 )
 from qframe.layers.quantized import Quantized
-from qframe.layers.tree import at, children
+from qframe.layers.tree import Site, within
 from qframe.requirements import requirements, without_requirements
 
 _PENDING = "_pending_plan"
@@ -38,14 +37,21 @@ class Composite:
 
     def get_config(self) -> dict[str, Any]:
         """The config of the Keras layer, and the plan of what is quantized inside."""
-        plan = dict(_plan(self, ()))
+        held = {
+            _place(site): {key: getattr(site.layer, key) for key in _words(site.layer)}
+            for site in within(self)
+            if isinstance(site.layer, Quantized)
+        }
         named = [
             value.identifier
-            for layer in parts(self)
-            if isinstance(layer, Quantized)
-            for key in _words(layer)
-            if isinstance(value := getattr(layer, key), Configurable)
+            for words in held.values()
+            for value in words.values()
+            if isinstance(value, Configurable)
         ]
+        plan = {
+            place: {key: vocabulary(key).serialize(v) for key, v in words.items()}
+            for place, words in held.items()
+        }
         with _as_float(self):
             base = keras.saving.serialize_keras_object(self)
         # Keras writes and applies these for the composite itself.
@@ -101,7 +107,8 @@ def _as_float(unit: Any) -> Iterator[None]:
 
     Not the explicit ones inside, such as a QuantDense: their config says it all.
     """
-    before = [(layer, type(layer)) for layer in parts(unit) if not is_explicit(layer)]
+    layers = [site.layer for site in within(unit)]
+    before = [(layer, type(layer)) for layer in layers if not is_explicit(layer)]
     try:
         for layer, _ in before:
             layer.__class__ = float_class_of(layer)
@@ -118,14 +125,9 @@ def _words(layer: Quantized) -> list[str]:
     return [*slots, *(key for key in weights if getattr(layer, key, None) is not None)]
 
 
-def _plan(layer: Any, position: tuple[int, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(layer, Quantized):
-        entry = {}
-        for key in _words(layer):
-            entry[key] = vocabulary(key).serialize(getattr(layer, key))
-        yield ".".join(map(str, position)), entry
-    for index, child in enumerate(children(layer)):
-        yield from _plan(child, (*position, index))
+def _place(site: Site) -> str:
+    """The key of a layer in a plan."""
+    return ".".join(map(str, site.position))
 
 
 def _apply(unit: Any) -> None:
@@ -133,11 +135,12 @@ def _apply(unit: Any) -> None:
     pending = unit.__dict__.get(_PENDING)
     if not pending:
         return
-    for text, words in list(pending.items()):
-        layer = at(unit, tuple(map(int, text.split("."))) if text else ())
-        if layer is None or not layer.built:
-            continue
-        attach(layer, {key: vocabulary(key).get(v) for key, v in words.items()})
-        del pending[text]
-    for layer in recurrent_layers(parts(unit)):
+    found = list(within(unit))
+    for site in found:
+        place = _place(site)
+        if place in pending and site.layer.built:
+            words = pending[place].items()
+            attach(site.layer, {key: vocabulary(key).get(value) for key, value in words})
+            del pending[place]
+    for layer in recurrent_layers([site.layer for site in found]):
         swap(layer, Recurrent)

@@ -10,7 +10,7 @@ from qframe import keras_internals
 from qframe.layers.adapters import Adapter, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.quantized import Quantized
-from qframe.layers.substitution import Substitutable
+from qframe.layers.substitution import Substitutable, WeightAttribute
 
 
 @functools.cache
@@ -41,10 +41,13 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self._quantized_call(base, *args, **kwargs)
 
-    substitutable = [weight.attribute for weight in adapter.weights]
+    attributes: dict[str, Substitutable] = {
+        weight.attribute: WeightAttribute(base, weight.attribute)
+        for weight in adapter.weights
+    }
     if adapter.pads:
         keywords.append("pad_values")
-        substitutable.append("padding")
+        attributes["padding"] = Substitutable(base, "padding")
     namespace = {
         "__init__": __init__,
         "call": call,
@@ -54,7 +57,7 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
         "float_class": base,
         "adapter": adapter,
         "first_argument": list(inspect.signature(base.call).parameters)[1],
-        **{attribute: Substitutable(base, attribute) for attribute in substitutable},
+        **attributes,
     }
     cls = type(base.__name__, (Quantized, base), namespace)
     signature = _signature(base, keywords)

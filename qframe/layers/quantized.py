@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -18,21 +18,24 @@ from keras import ops, tree
 from qframe import keras_internals, quantizers
 from qframe.configurable import Configurable
 from qframe.errors import QFrameError, StarvedWeightsWarning
-from qframe.layers.adapters import Adapter, ChannelAxis, slot_attribute
+from qframe.layers.adapters import Adapter, ChannelAxis, Weight, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
+from qframe.layers.reading import Readable
 from qframe.layers.slots import Slots
-from qframe.layers.substitution import is_substituted, substituted
+from qframe.layers.substitution import is_substituted, latent, substituted
 from qframe.quantizers import Quantizer
 from qframe.requirements import requirements, without_requirements
 
 
-class Quantized:
+class Quantized(Readable):
     """What every quantized layer is an instance of, beside its own Keras class."""
 
     float_class: ClassVar[type]
     adapter: ClassVar[Adapter]
     first_argument: ClassVar[str]
+    # The slots whose quantizers do not run now; `float_weights` sets it.
+    idle_slots: frozenset[str] = frozenset()
 
     @property
     def quantizers(self) -> Slots:
@@ -47,11 +50,12 @@ class Quantized:
         key = slot_attribute(slot)
         before = getattr(self, key, None)
         with keras_internals.unlocked(self):
+            # First what can fail.
+            if self.built:  # type: ignore[attr-defined]
+                self._build_slot(slot, quantizer)
             if isinstance(before, keras.layers.Layer):
                 keras_internals.untrack(self, before)
             setattr(self, key, quantizer)
-            if self.built:  # type: ignore[attr-defined]
-                self._build_slot(slot, quantizer)
 
     def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
         """Fill the slots; called once, at the end of construction."""
@@ -79,30 +83,52 @@ class Quantized:
         super()._post_build()  # type: ignore[misc]
 
     def _build_slot(self, slot: str, quantizer: Any) -> None:
-        if isinstance(quantizer, keras.layers.Layer) and not quantizer.built:
-            shape = self._slot_shape(slot)
-            if shape is not None:  # None: a bias under use_bias=False
-                quantizer.build(shape)
+        if not isinstance(quantizer, keras.layers.Layer) or quantizer.built:
+            return
+        shape, axis = self._shape_and_axis(slot)
+        if shape is None:  # a bias under use_bias=False
+            return
+        if isinstance(quantizer, Quantizer):
+            quantizer.channel_axis = axis
+        quantizer.build(shape)
 
-    def _slot_shape(self, slot: str) -> Any:
+    def _shape_and_axis(self, slot: str) -> tuple[Any, ChannelAxis]:
+        """The shape of what a slot quantizes, and where its channels are."""
         for weight in self.adapter.weights:
             if weight.prefix == slot:
-                return getattr(getattr(self, weight.attribute), "shape", None)
+                shape = getattr(latent(self, weight.attribute), "shape", None)
+                return shape, weight.channel_axis_of(self)
         shapes = keras_internals.build_shapes(self) or {}
-        inputs = next(iter(shapes.values()), None)
-        if slot == "output" and inputs is not None:
-            return self.compute_output_shape(inputs)  # type: ignore[attr-defined]
-        return inputs
+        shape = next(iter(shapes.values()), None)
+        if slot == "output" and shape is not None:
+            shape = self._output_shape(shape)
+        return shape, self._activation_axis()
+
+    def _output_shape(self, shape: Any) -> Any:
+        """The shape of the first output."""
+        layer: Any = self
+        if isinstance(getattr(layer, "output_size", None), int):  # a recurrent cell
+            return (*shape[:-1], layer.output_size)
+        try:
+            found = layer.compute_output_shape(shape)
+        except NotImplementedError:
+            # A custom layer need not say: Keras finds out with a symbolic call.
+            given = keras.KerasTensor(shape, layer.compute_dtype)
+            found = tree.flatten(layer.compute_output_spec(given))[0].shape
+        while isinstance(found[0], (list, tuple)):
+            found = found[0]
+        return found
 
     def _quantized_call(self, base: type, *args: Any, **kwargs: Any) -> Any:
         """The call of `base` with quantized input, weights and output."""
-        held = dict(self.quantizers)
+        self.refuse_training_in_scope()
+        held = {s: q for s, q in self.quantizers.items() if s not in self.idle_slots}
         axis = self._activation_axis()
         if "input" in held:
             args, kwargs = self._with_first_argument(
                 functools.partial(_each, held["input"], axis), args, kwargs
             )
-        values = self.quantized_weights()
+        values = self.call_values()
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
             args, kwargs = self._with_first_argument(
                 lambda inputs: pad_same(self, inputs, self.pad_values), args, kwargs
@@ -113,17 +139,31 @@ class Quantized:
         return _each(held["output"], axis, outputs) if "output" in held else outputs
 
     def quantized_weights(self) -> dict[str, Any]:
-        """The quantized values by attribute, but for those that are substituted already."""
+        """The quantized values by attribute, in the dtypes of the latent weights."""
+        return self._values_of(self.adapter.weights)
+
+    def call_values(self) -> dict[str, Any]:
+        """What reads differently in a call, but for what is substituted already."""
+        running = [
+            weight
+            for weight in self.adapter.weights
+            if weight.prefix not in self.idle_slots
+            and not is_substituted(self, weight.attribute)
+        ]
+        dtype = self.compute_dtype  # type: ignore[attr-defined]
+        return {a: ops.cast(value, dtype) for a, value in self._values_of(running).items()}
+
+    def _values_of(self, weights: Iterable[Weight]) -> dict[str, Any]:
         values = {}
-        for weight in self.adapter.weights:
+        for weight in weights:
             quantizer = getattr(self, slot_attribute(weight.prefix), None)
-            if quantizer is None or is_substituted(self, weight.attribute):
-                continue
-            latent = getattr(self, weight.attribute)
-            if latent is not None:  # None: a bias under use_bias=False
-                axis = weight.channel_axis_of(self)
-                value = quantized(quantizer, keras_internals.latent_value(latent), axis)
-                values[weight.attribute] = ops.cast(value, self.compute_dtype)  # type: ignore[attr-defined]
+            variable = None if quantizer is None else latent(self, weight.attribute)
+            if variable is not None:  # None: a bias under use_bias=False
+                values[weight.attribute] = quantized(
+                    quantizer,
+                    keras_internals.latent_value(variable),
+                    weight.channel_axis_of(self),
+                )
         return values
 
     def _activation_axis(self) -> int:
@@ -169,7 +209,7 @@ class Quantized:
 
 def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis) -> Any:
     """``quantizer(value)``, checked to keep shape and dtype."""
-    if isinstance(quantizer, Quantizer) and quantizer.traits.channelwise:
+    if _is_channelwise(quantizer):
         result = quantizer(value, channel_axis=channel_axis)
     else:
         result = quantizer(value)
@@ -186,6 +226,10 @@ def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis) -> Any:
             f"{found}; cast its result back to the dtype of the input."
         )
     return result
+
+
+def _is_channelwise(quantizer: Any) -> bool:
+    return isinstance(quantizer, Quantizer) and quantizer.traits.channelwise
 
 
 def _each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:

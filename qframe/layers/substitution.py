@@ -2,7 +2,8 @@
 
 A layer reads ``self.kernel`` in its own call; qframe answers with the quantized kernel.
 Outside of a call, optimizers, constraints, regularizers and checkpoints read the latent
-variable under the same name.
+variable under the same name, unless `qframe.context.quantized_scope` asks for the quantized
+one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import inspect
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from qframe.context import should_quantize
 
 
 class _Substitutes(threading.local):
@@ -41,6 +44,14 @@ def substituted(layer: Any, values: Mapping[str, Any]) -> Iterator[None]:
 def is_substituted(layer: Any, name: str) -> bool:
     """Whether an attribute of `layer` reads differently now."""
     return (id(layer), name) in _active.values
+
+
+def latent(layer: Any, name: str) -> Any:
+    """The latent variable of a weight, whatever it reads as now."""
+    attribute = getattr(type(layer), name, None)
+    if isinstance(attribute, Substitutable):
+        return attribute.stored(layer)
+    return getattr(layer, name)
 
 
 class Substitutable:
@@ -82,3 +93,12 @@ class Substitutable:
             self._property.__delete__(layer)
         else:
             del layer.__dict__[self._name]
+
+
+class WeightAttribute(Substitutable):
+    """The attribute of a weight; within a quantized scope it is a reading."""
+
+    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+        if layer is None or not should_quantize() or is_substituted(layer, self._name):
+            return super().__get__(layer, owner)
+        return layer.reading(self._name)

@@ -31,26 +31,35 @@ class Site:
     position: tuple[int, ...] = ()
 
 
-def children(layer: Any) -> list[Any]:
-    """The layers that a layer is made of, in the order of its graph or its code."""
+def operations(layer: Any) -> list[Any]:
+    """What a layer is made of: its graph, or the layers it holds but for quantizers."""
     graph = keras_internals.graph_of(layer)
     if graph is not None:
-        return [op for op in graph.operations if isinstance(op, keras.layers.Layer)]
+        return list(graph.operations)
     held: set[int] = set()
     if isinstance(layer, Quantized):
         held = {id(getattr(layer, slot_attribute(s), None)) for s in layer.adapter.slots}
     return [part for part in keras_internals.sublayers(layer) if id(part) not in held]
 
 
+def children(layer: Any) -> list[Any]:
+    """The layers that a layer is made of, in the order of its graph or its code."""
+    return [op for op in operations(layer) if isinstance(op, keras.layers.Layer)]
+
+
 def sites(model: Any) -> Iterator[Site]:
     """Every layer of a model, the outer before the inner, shared ones once."""
-    root = Site(model.name, model, model)
-    seen = {id(model)}
     if keras_internals.graph_of(model) is None:
-        yield root
-        yield from _inside(root, "", seen)
+        yield from within(model)
     else:
-        yield from _units(model, "", seen)
+        yield from _units(model, "", {id(model)})
+
+
+def within(unit: Any) -> Iterator[Site]:
+    """A unit and every layer in it, the outer before the inner, shared ones once."""
+    root = Site(unit.name, unit, unit)
+    yield root
+    yield from _inside(root, "", {id(unit)})
 
 
 def _units(model: Any, prefix: str, seen: set[int]) -> Iterator[Site]:
@@ -75,14 +84,3 @@ def _inside(outer: Site, prefix: str, seen: set[int]) -> Iterator[Site]:
         site = Site(prefix + child.name, child, outer.unit, position)
         yield site
         yield from _inside(site, f"{site.path}/", seen)
-
-
-def at(unit: Any, position: tuple[int, ...]) -> Any:
-    """The layer at a position in a unit; None where there is none."""
-    layer = unit
-    for index in position:
-        parts = children(layer)
-        if index >= len(parts):
-            return None
-        layer = parts[index]
-    return layer

@@ -9,7 +9,7 @@ import attrs
 import keras
 
 from qframe import keras_internals
-from qframe.layers.adapters import adapter_of, slot_attribute
+from qframe.layers.tree import operations
 from qframe.models.macs import counter_of
 
 
@@ -32,24 +32,14 @@ class Row:
 
 def parts_of(layer: Any) -> list[Any]:
     """The layers that a layer is made of; none for one that counts as a whole."""
-    function = keras_internals.graph_of(layer)
-    if function is not None:
-        return [
-            operation
-            for operation in function.operations
-            if isinstance(operation, keras.layers.Layer) or counter_of(operation)
-        ]
+    if keras_internals.graph_of(layer) is not None:
+        layers = keras.layers.Layer
+        return [op for op in operations(layer) if isinstance(op, layers) or counter_of(op)]
     wrapper = isinstance(layer, keras.layers.Wrapper)
     if not isinstance(layer, keras.layers.Layer) or (counter_of(layer) and not wrapper):
         return []
-    adapter = adapter_of(type(layer))
-    slots = adapter.slots if adapter else ()
-    held = {id(getattr(layer, slot_attribute(slot), None)) for slot in slots}
-    return [
-        part
-        for part in keras_internals.sublayers(layer)
-        if id(part) not in held and not isinstance(part, keras.layers.InputLayer)
-    ]
+    inputs = keras.layers.InputLayer
+    return [part for part in operations(layer) if not isinstance(part, inputs)]
 
 
 def rows_of(model: Any) -> list[Row]:

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from qframe import keras_internals
+from qframe.errors import ArgumentError
 from qframe.layers.attachment import (
     Recurrent,
-    attach,
     detach,
     float_class_of,
+    given,
     is_explicit,
     recurrent_layers,
+    replace,
     swap,
 )
 from qframe.layers.composite import Composite
 from qframe.layers.quantized import Quantized
+from qframe.layers.substitution import latent
 from qframe.layers.tree import sites
+from qframe.passes.float_scope import float_weights
+from qframe.passes.integer_weights import integers
 from qframe.passes.planning import Plan, make_plan
 from qframe.passes.report import Report, Row
 
-__all__ = ["Report", "plan", "quantize", "strip"]
+__all__ = ["Report", "float_weights", "integers", "plan", "quantize", "strip"]
 
 
 def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
@@ -77,7 +82,12 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
 
     Returns:
         The layers that were stripped, with the quantizers that they had. Quantizers of
-        activations have no place in plain layers: under `freeze` too they are gone.
+        activations have no place in plain layers: under `freeze` the report says which
+        were dropped.
+
+    Raises:
+        ArgumentError: under `freeze`, a quantized weight is no variable. Nothing was
+            changed then.
 
     Example:
         >>> import keras, qframe as qf
@@ -87,28 +97,47 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
         True
     """
     rows = []
+    if freeze:
+        _check_freeze(model)
     for site in list(sites(model)):
         layer = site.layer
         if isinstance(layer, Quantized):
             words = {f"{s}_quantizer": repr(q) for s, q in layer.quantizers.items()}
-            rows.append(Row(site.path, float_class_of(layer).__name__, words))
+            dropped = [
+                f"{s}_quantizer" for s in ("input", "output") if s in layer.quantizers
+            ]
+            reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
+            rows.append(Row(site.path, float_class_of(layer).__name__, words, reason))
             if freeze:
                 for attribute, value in layer.quantized_weights().items():
-                    getattr(layer, attribute).assign(value)
+                    latent(layer, attribute).assign(value)
         detach(layer)
     keras_internals.reset_functions(model)
     return Report(f"{model.name} stripped", tuple(rows))
 
 
+def _check_freeze(model: Any) -> None:
+    for site in sites(model):
+        layer = site.layer
+        held = layer.quantizers if isinstance(layer, Quantized) else {}
+        for weight in layer.adapter.weights if held else ():
+            variable = latent(layer, weight.attribute)
+            known = variable is None or hasattr(variable, "assign")
+            if weight.prefix in held and not known:
+                raise ArgumentError(
+                    f"{site.path!r} cannot be frozen: its {weight.attribute} is computed, "
+                    "as it is with LoRA, and no variable to write to. "
+                    "qframe.strip(model) keeps the latent weights."
+                )
+
+
 def _apply(made: Plan) -> None:
     before = [(site.layer, type(site.layer)) for site in sites(made.model)]
-    words = {
-        id(layer): _words(layer) for layer, _ in before if isinstance(layer, Quantized)
-    }
+    words = {id(layer): given(layer) for layer, _ in before if isinstance(layer, Quantized)}
     try:
         for entry in made.entries:
             if entry.words:
-                _replace(entry.site.layer, entry.words)
+                replace(entry.site.layer, entry.words)
         for layer in recurrent_layers([layer for layer, _ in before]):
             swap(layer, Recurrent)
         for entry in made.entries:
@@ -119,25 +148,10 @@ def _apply(made: Plan) -> None:
         for layer, cls in before:
             if isinstance(layer, Quantized):
                 if id(layer) in words:
-                    _replace(layer, words[id(layer)])
+                    replace(layer, {})
+                    replace(layer, words[id(layer)])
                 else:
                     detach(layer)
             layer.__class__ = cls
         raise
     keras_internals.reset_functions(made.model)
-
-
-def _words(layer: Quantized) -> dict[str, Any]:
-    """What a quantized layer has: its slots, and its constraints, None included."""
-    slots = {f"{slot}_quantizer": q for slot, q in layer.quantizers.items()}
-    keys = (f"{weight.prefix}_constraint" for weight in layer.adapter.weights)
-    return slots | {key: getattr(layer, key) for key in keys if hasattr(layer, key)}
-
-
-def _replace(layer: Any, words: Any) -> None:
-    """Give a layer these words, and empty the slots that are not among them."""
-    if isinstance(layer, Quantized):
-        for slot in list(layer.quantizers):
-            if f"{slot}_quantizer" not in words:
-                del layer.quantizers[slot]
-    attach(layer, words)

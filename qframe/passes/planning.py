@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import keras
 
+from qframe import keras_internals, recipes
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import Adapter, adapter_of
 from qframe.layers.arguments import vocabulary
@@ -16,7 +17,7 @@ from qframe.layers.quantized import quantized
 from qframe.layers.tree import Site, children, sites
 from qframe.passes.report import Report, Row
 from qframe.quantizers import Quantizer
-from qframe.rules import Rule, parse
+from qframe.rules import Rule
 
 
 @attrs.frozen
@@ -54,7 +55,7 @@ def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
     Raises:
         QFrameError: a rule, a quantizer or the model is not right.
     """
-    rules = parse(rules)
+    rules = recipes.get(rules).rules
     found = _sites(model)
     parsed = [_interpreted(rule) for rule in rules]
     quantizable = [site for site in found if adapter_of(type(site.layer)) is not None]
@@ -100,8 +101,11 @@ def _sites(model: Any) -> list[Site]:
 
 
 def _has_weights(layer: Any) -> bool:
+    own = keras_internals.own_weights(layer)
+    if not own:
+        return False
     inner = {id(v) for child in children(layer) for v in child.variables}
-    return any(id(v) not in inner for v in layer.trainable_variables)
+    return any(id(v) not in inner for v in own)
 
 
 def _no_adapter(site: Site, strict: bool) -> str:
@@ -178,6 +182,7 @@ def _entry(site: Site, rule: Rule, adapter: Adapter) -> Entry:
     if weights and not any(_accepts(key, prefixes) for key in weights):
         has = ", ".join(f"{p}_quantizer" for p in prefixes)
         return Entry(site, reason=f"it has no {', '.join(weights)}; it takes {has}")
+    _check_constraints(site, words, adapter)
     integer = _takes_integers(site.layer)
     made = {
         key: _make(key, value)
@@ -187,6 +192,20 @@ def _entry(site: Site, rule: Rule, adapter: Adapter) -> Entry:
         and not (integer and key == "input_quantizer")
     }
     return Entry(site, made) if made else Entry(site, reason="its rule gives it nothing")
+
+
+def _check_constraints(site: Site, words: Mapping[str, Any], adapter: Adapter) -> None:
+    """Raise where a weight is computed: there is no variable to constrain."""
+    for weight in adapter.weights:
+        key = f"{weight.prefix}_constraint"
+        value = getattr(site.layer, weight.attribute, None)
+        if words.get(key) is None or value is None or hasattr(value, "assign"):
+            continue
+        hint = " LoRA is enabled there." if getattr(site.layer, "lora_enabled", 0) else ""
+        raise ArgumentError(
+            f"{key} has no place on {site.path!r}: its {weight.attribute} is computed and "
+            f"no variable.{hint} Give this layer a rule without it."
+        )
 
 
 def _takes_integers(layer: Any) -> bool:
@@ -223,7 +242,11 @@ def _check_use(
 
 
 def _check_quantizers(entries: Sequence[Entry]) -> None:
-    """Raise where a quantizer does not keep shape or dtype, on the smallest tensors."""
+    """Raise where a quantizer does not keep shape or dtype.
+
+    A `Quantizer` is tried on a tensor that is small; another callable may know the shape
+    that it is meant for.
+    """
     seen = set()
     for entry in entries:
         adapter = adapter_of(type(entry.site.layer))
@@ -234,11 +257,13 @@ def _check_quantizers(entries: Sequence[Entry]) -> None:
             ):
                 continue  # it would be built with the shape of the trial
             variable = getattr(entry.site.layer, weight.attribute)
-            rank = len(variable.shape)
-            trial = repr(quantizer), rank
+            shape = tuple(variable.shape)
+            if isinstance(quantizer, Quantizer):
+                shape = (2,) * len(shape)
+            trial = repr(quantizer), shape, variable.dtype
             if trial not in seen:
                 seen.add(trial)
-                ones = keras.ops.ones((1,) * rank, dtype=variable.dtype)
+                ones = keras.ops.ones(shape, dtype=variable.dtype)
                 quantized(quantizer, ones, None)
 
 

@@ -13,7 +13,7 @@ from qframe.models.grids import Grid
 
 @attrs.frozen
 class Row:
-    """One layer: what it was given, or why nothing."""
+    """One layer: what it was given (and what of that is lost), or why nothing."""
 
     path: str
     kind: str
@@ -45,8 +45,10 @@ class Report:
     def _grid(self) -> Grid:
         rows = []
         for row in self.rows:
-            words = "\n".join(f"{key}={value}" for key, value in row.words.items())
-            rows.append([row.path, row.kind, words or f"skipped: {row.reason}"])
+            lines = [f"{key}={value}" for key, value in row.words.items()]
+            if row.reason:
+                lines.append(row.reason if row.words else f"skipped: {row.reason}")
+            rows.append([row.path, row.kind, "\n".join(lines)])
         count = f"{len(self.quantized)} of {len(self.rows)}"
         footer = ["Total", "", f"{count} layers with weights quantized"]
         return Grid(self.title, ["Layer", "Class", "Quantizers"], rows, footer)

@@ -14,11 +14,12 @@ import keras
 from qframe.configurable import attribute, interpret
 from qframe.errors import ArgumentError
 from qframe.quantizers.base import Quantizer
+from qframe.quantizers.integers import Integers
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
 from qframe.registry import registry
 
-__all__ = ["Quantizer", "Traits", "get", "serialize", "straight_through"]
+__all__ = ["Integers", "Quantizer", "Traits", "get", "serialize", "straight_through"]
 
 
 def get(identifier: Any) -> Any:

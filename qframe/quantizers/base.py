@@ -9,8 +9,9 @@ import keras
 from keras import ops
 
 from qframe.configurable import Configurable
-from qframe.errors import ArgumentError
+from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
+from qframe.quantizers.integers import Integers, affine_of_levels, integers_of
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
 
@@ -20,8 +21,8 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     A subclass defines `value` and `gradient`, states `precision` and `traits`, and
     stores each parameter of ``__init__`` under its own name. Config, identifier and repr
-    follow. A subclass with state adds weights in ``build``; one that needs more freedom
-    overrides ``call``.
+    follow. A subclass with state adds weights in ``build``, where ``self.channel_axis``
+    says where the channels are; one that needs more freedom overrides ``call``.
 
     Numbers: floats keep their dtype, integers and booleans become the default float.
 
@@ -39,6 +40,8 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     kind: ClassVar[str] = "quantizer"
     precision: int | None = None
+    # Of what a quantizer with state is built for; its layer sets it before.
+    channel_axis: int | tuple[int, ...] | None = -1
 
     def __init__(self, **kwargs: Any) -> None:
         # Without autocast a float32 weight is quantized in float32 under float16 too.
@@ -61,6 +64,37 @@ class Quantizer(Configurable, keras.layers.Layer):
     def gradient(self, inputs: Any) -> Any:
         """The surrogate of d value / d inputs, elementwise."""
         raise NotImplementedError(f"{type(self).__name__} has no gradient")
+
+    def affine(self, inputs: Any) -> tuple[Any, Any] | None:
+        """The scale and zero point of the values for `inputs`; None where there are none.
+
+        ``value == scale * (integer - zero_point)``, both broadcastable to `inputs`. By
+        default they follow from `Traits.levels`. Takes ``channel_axis`` too where `traits`
+        say so.
+        """
+        return affine_of_levels(self.traits)
+
+    def integers(
+        self, inputs: Any, channel_axis: int | tuple[int, ...] | None = -1
+    ) -> Integers:
+        """The integers, scale and zero point of the quantized `inputs`.
+
+        Raises:
+            QFrameError: there are none for this quantizer, or the inputs are not finite.
+
+        Example:
+            >>> import qframe as qf
+            >>> qf.quantizers.SteSign().integers([0.5, -2.0]).values.tolist()
+            [1, -1]
+        """
+        inputs = _as_float_tensor(inputs)
+        axis = {"channel_axis": channel_axis} if self.traits.channelwise else {}
+        affine = self.affine(inputs, **axis)
+        if affine is None:
+            raise QFrameError(
+                f"{self!r} states no integers: its values have no scale and zero point."
+            )
+        return integers_of(self, self(inputs, training=False, **axis), affine)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(_as_float_tensor(inputs), *args, **kwargs)

@@ -10,10 +10,10 @@ from rich.console import Console
 
 import qframe as qf
 from qframe.errors import QFrameError
+from qframe.files import Target
 from qframe.quickstart import network
 from qframe.quickstart.data import Digits, as_input
 from qframe.quickstart.reload import difference, predict, predict_elsewhere
-from qframe.quickstart.target import Target
 from qframe.quickstart.training import train
 
 
@@ -48,7 +48,7 @@ def run(data: Digits, epochs: int, seed: int, target: Target, console: Console) 
         style="bold",
     )
 
-    target.save(model)
+    target.write(model.save)
     console.print(
         f"Saved {target.path}: {_kib(target.path.stat().st_size)}, with float weights "
         "and the optimizer's state to train on from."

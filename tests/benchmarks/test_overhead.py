@@ -1,88 +1,127 @@
 """What quantization adds to a training step, against the same model in float.
 
-Both models are in one process and take turns; the ratio is that of the medians. Run by
-``tox run -e bench``.
+The models are in one process and take turns, step by step; a ratio is that of the medians.
+Run by ``tox run -e bench``.
 """
 
-import statistics
-import time
-
+import attrs
 import keras
 import numpy as np
 import pytest
-from rich.console import Console
-from rich.table import Table
+from keras import layers, ops
 
 import qframe as qf
+from benchmarks.timing import interleaved, show
 
-STEPS, ROUNDS, GOAL = 10, 15, 1.10
-BINARY = {
-    "input_quantizer": "ste_sign",
-    "kernel_quantizer": "ste_sign",
-    "kernel_constraint": "weight_clip",
-}
+ROUNDS, BATCH = 60, 64
+SIGN = {"weight_quantizer": "ste_sign", "weight_constraint": "weight_clip"}
+BINARY = [(qf.first, SIGN), (layers.Layer, {**SIGN, "input_quantizer": "ste_sign"})]
 
 
-def network(convolution, dense, first, rest, wide):
-    """The tutorial's network, or four convolutions of 64 channels."""
-    normalize = lambda: keras.layers.BatchNormalization(scale=False)  # noqa: E731
-    pool = keras.layers.MaxPooling2D
-    if wide:
-        body = [convolution(64, 3, padding="same", use_bias=False, **first), normalize()]
-        for _ in range(3):
-            body += [convolution(64, 3, padding="same", use_bias=False, **rest)]
-            body += [normalize()]
-        body += [keras.layers.GlobalAveragePooling2D()]
-        shape = (16, 16, 3)
-    else:
-        body = [
-            *(convolution(32, 3, use_bias=False, **first), pool(), normalize()),
-            *(convolution(64, 3, use_bias=False, **rest), pool(), normalize()),
-            *(convolution(64, 3, use_bias=False, **rest), normalize()),
-            *(keras.layers.Flatten(), dense(64, use_bias=False, **rest), normalize()),
-        ]
-        shape = (28, 28, 1)
-    head = [dense(10, use_bias=False, **rest), normalize(), keras.layers.Softmax()]
-    return keras.Sequential([keras.Input(shape), *body, *head])
+class FourBits(qf.quantizers.Quantizer):
+    """The weights of DoReFa in four bits: a maximum and a tanh over each kernel."""
+
+    precision = 4
+
+    def value(self, inputs):
+        squeezed = ops.tanh(inputs)
+        unit = squeezed / ops.max(ops.abs(squeezed)) / 2 + 0.5
+        return 2 * (ops.round(unit * 15) / 15) - 1
+
+    def gradient(self, inputs):
+        squeezed = ops.tanh(inputs)
+        return (1 - ops.square(squeezed)) / ops.max(ops.abs(squeezed))
 
 
-def compiled(model, jit):
-    model.compile("adam", "sparse_categorical_crossentropy", jit_compile=jit)
-    return model
+FOUR_BITS = {"weight_quantizer": FourBits()}
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("wide", [False, True], ids=["tutorial", "4 x 64 channels"])
-def test_step_overhead(wide, jit):
-    if jit and keras.backend.backend() == "torch":
-        pytest.skip(reason="torch.compile needs a C++ toolchain of its own")
-    first = {k: v for k, v in BINARY.items() if k != "input_quantizer"}
-    plain = keras.layers.Conv2D, keras.layers.Dense, {}, {}
-    binary = qf.layers.QuantConv2D, qf.layers.QuantDense, first, BINARY
-    models = {
-        "float": compiled(network(*plain, wide=wide), jit),
-        "W1A1": compiled(network(*binary, wide=wide), jit),
-    }
+def convolution(filters, padding="valid"):
+    return layers.Conv2D(filters, 3, padding=padding, use_bias=False)
+
+
+def normalization():
+    return layers.BatchNormalization(scale=False)
+
+
+def tutorial():
+    return [
+        keras.Input((28, 28, 1)),
+        *[convolution(32), layers.MaxPooling2D(), normalization()],
+        *[convolution(64), layers.MaxPooling2D(), normalization()],
+        *[convolution(64), normalization(), layers.Flatten()],
+        *[layers.Dense(64, use_bias=False), normalization()],
+    ]
+
+
+def four_convolutions():
+    pairs = [[convolution(64, "same"), normalization()] for _ in range(4)]
+    body = [layer for pair in pairs for layer in pair]
+    return [keras.Input((16, 16, 3)), *body, layers.GlobalAveragePooling2D()]
+
+
+def recurrent():
+    return [keras.Input((60, 32)), layers.LSTM(64)]
+
+
+@attrs.frozen
+class Case:
+    name: str
+    body: object
+    rules: dict
+    goal: float
+
+    def models(self, jit):
+        """The model in float, once more to see the noise, and one for each of the rules."""
+        models = {}
+        for name, rules in {"float": None, "float again": None, **self.rules}.items():
+            keras.utils.set_random_seed(0)
+            model = keras.Sequential([*self.body(), layers.Dense(10), layers.Softmax()])
+            if rules is not None:
+                assert qf.quantize(model, rules).quantized
+            model.compile("adam", "sparse_categorical_crossentropy", jit_compile=jit)
+            models[name] = model
+        return models
+
+
+KERNELS = [("Dense", None), (layers.Layer, SIGN)]
+CASES = [
+    Case("tutorial", tutorial, {"W1A1": BINARY, "W4": FOUR_BITS}, 1.10),
+    Case("4 x 64 channels", four_convolutions, {"W1A1": BINARY, "W4": FOUR_BITS}, 1.10),
+    Case("LSTM, 60 steps", recurrent, {"W1": KERNELS, "W4": FOUR_BITS}, 1.15),
+]
+
+
+# How a step runs, and whether Keras is asked to compile it for that.
+MODES = {
+    "tensorflow": {"graph": False, "xla": True},
+    "jax": {"xla": True},
+    "torch": {"eager": False},
+}[keras.backend.backend()]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_step(case, mode):
+    models = case.models(jit=MODES[mode])
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(64 * STEPS, *models["float"].input_shape[1:])).astype("float32")
-    y = rng.integers(0, 10, len(x))
-    seconds = {name: [] for name in models}
-    for round_ in range(ROUNDS + 1):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.fit(x, y, batch_size=64, verbose=0, shuffle=False)
-            if round_:  # the first one compiles
-                seconds[name].append((time.perf_counter() - start) / STEPS)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratio = medians["W1A1"] / medians["float"]
-    table = Table(title=f"training step, batch 64, {'xla' if jit else 'graph'}")
-    for column in ("network", "float (ms)", "W1A1 (ms)", "ratio", "goal"):
-        table.add_column(column, justify="right")
-    figures = [f"{1e3 * medians[name]:.1f}" for name in models]
-    table.add_row(
-        "4 x 64 channels" if wide else "tutorial",
-        *figures,
-        f"{ratio:.3f}",
-        f"<= {GOAL:.2f}",
+    x = rng.normal(size=(BATCH, *models["float"].input_shape[1:])).astype("float32")
+    y = rng.integers(0, 10, BATCH)
+    steps = {
+        name: lambda model=model: model.train_on_batch(x, y)
+        for name, model in models.items()
+    }
+    medians = interleaved(steps, ROUNDS)
+    show(
+        f"{case.name}: a training step of {BATCH}, {keras.backend.backend()}, {mode}",
+        ["model", "ms", "ratio", "goal"],
+        [
+            [
+                name,
+                f"{1e3 * median:.1f}",
+                f"{median / medians['float']:.3f}",
+                f"<= {case.goal:.2f}" if name in case.rules else "",
+            ]
+            for name, median in medians.items()
+        ],
     )
-    Console().print(table)

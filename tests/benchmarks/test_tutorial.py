@@ -10,18 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.timing import show
 
 SCRIPT = Path(__file__).parents[1] / "larq_script.py"
 SEEDS = range(1, 6)
 
 
 def test_accuracy(mnist):
-    table = Table(title="the tutorial on MNIST, 6 epochs")
-    for column in ("seed", "train accuracy", "test accuracy"):
-        table.add_column(column, justify="right")
-    found = {"train": [], "test": []}
+    rows, found = [], {"train": [], "test": []}
     for seed in SEEDS:
         out = subprocess.run(
             [sys.executable, str(SCRIPT), str(mnist), str(seed), "6"],
@@ -31,8 +27,8 @@ def test_accuracy(mnist):
         )
         for name, values in found.items():
             values.append(float(re.search(rf"{name} accuracy (\S+)", out.stdout)[1]))
-        table.add_row(str(seed), *(f"{values[-1]:.2%}" for values in found.values()))
+        rows.append([str(seed), *(f"{values[-1]:.2%}" for values in found.values())])
     medians = (f"{statistics.median(values):.2%}" for values in found.values())
-    table.add_row("median", *medians)
-    table.add_row("goal", ">= 97.4%", ">= 96.5%")
-    Console().print(table)
+    rows += [["median", *medians], ["goal", ">= 97.4%", ">= 96.5%"]]
+    columns = ["seed", "train accuracy", "test accuracy"]
+    show("the tutorial on MNIST, 6 epochs", columns, rows)

@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+import qframe
+
 
 def rows(output):
     """The rows of a table, as lists of cells."""
@@ -66,6 +68,7 @@ def test_list(command):
     [
         ("quantizer", "binary:ste_sign", "binary:weight_clip"),
         ("constraint", "binary:weight_clip", "binary:ste_sign"),
+        ("recipe", "binary:bnn", "binary:ste_sign"),
     ],
 )
 def test_list_of_one_kind(command, kind, inside, outside):
@@ -77,7 +80,7 @@ def test_list_of_one_kind(command, kind, inside, outside):
 def test_list_of_unknown_kind(command):
     result = command("list", "--kind", "optimizer")
     assert result.exit_code == 2
-    assert "'quantizer', 'constraint'" in result.output
+    assert "'quantizer', 'constraint', 'recipe'" in result.output
 
 
 def test_list_prints_text_as_it_is(command, third_party):
@@ -125,6 +128,18 @@ def test_show_constraint(command):
     assert "precision" not in result.output
 
 
+def test_show_recipe(command):
+    result = command("show", "bnn(clip_value=1.25)")
+    assert result.exit_code == 0
+    shown = dict(cells[:2] for cells in rows(result.output))
+    assert shown["kind"] == "recipe"
+    assert shown["function"] == "qframe_binary.recipes:bnn"
+    assert shown["signature"] == "bnn(clip_value=1.0)"
+    _, name, text = result.output.partition('name = "bnn"')
+    recipe = qframe.Recipe.from_toml(name + text)
+    assert recipe == qframe.recipes.get("bnn(clip_value=1.25)")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -135,6 +150,7 @@ def test_show_constraint(command):
         (["ste_sign(1.0)"], "has no key; write key=value"),
         (["ste_sign(clop_value=1.0)"], "Did you mean 'clip_value'"),
         (["ste_sign(clip_value=-1)"], "clip_value of SteSign must be a positive number"),
+        (["bnn(clip=1)"], "bnn has no argument 'clip'"),
         (["noop(precision='a')"], "precision of NoOp must be"),
         ([""], "'' is not an identifier"),
     ],

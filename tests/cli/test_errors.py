@@ -29,7 +29,7 @@ def test_version(command):
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_names_all_commands(command, option):
     output = command(option).output
-    for name in ("quickstart", "summary", "list", "show", "plugins"):
+    for name in ("quickstart", "summary", "plan", "quantize", "list", "show", "plugins"):
         assert f"\n  {name} " in output
     assert "..." not in output.partition("Commands:")[2]  # no description is cut
 

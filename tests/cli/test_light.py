@@ -15,7 +15,10 @@ print("imported:", sorted(heavy & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize("command", ["list", "plugins", "--help", "quickstart --help"])
+@pytest.mark.parametrize(
+    "command",
+    ["list", "plugins", "show bnn", "--help", "quickstart --help", "quantize --help"],
+)
 def test_no_backend_is_imported(command):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, *command.split()],

@@ -196,7 +196,10 @@ BAD = {
     ),
     "regex": ([("re:(", SIGN)], ArgumentError, "is no regex"),
     "selector": ([(3, SIGN)], ArgumentError, "a selector is"),
-    "rules": ("ste_sign", ArgumentError, "rules are a dict"),
+    "rules": (3, ArgumentError, "rules are a dict"),
+    "name": ("ste_sign", UnknownNameError, "is no recipe but a quantizer"),
+    "no words": ([(layers.Dense, {})], ArgumentError, "write None"),
+    "path": ([("head/.*", SIGN)], ArgumentError, "begins with re:"),
     "empty": ([], ArgumentError, "rules are a dict"),
     "words": ([(layers.Dense, "ste_sign")], ArgumentError, "rules are a dict"),
 }

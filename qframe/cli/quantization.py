@@ -1,0 +1,85 @@
+"""Commands that quantize a model in a file, or say what that would do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+import qframe as qf
+from qframe.cli.output import console
+from qframe.cli.source import Source
+from qframe.files import Target
+
+
+def _arguments(command: Callable[..., None]) -> Callable[..., None]:
+    """What both commands are asked."""
+    for decorate in (
+        click.option(
+            "--no-compile",
+            is_flag=True,
+            help="Leave out the loss, the metrics and the optimizer of the model.",
+        ),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="A layer whose weights qframe does not know is an error.",
+        ),
+        click.option(
+            "-r",
+            "--recipe",
+            required=True,
+            metavar="FILE.toml|NAME",
+            help="What to give to which layers: a file, or one of "
+            "`qframe list --kind recipe`.",
+        ),
+        click.argument("model"),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.command()
+@_arguments
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE.keras",
+    help="Where to save the quantized model.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def quantize(
+    model: str, recipe: str, strict: bool, no_compile: bool, output: str, force: bool
+) -> None:
+    """Quantize a saved model.
+
+    MODEL is a .keras file. The new file holds the same weights, and quantizers as the
+    recipe says; qframe.load_model loads it. A compiled model stays compiled.
+    """
+    # What is wrong with the arguments is said before a backend takes seconds to start.
+    source, found = Source.check(model), qf.recipes.get(recipe)
+    target = Target.check(output, ".keras", force=force)
+    loaded = source.load(compile=not no_compile)
+    report = qf.quantize(loaded, found, strict=strict)
+    target.write(loaded.save)
+    console().print(report)
+    click.echo(f"Saved {target.path}.")
+
+
+@click.command()
+@_arguments
+@click.option("--json", "as_json", is_flag=True, help="Print it for a program to read.")
+def plan(model: str, recipe: str, strict: bool, no_compile: bool, as_json: bool) -> None:
+    """Say what quantizing a saved model would do.
+
+    MODEL is a .keras file, and stays as it is.
+    """
+    source, found = Source.check(model), qf.recipes.get(recipe)
+    loaded = source.load(compile=not no_compile)
+    report = qf.plan(loaded, found, strict=strict)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        console().print(report)

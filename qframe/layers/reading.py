@@ -1,0 +1,102 @@
+"""Weights that read as their quantized values outside of a call too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from qframe import keras_internals
+from qframe.context import should_quantize
+from qframe.errors import QFrameError
+from qframe.layers.substitution import latent
+
+if TYPE_CHECKING:
+    from qframe.layers.adapters import Adapter, Weight
+
+
+class Reading:
+    """A latent variable that reads as its quantized value; all else is the variable's."""
+
+    def __init__(self, latent: Any, value: Any) -> None:
+        self.__dict__.update(latent=latent, value=value)
+
+    def numpy(self) -> NDArray[Any]:
+        array: NDArray[Any] = ops.convert_to_numpy(self.value)
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.numpy(), dtype=dtype)
+
+    def __getattr__(self, name: str) -> Any:
+        # Not the protocols by which backends take the value of a variable.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.latent, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.latent, name, value)
+
+    def __repr__(self) -> str:
+        return f"<quantized {self.latent.path}: {self.value!r}>"
+
+
+class _Store:
+    """What `save_own_variables` writes to, with readings for the latent variables."""
+
+    def __init__(self, store: Any, readings: dict[int, Reading]) -> None:
+        self._store = store
+        self._readings = readings
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._store[key] = self._readings.get(id(value), value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Readable:
+    """What a quantized layer does within a quantized scope."""
+
+    adapter: ClassVar[Adapter]
+
+    def reading(self, attribute: str) -> Any:
+        """What the attribute of a weight reads as."""
+        weights = [w for w in self.adapter.weights if w.attribute == attribute]
+        readings = self._readings(weights)
+        return readings[0] if readings else latent(self, attribute)
+
+    def refuse_training_in_scope(self) -> None:
+        """Raise where a call of training would take its gradients for readings."""
+        if should_quantize() and keras_internals.in_training(self):
+            raise QFrameError(
+                f"{self!r} cannot be trained within quantized_scope(True), where weights "
+                "read as quantized. Leave the scope to train: it is for reading and saving."
+            )
+
+    def _readings(self, weights: Iterable[Weight]) -> list[Reading]:
+        values = self._values_of(weights)
+        return [Reading(latent(self, name), value) for name, value in values.items()]
+
+    def _values_of(self, weights: Iterable[Weight]) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _by_id(self) -> dict[int, Reading]:
+        return {id(r.latent): r for r in self._readings(self.adapter.weights)}
+
+    @property
+    def weights(self) -> list[Any]:
+        """The weights; readings of them within a quantized scope."""
+        weights: list[Any] = super().weights  # type: ignore[misc]
+        if not should_quantize():
+            return weights
+        readings = self._by_id()
+        return [readings.get(id(variable), variable) for variable in weights]
+
+    def save_own_variables(self, store: Any) -> None:
+        if should_quantize():
+            store = _Store(store, self._by_id())
+        super().save_own_variables(store)  # type: ignore[misc]

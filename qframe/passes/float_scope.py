@@ -1,0 +1,60 @@
+"""A model with its quantizers off, for a while."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from qframe import keras_internals
+from qframe.errors import ArgumentError
+from qframe.layers.quantized import Quantized
+from qframe.layers.tree import sites
+
+
+@contextlib.contextmanager
+def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
+    """Run a model with its quantizers off, to compare.
+
+    Within the block every call of the model, `predict`, `evaluate` and `fit` included,
+    computes with the latent weights. The quantizers stay in their slots and are saved.
+
+    Args:
+        model: a model with quantized layers.
+        activations: whether the quantizers of inputs and outputs are off too.
+            Default True.
+
+    Yields:
+        The model.
+
+    Raises:
+        ArgumentError: the model has no quantized layer.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> dense = keras.layers.Dense(1, use_bias=False)
+        >>> model = keras.Sequential([keras.Input((1,)), dense])
+        >>> report = qf.quantize(model, {"kernel_quantizer": "ste_sign"})
+        >>> model.set_weights([np.array([[0.25]])])
+        >>> with qf.float_weights(model):
+        ...     float(model(np.ones((1, 1)))[0, 0])
+        0.25
+        >>> float(model(np.ones((1, 1)))[0, 0])
+        1.0
+    """
+    layers = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
+    if not layers:
+        raise ArgumentError(f"{model.name!r} has no quantized layer: it is in float.")
+    before = [(layer, layer.__dict__.get("idle_slots")) for layer in layers]
+    with keras_internals.traced_anew(model):
+        try:
+            for layer in layers:
+                slots = layer.adapter.slots
+                weights = [weight.prefix for weight in layer.adapter.weights]
+                layer.__dict__["idle_slots"] = frozenset(slots if activations else weights)
+            yield model
+        finally:
+            for layer, idle in before:
+                layer.__dict__.pop("idle_slots", None)
+                if idle is not None:  # a block within a block
+                    layer.__dict__["idle_slots"] = idle

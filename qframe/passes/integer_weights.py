@@ -1,0 +1,75 @@
+"""What the quantized weights of a model are as integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qframe.errors import ArgumentError, QFrameError
+from qframe.keras_internals import latent_value
+from qframe.layers.adapters import slot_attribute
+from qframe.layers.quantized import Quantized
+from qframe.layers.substitution import latent
+from qframe.layers.tree import sites
+from qframe.quantizers import Integers, Quantizer
+
+
+def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
+    """The integers, scale and zero point of every quantized weight of a model.
+
+    A weight in deployment is ``scale * (values - zero_point)``: see
+    `qframe.quantizers.Integers`. Binary weights are +1 and -1 as int8, with a scale of 1
+    or that of their quantizer.
+
+    Args:
+        model: a built model or layer with quantized layers.
+        strict: a quantizer that states no integers, such as a plain function, is an
+            error. With False its weight is left out.
+
+    Returns:
+        By ``<path of the layer>/<attribute>``, such as ``"dense/kernel"``, in call order;
+        a shared layer once.
+
+    Raises:
+        QFrameError: no weight is quantized; a quantizer states no integers; a weight holds
+            NaN or infinity.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> dense = keras.layers.Dense(4, name="head")
+        >>> model = keras.Sequential([keras.Input((8,)), dense])
+        >>> report = qf.quantize(model, {"kernel_quantizer": "ste_sign"})
+        >>> kernel = qf.integers(model)["head/kernel"]
+        >>> kernel.values.dtype.name, kernel.values.shape, float(kernel.scale)
+        ('int8', (8, 4), 1.0)
+    """
+    found: dict[str, Integers] = {}
+    without: dict[str, str] = {}
+    for site in sites(model):
+        layer = site.layer
+        if not isinstance(layer, Quantized):
+            continue
+        for weight in layer.adapter.weights:
+            quantizer = getattr(layer, slot_attribute(weight.prefix), None)
+            variable = None if quantizer is None else latent(layer, weight.attribute)
+            if variable is None:
+                continue
+            path = f"{site.path}/{weight.attribute}"
+            value = latent_value(variable)
+            try:
+                if not isinstance(quantizer, Quantizer):
+                    raise QFrameError(f"{quantizer!r} is no qframe quantizer.")
+                found[path] = quantizer.integers(value, weight.channel_axis_of(layer))
+            except QFrameError as error:
+                without[path] = str(error)
+    if not found and not without:
+        raise ArgumentError(
+            f"no weight of {model.name!r} is quantized. Quantize it first: "
+            "qframe.quantize(model, {'kernel_quantizer': 'ste_sign'})."
+        )
+    if without and strict:
+        reasons = " ".join(f"{path!r}: {reason}" for path, reason in without.items())
+        raise QFrameError(
+            f"{len(without)} weights have no integers. {reasons} Write strict=False to "
+            "leave them out."
+        )
+    return found

@@ -1,0 +1,109 @@
+"""The integers behind quantized values: what a deployed model stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from qframe.errors import QFrameError
+from qframe.quantizers.traits import Traits
+
+# How far from an integer a value may be, in steps: rounding in float32, no more.
+_TOLERANCE = 1e-2
+
+
+@attrs.frozen(eq=False)
+class Integers:
+    """Quantized values as ``scale * (values - zero_point)``.
+
+    Args:
+        values: integers of the smallest signed dtype that holds them, in the shape of the
+            weight; +1 and -1 for binary ones.
+        scale: the step between neighbouring integers, float32, broadcastable to `values`.
+        zero_point: the integer that stands for 0.0, int32, broadcastable to `values`.
+        precision: the bits that the quantizer declares; None where it does not.
+    """
+
+    values: NDArray[np.signedinteger[Any]]
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int32]
+    precision: int | None = None
+
+    def dequantized(self) -> NDArray[np.float32]:
+        """``scale * (values - zero_point)`` in float32."""
+        result: NDArray[np.float32] = self.scale * (
+            self.values - self.zero_point.astype(np.int64)
+        ).astype(np.float32)
+        return result
+
+
+def affine_of_levels(traits: Traits) -> tuple[float, int] | None:
+    """The scale and zero point of evenly spaced levels; None where they are not."""
+    if not traits.levels or traits.channelwise:
+        return None
+    levels = np.asarray(traits.levels, np.float64)
+    step = np.diff(levels).min() if len(levels) > 1 else abs(levels[0])
+    # Half a step too: -1 and 1 are one step of 2 apart, and 0 is not among them.
+    for scale in (1.0, step, step / 2):
+        if scale and np.allclose(levels / scale, np.rint(levels / scale), atol=1e-6):
+            return float(scale), 0
+    return None
+
+
+def integers_of(quantizer: Any, quantized: Any, affine: tuple[Any, Any]) -> Integers:
+    """The integers of values that a quantizer returned.
+
+    Args:
+        quantizer: for what it declares, and for the errors.
+        quantized: its values.
+        affine: scale and zero point.
+
+    Raises:
+        QFrameError: the values are not finite, or are not on that grid.
+    """
+    values = _as_numpy(quantized).astype(np.float64)
+    scale, zero_point = (_as_numpy(part) for part in affine)
+    if not np.isfinite(values).all():
+        raise QFrameError(
+            f"{quantizer!r} gave values that are not finite, which no integer stands for. "
+            "The latent weights hold NaN or infinity: train anew from a checkpoint."
+        )
+    divisor = np.where(scale == 0, 1, scale).astype(np.float64)
+    steps = values / divisor + zero_point
+    found = np.rint(steps)
+    worst = np.abs(steps - found).max(initial=0)
+    if worst > _TOLERANCE:
+        raise QFrameError(
+            f"the values of {quantizer!r} are not on the grid that its `affine` states: "
+            f"one is {worst:.2g} steps from an integer. Correct `affine`, or let it return "
+            "None if there is no such grid."
+        )
+    levels = quantizer.traits.levels
+    if levels and 0.0 not in levels:
+        # Under a scale of 0 any level stands for 0.0, but 0 itself is none.
+        found = np.where(np.broadcast_to(scale == 0, found.shape), levels[-1], found)
+    return Integers(
+        found.astype(_smallest_dtype(found)),
+        scale.astype(np.float32),
+        np.asarray(zero_point, np.int32),
+        quantizer.precision,
+    )
+
+
+def _as_numpy(tensor: Any) -> NDArray[Any]:
+    if isinstance(tensor, (int, float, np.ndarray, np.generic)):
+        return np.asarray(tensor)
+    # NumPy has no bfloat16 of its own.
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def _smallest_dtype(values: NDArray[Any]) -> type[np.signedinteger[Any]]:
+    low, high = values.min(initial=0), values.max(initial=0)
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return dtype
+    return np.int64

@@ -1,0 +1,150 @@
+"""The integers of quantized weights: what they are, and that they give the values back."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import qframe as qf
+from qframe.errors import ArgumentError, QFrameError
+from qframe.quantizers import Quantizer, Traits
+from topologies import TOPOLOGIES
+
+
+class Grid(Quantizer):
+    """Three levels, evenly spaced, of which none is an integer."""
+
+    precision = 2
+
+    @property
+    def traits(self):
+        return Traits(levels=(-0.75, 0.0, 0.75))
+
+    def value(self, inputs):
+        return 0.75 * keras.ops.sign(inputs)
+
+
+class Affine(Quantizer):
+    """Unsigned 8 bits around a zero point of 100."""
+
+    precision = 8
+
+    def value(self, inputs):
+        codes = keras.ops.clip(keras.ops.round(inputs / 0.5) + 100, 0, 255)
+        return (codes - 100) * 0.5
+
+    def affine(self, inputs):
+        return 0.5, 100
+
+
+class OffGrid(Affine):
+    def affine(self, inputs):
+        return 0.3, 0
+
+
+def kernel_of(quantizer, kernel):
+    kernel = np.asarray(kernel, "float32")
+    dense = keras.layers.Dense(kernel.shape[1], use_bias=False, name="head")
+    model = keras.Sequential([keras.Input((kernel.shape[0],)), dense])
+    model.set_weights([kernel])
+    qf.quantize(model, {"kernel_quantizer": quantizer})
+    ((path, found),) = qf.integers(model).items()
+    assert path == "head/kernel"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "kernel", "values", "scale", "zero_point"),
+    [
+        ("ste_sign", [[0.3, -2], [-0.0, -1]], [[1, -1], [1, -1]], 1, 0),
+        ("ste_heaviside", [[0.3, -2], [0, 5]], [[1, 0], [0, 1]], 1, 0),
+        # The means of |w| over the inputs of each output.
+        ("magnitude_aware_sign", [[1, -4], [-3, 2]], [[1, -1], [-1, 1]], [[2, 3]], 0),
+        # A channel of zeros has a scale of 0, and +1 as any other weight that is >= 0.
+        ("magnitude_aware_sign", [[1, 0], [-3, 0]], [[1, 1], [-1, 1]], [[2, 0]], 0),
+        (Grid(), [[3, -2], [0, 5]], [[1, -1], [0, 1]], 0.75, 0),
+        (Affine(), [[0.6, -70], [0, 100]], [[101, 0], [100, 255]], 0.5, 100),
+    ],
+)
+def test_golden_numbers(quantizer, kernel, values, scale, zero_point):
+    found = kernel_of(quantizer, kernel)
+    np.testing.assert_array_equal(found.values, values)
+    np.testing.assert_array_equal(found.scale, scale)
+    np.testing.assert_array_equal(found.zero_point, zero_point)
+    assert found.values.dtype == (np.int16 if np.max(values) > 127 else np.int8)
+    assert found.scale.dtype == np.float32
+    assert found.zero_point.dtype == np.int32
+    assert found.precision == qf.quantizers.get(quantizer).precision
+
+
+ANY = [c.qualified_name for c in qf.quantizers.registry.components("quantizer")]
+
+
+@pytest.mark.parametrize("name", [n for n in ANY if n != "binary:noop"])
+@given(
+    kernel=hnp.arrays("float32", (3, 2), elements=st.floats(-4, 4, width=32)),
+    axis=st.sampled_from([-1, 0, (0, 1), None]),
+)
+@settings(max_examples=20)
+def test_integers_give_the_quantized_values_back(name, kernel, axis):
+    quantizer = qf.quantizers.get(name)
+    found = quantizer.integers(kernel, channel_axis=axis)
+    channelwise = {"channel_axis": axis} if quantizer.traits.channelwise else {}
+    value = keras.ops.convert_to_numpy(quantizer(kernel, **channelwise))
+    np.testing.assert_allclose(found.dequantized(), value, rtol=1e-6, atol=1e-37)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
+def test_every_topology(topology):
+    model = topology.model()
+    report = qf.quantize(model, {"weight_quantizer": "magnitude_aware_sign"})
+    found = qf.integers(model)
+    # A layer has as many as it has weights with a quantizer.
+    assert len(found) == sum(len(row.words) for row in report.quantized)
+    for row in report.quantized:
+        assert any(path.startswith(f"{row.path}/") for path in found)
+    with qf.context.quantized_scope(True):
+        saved = [np.abs(w).ravel() for w in model.get_weights()]
+    shipped = [np.abs(f.dequantized()).ravel() for f in found.values()]
+    for weight in shipped:
+        assert any(w.shape == weight.shape and np.allclose(w, weight) for w in saved)
+
+
+def test_a_quantizer_without_integers_is_an_error_or_left_out():
+    model = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(2, name="a"),
+            keras.layers.Dense(2, name="b"),
+        ]
+    )
+    rules = [("re:a", {"kernel_quantizer": "noop(precision=4)"})]
+    qf.quantize(model, [*rules, ("re:b", {"kernel_quantizer": "ste_sign"})])
+    with pytest.raises(
+        QFrameError, match=r"'a/kernel': .*states no integers.* strict=False"
+    ):
+        qf.integers(model)
+    assert list(qf.integers(model, strict=False)) == ["b/kernel"]
+    model.get_layer("a").quantizers["kernel"] = lambda kernel: kernel
+    with pytest.raises(QFrameError, match="is no qframe quantizer"):
+        qf.integers(model)
+
+
+def test_a_wrong_affine_is_found():
+    with pytest.raises(QFrameError, match="not on the grid that its `affine` states"):
+        kernel_of(OffGrid(), [[0.6, 1.0]])
+
+
+def test_weights_that_are_not_finite():
+    with pytest.raises(QFrameError, match="not finite"):
+        kernel_of("ste_sign", [[0.6, np.nan]])
+
+
+def test_a_float_model_has_none():
+    with pytest.raises(ArgumentError, match="no weight of 'plain' is quantized"):
+        qf.integers(
+            keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="plain")
+        )
