@@ -17,9 +17,9 @@ def quantized_scope(quantize: bool) -> Iterator[None]:
 
     Under ``quantized_scope(True)``, ``layer.kernel``, ``get_weights``, ``save_weights``
     and ``save`` of a layer or model give the quantized values; what is written goes to the
-    latent weights. Calls give what they always give, but for those of training, which are
-    an error. The scope holds in this thread, and ends with its block, also by an
-    exception.
+    latent weights. Calls give what they always give, but training is an error (on JAX it
+    is training as ever). The scope holds in this thread, and ends with its block, also by
+    an exception.
 
     Args:
         quantize: whether to read quantized values; False within a True scope reads

@@ -154,17 +154,23 @@ class Quantized(Readable):
         return {a: ops.cast(value, dtype) for a, value in self._values_of(running).items()}
 
     def _values_of(self, weights: Iterable[Weight]) -> dict[str, Any]:
-        values = {}
-        for weight in weights:
-            quantizer = getattr(self, slot_attribute(weight.prefix), None)
-            variable = None if quantizer is None else latent(self, weight.attribute)
-            if variable is not None:  # None: a bias under use_bias=False
-                values[weight.attribute] = quantized(
-                    quantizer,
-                    keras_internals.latent_value(variable),
-                    weight.channel_axis_of(self),
-                )
-        return values
+        held = self._with_quantizer(weights)
+        return {weight.attribute: self._value_of(weight) for weight in held}
+
+    def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
+        return [
+            weight
+            for weight in weights
+            if getattr(self, slot_attribute(weight.prefix), None) is not None
+            and latent(self, weight.attribute) is not None  # a bias under use_bias=False
+        ]
+
+    def _value_of(self, weight: Weight) -> Any:
+        return quantized(
+            getattr(self, slot_attribute(weight.prefix)),
+            keras_internals.latent_value(latent(self, weight.attribute)),
+            weight.channel_axis_of(self),
+        )
 
     def _activation_axis(self) -> int:
         data_format = getattr(self, "data_format", None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -21,8 +23,13 @@ if TYPE_CHECKING:
 class Reading:
     """A latent variable that reads as its quantized value; all else is the variable's."""
 
-    def __init__(self, latent: Any, value: Any) -> None:
-        self.__dict__.update(latent=latent, value=value)
+    def __init__(self, latent: Any, read: Callable[[], Any]) -> None:
+        self.__dict__.update(latent=latent, _read=read)
+
+    @property
+    def value(self) -> Any:
+        # Not before it is asked for: while JAX trains, the variables hold nothing.
+        return self._read()
 
     def numpy(self) -> NDArray[Any]:
         array: NDArray[Any] = ops.convert_to_numpy(self.value)
@@ -30,6 +37,9 @@ class Reading:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype)
+
+    def __jax_array__(self) -> Any:
+        return self.value
 
     def __getattr__(self, name: str) -> Any:
         # Not the protocols by which backends take the value of a variable.
@@ -71,17 +81,24 @@ class Readable:
 
     def refuse_training_in_scope(self) -> None:
         """Raise where a call of training would take its gradients for readings."""
-        if should_quantize() and keras_internals.in_training(self):
+        # On JAX Keras trains the latent variables, and loses them by an error in a step.
+        refused = should_quantize() and keras.backend.backend() != "jax"
+        if refused and keras_internals.in_training(self):
             raise QFrameError(
                 f"{self!r} cannot be trained within quantized_scope(True), where weights "
                 "read as quantized. Leave the scope to train: it is for reading and saving."
             )
 
     def _readings(self, weights: Iterable[Weight]) -> list[Reading]:
-        values = self._values_of(weights)
-        return [Reading(latent(self, name), value) for name, value in values.items()]
+        return [
+            Reading(latent(self, w.attribute), functools.partial(self._value_of, w))
+            for w in self._with_quantizer(weights)
+        ]
 
-    def _values_of(self, weights: Iterable[Weight]) -> dict[str, Any]:
+    def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
+        raise NotImplementedError
+
+    def _value_of(self, weight: Weight) -> Any:
         raise NotImplementedError
 
     def _by_id(self) -> dict[int, Reading]:

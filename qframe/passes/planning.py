@@ -125,12 +125,6 @@ def _interpreted(rule: Rule) -> Rule:
     """The rule with objects for its words; wrong ones are errors, used or not."""
     if rule.words is None:
         return rule
-    for key in rule.words:
-        if not isinstance(key, str) or not key.endswith(("_quantizer", "_constraint")):
-            raise ArgumentError(
-                f"a rule has words such as kernel_quantizer, input_quantizer, "
-                f"weight_quantizer or kernel_constraint, found {key!r}."
-            )
     return attrs.evolve(rule, words={k: _make(k, v) for k, v in rule.words.items()})
 
 

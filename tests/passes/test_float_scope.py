@@ -36,14 +36,18 @@ def dense():
 X = np.array([[2.0, -3.0, 4.0]], "float32")
 
 
+def outputs(model):
+    return keras.ops.convert_to_numpy(model(X))
+
+
 def test_activations_may_stay():
     model = dense()
     qf.quantize(model, BINARY)
-    np.testing.assert_array_equal(model(X), [[-1, -1]])
+    np.testing.assert_array_equal(outputs(model), [[-1, -1]])
     with qf.float_weights(model, activations=False):
-        np.testing.assert_array_equal(model(X), [[-0.125, 1.25]])
+        np.testing.assert_array_equal(outputs(model), [[-0.125, 1.25]])
     with qf.float_weights(model):
-        np.testing.assert_array_equal(model(X), [[-1, 6]])
+        np.testing.assert_array_equal(outputs(model), [[-1, 6]])
 
 
 def test_traced_functions_of_before_serve_again():
@@ -73,8 +77,8 @@ def test_a_block_within_a_block():
     qf.quantize(model, BINARY)
     with qf.float_weights(model, activations=False):
         with qf.float_weights(model):
-            np.testing.assert_array_equal(model(X), [[-1, 6]])
-        np.testing.assert_array_equal(model(X), [[-0.125, 1.25]])
+            np.testing.assert_array_equal(outputs(model), [[-1, 6]])
+        np.testing.assert_array_equal(outputs(model), [[-0.125, 1.25]])
     assert "idle_slots" not in model.layers[0].__dict__
 
 
@@ -83,7 +87,7 @@ def test_the_block_ends_by_an_exception_too():
     qf.quantize(model, BINARY)
     with pytest.raises(KeyError), qf.float_weights(model):
         raise KeyError
-    np.testing.assert_array_equal(model(X), [[-1, -1]])
+    np.testing.assert_array_equal(outputs(model), [[-1, -1]])
 
 
 def test_what_is_saved_within_is_quantized_when_loaded(tmp_path):
@@ -91,7 +95,7 @@ def test_what_is_saved_within_is_quantized_when_loaded(tmp_path):
     qf.quantize(model, BINARY)
     with qf.float_weights(model):
         model.save(tmp_path / "m.keras")
-    np.testing.assert_array_equal(qf.load_model(tmp_path / "m.keras")(X), [[-1, -1]])
+    np.testing.assert_array_equal(outputs(qf.load_model(tmp_path / "m.keras")), [[-1, -1]])
 
 
 def test_a_float_model_is_refused():
