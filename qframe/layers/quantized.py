@@ -55,6 +55,8 @@ class Quantized(Readable):
                 self._build_slot(slot, quantizer)
             if isinstance(before, keras.layers.Layer):
                 keras_internals.untrack(self, before)
+                # PyTorch lets nothing but a module take the place of a module.
+                delattr(self, key)
             setattr(self, key, quantizer)
 
     def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
