@@ -37,9 +37,9 @@ def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
         >>> report = qf.quantize(model, {"kernel_quantizer": "ste_sign"})
         >>> model.set_weights([np.array([[0.25]])])
         >>> with qf.float_weights(model):
-        ...     float(model(np.ones((1, 1)))[0, 0])
+        ...     float(model.predict(np.ones((1, 1)), verbose=0)[0, 0])
         0.25
-        >>> float(model(np.ones((1, 1)))[0, 0])
+        >>> float(model.predict(np.ones((1, 1)), verbose=0)[0, 0])
         1.0
     """
     layers = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
