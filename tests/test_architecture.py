@@ -16,6 +16,7 @@ PLUGINS = [Path(qframe_binary.__file__).parent]
 # Who may import whom: a room, and the rooms that stand below it.
 LIGHT = {
     "errors",
+    "arguments",
     "identifier",
     "components",
     "hookspecs",
@@ -26,6 +27,7 @@ LIGHT = {
 }
 BELOW = {
     "errors": set(),
+    "arguments": {"errors"},
     "identifier": {"errors"},
     "components": {"errors"},
     "hookspecs": {"components"},

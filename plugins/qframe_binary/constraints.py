@@ -7,7 +7,7 @@ from typing import Any
 from keras import ops
 
 from qframe.constraints import Constraint
-from qframe_binary.arguments import positive_number
+from qframe.arguments import positive_number
 
 
 class WeightClip(Constraint):

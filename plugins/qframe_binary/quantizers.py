@@ -15,8 +15,8 @@ import numpy as np
 from keras import ops
 
 from qframe.errors import ArgumentError
-from qframe.quantizers import Quantizer, Traits
-from qframe_binary.arguments import positive_number
+from qframe.quantizers import Quantizer, Traits, axes_within_channels
+from qframe.arguments import positive_number
 
 
 def smallest_normal(dtype: str) -> float:
@@ -35,6 +35,12 @@ def sign(x: Any) -> Any:
     dtype = keras.backend.standardize_dtype(x.dtype)
     one, edge = ops.cast(1, dtype), ops.cast(-smallest_normal(dtype), dtype)
     return ops.where(ops.less_equal(x, edge), -one, ops.where(ops.greater(x, edge), one, x))
+
+
+def reference_sign(x: Any) -> Any:
+    """The NumPy reference of `sign`."""
+    result = np.where(x > -smallest_normal(str(x.dtype)), 1, -1).astype(x.dtype)
+    return np.where(np.isnan(x), x, result)
 
 
 def within(x: Any, clip_value: float | None) -> Any:
@@ -99,9 +105,11 @@ class SteSign(_Clipped):
             levels=(-1.0, 1.0),
             range=(-1.0, 1.0),
             support=self.support,
+            elementwise=True,
             idempotent=True,
             monotone=True,
             odd=True,
+            reference=reference_sign,
             surrogate=self.surrogate,
         )
 
@@ -133,9 +141,11 @@ class ApproxSign(Quantizer):
             levels=(-1.0, 1.0),
             range=(-1.0, 1.0),
             support=(-1.0, 1.0),
+            elementwise=True,
             idempotent=True,
             monotone=True,
             odd=True,
+            reference=reference_sign,
             surrogate=lambda x: (2 - 2 * np.fmin(np.abs(x), 1)).astype(x.dtype),
         )
 
@@ -187,9 +197,11 @@ class SwishSign(Quantizer):
         return Traits(
             levels=(-1.0, 1.0),
             range=(-1.0, 1.0),
+            elementwise=True,
             idempotent=True,
             monotone=True,
             odd=True,
+            reference=reference_sign,
             surrogate=self.surrogate,
         )
 
@@ -241,10 +253,17 @@ class SteHeaviside(_Clipped):
             levels=(0.0, 1.0),
             range=(0.0, 1.0),
             support=self.support,
+            elementwise=True,
             idempotent=True,
             monotone=True,
+            reference=self.reference,
             surrogate=self.surrogate,
         )
+
+    def reference(self, x: Any) -> Any:
+        """The NumPy reference of `value`."""
+        positive = (x >= smallest_normal(str(x.dtype))).astype(x.dtype)
+        return np.where(np.isnan(x), x, positive)
 
     def value(self, inputs: Any) -> Any:
         dtype = keras.backend.standardize_dtype(inputs.dtype)
@@ -282,7 +301,16 @@ class MagnitudeAwareSign(_Clipped):
 
     @property
     def traits(self) -> Traits:
-        return Traits(levels=(-1.0, 1.0), support=self.support, odd=True, channelwise=True)
+        return Traits(
+            levels=(-1.0, 1.0),
+            range=(-1.0, 1.0),
+            support=self.support,
+            odd=True,
+            scaled=True,
+            channelwise=True,
+            reference=lambda x, axis: _reference_magnitude(x, axis) * reference_sign(x),
+            surrogate=lambda x, axis: _reference_magnitude(x, axis) * self.surrogate(x),
+        )
 
     def value(self, inputs: Any, channel_axis: Any = -1) -> Any:
         return _mean_magnitude(inputs, channel_axis) * sign(inputs)
@@ -295,13 +323,17 @@ class MagnitudeAwareSign(_Clipped):
         return _mean_magnitude(inputs, channel_axis), 0
 
 
-def _mean_magnitude(x: Any, channel_axis: int | tuple[int, ...] | None) -> Any:
+def _mean_magnitude(x: Any, channel_axis: Any) -> Any:
     """mean |x| over all axes but `channel_axis` (over all of them for None)."""
-    rank = len(x.shape)
-    axes = () if channel_axis is None else np.atleast_1d(channel_axis)
-    kept = {int(axis) % rank for axis in axes} if rank else set()
-    reduced = [axis for axis in range(rank) if axis not in kept]
+    reduced = axes_within_channels(len(x.shape), channel_axis)
     return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
+
+
+def _reference_magnitude(x: Any, channel_axis: Any) -> Any:
+    """The NumPy reference of `_mean_magnitude`, in float64."""
+    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
+    axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    return np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype)
 
 
 class NoOp(Quantizer):
@@ -335,10 +367,13 @@ class NoOp(Quantizer):
     @property
     def traits(self) -> Traits:
         return Traits(
+            elementwise=True,
             idempotent=True,
             monotone=True,
             odd=True,
-            surrogate=lambda x: np.ones_like(x),
+            tag=True,
+            reference=np.array,
+            surrogate=np.ones_like,
         )
 
     def value(self, inputs: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import qframe as qf
 from qframe.identifier import Identifier
-from qframe_binary.arguments import positive_number
+from qframe.arguments import positive_number
 
 
 def bnn(clip_value: float = 1.0) -> qf.Recipe:

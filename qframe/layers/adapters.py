@@ -10,8 +10,7 @@ import keras
 
 from qframe.errors import ArgumentError
 from qframe.keras_internals import ConvLSTMCell
-
-ChannelAxis = int | tuple[int, ...] | None
+from qframe.quantizers.channels import ChannelAxis
 
 
 def _einsum_output_axes(layer: Any) -> ChannelAxis:

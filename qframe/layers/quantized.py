@@ -18,13 +18,14 @@ from keras import ops, tree
 from qframe import keras_internals, quantizers
 from qframe.configurable import Configurable
 from qframe.errors import QFrameError, StarvedWeightsWarning
-from qframe.layers.adapters import Adapter, ChannelAxis, Weight, slot_attribute
+from qframe.layers.adapters import Adapter, Weight, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.reading import Readable
 from qframe.layers.slots import Slots
 from qframe.layers.substitution import is_substituted, latent, substituted
 from qframe.quantizers import Quantizer
+from qframe.quantizers.channels import ChannelAxis
 from qframe.requirements import requirements, without_requirements
 
 
@@ -92,6 +93,7 @@ class Quantized(Readable):
             return
         if isinstance(quantizer, Quantizer):
             quantizer.channel_axis = axis
+            quantizer.batched = slot in ("input", "output")
         quantizer.build(shape)
 
     def _shape_and_axis(self, slot: str) -> tuple[Any, ChannelAxis]:

@@ -14,12 +14,26 @@ import keras
 from qframe.configurable import attribute, interpret
 from qframe.errors import ArgumentError
 from qframe.quantizers.base import Quantizer
+from qframe.quantizers.channels import axes_within_channels, channel_shape
 from qframe.quantizers.integers import Integers
-from qframe.quantizers.surrogate import straight_through
+from qframe.quantizers.learned import Learned
+from qframe.quantizers.surrogate import clip_through, round_through, straight_through
 from qframe.quantizers.traits import Traits
 from qframe.registry import registry
 
-__all__ = ["Integers", "Quantizer", "Traits", "get", "serialize", "straight_through"]
+__all__ = [
+    "Integers",
+    "Learned",
+    "Quantizer",
+    "Traits",
+    "axes_within_channels",
+    "channel_shape",
+    "clip_through",
+    "get",
+    "round_through",
+    "serialize",
+    "straight_through",
+]
 
 
 def get(identifier: Any) -> Any:

@@ -11,6 +11,7 @@ from keras import ops
 from qframe.configurable import Configurable
 from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
+from qframe.quantizers.channels import ChannelAxis
 from qframe.quantizers.integers import Integers, affine_of_levels, integers_of
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
@@ -22,7 +23,8 @@ class Quantizer(Configurable, keras.layers.Layer):
     A subclass defines `value` and `gradient`, states `precision` and `traits`, and
     stores each parameter of ``__init__`` under its own name. Config, identifier and repr
     follow. A subclass with state adds weights in ``build``, where ``self.channel_axis``
-    says where the channels are; one that needs more freedom overrides ``call``.
+    says where the channels are and ``self.batched`` whether the first axis is the batch;
+    one that needs more freedom overrides ``call``, which may take ``training``.
 
     Numbers: floats keep their dtype, integers and booleans become the default float.
 
@@ -40,8 +42,9 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     kind: ClassVar[str] = "quantizer"
     precision: int | None = None
-    # Of what a quantizer with state is built for; its layer sets it before.
-    channel_axis: int | tuple[int, ...] | None = -1
+    # Of what a quantizer with state is built for; its layer sets both before.
+    channel_axis: ChannelAxis = -1
+    batched: bool = False
 
     def __init__(self, **kwargs: Any) -> None:
         # Without autocast a float32 weight is quantized in float32 under float16 too.
@@ -74,9 +77,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         return affine_of_levels(self.traits)
 
-    def integers(
-        self, inputs: Any, channel_axis: int | tuple[int, ...] | None = -1
-    ) -> Integers:
+    def integers(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Integers:
         """The integers, scale and zero point of the quantized `inputs`.
 
         Raises:
@@ -99,7 +100,7 @@ class Quantizer(Configurable, keras.layers.Layer):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(_as_float_tensor(inputs), *args, **kwargs)
 
-    def call(self, inputs: Any, channel_axis: int | tuple[int, ...] | None = -1) -> Any:
+    def call(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         value: Any = self.value
         gradient: Any = self.gradient
         if self.traits.channelwise:

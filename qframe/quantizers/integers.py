@@ -43,7 +43,7 @@ class Integers:
 
 def affine_of_levels(traits: Traits) -> tuple[float, int] | None:
     """The scale and zero point of evenly spaced levels; None where they are not."""
-    if not traits.levels or traits.channelwise:
+    if not traits.levels or traits.scaled:
         return None
     levels = np.asarray(traits.levels, np.float64)
     step = np.diff(levels).min() if len(levels) > 1 else abs(levels[0])

@@ -1,4 +1,4 @@
-"""A forward function with the gradient of another one."""
+"""Functions whose gradient is that of another one; the same on every backend."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def straight_through(
     Example:
         >>> from keras import ops
         >>> from qframe.quantizers import straight_through
-        >>> round_through = straight_through(ops.round, ops.ones_like)
-        >>> float(round_through(ops.convert_to_tensor(0.7)))
-        1.0
+        >>> floor_through = straight_through(ops.floor, ops.ones_like)
+        >>> float(floor_through(ops.convert_to_tensor(0.7)))
+        0.0
 
     Paper: Bengio et al., 2013, https://arxiv.org/abs/1308.3432
     """
@@ -39,3 +39,41 @@ def straight_through(
         return forward(x), pull_back
 
     return through
+
+
+def round_through(x: Any) -> Any:
+    """The nearest integer, of two the even one, with the gradient of the identity.
+
+    .. math:: q(x) = \\lfloor x \\rceil, \\quad \\frac{dq}{dx} = 1
+
+    Example:
+        >>> from keras import ops
+        >>> from qframe.quantizers import round_through
+        >>> [float(v) for v in round_through(ops.convert_to_tensor([0.5, 1.5, -0.7]))]
+        [0.0, 2.0, -1.0]
+    """
+    return straight_through(ops.round, ops.ones_like)(x)
+
+
+def clip_through(x: Any, low: Any, high: Any) -> Any:
+    """x, held to [low, high]; a bound that is reached takes the gradient beyond it.
+
+    .. math:: q(x) = \\min(\\max(x, l), h), \\quad
+        \\frac{dq}{dx} = 1 \\text{ where } l \\le x \\le h \\text{, else } 0
+
+    The bounds learn from what lies beyond them: :math:`dq/dh = 1` where x > h. NaN stays
+    NaN. The backends' own clips take 0, 1/2 or 1 of the gradient at a bound.
+
+    Args:
+        x: a tensor.
+        low: a number, or a tensor that can be broadcast to `x`.
+        high: as `low`.
+
+    Example:
+        >>> from keras import ops
+        >>> from qframe.quantizers import clip_through
+        >>> [float(v) for v in clip_through(ops.convert_to_tensor([-3.0, 0.5]), -1, 1)]
+        [-1.0, 0.5]
+    """
+    low, high = (ops.cast(bound, x.dtype) for bound in (low, high))
+    return ops.where(ops.less(x, low), low, ops.where(ops.greater(x, high), high, x))

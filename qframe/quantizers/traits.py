@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-Reference = Callable[[NDArray[np.floating]], NDArray[np.floating]]
+# Of an array; of an array and `channel_axis` where the quantizer is channelwise.
+Reference = Callable[..., NDArray[np.floating]]
 
 
 @attrs.frozen(kw_only=True)
 class Traits:
     """Promises that the summary, exporters, optimizers and the conformance kit read.
+
+    A promise is about inference; those of one that is stochastic about the means of its
+    draws in training too. References are in NumPy, written apart from the quantizer: a
+    function of an array, in its dtype (and of ``channel_axis`` where channelwise), that
+    reads the state of the quantizer where there is one.
 
     Args:
         levels: every value that the quantizer can return, ascending, before any scale;
@@ -21,22 +28,38 @@ class Traits:
         range: the smallest and the largest value returned, before any scale.
         support: the closed interval outside of which the surrogate gradient is zero, so
             that a latent weight beyond it stops learning; None where there is none.
+        elementwise: the value of a number depends on that number and the state alone.
         idempotent: quantizing twice equals quantizing once.
         monotone: a larger input never gives a smaller output.
-        odd: ``q(-x) == -q(x)`` for every x but zero.
-        stochastic: training draws random numbers.
+        odd: ``q(-x) == -q(x)`` for every x but zero and ties.
+        nan: what NaN becomes; NaN by default, None where nothing is promised.
+        stochastic: training draws random numbers, from a `keras.random.SeedGenerator`
+            made of the parameter ``seed``.
         trainable: owns variables that learn.
-        channelwise: has one scale per output channel, and takes ``channel_axis``.
-        surrogate: the surrogate gradient as a NumPy reference, where it is elementwise.
+        scaled: `levels` and `range` are to be multiplied by the scale that `affine` gives.
+        channelwise: has one scale per output channel of each tensor, and takes
+            ``channel_axis``.
+        tag: only states a precision; the values stay what they are.
+        reference: the values.
+        surrogate: what the upstream gradient is multiplied by; None where an input has
+            an influence on the gradient of another one.
+        expectation: of one that is stochastic, the mean over draws; the input clipped to
+            `range` by default.
     """
 
     levels: tuple[float, ...] | None = None
     range: tuple[float, float] | None = None
     support: tuple[float, float] | None = None
+    elementwise: bool = False
     idempotent: bool = False
     monotone: bool = False
     odd: bool = False
+    nan: float | None = math.nan
     stochastic: bool = False
     trainable: bool = False
+    scaled: bool = False
     channelwise: bool = False
+    tag: bool = False
+    reference: Reference | None = None
     surrogate: Reference | None = None
+    expectation: Reference | None = None

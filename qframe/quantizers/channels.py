@@ -1,0 +1,41 @@
+"""Where the channels of a tensor are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qframe.errors import ArgumentError
+
+ChannelAxis = int | tuple[int, ...] | None
+
+
+def axes_within_channels(rank: int, channel_axis: ChannelAxis) -> tuple[int, ...]:
+    """The axes that a statistic of each channel reduces: all but those of the channels.
+
+    Args:
+        rank: how many axes the tensor has.
+        channel_axis: the axis or axes of the channels; None where there are none. A
+            scalar is one channel.
+
+    Raises:
+        ArgumentError: the tensor has no such axis.
+    """
+    given = (channel_axis,) if isinstance(channel_axis, int) else channel_axis or ()
+    if rank == 0:
+        return ()
+    for axis in given:
+        if not -rank <= axis < rank:
+            raise ArgumentError(
+                f"channel_axis={channel_axis} names axis {axis}, which a tensor of {rank} "
+                f"axes lacks; give one from {-rank} to {rank - 1}, or None for one scale."
+            )
+    kept = {axis % rank for axis in given}
+    return tuple(axis for axis in range(rank) if axis not in kept)
+
+
+def channel_shape(
+    shape: Sequence[int | None], channel_axis: ChannelAxis
+) -> tuple[int | None, ...]:
+    """The shape of a statistic of each channel, broadcastable to `shape`."""
+    reduced = axes_within_channels(len(shape), channel_axis)
+    return tuple(1 if axis in reduced else size for axis, size in enumerate(shape))

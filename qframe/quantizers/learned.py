@@ -1,0 +1,55 @@
+"""A parameter of a quantizer that learns, from a start that the first batch gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+
+class Learned:
+    """A number, or one for each channel, that a quantizer learns.
+
+    .. math:: p = p_0 + \\delta
+
+    The start p₀ is a statistic of the first batch of training; until then it is that of
+    the tensor at hand. The change δ, zero at first, is the variable that learns: it has
+    the gradient that p has, an optimizer's own scaling and decay are about the change,
+    and no trainable variable is assigned in a call, which JAX does not allow.
+
+    Args:
+        quantizer: whose `add_weight` makes the variables; called in its ``build``.
+        name: of the variable that learns.
+        shape: of the parameter. Default (), a number.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> from qframe.quantizers import Learned, Quantizer
+        >>> class Scale(Quantizer):
+        ...     def build(self, shape):
+        ...         self.factor = Learned(self, "factor")
+        ...     def call(self, inputs, training=False):
+        ...         return inputs / self.factor(keras.ops.max(inputs), training)
+        >>> scale = Scale()
+        >>> float(scale([1.0, 4.0], training=True)[1]), float(scale([2.0])[0])
+        (1.0, 0.5)
+    """
+
+    def __init__(self, quantizer: Any, name: str, shape: tuple[int, ...] = ()) -> None:
+        def variable(name: str, shape: tuple[int, ...], trainable: bool = False) -> Any:
+            return quantizer.add_weight(
+                name=name, shape=shape, initializer="zeros", trainable=trainable
+            )
+
+        self.change = variable(name, shape, trainable=True)
+        self.start = variable(f"{name}_start", shape)
+        self.started = variable(f"{name}_started", ())
+
+    def __call__(self, statistic: Any, training: bool = False) -> Any:
+        """The parameter; `statistic` is where it starts if it has not started yet."""
+        statistic = ops.cast(ops.stop_gradient(statistic), self.start.dtype)
+        start = ops.where(ops.greater(self.started, 0), self.start, statistic)
+        if training:
+            self.start.assign(start)
+            self.started.assign(1.0)
+        return start + self.change
