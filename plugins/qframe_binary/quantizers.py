@@ -14,9 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from qframe.arguments import positive_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Quantizer, Traits, axes_within_channels
-from qframe.arguments import positive_number
 
 
 def smallest_normal(dtype: str) -> float:

@@ -163,9 +163,9 @@ def test_traits_hold(name, x):
     y, gradient = run(name, x)
     assert y.shape == x.shape
     assert y.dtype == x.dtype
-    if traits.levels and not traits.channelwise:
+    if traits.levels and not traits.scaled:
         assert set(y.ravel()) <= set(traits.levels)
-    if traits.range:
+    if traits.range and not traits.scaled:
         assert traits.range[0] <= y.min()
         assert y.max() <= traits.range[1]
     if traits.support:
