@@ -9,7 +9,7 @@ import contextlib
 import keras
 from keras import layers, ops
 
-import qframe as qf
+from qframe.testing.models import Block, Scale
 from topology import TOPOLOGIES, VECTOR, functional, layer, named, topology
 
 __all__ = ["TOPOLOGIES", "named"]
@@ -72,26 +72,6 @@ def residual(x):
     y = layers.Conv2D(2, 3, padding="same")(y)
     x = layers.Add()([x, y, layers.Conv2D(2, 1)(x)])
     return layers.Dense(3)(layers.GlobalAveragePooling2D()(x))
-
-
-@keras.saving.register_keras_serializable("tests")
-class Block(layers.Layer):
-    """A layer that holds layers, and a weight of its own."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.dense = layers.Dense(units)
-
-    def build(self, shape):
-        self.dense.build(shape)
-        self.extra = self.add_weight(name="extra", shape=(shape[-1], self.units))
-
-    def call(self, x):
-        return ops.relu(self.dense(x)) + ops.matmul(x, self.extra)
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -231,19 +211,6 @@ def float16_recurrent(x):
 
 # --- Layers.
 
-
-@keras.saving.register_keras_serializable("tests")
-class Scale(layers.Layer):
-    """A custom layer that takes one line to register."""
-
-    def build(self, shape):
-        self.w = self.add_weight(name="w", shape=(shape[-1], 4))
-
-    def call(self, x):
-        return ops.matmul(x, self.w)
-
-
-qf.register_layer(Scale, kernel="w")
 
 layer("layer of layers", 1, lambda: Block(3))
 layer("custom layer", 1, Scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -100,13 +101,16 @@ class Quantizer(Configurable, keras.layers.Layer):
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(_as_float_tensor(inputs), *args, **kwargs)
 
-    def call(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
+    def _straight_through(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         value: Any = self.value
         gradient: Any = self.gradient
         if self.traits.channelwise:
             value = functools.partial(value, channel_axis=channel_axis)
             gradient = functools.partial(gradient, channel_axis=channel_axis)
         return straight_through(value, gradient)(inputs)
+
+    # So that a subclass may take other arguments, such as `training`.
+    call: Callable[..., Any] = _straight_through
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)

@@ -47,9 +47,13 @@ class Learned:
 
     def __call__(self, statistic: Any, training: bool = False) -> Any:
         """The parameter; `statistic` is where it starts if it has not started yet."""
-        statistic = ops.cast(ops.stop_gradient(statistic), self.start.dtype)
-        start = ops.where(ops.greater(self.started, 0), self.start, statistic)
+        # Tensors of them first: JAX takes no Keras variable in some of its functions.
+        begun, start, change = map(
+            ops.convert_to_tensor, (self.started, self.start, self.change)
+        )
+        statistic = ops.stop_gradient(ops.cast(statistic, start.dtype))
+        start = ops.where(ops.greater(begun, 0), start, statistic)
         if training:
             self.start.assign(start)
             self.started.assign(1.0)
-        return start + self.change
+        return start + change

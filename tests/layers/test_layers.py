@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from differentiation import value_and_gradient, weight_gradient
 from layer_cases import CASES
 from qframe.errors import (
     ArgumentError,
@@ -23,6 +22,7 @@ from qframe.errors import (
     UnknownNameError,
 )
 from qframe.layers.adapters import EXPLICIT
+from qframe.testing.differentiation import value_and_gradient, weight_gradient
 
 # Most tests here look at one thing and leave the constraint out.
 pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")

@@ -11,7 +11,8 @@ from journey import values
 from qframe.errors import QFrameError
 from qframe.layers.tree import sites
 from qframe.registry import registry
-from strategies import Offset, fitting_rules, inputs, models, rules
+from qframe.testing.strategies import fitting_rules, inputs, models, rules
+from strategies import CONSTRAINTS, QUANTIZERS, Offset
 
 pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 
@@ -103,7 +104,7 @@ def same(model, before):
 @examples
 def test_a_plan_is_what_quantize_does_and_strip_the_way_back(count):
     @settings(max_examples=count)
-    @given(models(), rules())
+    @given(models(), rules(QUANTIZERS, CONSTRAINTS))
     def check(model, rules):
         before = snapshot(model)
         planned = outcome(qf.plan, model, rules)
@@ -131,7 +132,7 @@ def test_the_same_rules_again_change_nothing(count):
     @settings(max_examples=count)
     @given(models(), st.data())
     def check(model, data):
-        rules = data.draw(fitting_rules(model))
+        rules = data.draw(fitting_rules(model, QUANTIZERS, CONSTRAINTS))
         qf.quantize(model, rules)
         before = snapshot(model)
         qf.quantize(model, rules)
@@ -145,7 +146,9 @@ def test_other_rules_give_a_layer_what_they_give_a_plain_one(count):
     @settings(max_examples=count)
     @given(models(), st.data())
     def check(model, data):
-        first, second = (data.draw(fitting_rules(model)) for _ in range(2))
+        first, second = (
+            data.draw(fitting_rules(model, QUANTIZERS, CONSTRAINTS)) for _ in range(2)
+        )
         qf.quantize(model, first)
         earlier = quantized(model)
         rows = {row.path for row in qf.quantize(model, second).quantized}
@@ -179,7 +182,7 @@ def test_what_fails_half_way_is_rolled_back(count):
     @given(models(), st.booleans(), st.integers(1, 4), st.data())
     def check(model, quantized_before, fuse, data):
         if quantized_before:
-            qf.quantize(model, data.draw(fitting_rules(model)))
+            qf.quantize(model, data.draw(fitting_rules(model, QUANTIZERS, CONSTRAINTS)))
         before = snapshot(model)
         words = {"weight_quantizer": Explosive(), "weight_constraint": "weight_clip"}
         Explosive.fuse = fuse

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
-from differentiation import MODES, value_and_gradient
 from qframe.errors import ArgumentError
+from qframe.testing.differentiation import MODES, value_and_gradient
 
 SUBNORMAL = np.float32(1e-40)
 NORMAL = np.finfo("float32").tiny

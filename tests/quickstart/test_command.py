@@ -24,6 +24,8 @@ def start(folder, *arguments, **environment):
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
+        # A job in the background of a shell ignores it, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

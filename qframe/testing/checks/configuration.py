@@ -1,0 +1,130 @@
+"""What describes a component: parameters, identifier, config, precision, traits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from qframe import constraints, quantizers
+from qframe.quantizers import Traits
+from qframe.testing.check import require
+from qframe.testing.checks import of_constraints, of_quantizers
+from qframe.testing.subjects import QuantizerSubject, Subject
+
+
+def _others(value: Any) -> list[Any]:
+    """Values that an argument may take instead of one."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1, value * 2]
+    if isinstance(value, float):
+        return [value / 2, value * 2]
+    return [1.5, 3, True, 7]
+
+
+@of_constraints()
+@of_quantizers()
+def parameters(subject: Subject) -> None:
+    """Each parameter of ``__init__`` is stored under its own name, whatever its value."""
+    for name, value in subject.given_arguments.items():
+        found = subject.sample.parameters[name]
+        require(
+            found == value, f"{name}={value!r} was given, and {found!r} is what is stored."
+        )
+    for name, value in subject.sample.parameters.items():
+        for other in _others(value):
+            try:
+                changed = subject.fresh(**{name: other})
+            # Not a value that it takes, however it says so.
+            except Exception:
+                continue
+            require(
+                changed.parameters[name] == other,
+                f"{name}={other!r} was given, and {changed.parameters[name]!r} is what is "
+                f"stored; write self.{name} = {name} in __init__.",
+            )
+
+
+@of_constraints()
+@of_quantizers()
+def identifier(subject: Subject) -> None:
+    """The identifier and the config build an equal object."""
+    sample = subject.sample
+    get = (quantizers if subject.kind == "quantizer" else constraints).get
+    config = sample.get_config()
+    made = {
+        f"get({str(sample.identifier)!r})": get(str(sample.identifier)),
+        "from_config(get_config())": type(sample).from_config(config),
+        "Keras's deserialization": keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(sample)
+        ),
+    }
+    for way, again in made.items():
+        same = type(again) is type(sample) and again.parameters == sample.parameters
+        require(same, f"{way} gives {again!r} and not {sample!r}.")
+
+
+@of_quantizers()
+def name(subject: QuantizerSubject) -> None:
+    """``__init__`` takes what every Keras layer takes, through ``**kwargs``."""
+    try:
+        found = type(subject.sample)(**subject.sample.parameters, name="mine").name
+    except TypeError as error:
+        raise AssertionError(
+            f"it takes no name= ({error}); write __init__(self, ..., **kwargs) and "
+            "super().__init__(**kwargs)."
+        ) from None
+    require(found == "mine", f"name='mine' was given, and {found!r} is the name.")
+
+
+@of_quantizers()
+def traits(subject: QuantizerSubject) -> None:
+    """The precision and the traits do not contradict each other."""
+    precision, promised = subject.sample.precision, subject.sample.traits
+    require(isinstance(promised, Traits), f"traits is {promised!r}, and not Traits(...).")
+    whole = isinstance(precision, int) and not isinstance(precision, bool)
+    require(
+        precision is None or (whole and 1 <= precision <= 64),
+        f"precision must be a number of bits or None, found {precision!r}.",
+    )
+    levels = promised.levels
+    if levels is not None:
+        require(
+            list(levels) == sorted(set(levels)) and levels,
+            f"levels must be ascending and different, found {levels}.",
+        )
+        if precision:
+            require(
+                len(levels) <= 2**precision,
+                f"{len(levels)} levels need more than precision={precision} bits.",
+            )
+    for name in ("range", "support"):
+        pair = getattr(promised, name)
+        require(
+            pair is None or (len(pair) == 2 and pair[0] < pair[1]),
+            f"{name} must be (low, high), found {pair}.",
+        )
+    if levels and promised.range:
+        require(
+            (levels[0], levels[-1]) == tuple(promised.range),
+            f"the range {promised.range} is not that of the levels {levels}.",
+        )
+    require(
+        promised.scaled or not promised.channelwise, "what is channelwise is scaled too."
+    )
+    require(
+        not (promised.elementwise and promised.channelwise),
+        "what has a scale per channel of each tensor is not elementwise.",
+    )
+    require(
+        not promised.stochastic or "seed" in subject.sample.parameters,
+        "what is stochastic has a parameter `seed`.",
+    )
+    learns = bool(subject.ready.trainable_variables)
+    require(
+        learns == promised.trainable,
+        f"trainable={promised.trainable}, and it owns "
+        f"{len(subject.ready.trainable_variables)} variables that learn.",
+    )

@@ -1,0 +1,105 @@
+"""The same numbers however a quantizer runs, and from whichever part of a tensor."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from qframe.errors import ArgumentError
+from qframe.testing.check import require
+from qframe.testing.checks import of_quantizers
+from qframe.testing.checks.values import value
+from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
+from qframe.testing.differentiation import MODES, value_and_gradient
+from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
+
+
+@of_quantizers(when=lambda subject: len(MODES) > 1)
+def modes(subject: QuantizerSubject) -> None:
+    """Eager, graph and XLA give the same values and gradients."""
+    magnitude = None if subject.traits.elementwise else 100
+    kinks = [k for k in subject.kinks if magnitude is None or abs(k) <= magnitude]
+    # One shape, so that each mode compiles once.
+    rng = np.random.default_rng(1)
+    count = int(np.prod(STATE_SHAPE))
+    batches = [
+        np.resize(np.asarray(kinks, "float32"), count),
+        rng.normal(size=count),
+        rng.uniform(-8, 8, size=count),
+        rng.normal(size=count) * 1e-3,
+    ]
+    for batch in batches:
+        x = batch.reshape(STATE_SHAPE).astype("float32")
+        upstream = rng.normal(size=STATE_SHAPE).astype("float32")
+        found = {m: value_and_gradient(subject.call, x, upstream, m) for m in MODES}
+        near = [value_and_gradient(subject.call, n, upstream) for n in beside(x)]
+        for mode in MODES[1:]:
+            for i, what in enumerate(("value", "gradient")):
+                require_equal(
+                    found[mode][i],
+                    found["eager"][i],
+                    x,
+                    f"the {what} in mode {mode!r} is not that of eager mode",
+                    1e-4,
+                    1e-6,
+                    # Beside a tie, compiled arithmetic may fall on the other side.
+                    or_else=tuple(n[i] for n in near),
+                )
+
+
+@of_quantizers()
+def pure(subject: QuantizerSubject) -> None:
+    """Inference gives the same values each time, and changes nothing."""
+    quantizer = subject.started()
+    before = [keras.ops.convert_to_numpy(v) for v in quantizer.variables]
+    x = subject.batch() * 2 + 1
+    call = subject.on_axis(quantizer)
+    first = value(call, x)
+    value(call, x[::-1].copy() * 3)
+    require_equal(value(call, x), first, x, "the same input again")
+    for variable, was in zip(quantizer.variables, before, strict=True):
+        now = keras.ops.convert_to_numpy(variable)
+        require((now == was).all(), f"inference changed {variable.path}.")
+
+
+@of_quantizers(when=lambda subject: subject.traits.elementwise)
+def elementwise(subject: QuantizerSubject) -> None:
+    """Quantizing a part of a tensor gives that part of the quantized tensor."""
+
+    def parts(x: Array) -> None:
+        whole = value(subject.call, x)
+        for where in (slice(0, 1), slice(None, None, -1), slice(len(x) // 2, None)):
+            part = np.ascontiguousarray(x[where])
+            require_equal(
+                value(subject.call, part), whole[where], part, "a part of the batch"
+            )
+
+    on_drawn_tensors(subject, parts, examples=8)
+
+
+@of_quantizers(when=lambda subject: subject.traits.channelwise)
+def channelwise(subject: QuantizerSubject) -> None:
+    """Each output channel is quantized apart, wherever ``channel_axis`` says they are."""
+    x = subject.batch((3, 4, 5)) * np.array([[[1]], [[10]], [[100]]], "float32")
+    for axis in (0, 1, 2, -2, (0, 2), None):
+        found = value(subject.on_axis(subject.ready, axis), x)
+        kept = () if axis is None else tuple(np.atleast_1d(axis) % 3)
+        for channel in np.ndindex(*(x.shape[i] for i in kept)):
+            where = [slice(None)] * 3
+            for i, at in zip(kept, channel, strict=True):
+                where[i] = slice(int(at), int(at) + 1)
+            part = np.ascontiguousarray(x[tuple(where)])
+            alone = value(subject.on_axis(subject.ready, None), part)
+            require_equal(
+                found[tuple(where)],
+                alone,
+                part,
+                f"with channel_axis={axis} the channel {channel} alone",
+                1e-5,
+                1e-6,
+            )
+    try:
+        value(subject.on_axis(subject.ready, 3), x)
+    except ArgumentError:
+        return
+    require(False, "channel_axis=3 of a tensor of 3 axes is an ArgumentError.")

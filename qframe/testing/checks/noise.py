@@ -1,0 +1,76 @@
+"""Random numbers: drawn in training only, from a seed, and fair."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qframe.testing.check import require
+from qframe.testing.checks import of_quantizers
+from qframe.testing.checks.values import value
+from qframe.testing.comparison import require_equal
+from qframe.testing.differentiation import to_numpy, to_tensor
+from qframe.testing.subjects import Array, QuantizerSubject
+
+_DRAWS = 4096
+
+
+def _drawn(subject: QuantizerSubject, quantizer: Any, x: Array) -> Array:
+    return to_numpy(subject.on_axis(quantizer)(to_tensor(x), training=True))
+
+
+def _spread(count: int) -> Array:
+    """Numbers between the levels of most grids."""
+    return np.linspace(-1.37, 1.29, count, dtype="float32")
+
+
+@of_quantizers(when=lambda subject: subject.traits.stochastic)
+def draws(subject: QuantizerSubject) -> None:
+    """Training draws anew each time; inference draws nothing."""
+    quantizer, x = subject.fresh(), _spread(512)
+    first, second = (_drawn(subject, quantizer, x) for _ in range(2))
+    require((first != second).any(), "training twice gave the same values.")
+    call = subject.on_axis(quantizer)
+    require_equal(value(call, x), value(call, x), x, "inference twice")
+
+
+@of_quantizers(when=lambda subject: subject.traits.stochastic)
+def seeded(subject: QuantizerSubject) -> None:
+    """The same seed gives the same draws, another seed others."""
+    x = _spread(512)
+    one, same, other = (subject.fresh(seed=seed) for seed in (7, 7, 8))
+    for _ in range(2):
+        drawn = _drawn(subject, one, x)
+        require_equal(_drawn(subject, same, x), drawn, x, "the same seed")
+        require((_drawn(subject, other, x) != drawn).any(), "seeds 7 and 8 draw the same.")
+
+
+@of_quantizers(when=lambda subject: subject.traits.stochastic)
+def unbiased(subject: QuantizerSubject) -> None:
+    """The mean of many draws is the expectation that the traits declare."""
+    quantizer, traits = subject.fresh(), subject.traits
+    for x in _spread(24):
+        same = np.full((_DRAWS,), x, "float32")
+        drawn = _drawn(subject, quantizer, same).astype("float64")
+        if traits.expectation is not None:
+            expected = float(traits.expectation(same)[0])
+        else:
+            expected = float(np.clip(x, *(traits.range or (-np.inf, np.inf))))
+        # Five standard errors, and what rounding in float32 adds.
+        allowed = 5 * drawn.std() / np.sqrt(_DRAWS) + 1e-4 * max(1, abs(expected))
+        require(
+            abs(drawn.mean() - expected) <= allowed,
+            f"{_DRAWS} draws at x = {x:.4f} average {drawn.mean():.4f}; the expectation is "
+            f"{expected:.4f} (allowed: {allowed:.4f}).",
+        )
+
+
+@of_quantizers(when=lambda s: s.traits.stochastic and s.traits.levels)
+def draws_levels(subject: QuantizerSubject) -> None:
+    """What training draws is on the declared levels too."""
+    levels = np.asarray(subject.traits.levels)
+    x = _spread(512)
+    found = _drawn(subject, subject.fresh(), x)
+    nearest = levels[np.abs(found[..., None] - levels).argmin(-1)]
+    require_equal(found, nearest, x, "a draw between the levels", 1e-5, 1e-6)

@@ -1,0 +1,133 @@
+"""A plugin: its manifest, and what the manifest names."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from qframe.components import Component
+from qframe.configurable import named_parameters
+from qframe.errors import PluginError, did_you_mean
+from qframe.identifier import Identifier
+from qframe.recipes import Recipe
+from qframe.registry import Plugin, registry
+from qframe.testing.check import Check, require
+from qframe.testing.subjects import ConstraintSubject, QuantizerSubject, Subject
+
+_SUBJECTS = {"quantizer": QuantizerSubject, "constraint": ConstraintSubject}
+_BACKENDS = ("keras", "tensorflow", "jax", "torch")
+
+
+def plugin_of(namespace: str) -> Plugin:
+    """The installed plugin of a namespace; raises `PluginError` if there is none."""
+    plugins = registry.discover()
+    if namespace not in plugins:
+        raise PluginError(
+            f"no plugin {namespace!r} is installed."
+            + did_you_mean(namespace, plugins)
+            + f" Installed: {', '.join(plugins)}. An entry point of the group 'qframe' in "
+            "pyproject.toml names a plugin; install its distribution again after a change."
+        )
+    return plugins[namespace]
+
+
+def subjects_of(namespace: str, identifiers: Iterable[str]) -> list[Subject]:
+    """What to check: each component that can be made, and what is asked for besides."""
+    given = [(_kind_of(text, namespace), text) for text in identifiers]
+    for component in plugin_of(namespace).components:
+        if component.kind in _SUBJECTS and _complete(component):
+            given.append((component.kind, component.qualified_name))
+    return [_SUBJECTS[kind](text) for kind, text in given]
+
+
+def _kind_of(text: str, namespace: str) -> str:
+    identifier = Identifier.parse(text)
+    for component in plugin_of(namespace).components:
+        own = identifier.namespace in (None, namespace)
+        if own and identifier.name in component.names and component.kind in _SUBJECTS:
+            return component.kind
+    raise PluginError(
+        f"plugin {namespace!r} has no quantizer or constraint {text!r}."
+        + did_you_mean(
+            identifier.name, [n for c in plugin_of(namespace).components for n in c.names]
+        )
+    )
+
+
+def _complete(component: Component) -> bool:
+    """Whether a component can be made without arguments."""
+    try:
+        parameters = named_parameters(registry.load(component)).values()
+    except PluginError:
+        return False  # `loads` tells of it
+    return all(p.default is not p.empty for p in parameters)
+
+
+def manifest_checks(namespace: str, identifiers: Iterable[str]) -> list[Check]:
+    """The checks of a plugin's manifest."""
+    plugin, identifiers = plugin_of(namespace), list(identifiers)
+
+    def check(function: Any, label: str, *arguments: Any) -> Check:
+        promise = " ".join((inspect.getdoc(function) or "").split())
+        return Check(function.__name__, label, promise, lambda: function(*arguments))
+
+    found = [check(reads, namespace, plugin), check(light, namespace, plugin)]
+    for component in plugin.components:
+        about = (component, identifiers)
+        found.append(check(loads, component.qualified_name, *about))
+        found.append(check(documented, component.qualified_name, component))
+    return found
+
+
+def reads(plugin: Plugin) -> None:
+    """The manifest can be read, and it offers something."""
+    require(not plugin.error, f"it is broken: {plugin.error}.")
+    require(not plugin.disabled, "it is disabled by QFRAME_DISABLE_PLUGINS.")
+    require(plugin.components, "qframe_components yields nothing.")
+
+
+def light(plugin: Plugin) -> None:
+    """Importing the manifest imports no backend, since listing names imports it."""
+    module = plugin.target.partition(":")[0]
+    code = f"import sys, {module}; print(*{{*sys.modules}} & {set(_BACKENDS)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    require(done.returncode == 0, f"importing {module} fails: {done.stderr.strip()}")
+    imported = done.stdout.split()
+    require(
+        not imported,
+        f"importing {module} imports {', '.join(sorted(imported))}; name targets as "
+        "strings, 'module:Class', in a module of their own.",
+    )
+
+
+def loads(component: Component, identifiers: list[str]) -> None:
+    """The target is what its kind says, and can be made."""
+    target = registry.load(component)
+    if component.kind == "recipe":
+        require(isinstance(target(), Recipe), f"{component.target} makes no Recipe.")
+    elif component.kind in _SUBJECTS:
+        kind = getattr(target, "kind", None)
+        require(
+            inspect.isclass(target) and kind == component.kind,
+            f"{component.target} is no class of a {component.kind}.",
+        )
+        asked = {Identifier.parse(text).name for text in identifiers}
+        require(
+            _complete(component) or asked & set(component.names),
+            f"{component.qualified_name} has arguments without defaults; name some in "
+            f"`identifiers`, as in '{component.name}(argument=value)'.",
+        )
+
+
+def documented(component: Component) -> None:
+    """It has a summary for `qframe list`, and a docstring of its own for `qframe show`."""
+    require(component.summary.strip(), "its manifest gives no summary.")
+    target = registry.load(component)
+    require(
+        (target.__dict__.get("__doc__") or target.__doc__ or "").strip(), "no docstring."
+    )

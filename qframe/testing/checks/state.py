@@ -1,0 +1,48 @@
+"""What a quantizer learns or gathers."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from qframe.testing.check import require
+from qframe.testing.checks import of_quantizers
+from qframe.testing.checks.placement import fit, network
+from qframe.testing.subjects import QuantizerSubject
+
+
+@of_quantizers(when=lambda subject: subject.traits.trainable)
+def learns(subject: QuantizerSubject) -> None:
+    """In training every variable that learns gets a gradient, and moves."""
+    for slot in ("input", "kernel"):
+        model = network(**{f"{slot}_quantizer": subject.fresh()})
+        (quantizer,) = model.layers[0].quantizers.values()
+        fit(model, steps=1)  # starts what starts with the first batch
+        before = [
+            keras.ops.convert_to_numpy(variable)
+            for variable in quantizer.trainable_variables
+        ]
+        fit(model, steps=12)
+        for variable, was in zip(quantizer.trainable_variables, before, strict=True):
+            now = keras.ops.convert_to_numpy(variable)
+            require(np.isfinite(now).all(), f"{variable.path} became {now}.")
+            require(
+                (now != was).any(),
+                f"as {slot}_quantizer its variable {variable.path!r} stayed at "
+                f"{was.ravel()[:3]} in 12 steps.",
+            )
+
+
+@of_quantizers(when=lambda subject: subject.traits.trainable)
+def freezes(subject: QuantizerSubject) -> None:
+    """With ``trainable = False`` nothing of it learns."""
+    model = network(kernel_quantizer=subject.fresh())
+    fit(model, steps=1)
+    (quantizer,) = model.layers[0].quantizers.values()
+    learned = [*quantizer.trainable_variables]
+    quantizer.trainable = False
+    before = [keras.ops.convert_to_numpy(variable) for variable in learned]
+    fit(model)
+    for variable, was in zip(learned, before, strict=True):
+        now = keras.ops.convert_to_numpy(variable)
+        require((now == was).all(), f"frozen, its variable {variable.path!r} moved.")

@@ -1,0 +1,283 @@
+"""What a quantizer returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from qframe.testing.check import require
+from qframe.testing.checks import of_quantizers
+from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
+from qframe.testing.differentiation import to_numpy, to_tensor
+from qframe.testing.subjects import Array, QuantizerSubject
+
+_SHAPES = ((), (0, 4), (1,), (7,), (2, 3), (3, 1, 5), (2, 1, 3, 2), (1, 2, 2, 1, 2))
+
+
+def value(function: Any, x: Array) -> Array:
+    """The value of a quantizer for an array, as NumPy."""
+    return to_numpy(function(to_tensor(x)))
+
+
+@of_quantizers()
+def shape_and_dtype(subject: QuantizerSubject) -> None:
+    """The result has the shape and the dtype of the input, whatever they are."""
+    for dtype in ("float32", "float16", "bfloat16"):
+        for shape in _SHAPES:
+            quantizer = subject.fresh()
+            if subject.stateful and shape:
+                quantizer.build(shape)
+            axis = -1 if shape else None
+            x = ops.cast(ops.convert_to_tensor(subject.batch(shape)), dtype)
+            found = subject.on_axis(quantizer, axis)(x)
+            about = f"a tensor of shape {shape} and dtype {dtype}"
+            shape_found = getattr(found, "shape", None)
+            require(
+                shape_found is not None and tuple(shape_found) == shape,
+                f"{about} became one of shape {shape_found}.",
+            )
+            dtype_found = keras.backend.standardize_dtype(found.dtype)
+            require(
+                dtype_found == dtype,
+                f"{about} became {dtype_found}; cast constants to the dtype of the input.",
+            )
+
+
+@of_quantizers()
+def integer_inputs(subject: QuantizerSubject) -> None:
+    """Integers and booleans become floats with the values of those numbers."""
+    for dtype in ("int32", "uint8", "bool"):
+        x = np.arange(52).reshape(13, 4) % 2
+        found = subject.call(ops.convert_to_tensor(x.astype(dtype)))
+        dtype_found = keras.backend.standardize_dtype(found.dtype)
+        require(
+            dtype_found == keras.config.floatx(),
+            f"{dtype} became {dtype_found}, expected {keras.config.floatx()}.",
+        )
+        expected = value(subject.call, x.astype(keras.config.floatx()))
+        require_equal(to_numpy(found), expected, x, f"{dtype} as float")
+
+
+def _steps(subject: QuantizerSubject, x: Array, y: Array) -> Array:
+    """The values before the scale."""
+    if not subject.traits.scaled:
+        return y
+    axis = {"channel_axis": -1} if subject.traits.channelwise else {}
+    scale = to_numpy(ops.cast(subject.ready.affine(to_tensor(x), **axis)[0], "float32"))
+    return y / np.where(scale == 0, 1, scale)
+
+
+@of_quantizers(when=lambda subject: subject.traits.levels)
+def levels(subject: QuantizerSubject) -> None:
+    """Every value is one of the declared levels, times the scale if there is one."""
+    allowed = np.asarray(subject.traits.levels)
+    # Under a scale of 0 every value is 0.
+    possible = np.append(allowed, 0.0) if subject.traits.scaled else allowed
+
+    def on_levels(x: Array) -> None:
+        with np.errstate(over="ignore"):
+            found = _steps(subject, x, value(subject.call, x))
+        nearest = possible[np.abs(found[..., None] - possible).argmin(-1)]
+        require_equal(found, nearest, x, "a value between the levels", 1e-5, 1e-6)
+
+    on_drawn_tensors(subject, on_levels)
+    for dtype in ("float16", "bfloat16"):
+        x = ops.cast(ops.convert_to_tensor(subject.batch()), dtype)
+        given = to_numpy(x)
+        found = _steps(subject, given, to_numpy(subject.call(x)))
+        error = np.abs(found[..., None] - allowed).min(-1)
+        # A unit of bfloat16 in its last place is 1/128 of the number.
+        worst = np.abs(allowed).max() / 100
+        require(
+            (error <= worst).all(),
+            f"{dtype} values are off the levels by up to {error.max():.3g}.",
+        )
+
+
+@of_quantizers(when=lambda subject: subject.traits.range)
+def range_(subject: QuantizerSubject) -> None:
+    """Every value is in the declared range, times the scale if there is one."""
+    low, high = subject.traits.range
+
+    def in_range(x: Array) -> None:
+        found = _steps(subject, x, value(subject.call, x))
+        slack = 1e-5 * max(abs(low), abs(high)) if subject.traits.scaled else 0.0
+        inside = (found >= low - slack) & (found <= high + slack)
+        require(
+            inside.all(),
+            f"values reach from {found.min()} to {found.max()}; the range is {low} to "
+            f"{high}.",
+        )
+
+    on_drawn_tensors(subject, in_range)
+
+
+@of_quantizers(when=lambda s: s.sample.precision and not s.traits.tag)
+def bits(subject: QuantizerSubject) -> None:
+    """No more than ``2**precision`` different values, per channel where channelwise."""
+    most = 2**subject.sample.precision
+    if most > 2**12:
+        return  # more than any tensor here has
+    x = np.linspace(-4, 4, 4 * most + 13, dtype="float32")
+    given = np.stack([x] * 4, axis=-1)
+    found = value(subject.call, given)
+    for channel in range(4):
+        count = len(np.unique(found[:, channel]))
+        require(
+            count <= most,
+            f"{count} different values; precision={subject.sample.precision} allows "
+            f"{most}.",
+        )
+
+
+def _has_integers(subject: QuantizerSubject) -> bool:
+    axis = {"channel_axis": -1} if subject.traits.channelwise else {}
+    x = ops.convert_to_tensor(subject.batch())
+    return subject.ready.affine(x, **axis) is not None
+
+
+@of_quantizers(when=_has_integers)
+def integers(subject: QuantizerSubject) -> None:
+    """``scale * (integer - zero_point)`` is the value, and the integers fit the bits."""
+
+    def dequantize(x: Array) -> None:
+        found = subject.ready.integers(to_tensor(x), -1)
+        expected = value(subject.call, x)
+        with np.errstate(over="ignore"):
+            again = found.dequantized()
+        require_equal(again, expected, x, "scale * (integer - zero_point)", 1e-5, 1e-6)
+        precision = subject.sample.precision
+        if precision and precision < 64:
+            low, high = int(found.values.min()), int(found.values.max())
+            # One bit stands for two integers, such as -1 and 1.
+            most = max(2**precision - 1, 2 if precision == 1 else 0)
+            if subject.traits.levels is None:
+                require(
+                    high - low <= most,
+                    f"integers from {low} to {high} do not fit into {precision} bits.",
+                )
+            else:
+                count = len(np.unique(found.values))
+                require(
+                    count <= 2**precision,
+                    f"{count} different integers do not fit into {precision} bits.",
+                )
+
+    on_drawn_tensors(subject, dequantize)
+
+
+@of_quantizers(when=lambda subject: subject.traits.reference)
+def reference(subject: QuantizerSubject) -> None:
+    """The values are those of the NumPy reference, ties and kinks included."""
+    function = subject.traits_of_ready.reference
+
+    def agree(x: Array) -> None:
+        compare(subject, value(subject.call, x), function, x, "the value")
+
+    on_drawn_tensors(subject, agree)
+
+
+def compare(
+    subject: QuantizerSubject, found: Array, function: Any, x: Array, what: str
+) -> None:
+    """Raise unless an array is what a NumPy reference gives for `x`.
+
+    Within 1e-6 of a tie the other side is right too where a scale that was computed
+    decides; where there is none, a tie is exact.
+    """
+    axis = (-1,) if subject.traits.channelwise else ()
+    with np.errstate(all="ignore"):
+        expected = np.asarray(function(x, *axis))
+        near = () if subject.elementwise else beside(x)
+        others = tuple(np.asarray(function(n, *axis)) for n in near)
+    require(
+        expected.dtype == x.dtype,
+        f"the reference of {what} returns {expected.dtype} for {x.dtype}.",
+    )
+    message = f"{what} is not that of the NumPy reference"
+    require_equal(found, expected, x, message, 1e-4, 1e-6, others)
+
+
+@of_quantizers(when=lambda subject: subject.traits.idempotent)
+def idempotent(subject: QuantizerSubject) -> None:
+    """Quantizing twice equals quantizing once."""
+
+    def twice(x: Array) -> None:
+        once = value(subject.call, x)
+        again = value(subject.call, once)
+        require_equal(again, once, once, "quantized again", 1e-5, 1e-6)
+
+    on_drawn_tensors(subject, twice)
+
+
+@of_quantizers(when=lambda subject: subject.traits.monotone)
+def monotone(subject: QuantizerSubject) -> None:
+    """A larger input never gives a smaller output."""
+
+    def ascending(x: Array) -> None:
+        y = value(subject.call, x)
+        # Per channel, where the channels have scales of their own.
+        apart = x.ndim > 1 and not subject.elementwise
+        columns = zip(x.T, y.T, strict=True) if apart else [(x, y)]
+        for inputs, outputs in columns:
+            order = np.argsort(inputs, axis=None, kind="stable")
+            along, at = outputs.ravel()[order], inputs.ravel()[order]
+            fall = np.flatnonzero((along[1:] < along[:-1]) & (at[1:] > at[:-1]))
+            require(
+                not len(fall),
+                "the value falls from "
+                + "; ".join(
+                    f"{along[i]!r} at x = {at[i]!r} to {along[i + 1]!r} at {at[i + 1]!r}"
+                    for i in fall[:1]
+                ),
+            )
+
+    on_drawn_tensors(subject, ascending)
+
+
+@of_quantizers(when=lambda subject: subject.traits.odd)
+def odd(subject: QuantizerSubject) -> None:
+    """``q(-x) == -q(x)`` for every x but zero and ties."""
+
+    def mirrored(x: Array) -> None:
+        y, other = value(subject.call, x), value(subject.call, -x)
+        near = (-value(subject.call, n) for n in beside(x))
+        apart = x != 0
+        require_equal(
+            other[apart],
+            -y[apart],
+            x[apart],
+            "q(-x) against -q(x)",
+            1e-5,
+            1e-6,
+            tuple(n[apart] for n in near),
+        )
+
+    on_drawn_tensors(subject, mirrored)
+
+
+@of_quantizers(when=lambda s: s.traits.elementwise and s.traits.nan is not None)
+def nan(subject: QuantizerSubject) -> None:
+    """NaN becomes what the traits say, and disturbs no other number."""
+    x = subject.batch()
+    expected = value(subject.call, x)
+    x[3, 1] = np.nan
+    expected[3, 1] = subject.traits.nan
+    message = f"NaN is to become {subject.traits.nan}"
+    require_equal(value(subject.call, x), expected, x, message)
+
+
+@of_quantizers(when=lambda s: s.traits.elementwise)
+def infinity(subject: QuantizerSubject) -> None:
+    """Infinities become the ends of the range where the quantizer is monotone, not NaN."""
+    x = subject.batch()
+    x[2, 0], x[3, 1] = -np.inf, np.inf
+    found = value(subject.call, x)
+    require(not np.isnan(found).any(), f"{x[np.isnan(found)][:1]} became NaN.")
+    if subject.traits.range and subject.traits.monotone:
+        ends = _steps(subject, x, found)[[2, 3], [0, 1]]
+        message = "infinities are to become the ends of the range"
+        require_equal(ends, subject.traits.range, x[[2, 3], [0, 1]], message, 1e-5, 1e-6)

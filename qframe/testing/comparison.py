@@ -1,0 +1,77 @@
+"""Whether arrays agree, and where they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, settings
+
+from qframe.testing import strategies
+from qframe.testing.check import require
+from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
+
+
+def on_drawn_tensors(
+    subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 15
+) -> None:
+    """Run `body` on tensors that hypothesis draws for a quantizer, kinks among them."""
+    shapes = (STATE_SHAPE,) if subject.stateful else strategies.SHAPES
+    # A statistic of the tensor overflows where its numbers do not.
+    magnitude = None if subject.traits.elementwise else 2.0**20
+    drawn = strategies.tensors("float32", subject.kinks, shapes, magnitude)
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        # Without shrinking: what is raised names the number, and it would take long.
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    )
+    @given(x=drawn)
+    def holds(x: Array) -> None:
+        body(x)
+
+    holds()
+
+
+def require_equal(
+    found: Any,
+    expected: Any,
+    inputs: Any,
+    message: str,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    or_else: tuple[Any, ...] = (),
+) -> None:
+    """Raise where arrays differ, with the first input for which they do.
+
+    Args:
+        or_else: other values that are right too, as on the far side of a tie.
+    """
+    found, inputs = np.asarray(found), np.asarray(inputs)
+    expected = np.asarray(expected)
+    require(
+        found.shape == expected.shape,
+        f"{message}: found the shape {found.shape}, expected {expected.shape}.",
+    )
+    equal = np.zeros(found.shape, bool)
+    for right in (expected, *or_else):
+        with np.errstate(over="ignore", invalid="ignore"):
+            equal |= np.isclose(found, right, rtol=rtol, atol=atol, equal_nan=True)
+    if not equal.all():
+        where = tuple(int(i) for i in np.argwhere(~equal)[0])
+        at = f" at x = {inputs[where]!r}" if inputs.shape == found.shape else ""
+        require(
+            False,
+            f"{message}:{at} found {found[where]!r}, expected {expected[where]!r} "
+            f"({int((~equal).sum())} of {equal.size} numbers differ).",
+        )
+
+
+def beside(x: Array) -> tuple[Array, Array]:
+    """Both neighbours of each number, at a distance of about 1e-6."""
+    distance = np.abs(x) * x.dtype.type(2.0**-20) + x.dtype.type(1e-6)
+    with np.errstate(over="ignore"):
+        return x - distance, x + distance

@@ -1,0 +1,9 @@
+"""The test that ``pytest --qframe NAMESPACE`` runs, once for each check."""
+
+from __future__ import annotations
+
+from qframe.testing.check import Check
+
+
+def test_conformance(check: Check) -> None:
+    check()

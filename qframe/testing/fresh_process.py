@@ -1,0 +1,76 @@
+"""Models loaded in a process that knows of plugins by their entry points alone.
+
+One such process serves all checks of a session: starting a backend takes seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@functools.cache
+def _server() -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "qframe.testing.fresh_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # A backend says much at its start; what matters comes back as an answer.
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    atexit.register(server.kill)
+    return server
+
+
+def predict(model: Path, inputs: Any) -> Any:
+    """The outputs of a saved model, loaded there; raises what is told of an error."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
+        np.save(given, inputs)
+        server = _server()
+        assert server.stdin is not None
+        assert server.stdout is not None
+        print(
+            json.dumps([str(model), str(given), str(found)]), file=server.stdin, flush=True
+        )
+        answer = server.stdout.readline()
+        if not answer:
+            _server.cache_clear()
+            raise AssertionError("the process that loads models ended without an answer.")
+        error = json.loads(answer)
+        if error:
+            raise AssertionError(f"there, {error}")
+        return np.load(found)
+
+
+def serve() -> None:
+    """Answer one line of JSON with another one, until the input ends."""
+    # Whatever else is printed must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    import qframe as qf
+
+    for line in sys.stdin:
+        model, given, found = json.loads(line)
+        error = ""
+        try:
+            np.save(found, qf.load_model(model).predict(np.load(given), verbose=0))
+        # It is the asking process that has to know.
+        except Exception as problem:
+            error = f"{type(problem).__name__}: {problem}"
+        print(json.dumps(error), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

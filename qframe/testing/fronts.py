@@ -1,0 +1,135 @@
+"""What a user calls: the checks of a component, run one by one or all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from qframe.testing import checks as lists
+from qframe.testing.check import Check, Definition, run_all
+from qframe.testing.checks import (  # noqa: F401  (each adds its checks to the lists)
+    configuration,
+    constraints,
+    execution,
+    gradients,
+    noise,
+    placement,
+    saving,
+    state,
+    values,
+)
+from qframe.testing.checks.plugins import manifest_checks, subjects_of
+from qframe.testing.subjects import ConstraintSubject, QuantizerSubject, Subject, subject_of
+
+
+def quantizer_checks(quantizer: Any) -> list[Check]:
+    """The checks that concern a quantizer, by its traits.
+
+    Args:
+        quantizer: an identifier, a `Quantizer`, or its class.
+
+    Raises:
+        QFrameError: it is none of these.
+
+    Example:
+        >>> from qframe.testing import quantizer_checks
+        >>> for check in quantizer_checks("ste_sign"):
+        ...     if check.name in ("levels", "surrogate"):
+        ...         check()
+    """
+    return _checks(lists.QUANTIZER, QuantizerSubject(quantizer))
+
+
+def constraint_checks(constraint: Any) -> list[Check]:
+    """The checks that concern a constraint: an identifier, an object or a class."""
+    return _checks(lists.CONSTRAINT, ConstraintSubject(constraint))
+
+
+def checks_of(component: Any) -> list[Check]:
+    """The checks of a quantizer or constraint, whichever it is."""
+    subject = subject_of(component)
+    if isinstance(subject, ConstraintSubject):
+        return _checks(lists.CONSTRAINT, subject)
+    return _checks(lists.QUANTIZER, subject)
+
+
+def plugin_checks(namespace: str, identifiers: Iterable[str] = ()) -> list[Check]:
+    """The checks of a plugin: its manifest, and each of its components.
+
+    Args:
+        namespace: the name of its entry point.
+        identifiers: more to check than each component with its default arguments: the
+            same with other arguments, or one that has no defaults.
+
+    Raises:
+        QFrameError: no such plugin is installed.
+    """
+    found = manifest_checks(namespace, identifiers)
+    for subject in subjects_of(namespace, identifiers):
+        constraint = isinstance(subject, ConstraintSubject)
+        found += _checks(lists.CONSTRAINT if constraint else lists.QUANTIZER, subject)
+    return found
+
+
+def check_quantizer(
+    quantizer: Any, expected_failures: Mapping[str, str] | None = None
+) -> None:
+    """Run every check that concerns a quantizer.
+
+    Args:
+        quantizer: an identifier, a `Quantizer`, or its class.
+        expected_failures: check name -> the reason why it fails.
+
+    Raises:
+        ConformanceError: it breaks promises; the message lists all of them. An expected
+            failure that passes is one too.
+        QFrameError: `quantizer` or `expected_failures` is wrong.
+
+    Example:
+        >>> import qframe as qf
+        >>> from qframe.testing import check_quantizer
+        >>> check_quantizer(qf.quantizers.SteSign(clip_value=2.0))
+    """
+    run_all(quantizer_checks(quantizer), expected_failures)
+
+
+def check_constraint(
+    constraint: Any, expected_failures: Mapping[str, str] | None = None
+) -> None:
+    """Run every check of a constraint; as `check_quantizer`."""
+    run_all(constraint_checks(constraint), expected_failures)
+
+
+def check_plugin(
+    namespace: str,
+    identifiers: Iterable[str] = (),
+    expected_failures: Mapping[str, str] | None = None,
+) -> None:
+    """Run every check of a plugin: its manifest, and each of its components.
+
+    Args:
+        namespace: the name of its entry point.
+        identifiers: more to check, as for `plugin_checks`.
+        expected_failures: check name -> the reason why it fails.
+
+    Raises:
+        ConformanceError: promises are broken; the message lists all of them.
+        QFrameError: no such plugin is installed, or `expected_failures` is wrong.
+    """
+    run_all(plugin_checks(namespace, identifiers), expected_failures)
+
+
+def _checks(definitions: list[Definition], subject: Subject) -> list[Check]:
+    return [
+        definition.of(subject, subject.label)
+        for definition in definitions
+        if _concerns(definition, subject)
+    ]
+
+
+def _concerns(definition: Definition, subject: Subject) -> bool:
+    try:
+        return bool(definition.concerns(subject))
+    # What is too broken to be asked is told when the check runs.
+    except Exception:
+        return True

@@ -1,0 +1,177 @@
+"""A quantizer or constraint under test: made anew for each check, with state if it has."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe import constraints, quantizers
+from qframe.configurable import Configurable, construct
+from qframe.errors import ArgumentError, UnknownNameError
+from qframe.identifier import Identifier
+from qframe.quantizers import Quantizer
+from qframe.registry import registry
+
+Array = NDArray[Any]
+
+# What a quantizer with state is built for: no power of two, so that loops have a rest.
+STATE_SHAPE = (13, 4)
+
+
+class Subject:
+    """What is checked, and how to get another one like it.
+
+    Args:
+        given: an identifier, a class, or an object.
+    """
+
+    kind = ""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+        self.sample = self.interpret(given)
+
+    def interpret(self, given: Any) -> Any:
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        return repr(self.sample)
+
+    @property
+    def given_arguments(self) -> dict[str, Any]:
+        """The arguments that the user wrote, where an identifier was given."""
+        if isinstance(self.given, str):
+            return dict(Identifier.parse(self.given).arguments)
+        return {}
+
+    def fresh(self, **changes: Any) -> Any:
+        """Another object with the same parameters, or with some changed."""
+        return construct(type(self.sample), {**self.sample.parameters, **changes})
+
+
+class ConstraintSubject(Subject):
+    """A constraint under test."""
+
+    kind = "constraint"
+
+    def interpret(self, given: Any) -> Any:
+        constraint = constraints.get(given() if isinstance(given, type) else given)
+        if not isinstance(constraint, Configurable):
+            raise ArgumentError(
+                f"check_constraint takes a constraint or an identifier, found {given!r}."
+            )
+        return constraint
+
+
+class QuantizerSubject(Subject):
+    """A quantizer under test."""
+
+    kind = "quantizer"
+
+    def interpret(self, given: Any) -> Any:
+        quantizer = quantizers.get(given)
+        if not isinstance(quantizer, Quantizer):
+            raise ArgumentError(
+                "check_quantizer takes a qframe.quantizers.Quantizer or an identifier, "
+                f"found {given!r}."
+            )
+        return quantizer
+
+    @functools.cached_property
+    def traits(self) -> Any:
+        return self.sample.traits
+
+    @property
+    def traits_of_ready(self) -> Any:
+        """The promises of `ready`, whose references read its state."""
+        return self.ready.traits
+
+    @functools.cached_property
+    def stateful(self) -> bool:
+        """Whether it owns variables other than the states of random generators."""
+        return bool(self.ready.weights)
+
+    @functools.cached_property
+    def ready(self) -> Any:
+        """One to ask for values: its state has started, and it is used by no other."""
+        return self.started()
+
+    @functools.cached_property
+    def call(self) -> Any:
+        """`ready`, with the channels on the last axis; always the same function."""
+        return self.on_axis(self.ready)
+
+    def on_axis(self, quantizer: Any, axis: Any = -1) -> Any:
+        """A quantizer as a function of a tensor."""
+        if self.traits.channelwise:
+            return functools.partial(quantizer, channel_axis=axis)
+        return quantizer
+
+    def started(self, shape: tuple[int, ...] = STATE_SHAPE) -> Any:
+        """A new one whose state has seen a batch of training."""
+        quantizer = self.fresh()
+        quantizer.build(shape)
+        quantizer(self.batch(shape), training=True)
+        return quantizer
+
+    def batch(self, shape: tuple[int, ...] = STATE_SHAPE, dtype: str = "float32") -> Array:
+        """Normally distributed numbers, the same ones each time."""
+        drawn = np.random.default_rng(0).normal(size=shape)
+        return drawn.astype(dtype)
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether any shape will do: nothing is shared between the numbers of a tensor."""
+        return self.traits.elementwise and not self.stateful
+
+    def scale(self) -> float:
+        """The largest scale, where one number tells it."""
+        affine = self.ready.affine(keras.ops.convert_to_tensor(self.batch()))
+        return float(np.max(keras.ops.convert_to_numpy(affine[0]))) if affine else 1.0
+
+    @functools.cached_property
+    def kinks(self) -> tuple[float, ...]:
+        """Where something may change: levels, ties, ends; and the numbers beside them."""
+        traits = self.traits
+        scale = self.scale() if traits.scaled and traits.elementwise else 1.0
+        levels = traits.levels or ()
+        ties = [(a + b) / 2 for a, b in itertools.pairwise(levels)]
+        scaled = [x * scale for x in (*levels, *ties, *(traits.range or ()))]
+        found = {0.0, -0.0, 0.5, 1.0, -1.0, *scaled, *(traits.support or ())}
+        exact = {float(np.float32(x)) for x in found if math.isfinite(x)}
+        beside = {
+            float(np.nextafter(np.float32(x), np.float32(toward)))
+            for x in exact
+            for toward in (-np.inf, np.inf)
+        }
+        # Devices differ in what they make of subnormal numbers.
+        smallest = float(np.finfo(np.float32).tiny)
+        return tuple(sorted(x for x in exact | beside if x == 0 or abs(x) >= smallest))
+
+
+def subject_of(given: Any) -> Subject:
+    """What a user gave, as a quantizer if it is one, else as a constraint."""
+    if isinstance(given, str):
+        name = Identifier.parse(given)
+        try:
+            registry.resolve("quantizer", name)
+        except UnknownNameError:
+            try:
+                registry.resolve("constraint", name)
+            except UnknownNameError:
+                return QuantizerSubject(given)  # for its error
+            return ConstraintSubject(given)
+        return QuantizerSubject(given)
+    cls = given if isinstance(given, type) else type(given)
+    return ConstraintSubject(given) if _is_constraint(cls) else QuantizerSubject(given)
+
+
+def _is_constraint(cls: type) -> bool:
+    return issubclass(cls, keras.constraints.Constraint)
