@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -19,10 +19,23 @@ def _matches(pattern: re.Pattern[str], form: str) -> Any:
     def validate(record: Component, field: attrs.Attribute[str], value: str) -> None:
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise PluginError(
-                f"{field.name} of a {record.kind} must be {form}, found {value!r}."
+                f"the {field.name} of the {record.kind} {record.target!r} must be {form}, "
+                f"found {value!r}."
             )
 
     return validate
+
+
+def fault_of_weights(weights: Mapping[str, Any]) -> str:
+    """What is wrong with the weights of a layer class, prefix = attribute; mostly ""."""
+    if not weights:
+        return "no weight is named"
+    for prefix, attribute in weights.items():
+        if not (isinstance(attribute, str) and attribute.isidentifier()):
+            return f"{prefix}={attribute!r} names no attribute"
+        if prefix in ("input", "output"):
+            return f"{prefix}_quantizer is that of an activation"
+    return ""
 
 
 @attrs.frozen
@@ -64,6 +77,43 @@ class Component:
         return found
 
 
+@attrs.frozen
+class AdapterComponent(Component):
+    """What a plugin knows of a layer class; its name is that of the class."""
+
+    kind: str = attrs.field(default="adapter", init=False)
+    name: str = attrs.field(init=False)
+    weights: tuple[tuple[str, str], ...] = attrs.field(kw_only=True)
+    channel_axis: int | tuple[int, ...] | None = attrs.field(default=-1, kw_only=True)
+
+    @name.default
+    def _class_name(self) -> str:
+        return str(self.target).rpartition(":")[2].rpartition(".")[2]
+
+    @weights.validator
+    def _name_attributes(self, field: Any, value: tuple[tuple[str, str], ...]) -> None:
+        if fault := fault_of_weights(dict(value)):
+            raise PluginError(
+                f"the adapter {self.target!r} needs the weights of its layer by their "
+                f"attributes; {fault}. Write for example adapter({self.target!r}, "
+                "kernel='w')."
+            )
+
+    @channel_axis.validator
+    def _name_axes(self, field: Any, value: Any) -> None:
+        axes = value if isinstance(value, tuple) else (value,)
+        if value is not None and not all(type(axis) is int for axis in axes):
+            raise PluginError(
+                f"the channel_axis of the adapter {self.target!r} must be an integer, a "
+                f"tuple of integers or None, found {value!r}."
+            )
+
+    @property
+    def package(self) -> str:
+        """The top-level package of the layer class."""
+        return self.target.partition(":")[0].partition(".")[0]
+
+
 def quantizer(
     name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
 ) -> Component:
@@ -85,3 +135,34 @@ def recipe(
     defaults or without any, that returns a `qframe.Recipe`. Its module imports no backend.
     """
     return Component("recipe", name, target, summary, tuple(aliases))
+
+
+def adapter(
+    target: str,
+    *,
+    channel_axis: int | tuple[int, ...] | None = -1,
+    summary: str = "",
+    **weights: str,
+) -> AdapterComponent:
+    """An adapter: which attributes of a layer class are weights that can be quantized.
+
+    Args:
+        target: ``"module:Class"`` of a subclass of `keras.layers.Layer`, in the top-level
+            package that defines it.
+        channel_axis: where the output channels of these weights are; a bias has none.
+            Default -1.
+        summary: one line.
+        **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
+            ``kernel_quantizer`` and ``kernel_constraint`` are about.
+
+    Raises:
+        PluginError: `target` is no target, or no weight is named.
+
+    Example:
+        >>> from qframe.components import adapter
+        >>> adapter("my_package.layers:Scale", kernel="w").name
+        'Scale'
+    """
+    return AdapterComponent(
+        target, summary, weights=tuple(weights.items()), channel_axis=channel_axis
+    )

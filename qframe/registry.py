@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
 import pluggy
 
 from qframe import hookspecs
-from qframe.components import Component
+from qframe.components import AdapterComponent, Component
 from qframe.errors import (
     AmbiguousNameError,
     PluginError,
@@ -45,6 +45,7 @@ class Registry:
     plugins: dict[str, Plugin] = attrs.field(factory=dict)
     _local: dict[tuple[str, str], Component] = attrs.field(factory=dict)
     _classes: dict[Component, Any] = attrs.field(factory=dict)
+    _adapters: dict[str, list[AdapterComponent]] = attrs.field(factory=dict)
     _discovered: bool = False
 
     def reset(self) -> None:
@@ -61,6 +62,7 @@ class Registry:
         manager.add_hookspecs(hookspecs)
         disabled, allowed = _names("DISABLE"), _names("LOAD")
         strict = os.environ.get("QFRAME_STRICT_PLUGINS", "") not in ("", "0")
+        self.plugins.clear()  # what an error cut short
         for plugin, entry in _entry_points():
             namespace = plugin.namespace
             if namespace in self.plugins:
@@ -78,7 +80,16 @@ class Registry:
                 )
             self.plugins[namespace] = plugin
         self._discovered = True
+        self._adapters = {}
+        for component in self.components("adapter"):
+            if isinstance(component, AdapterComponent):
+                self._adapters.setdefault(component.package, []).append(component)
         return self.plugins
+
+    def adapters(self) -> Mapping[str, list[AdapterComponent]]:
+        """The adapters by the top-level package of their layer classes."""
+        self.discover()
+        return self._adapters
 
     def components(self, kind: str | None = None) -> list[Component]:
         """All components, of one kind where `kind` is given, by qualified name."""
@@ -218,18 +229,19 @@ def _read(
                 "qframe.hookimpl"
             )
         components: list[Component] = []
-        taken: dict[tuple[str, str], str] = {}
+        taken: set[tuple[str, str]] = set()
         yielded: Any = implementations[0].function()
         for component in yielded:
             if not isinstance(component, Component):
                 raise PluginError(
                     f"qframe_components yielded {component!r}; yield "
-                    "qframe.components.quantizer(...), constraint(...) or recipe(...)"
+                    "qframe.components.quantizer(...), constraint(...), recipe(...) or "
+                    "adapter(...)"
                 )
             for name in component.names:
-                other = taken.setdefault((component.kind, name), component.name)
-                if other != component.name or component.names.count(name) > 1:
+                if (component.kind, name) in taken:
                     raise PluginError(f"{component.kind} {name!r} is offered twice")
+                taken.add((component.kind, name))
             components.append(
                 attrs.evolve(
                     component,

@@ -14,6 +14,14 @@ settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("fixed")
 
 
+def pytest_collection_modifyitems(items):
+    """What runs once per backend is long on TensorFlow, for which many environments are."""
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        for item in items:
+            if item.get_closest_marker("once_per_backend"):
+                item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(autouse=True)
 def clean_session():
     """No test sees the layer names or policies of another."""
@@ -24,6 +32,34 @@ def clean_session():
         # Without the garbage collection, which takes longer than most tests.
         keras.utils.clear_session(free_memory=False)
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def install(tmp_path_factory, monkeypatch):
+    """Put a distribution with one plugin on the path, for this process and others."""
+    from qframe.registry import registry
+
+    def write(namespace, source, distribution=None):
+        folder = tmp_path_factory.mktemp("site")
+        distribution = distribution or f"{namespace}-plugin"
+        info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {namespace}_m\n")
+        (folder / f"{namespace}_m.py").write_text(source)
+        monkeypatch.syspath_prepend(str(folder))
+        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        monkeypatch.setenv("PYTHONPATH", path)
+        registry.reset()
+        return str(folder)
+
+    written = []
+    yield lambda *args, **kwargs: written.append(args[0]) or write(*args, **kwargs)
+    monkeypatch.undo()
+    for namespace in written:
+        sys.modules.pop(f"{namespace}_m", None)
+    registry.reset()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The arrows between the rooms point down only."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,15 @@ from pathlib import Path
 import pytest
 
 import qframe
-import qframe_binary
+from qframe.registry import FIRST_PARTY, registry
 
 CORE = Path(qframe.__file__).parent
-PLUGINS = [Path(qframe_binary.__file__).parent]
+MANIFESTS = [
+    plugin.target
+    for plugin in registry.discover().values()
+    if plugin.distribution == FIRST_PARTY
+]
+PLUGINS = [Path(importlib.import_module(name).__file__).parent for name in MANIFESTS]
 
 # Who may import whom: a room, and the rooms that stand below it.
 LIGHT = {
@@ -53,6 +59,10 @@ BELOW = {
         *LIGHT,
         *("constraints", "files", "layers", "models", "passes", "quantizers"),
         *("quickstart", "recipes"),
+    },
+    "testing": {
+        *LIGHT,
+        *("constraints", "layers", "models", "passes", "quantizers", "recipes", "rules"),
     },
     "__main__": {"cli"},
     # Lazily, or for type checkers only.
@@ -116,7 +126,11 @@ def test_no_room_is_large():
 
 
 @pytest.mark.parametrize(
-    "module", ["qframe", "qframe.cli", "qframe_binary", "qframe_binary.recipes"]
+    "module",
+    [
+        *("qframe", "qframe.cli", "qframe.testing", "qframe.testing.pytest_plugin"),
+        *("qframe_binary.recipes", *MANIFESTS),
+    ],
 )
 def test_light_modules_import_no_backend(module):
     backends = {"keras", "tensorflow", "jax", "torch"}

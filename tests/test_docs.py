@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 import qframe
-import qframe_binary
+from qframe.registry import FIRST_PARTY, registry
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PACKAGES = [qframe, qframe_binary]
+PACKAGES = [
+    qframe,
+    *(
+        importlib.import_module(plugin.target)
+        for plugin in registry.discover().values()
+        if plugin.distribution == FIRST_PARTY
+    ),
+]
 MODULES = [
     module.name
     for package in PACKAGES
@@ -25,8 +32,6 @@ MODULES = [
 @pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_document(document):
-    from qframe.registry import registry
-
     blocks = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
     assert blocks, f"{document.name} has no example"
     namespace = {"__name__": "example"}
@@ -39,8 +44,6 @@ def test_document(document):
 
 @pytest.mark.parametrize("name", [package.__name__ for package in PACKAGES] + MODULES)
 def test_docstrings(name):
-    from qframe.registry import registry
-
     try:
         result = doctest.testmod(importlib.import_module(name))
     finally:

@@ -8,6 +8,7 @@ there is no promise, and nothing to test.
 import os
 import re
 import sys
+import sysconfig
 from importlib import metadata, util
 from pathlib import Path
 
@@ -65,6 +66,26 @@ def test_there_is_one_backend():
     for name in BACKENDS:
         if name in ENVIRONMENT.split("-"):
             assert installed == [name]
+
+
+def test_the_template_is_a_distribution_of_its_own():
+    packed = {file.parts[0] for file in metadata.files("keras-qframe") or []}
+    assert {"qframe", "qframe_binary"} <= packed
+    assert not packed & {"plugins", "qframe_template", "src", "template", "tests"}
+    template = util.find_spec("qframe_template")
+    if ENVIRONMENT == "template":
+        site = Path(os.environ["QFRAME_TEMPLATE"])
+        assert str(site) != sysconfig.get_path("purelib")
+        assert template is not None
+        assert Path(template.origin or "").is_relative_to(site)
+        (found,) = metadata.distributions(name="qframe-plugin-template")
+        assert [entry.group for entry in found.entry_points] == ["qframe"]
+        assert {p.parts[0] for p in found.files or []} == {
+            "qframe_template",
+            f"qframe_plugin_template-{found.version}.dist-info",
+        }
+    else:
+        assert template is None
 
 
 @pytest.mark.skipif("floors" not in ENVIRONMENT, reason="not the floors")

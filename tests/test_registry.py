@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 import qframe as qf
-from qframe.components import Component, quantizer
+from qframe.components import Component, adapter, quantizer
 from qframe.errors import (
     AmbiguousNameError,
     ArgumentError,
@@ -124,6 +124,27 @@ def test_unknown_names_say_what_was_meant_and_what_is_known():
             """,
             "quantizer 'a' is offered twice",
         ),
+        (
+            """
+            import qframe
+            from qframe.components import quantizer
+            @qframe.hookimpl
+            def qframe_components():
+                yield quantizer("a", "m:A")
+                yield quantizer("a", "m:B")
+            """,
+            "quantizer 'a' is offered twice",
+        ),
+        (
+            """
+            import qframe
+            from qframe.components import adapter
+            @qframe.hookimpl
+            def qframe_components():
+                yield adapter("acme.layers:Scale")
+            """,
+            "no weight is named. Write for example adapter('acme.layers:Scale', kernel=",
+        ),
     ],
 )
 def test_a_broken_plugin_is_recorded_and_quoted_but_stops_nobody(
@@ -135,8 +156,10 @@ def test_a_broken_plugin_is_recorded_and_quoted_but_stops_nobody(
     with pytest.raises(UnknownNameError, match=r"Plugin 'acme' \(acme-broken\) is broken"):
         resolve("soft")
     monkeypatch.setenv("QFRAME_STRICT_PLUGINS", "1")
-    with pytest.raises(PluginError, match="QFRAME_STRICT_PLUGINS is set"):
-        resolve("ste_sign")
+    strict = Registry()
+    for _ in range(2):  # the second question gets the same answer
+        with pytest.raises(PluginError, match=r"'acme' .*QFRAME_STRICT_PLUGINS is set"):
+            strict.discover()
 
 
 def test_a_namespace_belongs_to_one_distribution(site):
@@ -171,6 +194,63 @@ def test_a_target_that_does_not_load_names_the_distribution(site):
 def test_a_record_is_checked_where_it_is_written(name, target):
     with pytest.raises(PluginError, match="must be"):
         quantizer(name, target)
+
+
+@pytest.mark.parametrize("target", [None, "m", "m:", "two words:A", "m:A()"])
+def test_the_target_of_an_adapter_is_checked_where_it_is_written(target):
+    with pytest.raises(PluginError, match=r"target of the adapter .*'module:attribute'"):
+        adapter(target, kernel="w")
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "no weight is named"),
+        ({"kernel": "a.w"}, r"kernel='a\.w' names no attribute"),
+        ({"kernel": 3}, "kernel=3 names no attribute"),
+        ({"output": "w"}, "output_quantizer is that of an activation"),
+        ({"kernel": "w", "channel_axis": "last"}, "an integer, a tuple .* found 'last'"),
+        ({"kernel": "w", "channel_axis": (0, True)}, r"found \(0, True\)"),
+    ],
+)
+def test_the_weights_of_an_adapter_are_checked_where_they_are_written(weights, message):
+    with pytest.raises(PluginError, match=message):
+        adapter("acme.layers:Scale", **weights)
+
+
+def test_an_adapter_is_a_record_with_the_name_of_its_class():
+    record = adapter("acme.layers:Outer.Scale", kernel="w", channel_axis=(0, 1))
+    assert (record.kind, record.name, record.package) == ("adapter", "Scale", "acme")
+    assert (record.weights, record.channel_axis) == ((("kernel", "w"),), (0, 1))
+    again = adapter("acme.layers:Outer.Scale", kernel="w", channel_axis=(0, 1))
+    assert len({record, again}) == 1
+    assert record != adapter("acme.layers:Outer.Scale", kernel="w")
+
+
+def test_adapters_are_found_by_the_package_of_their_class(site, monkeypatch):
+    site.install(
+        "acme-quant",
+        "acme",
+        """
+        import qframe
+        from qframe.components import adapter
+        @qframe.hookimpl
+        def qframe_components():
+            yield adapter("acme_layers.scale:Scale", kernel="w")
+            yield adapter("acme_layers:Shift", bias="b")
+            yield adapter("other_layers:Turn", kernel="w", summary="turns")
+        """,
+    )
+    found = Registry().adapters()
+    assert {package: [c.name for c in every] for package, every in found.items()} == {
+        "acme_layers": ["Scale", "Shift"],
+        "other_layers": ["Turn"],
+    }
+    turn = found["other_layers"][0]
+    assert (turn.qualified_name, turn.distribution) == ("acme:Turn", "acme-quant")
+    assert turn in Registry().components("adapter")
+    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
+    assert not Registry().adapters()
 
 
 def test_registering_in_a_notebook():

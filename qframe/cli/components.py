@@ -11,7 +11,7 @@ from qframe.cli.output import console, table
 if TYPE_CHECKING:
     from qframe.registry import Plugin
 
-KINDS = ("quantizer", "constraint", "recipe")
+KINDS = ("quantizer", "constraint", "recipe", "adapter")
 
 _kind = click.option(
     "--kind",
@@ -47,7 +47,7 @@ def _state(plugin: Plugin) -> str:
 @click.command("list")
 @_kind
 def list_(kind: str | None) -> None:
-    """List the quantizers, constraints and recipes of all plugins."""
+    """List the quantizers, constraints, recipes and adapters of all plugins."""
     from qframe.registry import registry
 
     console().print(
@@ -71,9 +71,10 @@ def list_(kind: str | None) -> None:
 @click.argument("name")
 @_kind
 def show(name: str, kind: str | None) -> None:
-    """Describe one quantizer, constraint or recipe.
+    """Describe one quantizer, constraint, recipe or adapter.
 
-    NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'.
+    NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'; of an
+    adapter the name of its layer class.
     """
     # What goes wrong with a name is said before a backend takes seconds to start.
     from qframe.cli.description import describe, find

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qframe import recipes
 from qframe.cli.backend import start_backend
-from qframe.components import Component
+from qframe.components import AdapterComponent, Component
 from qframe.configurable import construct, named_parameters
 from qframe.errors import AmbiguousNameError, ArgumentError, UnknownNameError, did_you_mean
 from qframe.identifier import Identifier
@@ -55,16 +55,20 @@ def describe(console: Console, component: Component, arguments: Mapping[str, Any
     else:
         start_backend()
     maker = registry.load(component)
-    if arguments:
-        construct(maker, arguments)
     rows = {
         "kind": component.kind,
-        "aliases": ", ".join(component.aliases) or "none",
         "plugin": f"{component.namespace} ({component.distribution})",
-        "class" if inspect.isclass(maker) else "function": component.target,
-        "signature": _signature(component.name, maker),
-        **(dict(_promises(maker, arguments)) if component.kind == "quantizer" else {}),
     }
+    if isinstance(component, AdapterComponent):
+        rows |= _adaptation(component, arguments)
+    else:
+        if arguments:
+            construct(maker, arguments)
+        rows["aliases"] = ", ".join(component.aliases) or "none"
+        rows["class" if inspect.isclass(maker) else "function"] = component.target
+        rows["signature"] = _signature(component.name, maker)
+    if component.kind == "quantizer":
+        rows |= _promises(maker, arguments)
     console.print(component.qualified_name, style="bold cyan", end="")
     console.print(f"  {component.summary}\n")
     grid = Table.grid(padding=(0, 2))
@@ -77,6 +81,20 @@ def describe(console: Console, component: Component, arguments: Mapping[str, Any
         console.print("\n" + inspect.cleandoc(maker.__doc__))
     if recipe is not None:
         console.print("\n" + recipe.to_toml(), end="", soft_wrap=True)
+
+
+def _adaptation(
+    component: AdapterComponent, arguments: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """What an adapter says of its layer class."""
+    if arguments:
+        raise ArgumentError(
+            f"an adapter takes no arguments, found {next(iter(arguments))!r}. Write: "
+            f"qframe show {component.qualified_name}"
+        )
+    yield "layer class", component.target
+    yield "weights", ", ".join(f"{prefix} = {name}" for prefix, name in component.weights)
+    yield "channel axis", str(component.channel_axis)
 
 
 def _signature(name: str, maker: Any) -> str:

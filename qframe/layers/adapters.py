@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import keras
 
-from qframe.errors import ArgumentError
+from qframe.components import AdapterComponent, fault_of_weights
+from qframe.errors import AmbiguousNameError, ArgumentError, PluginError
 from qframe.keras_internals import ConvLSTMCell
 from qframe.quantizers.channels import ChannelAxis
+from qframe.registry import registry
 
 
 def _einsum_output_axes(layer: Any) -> ChannelAxis:
@@ -103,7 +105,8 @@ def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str)
 
     Args:
         cls: a subclass of `keras.layers.Layer`.
-        channel_axis: where the output channels of these weights are. Default -1.
+        channel_axis: where the output channels of these weights are; a bias has none.
+            Default -1.
         **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
             ``kernel_quantizer`` and ``kernel_constraint`` are about.
 
@@ -121,21 +124,76 @@ def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str)
     """
     if not (isinstance(cls, type) and issubclass(cls, keras.layers.Layer)):
         raise ArgumentError(f"register_layer takes a Keras layer class, found {cls!r}.")
-    wrong = [a for a in weights.values() if not isinstance(a, str) or not a.isidentifier()]
-    if not weights or wrong:
+    if fault := fault_of_weights(weights):
         raise ArgumentError(
-            f"register_layer needs the weights of {cls.__name__} by their attributes, "
-            f"found {weights}. Write for example register_layer({cls.__name__}, "
+            f"register_layer needs the weights of {cls.__name__} by their "
+            f"attributes; {fault}. Write for example register_layer({cls.__name__}, "
             "kernel='w')."
         )
-    ADAPTERS[cls] = Adapter(
-        tuple(Weight(attribute, p, channel_axis) for p, attribute in weights.items())
+    ADAPTERS[cls] = _adapter(weights, channel_axis)
+
+
+def _adapter(weights: Mapping[str, str], channel_axis: ChannelAxis) -> Adapter:
+    return Adapter(
+        tuple(
+            Weight(attribute, prefix, None if prefix == "bias" else channel_axis)
+            for prefix, attribute in weights.items()
+        )
     )
 
 
 def adapter_of(cls: type) -> Adapter | None:
-    """The adapter of a layer class or of the nearest class that it derives from."""
-    return next((ADAPTERS[base] for base in cls.__mro__ if base in ADAPTERS), None)
+    """The adapter of a layer class or of the nearest class that it derives from.
+
+    Of one class, what this process registered goes before what plugins offer.
+
+    Raises:
+        PluginError: an adapter for a class of that package does not lead to a layer class.
+        AmbiguousNameError: plugins differ in what the weights of the class are.
+    """
+    return _known(cls)[0]
+
+
+def origins_of(cls: type) -> Sequence[AdapterComponent]:
+    """The components that `adapter_of` is from; none where no plugin offers it."""
+    return _known(cls)[1]
+
+
+def _known(cls: type) -> tuple[Adapter | None, Sequence[AdapterComponent]]:
+    offered = registry.adapters()
+    for base in cls.__mro__:
+        if base in ADAPTERS:
+            return ADAPTERS[base], ()
+        # Only what is about its package is loaded: nothing is imported for strangers.
+        if offered and (known := offered.get(base.__module__.partition(".")[0])):
+            found = [c for c in known if _layer_class(c) is base]
+            if found:
+                return _agreed(found), found
+    return None, ()
+
+
+def _layer_class(component: AdapterComponent) -> Any:
+    cls = registry.load(component)
+    if isinstance(cls, type) and issubclass(cls, keras.layers.Layer):
+        return cls
+    raise PluginError(
+        f"adapter '{component.qualified_name}' (distribution {component.distribution}) "
+        f"points at {component.target}, which is no Keras layer class but {cls!r}. Upgrade "
+        f"that distribution, or set QFRAME_DISABLE_PLUGINS={component.namespace}."
+    )
+
+
+def _agreed(found: Sequence[AdapterComponent]) -> Adapter:
+    first, *others = (_adapter(dict(c.weights), c.channel_axis) for c in found)
+    if any(other != first for other in others):
+        name = found[0].name
+        raise AmbiguousNameError(
+            f"plugins differ in what the weights of {name} are: "
+            f"{', '.join(repr(c.qualified_name) for c in found)}. Decide with "
+            f"qframe.register_layer({name}, ...), or set QFRAME_DISABLE_PLUGINS to one of "
+            "these namespaces."
+        )
+    return first
 
 
 def slot_attribute(slot: str) -> str:

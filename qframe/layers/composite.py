@@ -15,7 +15,8 @@ import keras
 
 from qframe.configurable import Configurable
 from qframe.errors import QFrameError
-from qframe.layers.adapters import slot_attribute
+from qframe.identifier import Identifier
+from qframe.layers.adapters import origins_of, slot_attribute
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import (
     Recurrent,
@@ -27,6 +28,7 @@ from qframe.layers.attachment import (
 )
 from qframe.layers.quantized import Quantized
 from qframe.layers.tree import Site, within
+from qframe.registry import registry
 from qframe.requirements import requirements, without_requirements
 
 _PENDING = "_pending_plan"
@@ -37,10 +39,10 @@ class Composite:
 
     def get_config(self) -> dict[str, Any]:
         """The config of the Keras layer, and the plan of what is quantized inside."""
+        quantized = [s for s in within(self) if isinstance(s.layer, Quantized)]
         held = {
             _place(site): {key: getattr(site.layer, key) for key in _words(site.layer)}
-            for site in within(self)
-            if isinstance(site.layer, Quantized)
+            for site in quantized
         }
         named = [
             value.identifier
@@ -48,6 +50,9 @@ class Composite:
             for value in words.values()
             if isinstance(value, Configurable)
         ]
+        # A plugin that knows a layer class is needed to load the layer.
+        known = [c for s in quantized for c in origins_of(type(s.layer))]
+        named += [Identifier(c.name, c.namespace) for c in known]
         plan = {
             place: {key: vocabulary(key).serialize(v) for key, v in words.items()}
             for place, words in held.items()
@@ -65,7 +70,11 @@ class Composite:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
+        required = config.get("qframe_requires", {})
         config = without_requirements(config)
+        for component in registry.components("adapter"):
+            if component.namespace in required:
+                registry.load(component)  # Keras knows a class once it is imported
         layer = keras.saving.deserialize_keras_object(config["base"])
         swap(layer, Composite)
         layer.__dict__[_PENDING] = config["plan"]

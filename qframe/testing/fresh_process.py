@@ -38,12 +38,9 @@ def predict(model: Path, inputs: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
         np.save(given, inputs)
-        server = _server()
-        assert server.stdin is not None
-        assert server.stdout is not None
-        print(
-            json.dumps([str(model), str(given), str(found)]), file=server.stdin, flush=True
-        )
+        server: Any = _server()
+        request = json.dumps([str(model), str(given), str(found)])
+        print(request, file=server.stdin, flush=True)
         answer = server.stdout.readline()
         if not answer:
             _server.cache_clear()

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 from qframe.cli import main
-from qframe.registry import registry
 
 
 @pytest.fixture
@@ -41,30 +40,6 @@ def process(tmp_path):
         return done
 
     return run
-
-
-@pytest.fixture
-def install(tmp_path_factory, monkeypatch):
-    """Put a distribution with one plugin on the path, for this process and others."""
-
-    def write(namespace, source, distribution=None):
-        folder = tmp_path_factory.mktemp("site")
-        distribution = distribution or f"{namespace}-plugin"
-        info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"
-        info.mkdir()
-        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
-        (info / "METADATA").write_text(metadata)
-        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {namespace}_m\n")
-        (folder / f"{namespace}_m.py").write_text(source)
-        monkeypatch.syspath_prepend(str(folder))
-        path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-        monkeypatch.setenv("PYTHONPATH", path)
-        registry.reset()
-        return str(folder)
-
-    yield write
-    monkeypatch.undo()
-    registry.reset()
 
 
 MANIFEST = """

@@ -1,6 +1,8 @@
 """`qframe plugins`, `qframe list` and `qframe show`."""
 
 import re
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,9 +71,10 @@ def test_list(command):
         ("quantizer", "binary:ste_sign", "binary:weight_clip"),
         ("constraint", "binary:weight_clip", "binary:ste_sign"),
         ("recipe", "binary:bnn", "binary:ste_sign"),
+        ("adapter", "scaling:Scale", "binary:ste_sign"),
     ],
 )
-def test_list_of_one_kind(command, kind, inside, outside):
+def test_list_of_one_kind(command, scaling, kind, inside, outside):
     result = command("list", "--kind", kind)
     assert inside in result.output
     assert outside not in result.output
@@ -80,7 +83,7 @@ def test_list_of_one_kind(command, kind, inside, outside):
 def test_list_of_unknown_kind(command):
     result = command("list", "--kind", "optimizer")
     assert result.exit_code == 2
-    assert "'quantizer', 'constraint', 'recipe'" in result.output
+    assert "'quantizer', 'constraint', 'recipe', 'adapter'" in result.output
 
 
 def test_list_prints_text_as_it_is(command, third_party):
@@ -105,7 +108,7 @@ def test_show_quantizer(command):
     assert shown["precision"] == "1 bit"
     assert shown["levels"] == "-1, 1"
     assert shown["support"] == "-1, 1"
-    assert shown["traits"] == "idempotent, monotone, odd"
+    assert shown["traits"] == "elementwise, idempotent, monotone, odd"
     assert "Courbariaux et al., 2016" in result.output
 
 
@@ -138,6 +141,43 @@ def test_show_recipe(command):
     _, name, text = result.output.partition('name = "bnn"')
     recipe = qframe.Recipe.from_toml(name + text)
     assert recipe == qframe.recipes.get("bnn(clip_value=1.25)")
+
+
+@pytest.fixture
+def scaling(install):
+    """A plugin that knows a layer class."""
+    folder = install(
+        "scaling",
+        "import qframe\n"
+        "from qframe.components import adapter\n"
+        "@qframe.hookimpl\n"
+        "def qframe_components():\n"
+        "    target = 'scaling_layers:Scale'\n"
+        "    yield adapter(target, kernel='w', bias='b', summary='scales channels')\n",
+    )
+    source = 'import keras\nclass Scale(keras.layers.Layer):\n    """Scales."""\n'
+    Path(folder, "scaling_layers.py").write_text(source, "utf-8")
+    yield
+    sys.modules.pop("scaling_layers", None)
+
+
+def test_show_adapter(command, scaling):
+    result = command("show", "Scale")
+    assert result.exit_code == 0
+    shown = dict(cells[:2] for cells in rows(result.output))
+    assert shown["scaling:Scale"] == "scales channels"
+    assert shown["kind"] == "adapter"
+    assert shown["plugin"] == "scaling (scaling-plugin)"
+    assert shown["layer class"] == "scaling_layers:Scale"
+    assert shown["weights"] == "kernel = w, bias = b"
+    assert shown["channel axis"] == "-1"
+    assert result.output.endswith("Scales.\n")
+
+
+def test_show_adapter_with_arguments(command, scaling):
+    result = command("show", "Scale(units=3)")
+    assert result.exit_code == 1
+    assert "no arguments, found 'units'. Write: qframe show scaling:Scale" in result.output
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "topologies.md"
 BEGIN, END = "<!-- begin of the table -->\n", "<!-- end of the table -->\n"
 BACKENDS = {"tensorflow": "T", "jax": "J", "torch": "P"}
 HEADER = ("topology", "layers", *COLUMNS)
-# Once for each backend: of the environments in tox.ini many are for TensorFlow.
-pytestmark = [pytest.mark.long] if keras.backend.backend() == "tensorflow" else []
+pytestmark = pytest.mark.once_per_backend
 
 
 def read(text):

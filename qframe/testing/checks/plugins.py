@@ -12,6 +12,7 @@ from qframe.components import Component
 from qframe.configurable import named_parameters
 from qframe.errors import PluginError, did_you_mean
 from qframe.identifier import Identifier
+from qframe.layers.adapters import adapter_of
 from qframe.recipes import Recipe
 from qframe.registry import Plugin, registry
 from qframe.testing.check import Check, require
@@ -38,7 +39,7 @@ def subjects_of(namespace: str, identifiers: Iterable[str]) -> list[Subject]:
     """What to check: each component that can be made, and what is asked for besides."""
     given = [(_kind_of(text, namespace), text) for text in identifiers]
     for component in plugin_of(namespace).components:
-        if component.kind in _SUBJECTS and _complete(component):
+        if _of_its_kind(component) and _complete(component):
             given.append((component.kind, component.qualified_name))
     return [_SUBJECTS[kind](text) for kind, text in given]
 
@@ -57,12 +58,18 @@ def _kind_of(text: str, namespace: str) -> str:
     )
 
 
+def _of_its_kind(component: Component) -> bool:
+    """Whether the target of a component is what its kind says; `loads` tells where not."""
+    try:
+        target = registry.load(component)
+    except PluginError:
+        return False
+    return inspect.isclass(target) and getattr(target, "kind", None) == component.kind
+
+
 def _complete(component: Component) -> bool:
     """Whether a component can be made without arguments."""
-    try:
-        parameters = named_parameters(registry.load(component)).values()
-    except PluginError:
-        return False  # `loads` tells of it
+    parameters = named_parameters(registry.load(component)).values()
     return all(p.default is not p.empty for p in parameters)
 
 
@@ -108,12 +115,13 @@ def light(plugin: Plugin) -> None:
 def loads(component: Component, identifiers: list[str]) -> None:
     """The target is what its kind says, and can be made."""
     target = registry.load(component)
-    if component.kind == "recipe":
+    if component.kind == "adapter":
+        require(adapter_of(target), f"{component.target} is no Keras layer class.")
+    elif component.kind == "recipe":
         require(isinstance(target(), Recipe), f"{component.target} makes no Recipe.")
     elif component.kind in _SUBJECTS:
-        kind = getattr(target, "kind", None)
         require(
-            inspect.isclass(target) and kind == component.kind,
+            _of_its_kind(component),
             f"{component.target} is no class of a {component.kind}.",
         )
         asked = {Identifier.parse(text).name for text in identifiers}

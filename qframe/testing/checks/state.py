@@ -13,16 +13,16 @@ from qframe.testing.subjects import QuantizerSubject
 
 @of_quantizers(when=lambda subject: subject.traits.trainable)
 def learns(subject: QuantizerSubject) -> None:
-    """In training every variable that learns gets a gradient, and moves."""
+    """In training on inputs near and far every variable that learns moves."""
     for slot in ("input", "kernel"):
-        model = network(**{f"{slot}_quantizer": subject.fresh()})
+        model = network(wide=True, **{f"{slot}_quantizer": subject.fresh()})
         (quantizer,) = model.layers[0].quantizers.values()
-        fit(model, steps=1)  # starts what starts with the first batch
+        fit(model, steps=1, wide=True)  # starts what starts with the first batch
         before = [
             keras.ops.convert_to_numpy(variable)
             for variable in quantizer.trainable_variables
         ]
-        fit(model, steps=12)
+        fit(model, steps=12, wide=True)
         for variable, was in zip(quantizer.trainable_variables, before, strict=True):
             now = keras.ops.convert_to_numpy(variable)
             require(np.isfinite(now).all(), f"{variable.path} became {now}.")

@@ -1,0 +1,183 @@
+"""Which weights a layer class has: from this process, and from plugins."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import qframe as qf
+from qframe.errors import AmbiguousNameError, ArgumentError, PluginError
+from qframe.layers.adapters import ADAPTERS, Adapter, Weight, adapter_of
+from qframe.registry import registry
+
+LAYERS = """
+import keras
+
+class Scale(keras.layers.Layer):
+    def build(self, shape):
+        self.w = self.add_weight(name="w", shape=(shape[-1], 4))
+        self.b = self.add_weight(name="b", shape=(4,))
+    def call(self, x):
+        return keras.ops.matmul(x, self.w) + self.b
+
+class Fine(Scale):
+    pass
+
+class Plain(keras.layers.Dense):
+    pass
+
+def make():
+    pass
+"""
+SCALE = Adapter((Weight("w", "kernel", -1), Weight("b", "bias", None)))
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Put a package with layers and a plugin that yields some adapters on the path."""
+    installed = []
+
+    def write(namespace, *adapters, layers=LAYERS):
+        package = tmp_path / namespace
+        package.mkdir()
+        (package / "layers").mkdir()
+        (package / "layers" / "_inner.py").write_text(layers)
+        (package / "layers" / "__init__.py").write_text(
+            f"from {namespace}.layers._inner import *"
+        )
+        lines = "".join(f"    yield adapter({arguments})\n" for arguments in adapters)
+        (package / "__init__.py").write_text(
+            "import qframe\nfrom qframe.components import adapter\n"
+            f"@qframe.hookimpl\ndef qframe_components():\n{lines}"
+        )
+        info = tmp_path / f"{namespace}-1.0.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: {namespace}-quant\nVersion: 1.0\n"
+        (info / "METADATA").write_text(metadata)
+        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {namespace}\n")
+        installed.append(namespace)
+        registry.reset()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield write
+    monkeypatch.undo()
+    registry.reset()
+    for module in [m for m in sys.modules if m.partition(".")[0] in installed]:
+        del sys.modules[module]
+
+
+def layer_class(namespace, name):
+    return getattr(__import__(f"{namespace}.layers").layers, name)
+
+
+def test_a_plugin_says_which_weights_a_layer_has(install):
+    # By the name that its package exports, which is not where the class is defined.
+    install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
+    scale = layer_class("acme", "Scale")
+    assert scale.__module__ == "acme.layers._inner"
+    assert adapter_of(scale) == SCALE
+    assert adapter_of(layer_class("acme", "Fine")) == SCALE
+    assert adapter_of(layer_class("acme", "Plain")) == adapter_of(keras.layers.Dense)
+    assert adapter_of(keras.layers.ReLU) is None
+
+
+def test_the_nearest_class_decides(install):
+    install("acme", "'acme.layers:Plain', kernel='kernel'")
+    adapter = adapter_of(layer_class("acme", "Plain"))
+    assert adapter == Adapter((Weight("kernel", "kernel", -1),))
+    assert adapter_of(keras.layers.Dense) != adapter
+
+
+def test_what_a_process_registers_goes_before(install, monkeypatch):
+    install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
+    scale = layer_class("acme", "Scale")
+    monkeypatch.setattr("qframe.layers.adapters.ADAPTERS", dict(ADAPTERS))
+    qf.register_layer(scale, kernel="b", channel_axis=0)
+    assert adapter_of(scale) == Adapter((Weight("b", "kernel", 0),))
+
+
+def test_a_model_is_quantized_by_the_adapter_of_a_plugin(install, monkeypatch):
+    install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
+    layer = layer_class("acme", "Scale")()
+    model = keras.Sequential([keras.Input((3,)), layer, keras.layers.Dense(2)])
+    rules = {"weight_quantizer": "ste_sign", "weight_constraint": "weight_clip"}
+    report = qf.quantize(model, rules)
+    assert [row.path for row in report.quantized] == [layer.name, "dense"]
+    kernel, bias = (keras.ops.convert_to_numpy(v) for v in layer.weights)
+    expected = np.ones((1, 3), "float32") @ np.sign(kernel) + bias
+    found = keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3))))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    qf.strip(model)
+    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
+    registry.reset()
+    report = qf.plan(model, rules, strict=False)
+    assert [row.path for row in report.quantized] == ["dense"]
+
+
+def test_nothing_is_imported_for_layers_of_other_packages(install):
+    install("acme", "'acme.layers:Scale', kernel='w'")
+    assert adapter_of(keras.layers.ReLU) is None
+    assert adapter_of(qf.layers.QuantDense) is not None
+    assert "acme.layers" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("import does_not_exist", "cannot be loaded: ModuleNotFoundError"),
+        (
+            LAYERS.replace("class Scale", "class Scales", 1).replace("(Scale)", "(Scales)"),
+            "cannot be loaded: AttributeError",
+        ),
+        (LAYERS + "Scale = make", "is no Keras layer class but <function make"),
+        (LAYERS + "Scale = int", "is no Keras layer class but <class 'int'>"),
+    ],
+)
+def test_a_broken_target_is_an_error_for_its_own_package_only(install, layers, message):
+    install("acme", "'acme.layers:Scale', kernel='w'", layers=layers)
+
+    stranger = type("Scale", (keras.layers.Layer,), {})
+    ours = type("Scale", (keras.layers.Layer,), {"__module__": "acme.other"})
+    assert adapter_of(stranger) is None
+    assert adapter_of(keras.layers.ReLU) is None
+    for _ in range(2):
+        with pytest.raises(PluginError, match=message) as caught:
+            adapter_of(ours)
+    assert "(distribution acme-quant)" in str(caught.value)
+
+
+def test_plugins_that_agree_on_a_class_may_both_know_it(install):
+    install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
+    install("mate", "'acme.layers:Scale', kernel='w', bias='b'")
+    assert adapter_of(layer_class("acme", "Scale")) == SCALE
+
+
+def test_plugins_that_differ_are_an_error_until_the_user_decides(install, monkeypatch):
+    install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
+    install("mate", "'acme.layers:Scale', kernel='b'")
+    scale = layer_class("acme", "Scale")
+    with pytest.raises(AmbiguousNameError, match=r"'acme:Scale', 'mate:Scale'.*register_"):
+        adapter_of(scale)
+    monkeypatch.setattr("qframe.layers.adapters.ADAPTERS", dict(ADAPTERS))
+    qf.register_layer(scale, kernel="w", bias="b")
+    assert adapter_of(scale) == SCALE
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({}, "no weight is named"),
+        ({"kernel": "a b"}, "kernel='a b' names no attribute"),
+        ({"input": "w"}, "input_quantizer is that of an activation"),
+    ],
+)
+def test_what_is_registered_is_checked(weights, message):
+    with pytest.raises(ArgumentError, match=message):
+        qf.register_layer(type("Scale", (keras.layers.Layer,), {}), **weights)
+
+
+@pytest.mark.parametrize("wrong", [int, keras.layers.ReLU(), "Scale", None])
+def test_only_layer_classes_are_registered(wrong):
+    with pytest.raises(ArgumentError, match="takes a Keras layer class"):
+        qf.register_layer(wrong, kernel="w")

@@ -1,0 +1,46 @@
+"""Every quantizer and constraint that qframe ships keeps its promises."""
+
+import pytest
+
+from qframe.registry import FIRST_PARTY, registry
+from qframe.testing import plugin_checks
+from qframe.testing.parametrization import parametrize
+
+PLUGINS = [p for p in registry.discover().values() if p.distribution == FIRST_PARTY]
+# Each component is checked with its defaults, and so is what is here.
+OTHERS = {
+    "binary": [
+        "ste_sign(clip_value=1.25)",
+        "ste_sign(clip_value=None)",
+        "swish_sign(beta=2.0)",
+        "ste_heaviside(clip_value=None)",
+        "noop(precision=8)",
+        "weight_clip(clip_value=0.5)",
+    ],
+    "ternary": ["ste_tern(ternary_weight_networks=True)", "ste_tern(clip_value=None)"],
+    "kbit": [
+        "dorefa(k_bit=8)",
+        "dorefa(k_bit=3, mode='weights')",
+        "pact(bits=2, alpha=3.0)",
+        "lsq(bits=2)",
+        "lsq(bits=8, signed=False)",
+        "lsq(bits=3, per_channel=True)",
+        "lsq_plus(bits=3, signed=True)",
+        "hwgq(bits=4)",
+    ],
+}
+pytestmark = [
+    pytest.mark.once_per_backend,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
+
+
+def test_every_plugin_is_here():
+    assert {plugin.namespace for plugin in PLUGINS} == OTHERS.keys()
+
+
+@parametrize(
+    [check for name, others in OTHERS.items() for check in plugin_checks(name, others)], {}
+)
+def test_conformance(check):
+    check()
