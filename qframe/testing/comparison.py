@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 
 from qframe.testing import strategies
 from qframe.testing.check import require
@@ -14,9 +14,9 @@ from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
 
 
 def on_drawn_tensors(
-    subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 15
+    subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 10
 ) -> None:
-    """Run `body` on tensors that hypothesis draws for a quantizer, kinks among them."""
+    """Run `body` on tensors for a quantizer: its kinks, and others that hypothesis draws."""
     shapes = (STATE_SHAPE,) if subject.stateful else strategies.SHAPES
     # A statistic of the tensor overflows where its numbers do not.
     magnitude = None if subject.traits.elementwise else 2.0**20
@@ -25,11 +25,15 @@ def on_drawn_tensors(
     @settings(
         max_examples=examples,
         deadline=None,
+        report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
         # Without shrinking: what is raised names the number, and it would take long.
         phases=(Phase.explicit, Phase.reuse, Phase.generate),
     )
     @given(x=drawn)
+    @example(subject.tensor_of_kinks(magnitude))
+    @example(subject.batch())
+    @example(np.linspace(-8, 8, 52, dtype="float32").reshape(STATE_SHAPE))
     def holds(x: Array) -> None:
         body(x)
 

@@ -23,9 +23,16 @@ def value_and_gradient(
     function: Callable[[Any], Any], x: Array, upstream: Array, mode: str = "eager"
 ) -> tuple[Array, Array]:
     """``function(x)`` and the gradient of ``sum(upstream * function(x))``."""
-    run: Any = globals()[f"_{keras.backend.backend()}"](function, mode)
+    run = compiled_gradient(function, mode)
     value, gradient = run(to_tensor(x), to_tensor(upstream))
     return to_numpy(value), to_numpy(gradient)
+
+
+def compiled_gradient(function: Callable[[Any], Any], mode: str) -> Callable[..., Any]:
+    """A function of tensors, ``(x, upstream) -> (value, gradient)``, for a mode."""
+    maker: Any = globals()[f"_{keras.backend.backend()}"]
+    run: Callable[..., Any] = maker(function, mode)
+    return run
 
 
 def weight_gradient(layer: Any, x: Any) -> Array:

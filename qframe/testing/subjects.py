@@ -155,6 +155,12 @@ class QuantizerSubject(Subject):
         smallest = float(np.finfo(np.float32).tiny)
         return tuple(sorted(x for x in exact | beside if x == 0 or abs(x) >= smallest))
 
+    def tensor_of_kinks(self, magnitude: float | None = None) -> Array:
+        """All kinks up to a magnitude, some twice, in a tensor of four channels."""
+        kinks = [x for x in self.kinks if magnitude is None or abs(x) <= magnitude]
+        rows = max(STATE_SHAPE[0], -(-len(kinks) // 4))
+        return np.resize(np.asarray(kinks, "float32"), (rows, 4))
+
 
 def subject_of(given: Any) -> Subject:
     """What a user gave, as a quantizer if it is one, else as a constraint."""

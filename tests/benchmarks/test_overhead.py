@@ -8,7 +8,7 @@ import attrs
 import keras
 import numpy as np
 import pytest
-from keras import layers, ops
+from keras import layers
 
 import qframe as qf
 from benchmarks.timing import interleaved, show
@@ -18,22 +18,7 @@ SIGN = {"weight_quantizer": "ste_sign", "weight_constraint": "weight_clip"}
 BINARY = [(qf.first, SIGN), (layers.Layer, {**SIGN, "input_quantizer": "ste_sign"})]
 
 
-class FourBits(qf.quantizers.Quantizer):
-    """The weights of DoReFa in four bits: a maximum and a tanh over each kernel."""
-
-    precision = 4
-
-    def value(self, inputs):
-        squeezed = ops.tanh(inputs)
-        unit = squeezed / ops.max(ops.abs(squeezed)) / 2 + 0.5
-        return 2 * (ops.round(unit * 15) / 15) - 1
-
-    def gradient(self, inputs):
-        squeezed = ops.tanh(inputs)
-        return (1 - ops.square(squeezed)) / ops.max(ops.abs(squeezed))
-
-
-FOUR_BITS = {"weight_quantizer": FourBits()}
+FOUR_BITS = {"weight_quantizer": "dorefa(k_bit=4, mode='weights')"}
 
 
 def convolution(filters, padding="valid"):

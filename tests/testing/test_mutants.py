@@ -19,6 +19,7 @@ from qframe.testing import (
 )
 from sound import Coin, MeanSign, Step, Thirds, UnitMax
 
+pytestmark = pytest.mark.once_per_backend
 SOUND = [Thirds, MeanSign, Step, Coin]
 
 

@@ -11,26 +11,26 @@ from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value
 from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
 from qframe.testing.differentiation import MODES, value_and_gradient
-from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
+from qframe.testing.subjects import Array, QuantizerSubject
 
 
 @of_quantizers(when=lambda subject: len(MODES) > 1)
 def modes(subject: QuantizerSubject) -> None:
     """Eager, graph and XLA give the same values and gradients."""
     magnitude = None if subject.traits.elementwise else 100
-    kinks = [k for k in subject.kinks if magnitude is None or abs(k) <= magnitude]
-    # One shape, so that each mode compiles once.
+    kinks = subject.tensor_of_kinks(magnitude)
     rng = np.random.default_rng(1)
-    count = int(np.prod(STATE_SHAPE))
+    # One shape, so that each mode compiles once.
+    shape = kinks.shape
     batches = [
-        np.resize(np.asarray(kinks, "float32"), count),
-        rng.normal(size=count),
-        rng.uniform(-8, 8, size=count),
-        rng.normal(size=count) * 1e-3,
+        kinks,
+        rng.normal(size=shape),
+        rng.uniform(-8, 8, size=shape),
+        rng.normal(size=shape) * 1e-3,
     ]
     for batch in batches:
-        x = batch.reshape(STATE_SHAPE).astype("float32")
-        upstream = rng.normal(size=STATE_SHAPE).astype("float32")
+        x = batch.astype("float32")
+        upstream = rng.normal(size=shape).astype("float32")
         found = {m: value_and_gradient(subject.call, x, upstream, m) for m in MODES}
         near = [value_and_gradient(subject.call, n, upstream) for n in beside(x)]
         for mode in MODES[1:]:
