@@ -16,7 +16,7 @@ from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
 def on_drawn_tensors(
     subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 10
 ) -> None:
-    """Run `body` on tensors for a quantizer: its kinks, and others that hypothesis draws."""
+    """Run `body` on tensors for a quantizer: its kinks, and some that are drawn."""
     shapes = (STATE_SHAPE,) if subject.stateful else strategies.SHAPES
     # A statistic of the tensor overflows where its numbers do not.
     magnitude = None if subject.traits.elementwise else 2.0**20

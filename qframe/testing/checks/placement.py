@@ -27,11 +27,7 @@ def quietly(make: Callable[[], Any]) -> Any:
         return make()
 
 
-# For rows of a kernel and columns of its input: some are small, and some reach far out.
-WIDE = np.logspace(-1.5, 1.5, STATE_SHAPE[0])
-
-
-def network(dtype: str = "float32", wide: bool = False, **quantizers: Any) -> Any:
+def network(dtype: str = "float32", **quantizers: Any) -> Any:
     """A model of one layer, with quantizers in some of its slots."""
     rows, columns = STATE_SHAPE
     dense = quietly(
@@ -41,8 +37,6 @@ def network(dtype: str = "float32", wide: bool = False, **quantizers: Any) -> An
     )
     model = keras.Sequential([keras.Input((rows,)), dense])
     initial = np.random.default_rng(2).uniform(-0.9, 0.9, STATE_SHAPE)
-    if wide:
-        initial *= WIDE[:, None]
     dense.set_weights([initial, *dense.get_weights()[1:]])
     return model
 
@@ -93,14 +87,17 @@ def in_mixed_precision(subject: QuantizerSubject) -> None:
     require(np.isfinite(found).all(), "on an input and output it gave NaN or infinity.")
 
 
-def fit(model: Any, steps: int = 3, wide: bool = False) -> float:
-    """Train on a regression that the model can learn from; the last loss."""
+def fit(model: Any, steps: int = 3, spread: Any = 1.0) -> float:
+    """Train on a regression that the model can learn from; the last loss.
+
+    Args:
+        spread: what the columns of the input are multiplied by.
+    """
     rng = np.random.default_rng(3)
     rows, columns = STATE_SHAPE
     x = rng.normal(size=(32, rows)).astype("float32")
     y = np.tanh(x[:, :columns] - x[:, columns : 2 * columns])
-    if wide:
-        x = x * WIDE.astype("float32")
+    x = (x * spread).astype("float32")
     # Eagerly where that is quicker than compiling.
     eager = keras.backend.backend() == "tensorflow"
     optimizer = keras.optimizers.Adam(0.01)
