@@ -105,6 +105,7 @@ class Step(Quantizer):
         "monotone": True,
         "scaled": True,
         "trainable": True,
+        "updates": True,
     }
 
     @property

@@ -18,7 +18,7 @@ from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import EXPLICIT, adapter_of, slot_attribute
 from qframe.layers.generation import quantized_class
-from qframe.layers.quantized import Quantized
+from qframe.layers.quantized import Quantized, quantized_each
 from qframe.layers.substitution import Substitutable, latent, substituted
 
 _CONSTRAINTS = "_constraints_before"
@@ -31,20 +31,37 @@ def float_class_of(layer: Any) -> Any:
 
 
 class Recurrent:
-    """A recurrent layer: quantizes the weights of its cells once per call."""
+    """A recurrent layer: quantizes once per call what its cells would at every step."""
 
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        cells = [cell for cell in _cells(self) if isinstance(cell, Quantized)]
+    def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        cells = [cell for cell in cells_of(self) if isinstance(cell, Quantized)]
+        held = {id(cell): cell.running() for cell in cells}
         with contextlib.ExitStack() as stack:
             for cell in cells:
                 stack.enter_context(substituted(cell, cell.call_values()))
-            if any({"input", "output"} & set(cell.quantizers) for cell in cells):
+            first = cells_of(self)[0]
+            if takes_sequences(first):
+                quantizer = held[id(first)].pop("input")
+                sequences = quantized_each(quantizer, -1, sequences)
+                stack.enter_context(substituted(first, {"input_quantizer": None}))
+            if any({"input", "output"} & set(slots) for slots in held.values()):
                 # The fused kernel of a GPU would pass the cell's activations by.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
-            return super().call(*args, **kwargs)  # type: ignore[misc]
+            return super().call(sequences, *args, **kwargs)  # type: ignore[misc]
 
 
-def _cells(layer: Any) -> list[Any]:
+def takes_sequences(cell: Any) -> bool:
+    """Whether the input of a layer's first cell can be quantized before the time loop."""
+    return (
+        isinstance(cell, Quantized)
+        and "input" in cell.running()
+        # In a sequence any other axis is one further.
+        and cell.activation_axis() == -1
+    )
+
+
+def cells_of(layer: Any) -> list[Any]:
+    """The cells of a recurrent layer, in order."""
     cell = layer.cell
     return list(getattr(cell, "cells", [cell]))
 
@@ -144,7 +161,7 @@ def recurrent_layers(layers: list[Any]) -> list[Any]:
         layer
         for layer in layers
         if isinstance(layer, keras.layers.RNN)
-        and any(isinstance(cell, Quantized) for cell in _cells(layer))
+        and any(isinstance(cell, Quantized) for cell in cells_of(layer))
     ]
 
 

@@ -106,7 +106,7 @@ class Quantized(Readable):
         shape = next(iter(shapes.values()), None)
         if slot == "output" and shape is not None:
             shape = self._output_shape(shape)
-        return shape, self._activation_axis()
+        return shape, self.activation_axis()
 
     def _output_shape(self, shape: Any) -> Any:
         """The shape of the first output."""
@@ -126,11 +126,11 @@ class Quantized(Readable):
     def _quantized_call(self, base: type, *args: Any, **kwargs: Any) -> Any:
         """The call of `base` with quantized input, weights and output."""
         self.refuse_training_in_scope()
-        held = {s: q for s, q in self.quantizers.items() if s not in self.idle_slots}
-        axis = self._activation_axis()
+        held = self.running()
+        axis = self.activation_axis()
         if "input" in held:
             args, kwargs = self._with_first_argument(
-                functools.partial(_each, held["input"], axis), args, kwargs
+                functools.partial(quantized_each, held["input"], axis), args, kwargs
             )
         values = self.call_values()
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
@@ -140,7 +140,18 @@ class Quantized(Readable):
             values["padding"] = "valid"
         with substituted(self, values):
             outputs = base.call(self, *args, **kwargs)  # type: ignore[attr-defined]
-        return _each(held["output"], axis, outputs) if "output" in held else outputs
+        if "output" in held:
+            return quantized_each(held["output"], axis, outputs)
+        return outputs
+
+    def running(self) -> dict[str, Any]:
+        """The quantizers by slot, without those that do not run in this call."""
+        return {
+            slot: quantizer
+            for slot, quantizer in self.quantizers.items()
+            if slot not in self.idle_slots
+            and not is_substituted(self, slot_attribute(slot))
+        }
 
     def quantized_weights(self) -> dict[str, Any]:
         """The quantized values by attribute, in the dtypes of the latent weights."""
@@ -176,7 +187,8 @@ class Quantized(Readable):
             weight.channel_axis_of(self),
         )
 
-    def _activation_axis(self) -> int:
+    def activation_axis(self) -> int:
+        """Where the channels of inputs and outputs are."""
         data_format = getattr(self, "data_format", None)
         return 1 if data_format == "channels_first" else -1
 
@@ -242,7 +254,7 @@ def _is_channelwise(quantizer: Any) -> bool:
     return isinstance(quantizer, Quantizer) and quantizer.traits.channelwise
 
 
-def _each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:
+def quantized_each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:
     """Quantize a tensor, or every tensor of a nested structure."""
     return tree.map_structure(lambda t: quantized(quantizer, t, channel_axis), tensors)
 

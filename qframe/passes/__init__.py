@@ -20,9 +20,10 @@ from qframe.layers.composite import Composite
 from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
 from qframe.layers.tree import sites
+from qframe.passes.entries import Plan
 from qframe.passes.float_scope import float_weights
 from qframe.passes.integer_weights import integers
-from qframe.passes.planning import Plan, make_plan
+from qframe.passes.planning import make_plan
 from qframe.passes.report import Report, Row
 
 __all__ = ["Report", "float_weights", "integers", "plan", "quantize", "strip"]

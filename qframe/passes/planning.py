@@ -13,40 +13,11 @@ from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import Adapter, adapter_of
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import float_class_of
-from qframe.layers.quantized import quantized
 from qframe.layers.tree import Site, children, sites
-from qframe.passes.report import Report, Row
+from qframe.passes.entries import Entry, Plan, is_stateless
+from qframe.passes.trials import check_loops, check_optimizer, check_quantizers
 from qframe.quantizers import Quantizer
 from qframe.rules import Rule
-
-
-@attrs.frozen
-class Entry:
-    """A layer with weights, and the objects that it is given or the reason for none."""
-
-    site: Site
-    words: Mapping[str, Any] = attrs.field(factory=dict)
-    reason: str = ""
-
-
-@attrs.frozen
-class Plan:
-    """The entries of a model, in call order."""
-
-    model: Any
-    entries: tuple[Entry, ...]
-
-    def report(self, title: str) -> Report:
-        rows = [
-            Row(
-                entry.site.path,
-                float_class_of(entry.site.layer).__name__,
-                {key: repr(value) for key, value in entry.words.items()},
-                entry.reason,
-            )
-            for entry in self.entries
-        ]
-        return Report(title, tuple(rows))
 
 
 def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
@@ -78,8 +49,9 @@ def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
         else:
             entries.append(Entry(site, reason="no rule is about it"))
     _check_use(parsed, matched, quantizable)
-    _check_quantizers(entries)
-    _check_optimizer(model, entries)
+    check_quantizers(entries)
+    check_optimizer(model, entries)
+    check_loops(found, entries)
     return Plan(model, tuple(entries))
 
 
@@ -131,14 +103,10 @@ def _interpreted(rule: Rule) -> Rule:
 def _make(key: str, value: Any) -> Any:
     """A new object for each layer where there is state; what has none is shared."""
     if isinstance(value, Quantizer):
-        return value if _is_stateless(value) else type(value)(**value.parameters)
+        return value if is_stateless(value) else type(value)(**value.parameters)
     if isinstance(value, keras.layers.Layer):
         return type(value).from_config(value.get_config())
     return vocabulary(key).get(value)
-
-
-def _is_stateless(quantizer: Any) -> bool:
-    return isinstance(quantizer, Quantizer) and type(quantizer).build is Quantizer.build
 
 
 def _prefixes(layer: Any, adapter: Adapter) -> list[str]:
@@ -232,51 +200,4 @@ def _check_use(
                     f"no layer of the rule for {rule.selector!r} takes {key!r}."
                     + did_you_mean(key, known)
                     + f" They take: {', '.join(known)}."
-                )
-
-
-def _check_quantizers(entries: Sequence[Entry]) -> None:
-    """Raise where a quantizer does not keep shape or dtype.
-
-    A `Quantizer` is tried on a tensor that is small; another callable may know the shape
-    that it is meant for.
-    """
-    seen = set()
-    for entry in entries:
-        adapter = adapter_of(type(entry.site.layer))
-        for weight in adapter.weights if adapter else ():
-            quantizer = entry.words.get(f"{weight.prefix}_quantizer")
-            if quantizer is None or (
-                isinstance(quantizer, keras.layers.Layer) and not _is_stateless(quantizer)
-            ):
-                continue  # it would be built with the shape of the trial
-            variable = getattr(entry.site.layer, weight.attribute)
-            shape = tuple(variable.shape)
-            if isinstance(quantizer, Quantizer):
-                shape = (2,) * len(shape)
-            trial = repr(quantizer), shape, variable.dtype
-            if trial not in seen:
-                seen.add(trial)
-                ones = keras.ops.ones(shape, dtype=variable.dtype)
-                quantized(quantizer, ones, None)
-
-
-def _check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None or not optimizer.built:
-        return
-    for entry in entries:
-        for key, value in entry.words.items():
-            if isinstance(value, Quantizer):
-                learns = value.traits.trainable
-            else:
-                learns = isinstance(value, keras.layers.Layer) and bool(
-                    type(value).build is not keras.layers.Layer.build
-                )
-            if learns:
-                raise ArgumentError(
-                    f"{key}={value!r} for {entry.site.path!r} has variables that learn, "
-                    "and the optimizer of this model was built without them. Quantize "
-                    "before the model is trained, or write model.optimizer = None, "
-                    "quantize, and compile it again."
                 )

@@ -36,6 +36,7 @@ class Traits:
         stochastic: training draws random numbers, from a `keras.random.SeedGenerator`
             made of the parameter ``seed``.
         trainable: owns variables that learn.
+        updates: training writes to its other variables, such as a start or a range.
         scaled: `levels` and `range` are to be multiplied by the scale that `affine` gives.
         channelwise: has one scale per output channel of each tensor, and takes
             ``channel_axis``.
@@ -57,6 +58,7 @@ class Traits:
     nan: float | None = math.nan
     stochastic: bool = False
     trainable: bool = False
+    updates: bool = False
     scaled: bool = False
     channelwise: bool = False
     tag: bool = False

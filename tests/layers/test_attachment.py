@@ -47,10 +47,11 @@ def test_the_weights_are_quantized_once_per_call_and_not_once_per_step(name, unr
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
 
 
-def test_the_activations_of_a_cell_are_quantized_at_every_step():
+@pytest.mark.parametrize(("slot", "count"), [("input", 1), ("output", STEPS * 3)])
+def test_the_input_is_quantized_once_and_what_a_cell_returns_at_every_step(slot, count):
     x = np.zeros((2, STEPS, 4), "float32")
     model = keras.Sequential([keras.Input((STEPS, 4)), layers.LSTM(3, unroll=True)])
-    qf.quantize(model, {"input_quantizer": Counting()})
+    qf.quantize(model, {f"{slot}_quantizer": Counting()})
     Counting.count = 0
     model(x)
-    assert Counting.count == STEPS
+    assert Counting.count == count  # an LSTM returns its output and two states

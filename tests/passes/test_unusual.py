@@ -243,3 +243,60 @@ def test_with_lora_the_kernel_cannot_be_frozen():
     with pytest.raises(ArgumentError, match="'a' cannot be frozen"):
         qf.strip(model, freeze=True)
     assert quantized(model) == before
+
+
+UPDATES = "lsq(bits=4)"  # writes the start of its step to a variable
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_what_a_cell_would_quantize_at_every_step_is_quantized_before(kind):
+    model = keras.Sequential(
+        [keras.Input((5, 3)), getattr(layers, kind)(4, return_sequences=True)]
+    )
+    inputs = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    plain = keras.models.clone_model(model)
+    plain.set_weights(model.get_weights())
+    qf.quantize(model, {"input_quantizer": "ste_sign"})
+    found = model(inputs)
+    expected = plain(np.where(inputs < 0, -1, 1).astype("float32"))
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (found, expected)), 1e-5)
+    with qf.float_weights(model):
+        found = model(inputs)
+    np.testing.assert_allclose(
+        *map(keras.ops.convert_to_numpy, (found, plain(inputs))), 1e-5, 1e-6
+    )
+
+
+def test_a_step_starts_before_the_loop_over_time():
+    model = keras.Sequential([keras.Input((5, 3)), layers.GRU(4)])
+    qf.quantize(model, {"input_quantizer": UPDATES, "weight_quantizer": UPDATES})
+    model.compile("adam", "mse")
+    inputs = np.random.default_rng(0).normal(size=(16, 5, 3)).astype("float32")
+    model.fit(inputs, np.zeros((16, 4)), batch_size=16, epochs=1, verbose=0)
+    # Of the whole batch, and not of its first step: 2 mean |x| / sqrt(7).
+    (start,) = (
+        keras.ops.convert_to_numpy(v)
+        for v in model.layers[0].cell.quantizers["input"].non_trainable_variables
+        if v.name == "step_start"
+    )
+    np.testing.assert_allclose(start, 2 * np.abs(inputs).mean() / 7**0.5, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("slot", "make"),
+    [
+        ("output", lambda: layers.GRU(4)),
+        ("input", lambda: layers.RNN([layers.GRUCell(4), layers.GRUCell(4)])),
+    ],
+)
+def test_what_writes_within_a_loop_over_time(slot, make):
+    model = keras.Sequential([keras.Input((5, 3)), make()])
+    words = {f"{slot}_quantizer": UPDATES}
+    if keras.backend.backend() == "jax":
+        with pytest.raises(ArgumentError, match=r"loop over time of .*unroll=True"):
+            qf.quantize(model, words)
+        return
+    qf.quantize(model, words)
+    model.compile("adam", "mse")
+    history = model.fit(np.ones((4, 5, 3)), np.zeros((4, 4)), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()

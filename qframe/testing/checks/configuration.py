@@ -128,3 +128,9 @@ def traits(subject: QuantizerSubject) -> None:
         f"trainable={promised.trainable}, and it owns "
         f"{len(subject.ready.trainable_variables)} variables that learn.",
     )
+    writes = bool(subject.ready.non_trainable_weights)
+    require(
+        writes == promised.updates,
+        f"updates={promised.updates}, and it owns "
+        f"{len(subject.ready.non_trainable_weights)} variables that do not learn.",
+    )

@@ -1,0 +1,89 @@
+"""Evenly spaced levels whose step learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from keras import ops
+
+from qframe.arguments import boolean, integer_within
+from qframe.errors import ArgumentError
+from qframe.quantizers import (
+    Learned,
+    Quantizer,
+    axes_within_channels,
+    channel_shape,
+    clip_through,
+    round_through,
+)
+from qframe.quantizers.arithmetic import grafted
+
+
+class LearnedGrid(Quantizer):
+    """What the quantizers that learn their grid share."""
+
+    per_channel: bool = False
+
+    def __init__(self, bits: int, signed: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        owner = type(self).__name__
+        self.signed = boolean(owner, "signed", signed)
+        # Signed, one bit would have no positive number.
+        self.bits = integer_within(owner, "bits", bits, 2 if signed else 1, 16)
+        self.precision = self.bits
+
+    @property
+    def low(self) -> int:
+        """The smallest integer of the grid."""
+        return -(2 ** (self.bits - 1)) if self.signed else 0
+
+    @property
+    def high(self) -> int:
+        """The largest integer of the grid."""
+        return self.low + 2**self.bits - 1
+
+    def build(self, input_shape: Any) -> None:
+        shape: tuple[Any, ...] = ()
+        if self.per_channel:
+            if self.channel_axis is None:
+                raise ArgumentError(
+                    f"{self!r} learns a step for each channel, and what it quantizes has "
+                    "no axis of channels, as a bias has none. Write per_channel=False "
+                    "there."
+                )
+            shape = channel_shape(input_shape, self.channel_axis)
+            if None in shape:
+                raise ArgumentError(
+                    f"{self!r} learns a step for each channel, and their number is not "
+                    f"known: the shape is {tuple(input_shape)}, the axis of the channels "
+                    f"{self.channel_axis}. Give the model a shape with that number, or "
+                    "write per_channel=False."
+                )
+        self.step = Learned(self, "step", shape)
+
+    def sharing(self, rank: int) -> tuple[int, ...]:
+        """The axes along which numbers share a step."""
+        return axes_within_channels(rank, self.channel_axis if self.per_channel else None)
+
+    def scaled_gradient(self, parameter: Any, x: Any) -> Any:
+        """`parameter`, with its gradient divided by the root of N times `high`."""
+        # N is of one example: a larger batch shall not mean a smaller gradient.
+        axes = [a for a in self.sharing(len(x.shape)) if a or not self.batched]
+        return grafted(parameter, parameter / ops.sqrt(count(x, axes) * self.high))
+
+    def on_grid(self, x: Any, step: Any) -> Any:
+        """The nearest multiple of the step from `low` to `high` times it."""
+        # Held just beyond the grid, where it has no part in any gradient: what is
+        # infinite would make that of the step NaN.
+        edge = ops.stop_gradient(step)
+        x = clip_through(x, (self.low - 1) * edge, (self.high + 1) * edge)
+        return round_through(clip_through(x / step, self.low, self.high)) * step
+
+
+def count(x: Any, axes: Sequence[int]) -> Any:
+    """How many numbers there are along some axes, at least 1."""
+    sizes = ops.shape(x)
+    product = math.prod(sizes[axis] for axis in axes)
+    return ops.maximum(ops.cast(product, x.dtype), 1)

@@ -1,0 +1,106 @@
+"""Learned step size quantization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from qframe.arguments import boolean
+from qframe.quantizers import Traits
+from qframe.quantizers.arithmetic import as_array, positive, wide, wide_array
+from qframe_kbit.learned_grid import LearnedGrid, count
+
+
+class LSQ(LearnedGrid):
+    r"""b bits with a step that learns.
+
+    .. math:: q(x) = s \lfloor \min(\max(x / s, l), h) \rceil
+
+    .. math:: \frac{dq}{dx} = 1 \text{ where } l \le x / s \le h \text{, else } 0
+
+    .. math:: \frac{dq}{ds} = \lfloor x / s \rceil - x / s \text{ where }
+        l \le x / s \le h, \quad l \text{ below}, \quad h \text{ above}
+
+    The integers l to h are :math:`-2^{b-1}` to :math:`2^{b-1} - 1` if signed, else 0 to
+    :math:`2^b - 1`. The gradient of s is divided by :math:`\sqrt{N h}`, where N numbers
+    share a step: weights, or for activations those of one example. The step starts at
+    :math:`2 \, \mathrm{mean}\,|x| / \sqrt{h}` of the first batch of training, and is that
+    of the tensor at hand until then. It is held above 0, and can learn its way back from
+    there.
+
+    Args:
+        bits: b, an integer from 1 to 16, from 2 if signed. Default 4.
+        signed: whether there are negative values; False fits what a ReLU returns.
+            Default True.
+        per_channel: a step for each channel, output channels of a weight or channels of
+            an activation; which axis that is comes from the layer. Default False.
+
+    Raises:
+        ArgumentError: an argument is none of these; or, when it is built with
+            `per_channel`, there are no channels or their number is not known.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.LSQ(bits=2)  # twice the mean magnitude is a step of 2
+        >>> [round(float(v), 3) for v in q([1.2, -2.2, 0.1, 0.5])]
+        [2.0, -2.0, 0.0, 0.0]
+
+    Paper: Esser et al., 2019, https://arxiv.org/abs/1902.08153
+    """
+
+    def __init__(
+        self, bits: int = 4, signed: bool = True, per_channel: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(bits, signed, **kwargs)
+        self.per_channel = boolean("LSQ", "per_channel", per_channel)
+
+    @property
+    def traits(self) -> Traits:
+        integers = tuple(map(float, range(self.low, self.high + 1)))
+        return Traits(
+            levels=integers if self.bits <= 8 else None,
+            range=(float(self.low), float(self.high)),
+            elementwise=not self.per_channel,
+            idempotent=True,
+            monotone=True,
+            trainable=True,
+            updates=True,
+            scaled=True,
+            reference=self.reference,
+            surrogate=self.surrogate,
+        )
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        x = wide(inputs)
+        step = positive(self.scaled_gradient(self._step(x, training), x))
+        return ops.cast(self.on_grid(x, step), inputs.dtype)
+
+    def affine(self, inputs: Any) -> tuple[Any, int]:
+        return positive(self._step(wide(inputs))), 0
+
+    def _step(self, x: Any, training: bool = False) -> Any:
+        axes = self.sharing(len(x.shape))
+        # A sum along no axes would be that along all of them.
+        total = ops.sum(ops.abs(x), axes, self.per_channel) if axes else ops.abs(x)
+        start = 2 * total / (count(x, axes) * self.high**0.5)
+        return ops.cast(self.step(start, training), x.dtype)
+
+    def reference(self, x: Any) -> Any:
+        """The NumPy reference of the values."""
+        step, steps = self._reference_parts(x)
+        return (np.rint(np.clip(steps, self.low, self.high)) * step).astype(x.dtype)
+
+    def surrogate(self, x: Any) -> Any:
+        """The NumPy reference of the gradient."""
+        _, steps = self._reference_parts(x)
+        return ((steps >= self.low) & (steps <= self.high)).astype(x.dtype)
+
+    def _reference_parts(self, x: Any) -> tuple[Any, Any]:
+        """The step, and `x` in steps."""
+        x = wide_array(x)
+        axes = self.sharing(x.ndim)
+        start = 2 * np.abs(x).mean(axes, keepdims=self.per_channel) / self.high**0.5
+        step = np.maximum(as_array(self.step(start)).astype(x.dtype), x.dtype.type(1e-12))
+        return step, x / step

@@ -1,0 +1,113 @@
+"""Activations with a clipping bound that learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from qframe.arguments import integer_within, positive_number
+from qframe.errors import ArgumentError
+from qframe.quantizers import Quantizer, Traits, clip_through
+from qframe.quantizers.arithmetic import as_array, grafted, positive, wide, wide_array
+
+
+class PACT(Quantizer):
+    r"""b bits between 0 and a bound that learns.
+
+    .. math:: q(x) = s \left\lfloor \frac{\min(\max(x, 0), \alpha)}{s} \right\rceil,
+        \quad s = \frac{\alpha}{2^b - 1}
+
+    .. math:: \frac{dq}{dx} = 1 \text{ where } 0 \le x \le \alpha \text{, else } 0, \quad
+        \frac{dq}{d\alpha} = 1 \text{ where } x > \alpha \text{, else } 0
+
+    The rounding does not reach α: it learns from what is beyond it alone, and from its own
+    decay. It is held above 0, and can learn its way back from there.
+
+    Args:
+        bits: b, an integer from 1 to 16. Default 4.
+        alpha: where α starts, a positive finite number. Default 10.0.
+        alpha_decay: λ of the loss :math:`\lambda \alpha^2` that the layer adds, 0 or a
+            positive number. Default 0.0.
+
+    Raises:
+        ArgumentError: an argument is none of these.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.PACT(bits=2, alpha=6.0)
+        >>> [float(v) for v in q([-1.0, 2.5, 9.0])]
+        [0.0, 2.0, 6.0]
+
+    Paper: Choi et al., 2018, https://arxiv.org/abs/1805.06085
+    """
+
+    def __init__(
+        self, bits: int = 4, alpha: float = 10.0, alpha_decay: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bits = integer_within("PACT", "bits", bits, 1, 16)
+        self.alpha = positive_number("PACT", "alpha", alpha)
+        if np.isinf(self.alpha):
+            raise ArgumentError(
+                "alpha of PACT must be finite, found inf. Write for example "
+                "PACT(alpha=10.0)."
+            )
+        if alpha_decay != 0 or alpha_decay is False:
+            alpha_decay = positive_number("PACT", "alpha_decay", alpha_decay)
+        self.alpha_decay = float(alpha_decay)
+        self.precision = self.bits
+
+    @property
+    def steps(self) -> int:
+        """How many steps the grid has."""
+        return 2**self.bits - 1
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=tuple(map(float, range(self.steps + 1))) if self.bits <= 8 else None,
+            range=(0.0, float(self.steps)),
+            elementwise=True,
+            idempotent=True,
+            monotone=True,
+            trainable=True,
+            scaled=True,
+            reference=self.reference,
+            surrogate=self.surrogate,
+        )
+
+    def build(self, input_shape: Any) -> None:
+        decay = keras.regularizers.L2(self.alpha_decay) if self.alpha_decay else None
+        self.bound = self.add_weight(
+            name="alpha",
+            shape=(),
+            initializer=keras.initializers.Constant(self.alpha),
+            regularizer=decay,
+        )
+
+    def call(self, inputs: Any) -> Any:
+        x = wide(inputs)
+        bound = self._bound(x)
+        clipped = clip_through(x, 0, bound)
+        step = bound / self.steps
+        value = grafted(ops.round(clipped / step) * step, clipped)
+        return ops.cast(value, inputs.dtype)
+
+    def affine(self, inputs: Any) -> tuple[Any, int]:
+        return self._bound(wide(inputs)) / self.steps, 0
+
+    def _bound(self, x: Any) -> Any:
+        return positive(ops.cast(self.bound, x.dtype))
+
+    def reference(self, x: Any) -> Any:
+        """The NumPy reference of the values."""
+        wide, bound = wide_array(x), as_array(self.bound)
+        step = bound.astype(wide.dtype) / self.steps
+        return (np.rint(np.clip(wide, 0, bound) / step) * step).astype(x.dtype)
+
+    def surrogate(self, x: Any) -> Any:
+        """The NumPy reference of the gradient."""
+        return ((x >= 0) & (wide_array(x) <= as_array(self.bound))).astype(x.dtype)

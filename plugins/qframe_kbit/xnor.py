@@ -1,0 +1,109 @@
+"""The quantizer of XNOR-Net's weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from qframe.arguments import positive_number
+from qframe.quantizers import Quantizer, Traits, axes_within_channels
+from qframe.quantizers.arithmetic import tiny, wide, wide_array
+
+
+class XnorSign(Quantizer):
+    r"""Sign times the mean magnitude of each output channel, with XNOR-Net's gradient.
+
+    .. math:: q(x) = s \, \mathrm{sign}(x), \quad s = \mathrm{mean}\,|x|
+
+    .. math:: \frac{dq}{dx} = \frac{1}{n} + s \text{ where } |x| \le c \text{, else }
+        \frac{1}{n}
+
+    The mean runs over the n numbers of an output channel; which axis has the channels
+    comes from the layer. Of the gradient through s, the part 1/n of a number's own
+    magnitude is taken, as the paper does. A channel of zeros gives zeros; else 0 and
+    subnormal numbers count as positive, and NaN stays NaN.
+
+    Args:
+        clip_value: c, a positive number; None takes the gradient everywhere.
+            Default 1.0.
+
+    Raises:
+        ArgumentError: `clip_value` is neither None nor a positive number.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.XnorSign()
+        >>> [[float(v) for v in row] for row in q([[1.0, -4.0], [-3.0, 2.0]])]
+        [[2.0, -3.0], [-2.0, 3.0]]
+
+    Paper: Rastegari et al., 2016, https://arxiv.org/abs/1603.05279
+    """
+
+    precision = 1
+
+    def __init__(self, clip_value: float | None = 1.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if clip_value is not None:
+            clip_value = positive_number("XnorSign", "clip_value", clip_value)
+        self.clip_value = clip_value
+
+    @property
+    def traits(self) -> Traits:
+        return Traits(
+            levels=(-1.0, 1.0),
+            range=(-1.0, 1.0),
+            odd=True,
+            scaled=True,
+            channelwise=True,
+            reference=self.reference,
+            surrogate=self.surrogate,
+        )
+
+    def value(self, inputs: Any, channel_axis: Any = -1) -> Any:
+        x = wide(inputs)
+        scale, _ = _mean_and_share(x, channel_axis)
+        edge = -tiny(x)
+        other = ops.where(ops.greater(x, edge), scale, x)
+        return ops.cast(ops.where(ops.less_equal(x, edge), -scale, other), inputs.dtype)
+
+    def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
+        x = wide(inputs)
+        scale, share = _mean_and_share(x, channel_axis)
+        inside: Any = 1
+        if self.clip_value is not None:
+            clip = ops.cast(self.clip_value, inputs.dtype)
+            inside = ops.cast(ops.less_equal(ops.abs(inputs), clip), x.dtype)
+        return ops.cast(share + scale * inside, inputs.dtype)
+
+    def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, int]:
+        return _mean_and_share(wide(inputs), channel_axis)[0], 0
+
+    def reference(self, x: Any, axis: Any) -> Any:
+        """The NumPy reference of `value`."""
+        scale, _ = _reference_mean_and_share(x, axis)
+        sign = np.where(wide_array(x) > -(2.0**-126), 1, -1)
+        return np.where(np.isnan(x), x, scale * sign).astype(x.dtype)
+
+    def surrogate(self, x: Any, axis: Any) -> Any:
+        """The NumPy reference of `gradient`."""
+        scale, share = _reference_mean_and_share(x, axis)
+        clip = np.inf if self.clip_value is None else x.dtype.type(self.clip_value)
+        return (share + scale * (np.abs(x) <= clip)).astype(x.dtype)
+
+
+def _mean_and_share(x: Any, channel_axis: Any) -> tuple[Any, Any]:
+    """mean |x| of each channel, and the part 1/n that each number has in it."""
+    reduced = axes_within_channels(len(x.shape), channel_axis)
+    if not reduced:
+        return ops.abs(x), ops.ones_like(x)
+    mean = ops.mean(ops.abs(x), axis=reduced, keepdims=True)
+    return mean, 1 / ops.sum(ops.ones_like(x), axis=reduced, keepdims=True)
+
+
+def _reference_mean_and_share(x: Any, channel_axis: Any) -> tuple[Any, float]:
+    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
+    axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    mean = np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64)
+    return mean, mean.size / x.size

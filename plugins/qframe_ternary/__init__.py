@@ -1,0 +1,26 @@
+"""Three levels, -1, 0 and +1: with a fixed threshold, and with scales that learn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qframe.components import Component, quantizer
+from qframe.hookspecs import hookimpl
+
+_QUANTIZERS = "qframe_ternary.quantizers"
+
+
+@hookimpl
+def qframe_components() -> Iterator[Component]:
+    yield quantizer(
+        "ste_tern",
+        f"{_QUANTIZERS}:SteTern",
+        summary="-1, 0 or +1; straight-through gradient, clipped",
+        aliases=("SteTern",),
+    )
+    yield quantizer(
+        "trained_ternary",
+        f"{_QUANTIZERS}:TrainedTernary",
+        summary="-1, 0 or +1, times a learned scale for each side (TTQ)",
+        aliases=("TrainedTernary",),
+    )

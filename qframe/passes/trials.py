@@ -1,0 +1,88 @@
+"""What a plan is tried for before anything changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from qframe.errors import ArgumentError
+from qframe.layers.adapters import adapter_of
+from qframe.layers.attachment import cells_of
+from qframe.layers.quantized import quantized
+from qframe.layers.tree import Site
+from qframe.passes.entries import Entry, is_stateless
+from qframe.quantizers import Quantizer
+
+
+def check_quantizers(entries: Sequence[Entry]) -> None:
+    """Raise where a quantizer does not keep shape or dtype.
+
+    A `Quantizer` is tried on a tensor that is small; another callable may know the shape
+    that it is meant for.
+    """
+    seen = set()
+    for entry in entries:
+        adapter = adapter_of(type(entry.site.layer))
+        for weight in adapter.weights if adapter else ():
+            quantizer = entry.words.get(f"{weight.prefix}_quantizer")
+            if quantizer is None or (
+                isinstance(quantizer, keras.layers.Layer) and not is_stateless(quantizer)
+            ):
+                continue  # it would be built with the shape of the trial
+            variable = getattr(entry.site.layer, weight.attribute)
+            shape = tuple(variable.shape)
+            if isinstance(quantizer, Quantizer):
+                shape = (2,) * len(shape)
+            trial = repr(quantizer), shape, variable.dtype
+            if trial not in seen:
+                seen.add(trial)
+                ones = keras.ops.ones(shape, dtype=variable.dtype)
+                quantized(quantizer, ones, None)
+
+
+def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
+    """Raise where an optimizer was built without the variables of a quantizer."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None or not optimizer.built:
+        return
+    for entry in entries:
+        for key, value in entry.words.items():
+            if isinstance(value, Quantizer):
+                learns = value.traits.trainable
+            else:
+                learns = isinstance(value, keras.layers.Layer) and bool(
+                    type(value).build is not keras.layers.Layer.build
+                )
+            if learns:
+                raise ArgumentError(
+                    f"{key}={value!r} for {entry.site.path!r} has variables that learn, "
+                    "and the optimizer of this model was built without them. Quantize "
+                    "before the model is trained, or write model.optimizer = None, "
+                    "quantize, and compile it again."
+                )
+
+
+def check_loops(found: Sequence[Site], entries: Sequence[Entry]) -> None:
+    """Raise where JAX would have to write to a variable within a loop over time."""
+    if keras.backend.backend() != "jax":
+        return
+    given = {id(entry.site.layer): entry for entry in entries}
+    for site in found:
+        if not isinstance(site.layer, keras.layers.RNN) or site.layer.unroll:
+            continue
+        for index, cell in enumerate(cells_of(site.layer)):
+            before = index == 0 and getattr(cell, "data_format", "") != "channels_first"
+            slots = ("output",) if before else ("input", "output")
+            for slot in slots if id(cell) in given else ():
+                quantizer = given[id(cell)].words.get(f"{slot}_quantizer")
+                if isinstance(quantizer, Quantizer) and (
+                    quantizer.traits.updates or quantizer.traits.stochastic
+                ):
+                    raise ArgumentError(
+                        f"{slot}_quantizer={quantizer!r} for {given[id(cell)].site.path!r} "
+                        "writes to a variable in training, which JAX cannot do within the "
+                        f"loop over time of {site.path!r}. Make that layer with "
+                        "unroll=True, or give the cell a quantizer that writes nothing."
+                    )

@@ -1,0 +1,93 @@
+"""Few bits on MNIST: a step that learns beats signs, and four bits are nearly float."""
+
+import keras
+import numpy as np
+import pytest
+
+import qframe as qf
+
+EPOCHS = 1
+BATCH_SIZE = 64
+SIGNS = {
+    "input_quantizer": "ste_sign",
+    "kernel_quantizer": "ste_sign",
+    "kernel_constraint": "weight_clip",
+}
+
+
+def learned(bits):
+    """Rules for steps that learn; what a ReLU returns is not signed."""
+    return {
+        "kernel_quantizer": f"lsq(bits={bits})",
+        "input_quantizer": f"lsq(bits={bits}, signed=False)",
+    }
+
+
+WORDS = {"float": None, "binary": SIGNS, **{f"{b} bits": learned(b) for b in (2, 3, 4)}}
+
+
+def network(words):
+    """The network of the tutorial; its first input stays float, as there."""
+    normalization = keras.layers.BatchNormalization
+    # A sign is an activation function of its own.
+    activation = "linear" if words is SIGNS else "relu"
+    parts = [keras.Input((28, 28, 1))]
+    for filters, pool in ((32, 2), (64, 2), (64, 1)):
+        parts += [
+            keras.layers.Conv2D(filters, 3, use_bias=False),
+            keras.layers.MaxPooling2D(pool),
+            normalization(scale=False),
+            keras.layers.Activation(activation),
+        ]
+    parts += [
+        keras.layers.Flatten(),
+        keras.layers.Dense(64, use_bias=False),
+        normalization(scale=False),
+        keras.layers.Activation(activation),
+        keras.layers.Dense(10, use_bias=False),
+        normalization(scale=False),
+        keras.layers.Softmax(),
+    ]
+    model = keras.Sequential(parts)
+    if words:
+        first = {k: v for k, v in words.items() if k != "input_quantizer"}
+        qf.quantize(model, [(qf.first, first), (None, words)])
+    # Keras would compile with XLA, which takes twice as long for this network on a CPU.
+    loss = "sparse_categorical_crossentropy"
+    # A rate that ends at 0: without it networks differ by luck, from batch to batch.
+    rate = keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * 60000 // BATCH_SIZE)
+    optimizer = keras.optimizers.Adam(rate)
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
+    return model
+
+
+def accuracy(words, data, seed=0):
+    """The percentage of the test images that a trained network gets right."""
+    keras.utils.set_random_seed(seed)
+    model = network(words)
+    x_train, y_train, x_test, y_test = data
+    model.fit(x_train, y_train, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+    return 100 * model.evaluate(x_test, y_test, batch_size=512, verbose=0)[1]
+
+
+@pytest.fixture(scope="module")
+def data(mnist):
+    with np.load(mnist) as arrays:
+        images = [arrays[f"x_{part}"][..., None] / 127.5 - 1 for part in ("train", "test")]
+        labels = [arrays[f"y_{part}"] for part in ("train", "test")]
+    x_train, x_test = (x.astype("float32") for x in images)
+    return x_train, labels[0], x_test, labels[1]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="trained once, on TensorFlow"
+)
+def test_learned_steps_on_mnist(data):
+    found = {name: accuracy(words, data) for name, words in WORDS.items()}
+    print(
+        "\n" + "\n".join(f"{name:>8}  {percent:.2f} %" for name, percent in found.items())
+    )
+    for bits in (2, 3, 4):
+        assert found[f"{bits} bits"] >= found["binary"]
+    assert found["4 bits"] >= found["float"] - 0.3
