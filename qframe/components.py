@@ -49,6 +49,7 @@ class Component:
     aliases: tuple[str, ...] = ()
     namespace: str = ""
     distribution: str = ""
+    positional: bool = False
 
     @property
     def qualified_name(self) -> str:
@@ -115,10 +116,20 @@ class AdapterComponent(Component):
 
 
 def quantizer(
-    name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
+    name: str,
+    target: str,
+    *,
+    summary: str = "",
+    aliases: Iterable[str] = (),
+    positional: bool = False,
 ) -> Component:
-    """A quantizer: `target` is ``"module:Class"`` of a `qframe.quantizers.Quantizer`."""
-    return Component("quantizer", name, target, summary, tuple(aliases))
+    """A quantizer: `target` is ``"module:Class"`` of a `qframe.quantizers.Quantizer`.
+
+    With `positional`, ``"name(4, 0)"`` is read as the first two parameters of the class:
+    for names that come from where this is how they are written.
+    """
+    names = tuple(aliases)
+    return Component("quantizer", name, target, summary, names, positional=positional)
 
 
 def constraint(

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
+from qframe.components import Component
 from qframe.errors import ArgumentError, QFrameError, UnknownNameError, did_you_mean
 from qframe.identifier import Identifier
 from qframe.registry import registry
@@ -93,9 +94,27 @@ def named_parameters(maker: Any) -> dict[str, inspect.Parameter]:
 
 def build(kind: str, text: str) -> Any:
     """The object that an identifier describes."""
-    identifier = Identifier.parse(text)
+    identifier = Identifier.parse(text, positional=True)
     component = registry.resolve(kind, identifier)
-    return construct(registry.load(component), identifier.arguments)
+    return construct(registry.load(component), arguments_of(component, identifier))
+
+
+def arguments_of(component: Component, identifier: Identifier) -> Mapping[str, Any]:
+    """The arguments of an identifier by their names.
+
+    Raises:
+        ArgumentError: there are more without a key than the component takes.
+    """
+    values = identifier.positional
+    if not values:
+        return identifier.arguments
+    names = parameter_names(registry.load(component))
+    if len(values) > len(names):
+        raise ArgumentError(
+            f"{component.name} takes at most {len(names)} arguments ({', '.join(names)}), "
+            f"found {len(values)}: {identifier}."
+        )
+    return dict(zip(names, values, strict=False))
 
 
 def construct(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -32,19 +32,25 @@ class Identifier:
     name: str
     namespace: str | None = None
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
+    # For names whose users know the order of the arguments; such a name has no key=value.
+    positional: tuple[Any, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Identifier:
-        """Read an identifier; raises `IdentifierError` that quotes the part at fault."""
+    def parse(cls, text: str, *, positional: bool = False) -> Identifier:
+        """Read an identifier; raises `IdentifierError` that quotes the part at fault.
+
+        Args:
+            text: ``"[namespace:]name[(key=literal, ...)]"``.
+            positional: accept ``"name(literal, ...)"`` too. Default False.
+        """
         head = _HEAD.match(text)
         if head is None:
             raise _malformed(text, "it does not begin with a name")
         rest = text[head.end() :].rstrip()
-        return cls(
-            name=head["name"],
-            namespace=head["namespace"],
-            arguments=_parse_arguments(text, rest) if rest else {},
-        )
+        values, arguments = _parse_arguments(text, rest) if rest else ((), {})
+        if values and not positional:
+            raise without_key(text, values[0])
+        return cls(head["name"], head["namespace"], arguments, values)
 
     @property
     def qualified_name(self) -> str:
@@ -52,10 +58,11 @@ class Identifier:
         return f"{self.namespace}:{self.name}" if self.namespace else self.name
 
     def __str__(self) -> str:
-        if not self.arguments:
+        if not self.arguments and not self.positional:
             return self.qualified_name
-        pairs = (f"{key}={_literal(key, v)}" for key, v in self.arguments.items())
-        return f"{self.qualified_name}({', '.join(pairs)})"
+        values = [_literal(str(i), v) for i, v in enumerate(self.positional)]
+        pairs = [f"{key}={_literal(key, v)}" for key, v in self.arguments.items()]
+        return f"{self.qualified_name}({', '.join(values + pairs)})"
 
 
 def _malformed(text: str, reason: str) -> IdentifierError:
@@ -64,7 +71,12 @@ def _malformed(text: str, reason: str) -> IdentifierError:
     )
 
 
-def _parse_arguments(text: str, rest: str) -> dict[str, Any]:
+def without_key(text: str, value: Any) -> IdentifierError:
+    """The error for a value that needs its key."""
+    return _malformed(text, f"argument {repr(value)!r} has no key; write key=value")
+
+
+def _parse_arguments(text: str, rest: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if not (rest.startswith("(") and rest.endswith(")")):
         raise _malformed(text, f"{rest!r} follows the name")
     try:
@@ -73,26 +85,30 @@ def _parse_arguments(text: str, rest: str) -> dict[str, Any]:
         raise _malformed(text, f"{rest!r} is not an argument list ({error})") from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         raise _malformed(text, f"{rest!r} is not one argument list")
-    if call.args:
+    if call.args and call.keywords:
         raise _malformed(
-            text, f"argument {ast.unparse(call.args[0])!r} has no key; write key=value"
+            text, "it mixes arguments with and without a key; write key=value for all"
         )
+    values = tuple(_read(text, value, "an argument") for value in call.args)
     arguments: dict[str, Any] = {}
     for keyword in call.keywords:
         if keyword.arg is None:
             raise _malformed(text, "** is not allowed")
         if keyword.arg in arguments:
             raise _malformed(text, f"argument {keyword.arg!r} is given twice")
-        try:
-            arguments[keyword.arg] = ast.literal_eval(keyword.value)
-        except (ValueError, RecursionError, MemoryError):
-            raise _malformed(
-                text,
-                f"the value {ast.unparse(keyword.value)!r} of {keyword.arg!r} is not a "
-                "literal (a number, a string, True, False, None, or a tuple, list "
-                "or dict of them)",
-            ) from None
-    return arguments
+        arguments[keyword.arg] = _read(text, keyword.value, repr(keyword.arg))
+    return values, arguments
+
+
+def _read(text: str, value: ast.expr, what: str) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, RecursionError, MemoryError):
+        raise _malformed(
+            text,
+            f"the value {ast.unparse(value)!r} of {what} is not a literal (a number, a "
+            "string, True, False, None, or a tuple, list or dict of them)",
+        ) from None
 
 
 def _literal(key: str, value: Any) -> str:

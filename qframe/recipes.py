@@ -238,7 +238,7 @@ def _check_word(key: str, value: Any) -> None:
     """Raise where no plugin offers what a word names. An object speaks for itself."""
     kind = key.rpartition("_")[2]
     if isinstance(value, str) and not (kind == "constraint" and value in KERAS_CONSTRAINTS):
-        registry.resolve(kind, Identifier.parse(value))
+        registry.resolve(kind, Identifier.parse(value, positional=True))
 
 
 def _read(table: Any) -> list[Rule]:

@@ -18,7 +18,7 @@ from qframe.errors import (
     UnknownNameError,
     did_you_mean,
 )
-from qframe.identifier import Identifier
+from qframe.identifier import Identifier, without_key
 
 GROUP = "qframe"
 FIRST_PARTY = "keras-qframe"
@@ -129,6 +129,8 @@ class Registry:
         local = [c for c in found if c.namespace == LOCAL]
         for choice in (found, local, own):
             if len(choice) == 1:
+                if identifier.positional and not choice[0].positional:
+                    raise without_key(str(identifier), identifier.positional[0])
                 return choice[0]
         if found:
             choices = ", ".join(repr(c.qualified_name) for c in found)

@@ -39,7 +39,7 @@ BELOW = {
     "hookspecs": {"components"},
     "registry": {"errors", "identifier", "components", "hookspecs"},
     "requirements": {"errors", "identifier", "registry"},
-    "configurable": {"errors", "identifier", "registry", "requirements"},
+    "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
     "keras_internals": set(),
     "constraints": {*LIGHT},

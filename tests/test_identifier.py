@@ -92,3 +92,13 @@ def test_numpy_scalars_print_as_numbers():
     import numpy as np
 
     assert str(Identifier("q", arguments={"a": np.float64(0.5)})) == "q(a=0.5)"
+
+
+def test_arguments_by_order_where_they_are_asked_for():
+    found = Identifier.parse("quantized_bits(4, 0, True)", positional=True)
+    assert found.positional == (4, 0, True)
+    assert str(found) == "quantized_bits(4, 0, True)"
+    with pytest.raises(IdentifierError, match="mixes arguments with and without a key"):
+        Identifier.parse("quantized_bits(4, integer=0)", positional=True)
+    with pytest.raises(IdentifierError, match=r"'f\(x\)' of an argument is not a literal"):
+        Identifier.parse("quantized_bits(f(x))", positional=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qframe import recipes
 from qframe.cli.backend import start_backend
 from qframe.components import AdapterComponent, Component
-from qframe.configurable import construct, named_parameters
+from qframe.configurable import arguments_of, construct, named_parameters
 from qframe.errors import AmbiguousNameError, ArgumentError, UnknownNameError, did_you_mean
 from qframe.identifier import Identifier
 from qframe.registry import registry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def find(text: str, kinds: Sequence[str]) -> tuple[Component, Mapping[str, Any]]:
     """The component of one of these kinds that an identifier names."""
-    identifier = Identifier.parse(text)
+    identifier = Identifier.parse(text, positional=True)
     found: list[Component] = []
     errors: dict[str, UnknownNameError] = {}
     for kind in kinds:
@@ -35,7 +35,7 @@ def find(text: str, kinds: Sequence[str]) -> tuple[Component, Mapping[str, Any]]
         )
     if not found:
         raise errors[max(kinds, key=lambda kind: _resembles(identifier.name, kind))]
-    return found[0], identifier.arguments
+    return found[0], arguments_of(found[0], identifier)
 
 
 def _resembles(name: str, kind: str) -> bool:

@@ -48,7 +48,7 @@ class Subject:
     def given_arguments(self) -> dict[str, Any]:
         """The arguments that the user wrote, where an identifier was given."""
         if isinstance(self.given, str):
-            return dict(Identifier.parse(self.given).arguments)
+            return dict(Identifier.parse(self.given, positional=True).arguments)
         return {}
 
     def fresh(self, **changes: Any) -> Any:
@@ -165,7 +165,7 @@ class QuantizerSubject(Subject):
 def subject_of(given: Any) -> Subject:
     """What a user gave, as a quantizer if it is one, else as a constraint."""
     if isinstance(given, str):
-        name = Identifier.parse(given)
+        name = Identifier.parse(given, positional=True)
         try:
             registry.resolve("quantizer", name)
         except UnknownNameError:

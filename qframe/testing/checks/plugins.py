@@ -45,7 +45,7 @@ def subjects_of(namespace: str, identifiers: Iterable[str]) -> list[Subject]:
 
 
 def _kind_of(text: str, namespace: str) -> str:
-    identifier = Identifier.parse(text)
+    identifier = Identifier.parse(text, positional=True)
     for component in plugin_of(namespace).components:
         own = identifier.namespace in (None, namespace)
         if own and identifier.name in component.names and component.kind in _SUBJECTS:
@@ -124,7 +124,7 @@ def loads(component: Component, identifiers: list[str]) -> None:
             _of_its_kind(component),
             f"{component.target} is no class of a {component.kind}.",
         )
-        asked = {Identifier.parse(text).name for text in identifiers}
+        asked = {Identifier.parse(text, positional=True).name for text in identifiers}
         require(
             _complete(component) or asked & set(component.names),
             f"{component.qualified_name} has arguments without defaults; name some in "

@@ -150,21 +150,12 @@ def integers(subject: QuantizerSubject) -> None:
             again = found.dequantized()
         require_equal(again, expected, x, "scale * (integer - zero_point)", 1e-5, 1e-6)
         precision = subject.sample.precision
-        if precision and precision < 64:
-            low, high = int(found.values.min()), int(found.values.max())
-            # One bit stands for two integers, such as -1 and 1.
-            most = max(2**precision - 1, 2 if precision == 1 else 0)
-            if subject.traits.levels is None:
-                require(
-                    high - low <= most,
-                    f"integers from {low} to {high} do not fit into {precision} bits.",
-                )
-            else:
-                count = len(np.unique(found.values))
-                require(
-                    count <= 2**precision,
-                    f"{count} different integers do not fit into {precision} bits.",
-                )
+        if precision:
+            count = len(np.unique(found.values))
+            require(
+                count <= 2**precision,
+                f"{count} different integers do not fit into {precision} bits.",
+            )
 
     on_drawn_tensors(subject, dequantize)
 
