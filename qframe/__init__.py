@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qframe.hookspecs import hookimpl
     from qframe.layers.adapters import register_layer
     from qframe.models import load_model
-    from qframe.passes import float_weights, integers, plan, quantize, strip
+    from qframe.passes import calibrate, float_weights, integers, plan, quantize, strip
     from qframe.recipes import Recipe
     from qframe.rules import first, last
 
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Recipe",
     "__version__",
+    "calibrate",
     "constraints",
     "context",
     "errors",
@@ -46,6 +47,7 @@ __all__ = [
 # Where the words are that are not submodules.
 _HOMES = {
     "Recipe": "qframe.recipes",
+    "calibrate": "qframe.passes",
     "first": "qframe.rules",
     "float_weights": "qframe.passes",
     "hookimpl": "qframe.hookspecs",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras import ops
+from keras.config import backend
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.saving import saving_lib
@@ -21,6 +22,7 @@ __all__ = [
     "from_bytes",
     "graph_of",
     "in_training",
+    "kept_on_jax",
     "latent_value",
     "nodes",
     "own_weights",
@@ -169,3 +171,21 @@ def traced_anew(model: Any) -> Iterator[None]:
         reset_functions(model)
         for layer, name, function in before:
             setattr(layer, name, function)
+
+
+@contextlib.contextmanager
+def kept_on_jax(model: Any) -> Iterator[None]:
+    """Give the variables their values back where a step of Keras's on JAX fails.
+
+    Its trainers take them out of the variables while they run.
+    """
+    if backend() != "jax":
+        yield
+        return
+    before = [(variable, ops.convert_to_numpy(variable)) for variable in model.variables]
+    try:
+        yield
+    except BaseException:
+        for variable, value in before:
+            variable._value = ops.convert_to_tensor(value, variable.dtype)
+        raise

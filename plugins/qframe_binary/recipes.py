@@ -48,9 +48,8 @@ def bwn() -> qf.Recipe:
     """Binary-weight network: one bit for weights, with a scale for each output channel.
 
     The weights become their signs times the mean magnitude of their channel; activations
-    stay as they are, and so does the last layer that can be quantized. (The paper keeps
-    the first layer in float too.) Latent weights are clipped to [-1, 1], where the gradient
-    is. The model needs two such layers at least.
+    stay as they are, and so does the last layer that can be quantized. Latent weights are
+    clipped to [-1, 1], where the gradient is. The model needs two such layers at least.
 
     Example:
         >>> import keras, qframe as qf

@@ -47,7 +47,7 @@ def _state(plugin: Plugin) -> str:
 @click.command("list")
 @_kind
 def list_(kind: str | None) -> None:
-    """List the quantizers, constraints, recipes and adapters of all plugins."""
+    """List the components of all plugins."""
     from qframe.registry import registry
 
     console().print(

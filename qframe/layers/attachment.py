@@ -20,6 +20,7 @@ from qframe.layers.adapters import EXPLICIT, adapter_of, slot_attribute
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized, quantized_each
 from qframe.layers.substitution import Substitutable, latent, substituted
+from qframe.quantizers import taps
 
 _CONSTRAINTS = "_constraints_before"
 _ABSENT = object()
@@ -47,6 +48,9 @@ class Recurrent:
             if any({"input", "output"} & set(slots) for slots in held.values()):
                 # The fused kernel of a GPU would pass the cell's activations by.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
+            if taps.listener() is not None:
+                # What is within the loop over time cannot leave it.
+                stack.enter_context(taps.listening(lambda quantizer, inputs: inputs))
             return super().call(sequences, *args, **kwargs)  # type: ignore[misc]
 
 

@@ -20,13 +20,22 @@ from qframe.layers.composite import Composite
 from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
 from qframe.layers.tree import sites
+from qframe.passes.calibration import calibrate
 from qframe.passes.entries import Plan
 from qframe.passes.float_scope import float_weights
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan
 from qframe.passes.report import Report, Row
 
-__all__ = ["Report", "float_weights", "integers", "plan", "quantize", "strip"]
+__all__ = [
+    "Report",
+    "calibrate",
+    "float_weights",
+    "integers",
+    "plan",
+    "quantize",
+    "strip",
+]
 
 
 def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:

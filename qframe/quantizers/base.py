@@ -12,6 +12,7 @@ from keras import ops
 from qframe.configurable import Configurable
 from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
+from qframe.quantizers import taps
 from qframe.quantizers.channels import ChannelAxis
 from qframe.quantizers.integers import Integers, affine_of_levels, integers_of
 from qframe.quantizers.surrogate import straight_through
@@ -50,6 +51,7 @@ class Quantizer(Configurable, keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         # Without autocast a float32 weight is quantized in float32 under float16 too.
         super().__init__(**{"autocast": False, **kwargs})
+        self.supports_masking = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -91,15 +93,36 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         inputs = _as_float_tensor(inputs)
         axis = {"channel_axis": channel_axis} if self.traits.channelwise else {}
+        value = self(inputs, training=False, **axis)  # builds what has state
         affine = self.affine(inputs, **axis)
         if affine is None:
             raise QFrameError(
                 f"{self!r} states no integers: its values have no scale and zero point."
             )
-        return integers_of(self, self(inputs, training=False, **axis), affine)
+        return integers_of(self, value, affine)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        return super().__call__(_as_float_tensor(inputs), *args, **kwargs)
+        inputs = _as_float_tensor(inputs)
+        listener = taps.listener()
+        if listener is not None:
+            return listener(self, inputs)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def set_range(self, low: Any, high: Any) -> None:
+        """Take the range of its input from elsewhere, as from `qframe.calibrate`.
+
+        Args:
+            low: the lower end, a number or one for each channel.
+            high: the upper end.
+
+        Raises:
+            ArgumentError: this quantizer has no range of its own; `Traits.ranged` says so.
+        """
+        raise ArgumentError(f"{self!r} has no range to be set.")
+
+    def range_shape(self) -> tuple[int, ...]:
+        """The shape of each end of its range; () where there is one for the tensor."""
+        return ()
 
     def _straight_through(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         value: Any = self.value

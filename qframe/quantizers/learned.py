@@ -52,8 +52,10 @@ class Learned:
             ops.convert_to_tensor, (self.started, self.start, self.change)
         )
         statistic = ops.stop_gradient(ops.cast(statistic, start.dtype))
-        start = ops.where(ops.greater(begun, 0), start, statistic)
+        started = ops.where(ops.greater(begun, 0), start, statistic)
         if training:
-            self.start.assign(start)
-            self.started.assign(1.0)
-        return start + change
+            # A batch that overflows, as mixed precision allows at first, starts nothing.
+            usable = ops.all(ops.isfinite(started))
+            self.start.assign(ops.where(usable, started, start))
+            self.started.assign(ops.where(usable, ops.ones_like(begun), begun))
+        return started + change

@@ -37,6 +37,7 @@ class Traits:
             made of the parameter ``seed``.
         trainable: owns variables that learn.
         updates: training writes to its other variables, such as a start or a range.
+        ranged: owns the range of its input, which `Quantizer.set_range` sets.
         scaled: `levels` and `range` are to be multiplied by the scale that `affine` gives.
         channelwise: has one scale per output channel of each tensor, and takes
             ``channel_axis``.
@@ -59,6 +60,7 @@ class Traits:
     stochastic: bool = False
     trainable: bool = False
     updates: bool = False
+    ranged: bool = False
     scaled: bool = False
     channelwise: bool = False
     tag: bool = False

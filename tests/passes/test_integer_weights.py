@@ -79,10 +79,10 @@ def test_golden_numbers(quantizer, kernel, values, scale, zero_point):
     assert found.precision == qf.quantizers.get(quantizer).precision
 
 
-ANY = [c.qualified_name for c in qf.quantizers.registry.components("quantizer")]
-
-
-@pytest.mark.parametrize("name", [n for n in ANY if n != "binary:noop"])
+# The conformance kit does the same with every quantizer, on one axis.
+@pytest.mark.parametrize(
+    "name", ["ste_sign", "ste_heaviside", "magnitude_aware_sign", "dorefa(mode='weights')"]
+)
 @given(
     kernel=hnp.arrays("float32", (3, 2), elements=st.floats(-4, 4, width=32)),
     axis=st.sampled_from([-1, 0, (0, 1), None]),

@@ -17,6 +17,15 @@ OTHERS = {
         "noop(precision=8)",
         "weight_clip(clip_value=0.5)",
     ],
+    "integer": [
+        "integer(bits=4, symmetric=False)",
+        "integer(bits=4, granularity='channel', narrow_range=True)",
+        "integer(symmetric=False, gather='moving_average')",
+        "integer(bits=3, granularity='channel', gather='widest')",
+        "integer(bits=4, range='percentile', percentile=90.0)",
+        "integer(bits=3, rounding='stochastic', seed=1)",
+        "integer(bits=3, rounding='half_away')",
+    ],
     "ternary": ["ste_tern(ternary_weight_networks=True)", "ste_tern(clip_value=None)"],
     "kbit": [
         "dorefa(k_bit=8)",

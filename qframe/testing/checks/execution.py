@@ -89,7 +89,7 @@ def channelwise(subject: QuantizerSubject) -> None:
             for i, at in zip(kept, channel, strict=True):
                 where[i] = slice(int(at), int(at) + 1)
             part = np.ascontiguousarray(x[tuple(where)])
-            alone = value(subject.on_axis(subject.ready, None), part)
+            alone = value(subject.on_axis(subject.ready, axis), part)
             require_equal(
                 found[tuple(where)],
                 alone,

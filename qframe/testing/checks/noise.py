@@ -66,7 +66,9 @@ def unbiased(subject: QuantizerSubject) -> None:
         )
 
 
-@of_quantizers(when=lambda s: s.traits.stochastic and s.traits.levels)
+@of_quantizers(
+    when=lambda s: s.traits.stochastic and s.traits.levels and not s.traits.scaled
+)
 def draws_levels(subject: QuantizerSubject) -> None:
     """What training draws is on the declared levels too."""
     levels = np.asarray(subject.traits.levels)

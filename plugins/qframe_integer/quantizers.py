@@ -1,0 +1,333 @@
+"""The affine quantizer of integer units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from qframe.arguments import boolean, integer_within, one_of
+from qframe.errors import ArgumentError
+from qframe.quantizers import (
+    Quantizer,
+    Traits,
+    axes_within_channels,
+    channel_shape,
+    clip_through,
+)
+from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
+from qframe.quantizers.ranges import GATHERS, GatheredRange
+from qframe_integer import groups, statistics
+from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
+
+_GRANULARITIES = ("tensor", "channel", "group")
+
+
+class Integer(Quantizer):
+    r"""Integers with a scale and a zero point.
+
+    .. math:: q(x) = s \left( \min\left(\max\left(\left\lfloor x / s \right\rceil + z,
+        l\right), h\right) - z \right)
+
+    .. math:: \frac{dq}{dx} = 1 \text{ where } l - \tfrac{1}{2} \le x / s + z \le
+        h + \tfrac{1}{2} \text{, else } 0
+
+    The integers l to h are :math:`-2^{b-1}` to :math:`2^{b-1} - 1`. From the range of the
+    numbers, [a, b] with a ≤ 0 ≤ b: if symmetric :math:`s = \max(-a, b) / h` and z = 0, else
+    :math:`s = (b - a) / (h - l)` and z is the nearest integer to :math:`l - a / s`. So 0.0
+    has an integer of its own, as zero padding wants. A range of zeros gives zeros. No
+    gradient flows through the range.
+
+    Args:
+        bits: b, an integer from 2 to 16. Default 8.
+        symmetric: whether z is 0. Default True.
+        granularity: what has a range of its own: the ``"tensor"``, each ``"channel"``, or
+            in each channel each ``"group"`` of so many numbers along the axis before that
+            of the channels. Which axis has the channels comes from the layer.
+            Default ``"tensor"``.
+        group_size: how many numbers share a range, for groups. Default None.
+        range: how a tensor's range is found: ``"minmax"``, its smallest and largest
+            number; ``"percentile"``; or ``"mse"``, the part of it, of 32 tried, with the
+            smallest mean squared error. Default ``"minmax"``.
+        percentile: above 50 and up to 100, which part of the numbers the range leaves
+            below its upper end, and above its lower one. For that `range` only; default
+            None is 99.9.
+        gather: None takes the range of each tensor, as fits weights. ``"moving_average"``
+            and ``"widest"`` gather that of activations over the batches of training, and
+            keep it for inference. `qframe.calibrate` sets it. Default None.
+        momentum: of the moving average, from 0 up to 1 without 1. For that `gather` only;
+            default None is 0.99.
+        narrow_range: leave out the integer :math:`-2^{b-1}`. Default False.
+        rounding: ``"half_even"``, ``"half_up"``, ``"half_away"`` (from zero), ``"floor"``,
+            ``"ceil"``, ``"toward_zero"``, or ``"stochastic"``: in training up with the
+            probability of the fraction, in inference as ``"half_even"``.
+            Default ``"half_even"``.
+        seed: of stochastic rounding; None draws one. Default None.
+
+    Raises:
+        ArgumentError: an argument is none of these, or has no effect; when it is used,
+            the numbers have no such axis, or the group size does not divide its length.
+
+    Example:
+        >>> import qframe as qf
+        >>> q = qf.quantizers.Integer(bits=3)  # a range of 3 is a step of 1
+        >>> [float(v) for v in q([0.4, -0.6, 2.5, 3.0])]
+        [0.0, -1.0, 2.0, 3.0]
+
+    Paper: Jacob et al., 2017, https://arxiv.org/abs/1712.05877
+    """
+
+    def __init__(
+        self,
+        bits: int = 8,
+        symmetric: bool = True,
+        granularity: str = "tensor",
+        group_size: int | None = None,
+        range: str = "minmax",
+        percentile: float | None = None,
+        gather: str | None = None,
+        momentum: float | None = None,
+        narrow_range: bool = False,
+        rounding: str = "half_even",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.bits = integer_within("Integer", "bits", bits, 2, 16)
+        self.symmetric = boolean("Integer", "symmetric", symmetric)
+        self.granularity = one_of("Integer", "granularity", granularity, _GRANULARITIES)
+        self.group_size = group_size
+        if _goes_with("group_size", group_size, "granularity", granularity, "group"):
+            self.group_size = integer_within("Integer", "group_size", group_size, 1, 2**31)
+        elif granularity == "group":
+            raise ArgumentError(
+                "granularity='group' of Integer needs the size of a group. Write for "
+                "example Integer(granularity='group', group_size=32)."
+            )
+        self.range = one_of("Integer", "range", range, statistics.RANGES)
+        self.percentile = percentile
+        if _goes_with("percentile", percentile, "range", range, "percentile"):
+            self.percentile = _between("percentile", percentile, 50, 100, 99.9)
+        if gather is not None:
+            one_of("Integer", "gather", gather, GATHERS)
+        if gather is not None and granularity == "group":
+            raise ArgumentError(
+                f"gather={gather!r} of Integer is for activations, and groups are for "
+                "weights. Write granularity='tensor' or 'channel'."
+            )
+        self.gather = gather
+        self.momentum = momentum
+        if _goes_with("momentum", momentum, "gather", gather, "moving_average"):
+            self.momentum = _between("momentum", momentum, -1e-9, 1 - 1e-9, 0.99)
+        self.narrow_range = boolean("Integer", "narrow_range", narrow_range)
+        self.rounding = one_of("Integer", "rounding", rounding, MODES)
+        self.seed = seed
+        if rounding == STOCHASTIC:
+            self.generator = keras.random.SeedGenerator(seed)
+        else:
+            _goes_with("seed", seed, "rounding", rounding, STOCHASTIC)
+        self.precision = self.bits
+
+    @property
+    def low(self) -> int:
+        """The smallest integer."""
+        return -(2 ** (self.bits - 1)) + self.narrow_range
+
+    @property
+    def high(self) -> int:
+        """The largest integer."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    @property
+    def traits(self) -> Traits:
+        apart = self.granularity != "tensor"
+        low, high = (self.low, self.high) if self.symmetric else (None, None)
+        integers = None
+        if low is not None and high is not None and self.bits <= 8:
+            integers = tuple(float(i) for i in np.arange(low, high + 1))
+        return Traits(
+            levels=integers,
+            range=None if low is None or high is None else (float(low), float(high)),
+            elementwise=self.gather is not None and not apart,
+            monotone=not apart,
+            stochastic=self.rounding == STOCHASTIC,
+            updates=self.gather is not None,
+            ranged=self.gather is not None,
+            scaled=True,
+            channelwise=apart and self.gather is None,
+            reference=self.reference,
+            surrogate=self.surrogate,
+        )
+
+    def build(self, input_shape: Any) -> None:
+        if self.gather is None:
+            return
+        shape: tuple[Any, ...] = ()
+        if self.granularity == "channel":
+            if self.channel_axis is None:
+                raise ArgumentError(
+                    f"{self!r} gathers a range for each channel, and what it quantizes has "
+                    "no axis of channels. Write granularity='tensor' there."
+                )
+            shape = channel_shape(input_shape, self.channel_axis)
+            if None in shape:
+                raise ArgumentError(
+                    f"{self!r} gathers a range for each channel, and their number is not "
+                    f"known: the shape is {tuple(input_shape)}. Give the model a shape "
+                    "with that number, or write granularity='tensor'."
+                )
+        momentum = 0.99 if self.momentum is None else self.momentum
+        self.gathered = GatheredRange(self, shape, self.gather, momentum)
+
+    def call(self, inputs: Any, channel_axis: Any = -1, training: bool = False) -> Any:
+        x = wide(inputs)
+        if self.granularity == "group":
+            apart, back = groups.split(x, channel_axis, self.group_size, repr(self))
+            axes = groups.axes(len(x.shape), channel_axis)
+            return ops.cast(back(self._quantized(apart, axes, training)), inputs.dtype)
+        axes = self._axes(len(x.shape), channel_axis)
+        return ops.cast(self._quantized(x, axes, training), inputs.dtype)
+
+    def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
+        """The axes along which numbers share a range."""
+        if self.granularity == "tensor":
+            return axes_within_channels(rank, None)
+        gathered = self.gather is not None
+        return axes_within_channels(rank, self.channel_axis if gathered else channel_axis)
+
+    def _quantized(self, x: Any, axes: Sequence[int], training: bool) -> Any:
+        return self._on_grid(x, *self._grid(x, axes, training), training)
+
+    def _on_grid(self, x: Any, scale: Any, zero: Any, training: bool = False) -> Any:
+        low, high = self.low - zero, self.high - zero
+        steps = x / scale
+        if training and self.rounding == STOCHASTIC:
+            drawn = keras.random.uniform(ops.shape(steps), seed=self.generator)
+            steps = ops.floor(steps + ops.cast(drawn, steps.dtype))
+        else:
+            steps = MODES[self.rounding](steps)
+        # What rounds to an end of the grid is within it, or the largest number of a range
+        # would have a gradient or not by the last bit of its scale.
+        inside = clip_through(x, (low - 0.5) * scale, (high + 0.5) * scale)
+        return grafted(ops.clip(steps, low, high) * scale, inside)
+
+    def _grid(self, x: Any, axes: Sequence[int], training: bool = False) -> tuple[Any, Any]:
+        """The scale and the zero point for a tensor."""
+        x = ops.stop_gradient(x)
+        if self.range == "mse":
+            low, high = statistics.best_ends(
+                x, axes, lambda a, b: self._on_grid(x, *self._grid_of(a, b))
+            )
+        else:
+            part = None
+            if self.range == "percentile":
+                part = 99.9 if self.percentile is None else self.percentile
+            low, high = statistics.ends(x, axes, part)
+        if self.gather is not None:
+            shape = self.gathered.low.shape
+            low, high = (ops.reshape(end, shape) if axes else end for end in (low, high))
+            low, high = self.gathered(low, high, training)
+        return self._grid_of(ops.cast(low, x.dtype), ops.cast(high, x.dtype))
+
+    def _grid_of(self, low: Any, high: Any) -> tuple[Any, Any]:
+        low, high = ops.minimum(low, 0), ops.maximum(high, 0)
+        if self.symmetric:
+            scale = ops.maximum(-low, high) / self.high
+        else:
+            scale = (high - low) / (self.high - self.low)
+        # Zeros stay zeros for any scale; a subnormal one is zero on some devices.
+        usable = ops.greater(scale, 1e-30)
+        scale = ops.where(usable, scale, ops.ones_like(scale))
+        if self.symmetric:
+            return scale, ops.zeros_like(scale)
+        zero = ops.round(self.low - low / scale)
+        return scale, ops.clip(zero, self.low, self.high)
+
+    def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
+        x = wide(inputs)
+        if self.granularity == "group":
+            apart, back = groups.split(x, channel_axis, self.group_size, repr(self))
+            axes = groups.axes(len(x.shape), channel_axis)
+            ones = ops.ones_like(apart)
+            scale, zero = (back(part * ones) for part in self._grid(apart, axes))
+            return scale, zero
+        return self._grid(x, self._axes(len(x.shape), channel_axis))
+
+    def set_range(self, low: Any, high: Any) -> None:
+        """Take the range from elsewhere; in training, gather on from there."""
+        if self.gather is None:
+            super().set_range(low, high)
+        self.gathered.set(low, high)
+
+    def range_shape(self) -> tuple[int, ...]:
+        return tuple(self.gathered.low.shape) if self.gather is not None else ()
+
+    def freeze(self, frozen: bool = True) -> None:
+        """Keep the gathered range as it is in training too, or let it go on."""
+        self.gathered.frozen.assign(float(frozen))
+
+    # References in NumPy.
+
+    def reference(self, x: Any, axis: Any = -1) -> Any:
+        """The NumPy reference of the values."""
+        wide, scale, zero, back = self._reference_parts(x, axis)
+        steps = REFERENCES[self.rounding](wide / scale)
+        value = np.clip(steps, self.low - zero, self.high - zero) * scale
+        return back(value).astype(x.dtype)
+
+    def surrogate(self, x: Any, axis: Any = -1) -> Any:
+        """The NumPy reference of the gradient."""
+        wide, scale, zero, back = self._reference_parts(x, axis)
+        low, high = (self.low - zero - 0.5) * scale, (self.high - zero + 0.5) * scale
+        return back((wide >= low) & (wide <= high)).astype(x.dtype)
+
+    def _reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any, Any, Any]:
+        """The numbers, their scale and zero point, and the way back to their shape."""
+        wide, back = wide_array(x), np.asarray
+        axes = self._axes(x.ndim, axis) if self.granularity != "group" else ()
+        if self.granularity == "group":
+            wide, back = groups.reference_split(wide, axis, self.group_size)
+            axes = groups.axes(x.ndim, axis)
+        if self.range == "mse":
+            scale, zero = map(as_array, self._grid(ops.convert_to_tensor(wide), axes))
+            return wide, scale, zero, back
+        part = None
+        if self.range == "percentile":
+            part = 99.9 if self.percentile is None else self.percentile
+        low, high = statistics.reference_ends(wide, axes, part)
+        if self.gather is not None:
+            shape = tuple(self.gathered.low.shape)
+            low, high = self.gathered(low.reshape(shape), high.reshape(shape))
+            low, high = (as_array(end).astype(wide.dtype) for end in (low, high))
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+        span = np.maximum(-low, high) / self.high
+        if not self.symmetric:
+            span = (high - low) / (self.high - self.low)
+        scale = np.where(span > 1e-30, span, 1).astype(wide.dtype)
+        zero = np.zeros_like(scale)
+        if not self.symmetric:
+            zero = np.clip(np.rint(self.low - low / scale), self.low, self.high)
+        return wide, scale, zero, back
+
+
+def _goes_with(name: str, value: Any, other: str, held: Any, needed: str) -> bool:
+    """Whether an argument is given; raises where the one that it goes with is not so."""
+    if value is not None and held != needed:
+        raise ArgumentError(
+            f"{name}={value!r} of Integer has no effect with {other}={held!r}. Leave it "
+            f"out, or write {other}={needed!r}."
+        )
+    return value is not None
+
+
+def _between(name: str, value: Any, low: float, high: float, usual: float) -> float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not low < value <= high:
+        raise ArgumentError(
+            f"{name} of Integer must be a number between {round(low)} and {round(high)}, "
+            f"found {value!r}. Write for example Integer({name}={usual})."
+        )
+    return float(value)

@@ -1,0 +1,90 @@
+"""The range that a quantizer gathers from what it sees in training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import ops
+
+GATHERS = ("moving_average", "widest")
+
+
+class GatheredRange:
+    """Both ends of a tensor, or of each channel, over the batches of training.
+
+    It starts as the range of the first batch, and until then is that of the tensor at
+    hand. Frozen, it stays as it is.
+
+    Args:
+        quantizer: whose `add_weight` makes the variables; called in its ``build``.
+        shape: of each end. Default (), a number.
+        gather: ``"moving_average"`` or ``"widest"``, the smallest and the largest so far.
+        momentum: of the moving average, the part that stays, from 0 up to 1 without 1.
+
+    Example:
+        >>> from qframe.quantizers import Quantizer
+        >>> from qframe.quantizers.ranges import GatheredRange
+        >>> class Clip(Quantizer):
+        ...     def build(self, shape):
+        ...         self.range = GatheredRange(self, gather="widest")
+        ...     def call(self, inputs, training=False):
+        ...         low, high = self.range(ops.min(inputs), ops.max(inputs), training)
+        ...         return ops.clip(inputs, low, high)
+        >>> clip = Clip()
+        >>> _ = clip([-1.0, 2.0], training=True)
+        >>> [float(v) for v in clip([-3.0, 0.0, 3.0])]
+        [-1.0, 0.0, 2.0]
+    """
+
+    def __init__(
+        self,
+        quantizer: Any,
+        shape: tuple[int, ...] = (),
+        gather: str = "moving_average",
+        momentum: float = 0.99,
+    ) -> None:
+        def variable(name: str, shape: tuple[int, ...]) -> Any:
+            return quantizer.add_weight(
+                name=name, shape=shape, initializer="zeros", trainable=False
+            )
+
+        self.gather, self.momentum = gather, momentum
+        self.low, self.high = variable("low", shape), variable("high", shape)
+        self.started, self.frozen = variable("started", ()), variable("frozen", ())
+
+    def __call__(self, low: Any, high: Any, training: bool = False) -> tuple[Any, Any]:
+        """Both ends; `low` and `high` are those of the tensor at hand."""
+        # Tensors of them first: JAX takes no Keras variable in some of its functions.
+        started, frozen = (
+            ops.convert_to_tensor(v) > 0 for v in (self.started, self.frozen)
+        )
+        before = [ops.convert_to_tensor(v) for v in (self.low, self.high)]
+        found = [ops.stop_gradient(ops.cast(v, self.low.dtype)) for v in (low, high)]
+        ends = [ops.where(started, a, b) for a, b in zip(before, found, strict=True)]
+        if training:
+            # A step of mixed precision that overflows is left out, and so is its range.
+            usable = ops.all(ops.isfinite(found[0])) & ops.all(ops.isfinite(found[1]))
+            usable = ops.logical_and(usable, ops.logical_not(frozen))
+            ends = [
+                ops.where(ops.logical_and(usable, started), self._gathered(i, *pair), end)
+                for i, (pair, end) in enumerate(
+                    zip(zip(before, found, strict=True), ends, strict=True)
+                )
+            ]
+            begins = ops.logical_or(started, usable)
+            for variable, end, was in zip((self.low, self.high), ends, before, strict=True):
+                variable.assign(ops.where(begins, end, was))
+            self.started.assign(ops.cast(begins, self.started.dtype))
+        return ends[0], ends[1]
+
+    def _gathered(self, index: int, before: Any, found: Any) -> Any:
+        if self.gather == "widest":
+            return (ops.minimum, ops.maximum)[index](before, found)
+        return before * self.momentum + found * (1 - self.momentum)
+
+    def set(self, low: Any, high: Any) -> None:
+        """Start from these ends, of the shape of the variables or broadcastable to it."""
+        shape = tuple(self.low.shape)
+        self.low.assign(ops.broadcast_to(ops.cast(low, self.low.dtype), shape))
+        self.high.assign(ops.broadcast_to(ops.cast(high, self.high.dtype), shape))
+        self.started.assign(1.0)

@@ -1,0 +1,210 @@
+"""Integers with a scale and a zero point: numbers by hand, and those of TensorFlow."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import qframe as qf
+from qframe.errors import ArgumentError
+from qframe.quantizers import axes_within_channels
+
+pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+Integer = qf.quantizers.Integer
+
+
+def values(quantizer, x, **kwargs):
+    return keras.ops.convert_to_numpy(quantizer(np.asarray(x, "float32"), **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "x", "expected"),
+    [
+        ({"bits": 3}, [3.0, 2.5, 1.5, 0.4, -0.6, -3.0], [3, 2, 2, 0, -1, -3]),
+        ({"bits": 2}, [1.0, 0.6, -0.2], [1, 1, 0]),
+        # From 0 to 3 in three steps, with zero at the smallest integer.
+        ({"bits": 2, "symmetric": False}, [0.2, 1.4, 3.0, 0.0], [0, 1, 3, 0]),
+        # From -1 to 2, and 0 is a step of its own.
+        ({"bits": 2, "symmetric": False}, [-1.0, 2.0, 0.4, 0.0], [-1, 2, 0, 0]),
+        # All above zero: the range begins at zero all the same.
+        ({"bits": 2, "symmetric": False}, [3.0, 2.6], [3, 3]),
+        ({"bits": 3, "rounding": "half_up"}, [3.0, 0.5, -0.5, 1.5], [3, 1, 0, 2]),
+        ({"bits": 3, "rounding": "half_away"}, [3.0, 0.5, -0.5, 1.5], [3, 1, -1, 2]),
+        ({"bits": 3, "rounding": "floor"}, [3.0, 0.9, -0.1], [3, 0, -1]),
+        ({"bits": 3, "rounding": "ceil"}, [3.0, 0.1, -0.9], [3, 1, 0]),
+        ({"bits": 3, "rounding": "toward_zero"}, [3.0, 0.9, -0.9], [3, 0, 0]),
+        ({"bits": 8}, [0.0, 0.0], [0, 0]),
+    ],
+)
+def test_golden_numbers(arguments, x, expected):
+    np.testing.assert_allclose(values(Integer(**arguments), x), expected, rtol=1e-6)
+
+
+def test_channels_and_groups_have_ranges_of_their_own():
+    x = np.array([[1.0, 10.0], [0.4, 4.0], [3.0, 20.0], [-1.4, -7.0]], "float32")
+    channel = Integer(bits=2, granularity="channel")
+    np.testing.assert_allclose(values(channel, x), [[0, 0], [0, 0], [3, 20], [0, 0]])
+    group = Integer(bits=2, granularity="group", group_size=2)
+    expected = [[1, 10], [0, 0], [3, 20], [0, 0]]
+    np.testing.assert_allclose(values(group, x), expected)
+    found = group.integers(x)
+    np.testing.assert_array_equal(found.values, [[1, 1], [0, 0], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(found.scale, [[1, 10], [1, 10], [3, 20], [3, 20]])
+
+
+@given(
+    x=hnp.arrays("float32", (6, 3), elements=st.floats(-4, 4, width=32)),
+    size=st.sampled_from([1, 2, 3, 6]),
+    symmetric=st.booleans(),
+)
+@settings(max_examples=20)
+def test_a_group_is_quantized_as_a_channel_of_its_own(x, size, symmetric):
+    quantizer = Integer(bits=4, symmetric=symmetric, granularity="group", group_size=size)
+    channel = Integer(bits=4, symmetric=symmetric, granularity="channel")
+    parts = [values(channel, part) for part in np.split(x, 6 // size)]
+    np.testing.assert_allclose(values(quantizer, x), np.concatenate(parts), rtol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own")
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("ends", [(-1.0, 2.0), (0.0, 3.0), (-5.0, 0.0), (0.5, 2.0)])
+def test_it_is_the_fake_quantization_of_tensorflow(bits, ends):
+    import tensorflow as tf
+
+    # Between the ends, but for ties: there TensorFlow rounds up, and we to even.
+    x = np.linspace(*ends, 1013, dtype="float32")
+    # TensorFlow takes only ranges with zero, and so do we make of any.
+    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
+    expected = tf.quantization.fake_quant_with_min_max_args(x, low, high, bits).numpy()
+    found = values(Integer(bits=bits, symmetric=False), x)
+    step = (high - low) / (2**bits - 1)
+    same = np.isclose(found, expected, atol=1e-5)
+    tie = np.abs(np.abs(x / step % 1) - 0.5) < 1e-3
+    assert (same | tie).all()
+    assert same.mean() > 0.99
+
+
+def test_the_gradient_reaches_half_a_step_beyond_the_grid():
+    quantizer = Integer(bits=3, gather="widest")
+    quantizer.build((4,))
+    quantizer.set_range(-3.0, 3.0)
+    from qframe.testing.differentiation import value_and_gradient
+
+    x = np.array([-4.6, -4.4, 0.2, 3.4, 3.6], "float32")
+    value, gradient = value_and_gradient(quantizer, x, np.ones_like(x))
+    np.testing.assert_allclose(value, [-4, -4, 0, 3, 3])
+    np.testing.assert_array_equal(gradient, [0, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_stochastic_rounding_is_fair_in_training_and_off_in_inference(symmetric):
+    quantizer = Integer(bits=4, symmetric=symmetric, rounding="stochastic", seed=3)
+    # The ends fix the range: a step of 1 symmetric, of 14/15 else.
+    x = np.concatenate([[7.0, -7.0], np.full(10000, 2.3)]).astype("float32")
+    drawn = values(quantizer, x, training=True)[2:]
+    error = drawn.std() / np.sqrt(len(drawn))
+    assert len(set(drawn)) == 2
+    assert abs(drawn.mean() - 2.3) < 4 * error
+    again = Integer(bits=4, symmetric=symmetric, rounding="stochastic", seed=3)
+    np.testing.assert_array_equal(values(again, x, training=True)[2:], drawn)
+    np.testing.assert_array_equal(
+        values(quantizer, x), values(Integer(bits=4, symmetric=symmetric), x)
+    )
+
+
+def test_ranges_gather():
+    first, second = np.float32([[-1, 2]]), np.float32([[-3, 1]])
+    for gather, ends in (("widest", (-3, 2)), ("moving_average", (-2, 1.5))):
+        momentum = 0.5 if gather == "moving_average" else None
+        quantizer = Integer(gather=gather, momentum=momentum)
+        quantizer(first)  # inference gathers nothing
+        assert float(quantizer.gathered.started) == 0
+        quantizer(first, training=True)
+        quantizer(second, training=True)
+        found = [float(end) for end in (quantizer.gathered.low, quantizer.gathered.high)]
+        np.testing.assert_allclose(found, ends)
+        quantizer.freeze()
+        quantizer(10 * second, training=True)
+        assert float(quantizer.gathered.low) == ends[0]
+        quantizer.freeze(False)
+        quantizer(np.float32([[np.inf, 1]]), training=True)  # overflow is left out
+        assert float(quantizer.gathered.high) == ends[1]
+
+
+@given(
+    x=hnp.arrays("float32", (5, 4), elements=st.floats(-4, 4, width=32)),
+    bits=st.integers(2, 8),
+)
+@settings(max_examples=20)
+def test_mse_is_never_worse_than_minmax(x, bits):
+    errors = [
+        np.square(values(Integer(bits=bits, range=range_), x).astype(float) - x).mean()
+        for range_ in ("mse", "minmax")
+    ]
+    assert errors[0] <= errors[1] * (1 + 1e-4) + 1e-9
+
+
+def test_percentile():
+    x = np.linspace(-1, 1, 201, dtype="float32")
+    x[-1] = 100
+    quantizer = Integer(bits=8, range="percentile", percentile=99.0)
+    assert np.abs(values(quantizer, x)).max() < 1.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bits": 1}, "from 2 to 16, found 1"),
+        ({"bits": 17}, "found 17"),
+        ({"symmetric": 1}, "True or False"),
+        ({"granularity": "chanel"}, "Did you mean 'channel'"),
+        ({"granularity": "group"}, "needs the size of a group"),
+        ({"group_size": 4}, "no effect with granularity='tensor'"),
+        ({"granularity": "group", "group_size": 0}, "from 1 to"),
+        ({"granularity": "group", "group_size": 4, "gather": "widest"}, "for weights"),
+        ({"range": "max"}, "must be one of"),
+        ({"percentile": 99.0}, "no effect with range='minmax'"),
+        ({"range": "percentile", "percentile": 40}, "between 50 and 100"),
+        ({"momentum": 0.5}, "no effect with gather=None"),
+        ({"gather": "moving_average", "momentum": 1.0}, "between 0 and 1"),
+        ({"rounding": "even"}, "must be one of"),
+        ({"seed": 1}, "no effect with rounding='half_even'"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        Integer(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: Integer(granularity="group", group_size=4)(np.ones((6, 2), "float32")),
+            "length 6. Give a group_size that divides it",
+        ),
+        (
+            lambda: Integer(granularity="channel")(np.ones((2, 2)), channel_axis=5),
+            "names axis 5",
+        ),
+        (lambda: Integer().set_range(0, 1), "no range to be set"),
+    ],
+)
+def test_wrong_use(call, message):
+    with pytest.raises(ArgumentError, match=message):
+        call()
+
+
+def test_the_axis_of_the_channels_comes_from_the_layer():
+    layer = keras.layers.Conv2DTranspose(3, 2)
+    model = keras.Sequential([keras.Input((4, 4, 2)), layer])
+    words = {"kernel_quantizer": "integer(bits=4, granularity='channel')"}
+    qf.quantize(model, words)
+    (found,) = qf.integers(model).values()
+    assert found.scale.shape == (1, 1, 3, 1)
+    assert axes_within_channels(4, -2) == (0, 1, 3)
+    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
+    largest = np.abs(kernel).max((0, 1, 3), keepdims=True)
+    np.testing.assert_allclose(found.scale, largest / 7, rtol=1e-6)
