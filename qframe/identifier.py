@@ -33,7 +33,7 @@ class Identifier:
     namespace: str | None = None
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
     # For names whose users know the order of the arguments; such a name has no key=value.
-    positional: tuple[Any, ...] = ()
+    positional: tuple[Any, ...] = attrs.field(default=(), repr=False)
 
     @classmethod
     def parse(cls, text: str, *, positional: bool = False) -> Identifier:

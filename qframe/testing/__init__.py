@@ -61,7 +61,15 @@ def __getattr__(name: str) -> Any:
             f"{', '.join(__all__)}"
         )
     home = _HOMES.get(name, "strategies" if name == "strategies" else "fronts")
-    module = importlib.import_module(f"qframe.testing.{home}")
+    try:
+        module = importlib.import_module(f"qframe.testing.{home}")
+    except ModuleNotFoundError as error:
+        if error.name in ("hypothesis", "pytest"):
+            raise ImportError(
+                f"qframe.testing needs {error.name}, which is not installed. Write: pip "
+                "install 'keras-qframe[testing]'"
+            ) from error
+        raise
     return module if name == home else getattr(module, name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hypothesis import assume
 from hypothesis import strategies as st
 from keras import layers
 
@@ -56,20 +57,27 @@ def rules(quantizers: Any, constraints: Any = None) -> Any:
 
 @st.composite
 def fitting_rules(
-    draw: Any, model: Any, quantizers: Any, constraints: Any = None
+    draw: Any, model: Any, quantizers: Any, constraints: Any = None, rest: Any = None
 ) -> list[Any]:
     """Rules that a model takes: of those drawn, the ones that are about something.
 
-    The last rule is about every layer that is left.
+    Args:
+        model: what they shall fit.
+        quantizers: a strategy of quantizers.
+        constraints: a strategy of constraints; none by default.
+        rest: the quantizer of a last rule, about every layer that is left; a drawn one by
+            default.
     """
     constraints = st.none() if constraints is None else constraints
     given = words(quantizers, constraints)
-    rest = (layers.Layer, {"weight_quantizer": draw(quantizers)})
+    last = {"weight_quantizer": draw(quantizers) if rest is None else rest}
+    drawn = draw(st.lists(st.tuples(st.sampled_from(SELECTORS), given)))
     fitting: list[Any] = []
-    for pair in [*draw(st.lists(st.tuples(st.sampled_from(SELECTORS), given))), rest]:
+    for pair in [*drawn, (layers.Layer, last)]:
         try:
             qf.plan(model, [*fitting, pair])
         except ArgumentError:
             continue
         fitting.append(pair)
+    assume(fitting)
     return fitting

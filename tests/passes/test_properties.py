@@ -14,6 +14,8 @@ from qframe.registry import registry
 from qframe.testing.strategies import fitting_rules, inputs, models, rules
 from strategies import CONSTRAINTS, QUANTIZERS, Offset
 
+# The last rule is for a quantizer that every model takes.
+DRAWN = (QUANTIZERS, CONSTRAINTS, "ste_sign")
 pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 
 
@@ -132,7 +134,7 @@ def test_the_same_rules_again_change_nothing(count):
     @settings(max_examples=count)
     @given(models(), st.data())
     def check(model, data):
-        rules = data.draw(fitting_rules(model, QUANTIZERS, CONSTRAINTS))
+        rules = data.draw(fitting_rules(model, *DRAWN))
         qf.quantize(model, rules)
         before = snapshot(model)
         qf.quantize(model, rules)
@@ -146,9 +148,7 @@ def test_other_rules_give_a_layer_what_they_give_a_plain_one(count):
     @settings(max_examples=count)
     @given(models(), st.data())
     def check(model, data):
-        first, second = (
-            data.draw(fitting_rules(model, QUANTIZERS, CONSTRAINTS)) for _ in range(2)
-        )
+        first, second = (data.draw(fitting_rules(model, *DRAWN)) for _ in range(2))
         qf.quantize(model, first)
         earlier = quantized(model)
         rows = {row.path for row in qf.quantize(model, second).quantized}
@@ -182,7 +182,7 @@ def test_what_fails_half_way_is_rolled_back(count):
     @given(models(), st.booleans(), st.integers(1, 4), st.data())
     def check(model, quantized_before, fuse, data):
         if quantized_before:
-            qf.quantize(model, data.draw(fitting_rules(model, QUANTIZERS, CONSTRAINTS)))
+            qf.quantize(model, data.draw(fitting_rules(model, *DRAWN)))
         before = snapshot(model)
         words = {"weight_quantizer": Explosive(), "weight_constraint": "weight_clip"}
         Explosive.fuse = fuse
