@@ -39,8 +39,8 @@ class Traits:
         updates: training writes to its other variables, such as a start or a range.
         ranged: owns the range of its input, which `Quantizer.set_range` sets.
         scaled: `levels` and `range` are to be multiplied by the scale that `affine` gives.
-        channelwise: has one scale per output channel of each tensor, and takes
-            ``channel_axis``.
+        channelwise: has scales of its own for each output channel of each tensor, and
+            takes ``channel_axis``.
         tag: only states a precision; the values stay what they are.
         reference: the values.
         surrogate: what the upstream gradient is multiplied by; None where an input has

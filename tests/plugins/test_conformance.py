@@ -26,6 +26,17 @@ OTHERS = {
         "integer(bits=3, rounding='stochastic', seed=1)",
         "integer(bits=3, rounding='half_away')",
     ],
+    "float": [
+        "minifloat(exponent_bits=5, mantissa_bits=10, specials='ieee')",
+        "minifloat(exponent_bits=3, mantissa_bits=0, specials='none', scale='tensor')",
+        "float8_e4m3(scale='channel')",
+        "float8_e4m3(rounding='stochastic')",
+        "float8_e5m2(scale='channel', rounding='stochastic', seed=1)",
+        "float4_e2m1(scale='channel', power_of_two=True)",
+        "mxfp8(element='e5m2', axis=-1)",
+        "mxfp6(element='e3m2', block_size=3)",
+        "mxfp4(block_size=5)",
+    ],
     "ternary": ["ste_tern(ternary_weight_networks=True)", "ste_tern(clip_value=None)"],
     "kbit": [
         "dorefa(k_bit=8)",

@@ -115,9 +115,11 @@ def range_(subject: QuantizerSubject) -> None:
     on_drawn_tensors(subject, in_range)
 
 
-@of_quantizers(when=lambda s: s.sample.precision and not s.traits.tag)
+@of_quantizers(
+    when=lambda s: s.sample.precision and not s.traits.tag and not s.traits.scaled
+)
 def bits(subject: QuantizerSubject) -> None:
-    """No more than ``2**precision`` different values, per channel where channelwise."""
+    """No more than ``2**precision`` different values in a channel."""
     most = 2**subject.sample.precision
     if most > 2**12:
         return  # more than any tensor here has
