@@ -29,6 +29,10 @@ MODULES = [
 ]
 
 
+# PyTorch warns, once in a process, of a number that still carries a gradient.
+pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+
+
 @pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_document(document):
