@@ -48,6 +48,18 @@ OTHERS = {
         "lsq_plus(bits=3, signed=True)",
         "hwgq(bits=4)",
     ],
+    "fixed": [
+        "quantized_bits(bits=4, integer=1, alpha='auto_po2')",
+        "quantized_bits(bits=5, alpha='auto')",
+        "quantized_bits(bits=4, symmetric=True, use_stochastic_rounding=True)",
+        "quantized_relu(4, 2, 1)",
+        "quantized_relu(bits=5, integer=1, negative_slope=0.25)",
+        "quantized_tanh(4, True, True, True)",
+        "quantized_po2(bits=5, max_value=1.0, use_stochastic_rounding=True)",
+        "quantized_relu_po2(3, 2.0, 0.25)",
+        "binary(use_01=True, alpha='auto_po2')",
+        "ternary(alpha='auto')",
+    ],
 }
 pytestmark = [
     pytest.mark.once_per_backend,
