@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
@@ -21,8 +22,15 @@ def _drawn(subject: QuantizerSubject, quantizer: Any, x: Array) -> Array:
 
 
 def _spread(count: int) -> Array:
-    """Numbers between the levels of most grids."""
-    return np.linspace(-1.37, 1.29, count, dtype="float32")
+    """Numbers between the levels of most grids, in one channel."""
+    return np.linspace(-1.37, 1.29, count, dtype="float32")[:, None]
+
+
+def _fair(levels: Any, mean: float) -> float:
+    """The standard deviation of draws of both neighbouring levels with this mean."""
+    above = int(np.clip(np.searchsorted(levels, mean), 1, len(levels) - 1))
+    low, high = levels[above - 1], levels[above]
+    return float(np.sqrt(max((high - mean) * (mean - low), 0)))
 
 
 @of_quantizers(when=lambda subject: subject.traits.stochastic)
@@ -50,15 +58,20 @@ def seeded(subject: QuantizerSubject) -> None:
 def unbiased(subject: QuantizerSubject) -> None:
     """The mean of many draws is the expectation that the traits declare."""
     quantizer, traits = subject.fresh(), subject.traits
-    for x in _spread(24):
-        same = np.full((_DRAWS,), x, "float32")
+    axis = (-1,) if traits.channelwise else ()
+    for x in _spread(24).ravel():
+        same = np.full((_DRAWS, 1), x, "float32")
         drawn = _drawn(subject, quantizer, same).astype("float64")
         if traits.expectation is not None:
-            expected = float(traits.expectation(same)[0])
+            expected = float(np.ravel(traits.expectation(same, *axis))[0])
         else:
             expected = float(np.clip(x, *(traits.range or (-np.inf, np.inf))))
-        # Five standard errors, and what rounding in float32 adds.
-        allowed = 5 * drawn.std() / np.sqrt(_DRAWS) + 1e-4 * max(1, abs(expected))
+        # Five standard errors, and what rounding in float32 adds. The error is that of
+        # fair draws too: a rare level may not have been drawn at all.
+        error = drawn.std()
+        if traits.levels and len(traits.levels) > 1 and not traits.scaled:
+            error = max(error, _fair(traits.levels, expected))
+        allowed = 5 * error / np.sqrt(_DRAWS) + 1e-4 * max(1, abs(expected))
         require(
             abs(drawn.mean() - expected) <= allowed,
             f"{_DRAWS} draws at x = {x:.4f} average {drawn.mean():.4f}; the expectation is "
@@ -74,5 +87,9 @@ def draws_levels(subject: QuantizerSubject) -> None:
     levels = np.asarray(subject.traits.levels)
     x = _spread(512)
     found = _drawn(subject, subject.fresh(), x)
+    if subject.traits.scaled:
+        axis = {"channel_axis": -1} if subject.traits.channelwise else {}
+        affine = subject.ready.affine(to_tensor(x), **axis)
+        found = found / np.asarray(to_numpy(ops.cast(affine[0], "float32")))
     nearest = levels[np.abs(found[..., None] - levels).argmin(-1)]
     require_equal(found, nearest, x, "a draw between the levels", 1e-5, 1e-6)
