@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
 from qframe.components import Component
@@ -26,6 +26,18 @@ class Configurable:
     """Mixin of everything that an identifier can describe."""
 
     kind: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Only now: this module is read where nothing else needs a backend.
+        import keras
+
+        # Keras 3.10 and newer import no stranger's module on loading. So all of a kind are
+        # saved under the name of their base, and the identifier in the config finds them.
+        base = next(parent for parent in reversed(cls.__mro__) if "kind" in vars(parent))
+        register = keras.saving.register_keras_serializable("qframe", base.__name__)
+        register(cls)
+        register(base)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -92,6 +104,15 @@ def named_parameters(maker: Any) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind in named}
 
 
+def missing_arguments(maker: Any, given: Iterable[str] = ()) -> list[str]:
+    """The parameters of a class or function that need a value, besides those given."""
+    return [
+        name
+        for name, parameter in named_parameters(maker).items()
+        if parameter.default is parameter.empty and name not in given
+    ]
+
+
 def build(kind: str, text: str) -> Any:
     """The object that an identifier describes."""
     identifier = Identifier.parse(text, positional=True)
@@ -127,11 +148,7 @@ def construct(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
             + did_you_mean(unknown[0], names)
             + f" It accepts: {', '.join(names) or 'no arguments'}."
         )
-    missing = [
-        name
-        for name, parameter in named_parameters(maker).items()
-        if parameter.default is parameter.empty and name not in arguments
-    ]
+    missing = missing_arguments(maker, arguments)
     if missing:
         raise ArgumentError(
             f"{maker.__name__} needs a value for {missing[0]!r}; write "

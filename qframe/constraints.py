@@ -20,20 +20,6 @@ class Constraint(Configurable, keras.constraints.Constraint):
 
     kind: ClassVar[str] = "constraint"
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _share_registration(cls)
-
-
-def _share_registration(cls: type) -> None:
-    # As for quantizers: one name, found by importing qframe alone.
-    register = keras.saving.register_keras_serializable("qframe", "Constraint")
-    register(cls)
-    register(Constraint)
-
-
-_share_registration(Constraint)
-
 
 def get(identifier: Any) -> Any:
     """The constraint that a user meant: Keras's by its own names, else a registered one.

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -36,29 +37,35 @@ def clean_session():
 
 @pytest.fixture
 def install(tmp_path_factory, monkeypatch):
-    """Put a distribution with one plugin on the path, for this process and others."""
+    """Put a distribution with one plugin on the path, for this process and others.
+
+    The folder that it returns takes more modules; afterwards all of them are forgotten.
+    """
     from qframe.registry import registry
+
+    folders = []
 
     def write(namespace, source, distribution=None):
         folder = tmp_path_factory.mktemp("site")
+        folders.append(folder)
         distribution = distribution or f"{namespace}-plugin"
         info = folder / f"{distribution.replace('-', '_')}-1.2.dist-info"
         info.mkdir()
         metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n"
         (info / "METADATA").write_text(metadata)
         (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {namespace}_m\n")
-        (folder / f"{namespace}_m.py").write_text(source)
+        (folder / f"{namespace}_m.py").write_text(textwrap.dedent(source), "utf-8")
         monkeypatch.syspath_prepend(str(folder))
         path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
         monkeypatch.setenv("PYTHONPATH", path)
         registry.reset()
-        return str(folder)
+        return folder
 
-    written = []
-    yield lambda *args, **kwargs: written.append(args[0]) or write(*args, **kwargs)
+    yield write
     monkeypatch.undo()
-    for namespace in written:
-        sys.modules.pop(f"{namespace}_m", None)
+    written = {path.stem for folder in folders for path in folder.iterdir()}
+    for module in [m for m in sys.modules if m.partition(".")[0] in written]:
+        del sys.modules[module]
     registry.reset()
 
 

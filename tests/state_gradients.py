@@ -1,4 +1,4 @@
-"""The gradients of what a quantizer learns, on the backend in use."""
+"""The gradients of what a quantizer or layer learns, on the backend in use."""
 
 import keras
 import numpy as np
@@ -6,19 +6,19 @@ import numpy as np
 from qframe.testing.differentiation import to_numpy, to_tensor
 
 
-def state_gradients(quantizer, x, upstream, mode="eager"):
-    """Of ``sum(upstream * quantizer(x))``, for each variable that learns, by its name.
+def state_gradients(layer, x, upstream, mode="eager"):
+    """Of ``sum(upstream * layer(x))``, for each variable that learns, by its name.
 
     Args:
-        quantizer: built.
+        layer: built.
         x: an array.
-        upstream: an array of the shape of `x`.
+        upstream: an array of the shape of ``layer(x)``.
         mode: one of `qframe.testing.differentiation.MODES`.
     """
     backend = keras.backend.backend()
     run = globals()[f"_{backend}"]
-    found = run(quantizer, to_tensor(x), to_tensor(upstream), mode)
-    names = [variable.name for variable in quantizer.trainable_variables]
+    found = run(layer, to_tensor(x), to_tensor(upstream), mode)
+    names = [variable.name for variable in layer.trainable_variables]
     return {n: np.asarray(to_numpy(g)) for n, g in zip(names, found, strict=True)}
 
 
@@ -26,14 +26,14 @@ def _loss(y, upstream):
     return keras.ops.sum(upstream * y)
 
 
-def _tensorflow(quantizer, x, upstream, mode):
+def _tensorflow(layer, x, upstream, mode):
     import tensorflow as tf
 
-    variables = [variable.value for variable in quantizer.trainable_variables]
+    variables = [variable.value for variable in layer.trainable_variables]
 
     def run(x, upstream):
         with tf.GradientTape() as tape:
-            loss = _loss(quantizer(x), upstream)
+            loss = _loss(layer(x), upstream)
         return tape.gradient(loss, variables)
 
     if mode != "eager":
@@ -41,24 +41,24 @@ def _tensorflow(quantizer, x, upstream, mode):
     return run(x, upstream)
 
 
-def _jax(quantizer, x, upstream, mode):
+def _jax(layer, x, upstream, mode):
     import jax
 
-    fixed = [variable.value for variable in quantizer.non_trainable_variables]
+    fixed = [variable.value for variable in layer.non_trainable_variables]
 
     def loss(values):
-        y, _ = quantizer.stateless_call(values, fixed, x)
+        y, _ = layer.stateless_call(values, fixed, x)
         return _loss(y, upstream)
 
     gradient = jax.grad(loss)
     if mode == "graph":
         gradient = jax.jit(gradient)
-    return gradient([variable.value for variable in quantizer.trainable_variables])
+    return gradient([variable.value for variable in layer.trainable_variables])
 
 
-def _torch(quantizer, x, upstream, mode):
+def _torch(layer, x, upstream, mode):
     assert mode == "eager"
-    for variable in quantizer.trainable_variables:
+    for variable in layer.trainable_variables:
         variable.value.grad = None
-    _loss(quantizer(x), upstream).backward()
-    return [variable.value.grad for variable in quantizer.trainable_variables]
+    _loss(layer(x), upstream).backward()
+    return [variable.value.grad for variable in layer.trainable_variables]

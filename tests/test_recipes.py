@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import textwrap
 from pathlib import Path
 
 import keras
@@ -417,9 +416,9 @@ MANIFEST = """
 
     @qf.hookimpl
     def qframe_components():
-        yield recipe("signs", "stranger:signs", summary="a stranger's")
-        yield recipe("number", "stranger:number")
-        yield recipe("constant", "stranger:number.__doc__")
+        yield recipe("signs", "acme_m:signs", summary="a stranger's")
+        yield recipe("number", "acme_m:number")
+        yield recipe("constant", "acme_m:number.__doc__")
 
     def signs(position="first"):
         return qf.Recipe([(getattr(qf, position), {"kernel_quantizer": "ste_sign"})])
@@ -429,20 +428,10 @@ MANIFEST = """
 """
 
 
-def test_the_recipe_of_a_stranger(tmp_path, monkeypatch):
-    (tmp_path / "stranger.py").write_text(textwrap.dedent(MANIFEST))
-    info = tmp_path / "stranger-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[qframe]\nacme = stranger\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    registry.reset()
-    try:
-        (row,) = qf.quantize(two_layers(), "acme:signs(position='last')").quantized
-        assert row.path == "b"
-        for name in ("number", "constant"):
-            with pytest.raises(PluginError, match=r"\(distribution stranger\).* no func"):
-                recipes.get(name)
-    finally:
-        monkeypatch.undo()
-        registry.reset()
+def test_the_recipe_of_a_stranger(install):
+    install("acme", MANIFEST, "stranger")
+    (row,) = qf.quantize(two_layers(), "acme:signs(position='last')").quantized
+    assert row.path == "b"
+    for name in ("number", "constant"):
+        with pytest.raises(PluginError, match=r"\(distribution stranger\).* no func"):
+            recipes.get(name)

@@ -17,24 +17,6 @@ from qframe.errors import (
 from qframe.identifier import Identifier
 from qframe.registry import Registry, registry
 
-
-class Site:
-    """A folder on the path that holds fake installed distributions."""
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def install(self, distribution, namespace, manifest, version="1.0"):
-        module = distribution.replace("-", "_")
-        (self.folder / f"{module}.py").write_text(textwrap.dedent(manifest))
-        info = self.folder / f"{module}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
-        )
-        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {module}\n")
-
-
 MANIFEST = """
     from qframe.components import quantizer
     from qframe.hookspecs import hookimpl
@@ -49,15 +31,7 @@ def manifest(name="soft", target="stranger_quantizers:Soft", alias="Soft"):
     return MANIFEST.format(name=name, target=target, alias=alias)
 
 
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield Site(tmp_path)
-    for module in [m for m in sys.modules if m.startswith("acme")]:
-        del sys.modules[module]
-
-
-def resolve(text, **environment):
+def resolve(text):
     return Registry().resolve("quantizer", Identifier.parse(text)).qualified_name
 
 
@@ -68,22 +42,22 @@ def test_first_party_components_are_found_by_their_entry_point():
     assert resolve("binary:SteSign") == "binary:ste_sign"
 
 
-def test_a_strangers_plugin_goes_through_the_same_door(site):
-    site.install("acme-quant", "acme", manifest())
+def test_a_strangers_plugin_goes_through_the_same_door(install):
+    install("acme", manifest(), "acme-quant")
     assert resolve("soft") == resolve("acme:Soft") == "acme:soft"
     plugin = Registry().discover()["acme"]
-    assert (plugin.distribution, plugin.version) == ("acme-quant", "1.0")
+    assert (plugin.distribution, plugin.version) == ("acme-quant", "1.2")
 
 
-def test_first_party_wins_a_bare_name(site):
-    site.install("acme-quant", "acme", manifest("ste_sign", alias="Other"))
+def test_first_party_wins_a_bare_name(install):
+    install("acme", manifest("ste_sign", alias="Other"), "acme-quant")
     assert resolve("ste_sign") == "binary:ste_sign"
     assert resolve("acme:ste_sign") == "acme:ste_sign"
 
 
-def test_two_strangers_with_one_name_are_ambiguous(site):
-    site.install("acme-a", "acme_a", manifest())
-    site.install("acme-b", "acme_b", manifest())
+def test_two_strangers_with_one_name_are_ambiguous(install):
+    install("acme_a", manifest(), "acme-a")
+    install("acme_b", manifest(), "acme-b")
     with pytest.raises(AmbiguousNameError, match="'acme_a:soft', 'acme_b:soft'"):
         resolve("soft")
     assert resolve("acme_b:soft") == "acme_b:soft"
@@ -148,9 +122,9 @@ def test_unknown_names_say_what_was_meant_and_what_is_known():
     ],
 )
 def test_a_broken_plugin_is_recorded_and_quoted_but_stops_nobody(
-    site, monkeypatch, text, reason
+    install, monkeypatch, text, reason
 ):
-    site.install("acme-broken", "acme", text)
+    install("acme", text, "acme-broken")
     assert resolve("ste_sign") == "binary:ste_sign"
     assert reason in Registry().discover()["acme"].error
     with pytest.raises(UnknownNameError, match=r"Plugin 'acme' \(acme-broken\) is broken"):
@@ -162,15 +136,15 @@ def test_a_broken_plugin_is_recorded_and_quoted_but_stops_nobody(
             strict.discover()
 
 
-def test_a_namespace_belongs_to_one_distribution(site):
-    site.install("acme-thief", "binary", manifest())
+def test_a_namespace_belongs_to_one_distribution(install):
+    install("binary", manifest(), "acme-thief")
     assert resolve("ste_sign") == "binary:ste_sign"
     plugins = Registry().discover()
     assert "belongs to keras-qframe" in plugins["binary (acme-thief)"].error
 
 
-def test_plugins_can_be_switched_off(site, monkeypatch):
-    site.install("acme-quant", "acme", manifest())
+def test_plugins_can_be_switched_off(install, monkeypatch):
+    install("acme", manifest(), "acme-quant")
     monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme, other")
     with pytest.raises(UnknownNameError, match="disabled by QFRAME_DISABLE_PLUGINS"):
         resolve("acme:soft")
@@ -181,8 +155,8 @@ def test_plugins_can_be_switched_off(site, monkeypatch):
         resolve("ste_sign")
 
 
-def test_a_target_that_does_not_load_names_the_distribution(site):
-    site.install("acme-quant", "acme", manifest(target="acme_missing:Soft"))
+def test_a_target_that_does_not_load_names_the_distribution(install):
+    install("acme", manifest(target="acme_missing:Soft"), "acme-quant")
     component = Registry().resolve("quantizer", Identifier("soft"))
     with pytest.raises(PluginError, match=r"distribution acme-quant.*acme_missing"):
         component.load()
@@ -227,9 +201,8 @@ def test_an_adapter_is_a_record_with_the_name_of_its_class():
     assert record != adapter("acme.layers:Outer.Scale", kernel="w")
 
 
-def test_adapters_are_found_by_the_package_of_their_class(site, monkeypatch):
-    site.install(
-        "acme-quant",
+def test_adapters_are_found_by_the_package_of_their_class(install, monkeypatch):
+    install(
         "acme",
         """
         import qframe
@@ -240,6 +213,7 @@ def test_adapters_are_found_by_the_package_of_their_class(site, monkeypatch):
             yield adapter("acme_layers:Shift", bias="b")
             yield adapter("other_layers:Turn", kernel="w", summary="turns")
         """,
+        "acme-quant",
     )
     found = Registry().adapters()
     assert {package: [c.name for c in every] for package, every in found.items()} == {
@@ -314,35 +288,31 @@ def test_components_compare_by_value():
     assert quantizer("a", "m:A") == Component("quantizer", "a", "m:A")
 
 
-def test_saved_configs_name_the_distribution_to_install(site, monkeypatch):
+def test_saved_configs_name_the_distribution_to_install(install, monkeypatch):
     import keras
 
-    site.install("acme-quant", "acme", manifest(target="acme_quantizers:Soft"))
-    (site.folder / "acme_quantizers.py").write_text(
+    target = "acme_quantizers:Soft"
+    folder = install("acme", manifest(target=target), "acme-quant")
+    (folder / "acme_quantizers.py").write_text(
         "import qframe\n"
         "class Soft(qframe.quantizers.Quantizer):\n"
         "    def value(self, inputs):\n"
         "        return inputs\n"
     )
+    soft = qf.quantizers.get("soft")
+    saved = [
+        keras.saving.serialize_keras_object(model_part)
+        for model_part in (
+            soft,
+            keras.layers.Activation(soft),
+            qf.layers.QuantDense(2, kernel_quantizer=soft, name="d"),
+        )
+    ]
+    for config in saved:
+        keras.saving.deserialize_keras_object(config)
+    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
     registry.reset()
-    try:
-        soft = qf.quantizers.get("soft")
-        saved = [
-            keras.saving.serialize_keras_object(model_part)
-            for model_part in (
-                soft,
-                keras.layers.Activation(soft),
-                qf.layers.QuantDense(2, kernel_quantizer=soft, name="d"),
-            )
-        ]
-        for config in saved:
+    for config in saved:
+        # Keras turns what goes wrong inside of its own layers into a TypeError.
+        with pytest.raises((ValueError, TypeError), match="pip install acme-quant"):
             keras.saving.deserialize_keras_object(config)
-        monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
-        registry.reset()
-        for config in saved:
-            # Keras turns what goes wrong inside of its own layers into a TypeError.
-            with pytest.raises((ValueError, TypeError), match="pip install acme-quant"):
-                keras.saving.deserialize_keras_object(config)
-    finally:
-        monkeypatch.undo()
-        registry.reset()

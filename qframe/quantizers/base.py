@@ -53,10 +53,6 @@ class Quantizer(Configurable, keras.layers.Layer):
         super().__init__(**{"autocast": False, **kwargs})
         self.supports_masking = True
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        _share_registration(cls)
-
     @property
     def traits(self) -> Traits:
         """The promises of this quantizer; none by default."""
@@ -158,17 +154,6 @@ class Quantizer(Configurable, keras.layers.Layer):
         return quantizer
 
 
-def _share_registration(cls: type) -> None:
-    """Let Keras save every quantizer under one name that importing qframe provides.
-
-    Keras 3.10 and newer import no stranger's module on loading; the class is found
-    through the identifier in the config instead.
-    """
-    register = keras.saving.register_keras_serializable("qframe", "Quantizer")
-    register(cls)
-    register(Quantizer)
-
-
 def _as_float_tensor(inputs: Any) -> Any:
     if hasattr(inputs, "assign"):  # a variable, of Keras or of TensorFlow
         inputs = latent_value(inputs)
@@ -185,6 +170,3 @@ def _as_float_tensor(inputs: Any) -> Any:
     if "int" in dtype or dtype == "bool":
         return ops.cast(inputs, keras.config.floatx())
     raise ArgumentError(f"a quantizer takes numbers, found a tensor of {dtype}.")
-
-
-_share_registration(Quantizer)

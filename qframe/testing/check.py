@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -31,6 +32,13 @@ class Check:
     promise: str
     function: Callable[[], None] = attrs.field(repr=False)
 
+    @classmethod
+    def of(cls, function: Callable[..., None], component: str, *arguments: Any) -> Check:
+        """The promise that a function's docstring gives, for its arguments."""
+        promise = " ".join((inspect.getdoc(function) or "").split())
+        run = functools.partial(function, *arguments)
+        return cls(function.__name__, component, promise, run)
+
     def __call__(self) -> None:
         self.function()
 
@@ -44,17 +52,6 @@ class Definition:
 
     function: Callable[[Any], None]
     concerns: Callable[[Any], Any]
-
-    @property
-    def name(self) -> str:
-        return self.function.__name__
-
-    def of(self, component: Any, label: str) -> Check:
-        def run() -> None:
-            self.function(component)
-
-        promise = inspect.getdoc(self.function) or ""
-        return Check(self.name, label, " ".join(promise.split()), run)
 
 
 def collector(definitions: list[Definition]) -> Callable[..., Any]:

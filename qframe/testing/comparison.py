@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 
 from qframe.testing import strategies
 from qframe.testing.check import require
-from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
+from qframe.testing.differentiation import Array
+from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 
 def on_drawn_tensors(

@@ -35,35 +35,6 @@ def compiled_gradient(function: Callable[[Any], Any], mode: str) -> Callable[...
     return run
 
 
-def weight_gradient(layer: Any, x: Any) -> Array:
-    """The gradient of ``sum(sin(layer(x)))`` for the first weight of a layer."""
-
-    def loss(y: Any) -> Any:
-        return ops.sum(ops.sin(y))
-
-    first, *rest = layer.trainable_variables
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape() as tape:
-            value = loss(layer(x))
-        gradient = tf.convert_to_tensor(tape.gradient(value, first.value))
-    elif backend == "jax":
-        import jax
-
-        def run(w: Any) -> Any:
-            others = [v.value for v in rest]
-            fixed = [v.value for v in layer.non_trainable_variables]
-            return loss(layer.stateless_call([w, *others], fixed, x)[0])
-
-        gradient = jax.grad(run)(first.value)
-    else:
-        loss(layer(x)).backward()
-        gradient = first.value.grad
-    return to_numpy(gradient)
-
-
 def to_tensor(x: Array) -> Any:
     """A float tensor that keeps the dtype of `x`."""
     return ops.convert_to_tensor(x, dtype=str(x.dtype))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from qframe.testing import checks as lists
 from qframe.testing.check import Check, Definition, run_all
-from qframe.testing.checks import (  # noqa: F401  (each adds its checks to the lists)
+from qframe.testing.checks import (  # noqa: F401  (each adds its checks)
+    DEFINITIONS,
     configuration,
     constraints,
     execution,
@@ -37,20 +37,17 @@ def quantizer_checks(quantizer: Any) -> list[Check]:
         ...     if check.name in ("levels", "surrogate"):
         ...         check()
     """
-    return _checks(lists.QUANTIZER, QuantizerSubject(quantizer))
+    return _checks(QuantizerSubject(quantizer))
 
 
 def constraint_checks(constraint: Any) -> list[Check]:
     """The checks that concern a constraint: an identifier, an object or a class."""
-    return _checks(lists.CONSTRAINT, ConstraintSubject(constraint))
+    return _checks(ConstraintSubject(constraint))
 
 
 def checks_of(component: Any) -> list[Check]:
     """The checks of a quantizer or constraint, whichever it is."""
-    subject = subject_of(component)
-    if isinstance(subject, ConstraintSubject):
-        return _checks(lists.CONSTRAINT, subject)
-    return _checks(lists.QUANTIZER, subject)
+    return _checks(subject_of(component))
 
 
 def plugin_checks(namespace: str, identifiers: Iterable[str] = ()) -> list[Check]:
@@ -66,8 +63,7 @@ def plugin_checks(namespace: str, identifiers: Iterable[str] = ()) -> list[Check
     """
     found = manifest_checks(namespace, identifiers)
     for subject in subjects_of(namespace, identifiers):
-        constraint = isinstance(subject, ConstraintSubject)
-        found += _checks(lists.CONSTRAINT if constraint else lists.QUANTIZER, subject)
+        found += _checks(subject)
     return found
 
 
@@ -119,10 +115,10 @@ def check_plugin(
     run_all(plugin_checks(namespace, identifiers), expected_failures)
 
 
-def _checks(definitions: list[Definition], subject: Subject) -> list[Check]:
+def _checks(subject: Subject) -> list[Check]:
     return [
-        definition.of(subject, subject.label)
-        for definition in definitions
+        Check.of(definition.function, subject.label, subject)
+        for definition in DEFINITIONS[subject.kind]
         if _concerns(definition, subject)
     ]
 

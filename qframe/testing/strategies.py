@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qframe.configurable import named_parameters
+from qframe.configurable import missing_arguments
 from qframe.registry import registry
 from qframe.testing.models import inputs, models
 from qframe.testing.rules import fitting_rules, rules
@@ -69,17 +69,10 @@ def tensors(
 
 def identifiers(kind: str = "quantizer") -> st.SearchStrategy[str]:
     """Identifiers of the installed components that need no arguments, aliases too."""
-    complete = [
-        component
-        for component in registry.components(kind)
-        if all(
-            parameter.default is not parameter.empty
-            for parameter in named_parameters(registry.load(component)).values()
-        )
-    ]
     names = [
         f"{component.namespace}:{name}"
-        for component in complete
+        for component in registry.components(kind)
+        if not missing_arguments(registry.load(component))
         for name in component.names
     ]
     return st.sampled_from(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -9,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from qframe import constraints, quantizers
 from qframe.configurable import Configurable, construct
@@ -17,8 +17,7 @@ from qframe.errors import ArgumentError, UnknownNameError
 from qframe.identifier import Identifier
 from qframe.quantizers import Quantizer
 from qframe.registry import registry
-
-Array = NDArray[Any]
+from qframe.testing.differentiation import Array, to_numpy, to_tensor
 
 # What a quantizer with state is built for: no power of two, so that loops have a rest.
 STATE_SHAPE = (13, 4)
@@ -109,7 +108,7 @@ class QuantizerSubject(Subject):
         return self.on_axis(self.ready)
 
     def on_axis(self, quantizer: Any, axis: Any = -1) -> Any:
-        """A quantizer as a function of a tensor."""
+        """A quantizer, or a method of one, as a function of a tensor."""
         if self.traits.channelwise:
             return functools.partial(quantizer, channel_axis=axis)
         return quantizer
@@ -131,16 +130,24 @@ class QuantizerSubject(Subject):
         """Whether any shape will do: nothing is shared between the numbers of a tensor."""
         return self.traits.elementwise and not self.stateful
 
-    def scale(self) -> float:
-        """The largest scale, where one number tells it."""
-        affine = self.ready.affine(keras.ops.convert_to_tensor(self.batch()))
-        return float(np.max(keras.ops.convert_to_numpy(affine[0]))) if affine else 1.0
+    def affine(self, x: Array) -> tuple[Any, Any] | None:
+        """The scale and the zero point of `call` for an array; None where it has none."""
+        found: tuple[Any, Any] | None = self.on_axis(self.ready.affine)(to_tensor(x))
+        return found
+
+    def scale(self, x: Array) -> Array:
+        """The scale of `call` for an array, in float32; 1 where it has none."""
+        affine = self.affine(x) if self.traits.scaled else None
+        if affine is None:
+            return np.ones((), "float32")
+        return to_numpy(keras.ops.cast(affine[0], "float32"))
 
     @functools.cached_property
     def kinks(self) -> tuple[float, ...]:
         """Where something may change: levels, ties, ends; and the numbers beside them."""
         traits = self.traits
-        scale = self.scale() if traits.scaled and traits.elementwise else 1.0
+        # Where one number tells it; the largest of several.
+        scale = float(self.scale(self.batch()).max()) if traits.elementwise else 1.0
         levels = traits.levels or ()
         ties = [(a + b) / 2 for a, b in itertools.pairwise(levels)]
         scaled = [x * scale for x in (*levels, *ties, *(traits.range or ()))]
@@ -162,22 +169,20 @@ class QuantizerSubject(Subject):
         return np.resize(np.asarray(kinks, "float32"), (rows, 4))
 
 
+SUBJECTS: dict[str, type[Subject]] = {
+    subject.kind: subject for subject in (QuantizerSubject, ConstraintSubject)
+}
+
+
 def subject_of(given: Any) -> Subject:
     """What a user gave, as a quantizer if it is one, else as a constraint."""
     if isinstance(given, str):
         name = Identifier.parse(given, positional=True)
-        try:
-            registry.resolve("quantizer", name)
-        except UnknownNameError:
-            try:
-                registry.resolve("constraint", name)
-            except UnknownNameError:
-                return QuantizerSubject(given)  # for its error
-            return ConstraintSubject(given)
-        return QuantizerSubject(given)
+        for kind, subject in SUBJECTS.items():
+            with contextlib.suppress(UnknownNameError):
+                registry.resolve(kind, name)
+                return subject(given)
+        return QuantizerSubject(given)  # for its error
     cls = given if isinstance(given, type) else type(given)
-    return ConstraintSubject(given) if _is_constraint(cls) else QuantizerSubject(given)
-
-
-def _is_constraint(cls: type) -> bool:
-    return issubclass(cls, keras.constraints.Constraint)
+    constraint = issubclass(cls, keras.constraints.Constraint)
+    return ConstraintSubject(given) if constraint else QuantizerSubject(given)

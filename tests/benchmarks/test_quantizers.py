@@ -10,7 +10,7 @@ import pytest
 
 import qframe as qf
 from benchmarks.timing import interleaved, show
-from qframe.configurable import named_parameters
+from qframe.configurable import missing_arguments
 from qframe.registry import registry
 from qframe.testing.differentiation import MODES, compiled_gradient, to_tensor
 
@@ -21,10 +21,7 @@ def names():
     return [
         component.qualified_name
         for component in registry.components("quantizer")
-        if all(
-            parameter.default is not parameter.empty
-            for parameter in named_parameters(registry.load(component)).values()
-        )
+        if not missing_arguments(registry.load(component))
     ]
 
 

@@ -34,37 +34,21 @@ SCALE = Adapter((Weight("w", "kernel", -1), Weight("b", "bias", None)))
 
 
 @pytest.fixture
-def install(tmp_path, monkeypatch):
-    """Put a package with layers and a plugin that yields some adapters on the path."""
-    installed = []
+def install(install):
+    """Put a plugin that yields some adapters on the path, and a package with layers."""
 
     def write(namespace, *adapters, layers=LAYERS):
-        package = tmp_path / namespace
-        package.mkdir()
-        (package / "layers").mkdir()
-        (package / "layers" / "_inner.py").write_text(layers)
-        (package / "layers" / "__init__.py").write_text(
-            f"from {namespace}.layers._inner import *"
-        )
         lines = "".join(f"    yield adapter({arguments})\n" for arguments in adapters)
-        (package / "__init__.py").write_text(
+        manifest = (
             "import qframe\nfrom qframe.components import adapter\n"
             f"@qframe.hookimpl\ndef qframe_components():\n{lines}"
         )
-        info = tmp_path / f"{namespace}-1.0.dist-info"
-        info.mkdir()
-        metadata = f"Metadata-Version: 2.1\nName: {namespace}-quant\nVersion: 1.0\n"
-        (info / "METADATA").write_text(metadata)
-        (info / "entry_points.txt").write_text(f"[qframe]\n{namespace} = {namespace}\n")
-        installed.append(namespace)
-        registry.reset()
+        package = install(namespace, manifest, f"{namespace}-quant") / namespace / "layers"
+        package.mkdir(parents=True)
+        (package / "_inner.py").write_text(layers)
+        (package / "__init__.py").write_text(f"from {namespace}.layers._inner import *")
 
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield write
-    monkeypatch.undo()
-    registry.reset()
-    for module in [m for m in sys.modules if m.partition(".")[0] in installed]:
-        del sys.modules[module]
+    return write
 
 
 def layer_class(namespace, name):

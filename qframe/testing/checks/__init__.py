@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from qframe.testing.check import Definition, collector
 
-# In the order in which they run: those that explain the others come first.
-QUANTIZER: list[Definition] = []
-CONSTRAINT: list[Definition] = []
+# By kind, in the order in which they run: those that explain the others come first.
+DEFINITIONS: dict[str, list[Definition]] = {"quantizer": [], "constraint": []}
 
-of_quantizers = collector(QUANTIZER)
-of_constraints = collector(CONSTRAINT)
+of_quantizers = collector(DEFINITIONS["quantizer"])
+of_constraints = collector(DEFINITIONS["constraint"])

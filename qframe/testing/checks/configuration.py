@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 
-from qframe import constraints, quantizers
 from qframe.quantizers import Traits
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers
@@ -52,10 +51,9 @@ def parameters(subject: Subject) -> None:
 def identifier(subject: Subject) -> None:
     """The identifier and the config build an equal object."""
     sample = subject.sample
-    get = (quantizers if subject.kind == "quantizer" else constraints).get
     config = sample.get_config()
     made = {
-        f"get({str(sample.identifier)!r})": get(str(sample.identifier)),
+        f"get({str(sample.identifier)!r})": subject.interpret(str(sample.identifier)),
         "from_config(get_config())": type(sample).from_config(config),
         "Keras's deserialization": keras.saving.deserialize_keras_object(
             keras.saving.serialize_keras_object(sample)

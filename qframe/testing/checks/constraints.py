@@ -10,8 +10,14 @@ from qframe.testing.check import require
 from qframe.testing.checks import of_constraints
 from qframe.testing.checks.placement import fit, network
 from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
-from qframe.testing.subjects import STATE_SHAPE, Array, ConstraintSubject
+from qframe.testing.differentiation import (
+    MODES,
+    Array,
+    to_numpy,
+    to_tensor,
+    value_and_gradient,
+)
+from qframe.testing.subjects import STATE_SHAPE, ConstraintSubject
 
 
 def _weights() -> list[Array]:
@@ -63,6 +69,6 @@ def holds_in_training(subject: ConstraintSubject) -> None:
     """After each step of training the kernel of a layer is as the constraint wants it."""
     model = network(kernel_constraint=subject.fresh())
     fit(model)
-    kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
+    kernel = to_numpy(model.layers[0].kernel)
     held = to_numpy(subject.sample(to_tensor(kernel)))
     require_equal(kernel, held, kernel, "a kernel after training", 1e-5, 1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
 from qframe.errors import ArgumentError
@@ -10,8 +9,8 @@ from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value
 from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
-from qframe.testing.differentiation import MODES, value_and_gradient
-from qframe.testing.subjects import Array, QuantizerSubject
+from qframe.testing.differentiation import MODES, Array, to_numpy, value_and_gradient
+from qframe.testing.subjects import QuantizerSubject
 
 
 @of_quantizers(when=lambda subject: len(MODES) > 1)
@@ -51,14 +50,14 @@ def modes(subject: QuantizerSubject) -> None:
 def pure(subject: QuantizerSubject) -> None:
     """Inference gives the same values each time, and changes nothing."""
     quantizer = subject.started()
-    before = [keras.ops.convert_to_numpy(v) for v in quantizer.variables]
+    before = [to_numpy(v) for v in quantizer.variables]
     x = subject.batch() * 2 + 1
     call = subject.on_axis(quantizer)
     first = value(call, x)
     value(call, x[::-1].copy() * 3)
     require_equal(value(call, x), first, x, "the same input again")
     for variable, was in zip(quantizer.variables, before, strict=True):
-        now = keras.ops.convert_to_numpy(variable)
+        now = to_numpy(variable)
         require((now == was).all(), f"inference changed {variable.path}.")
 
 

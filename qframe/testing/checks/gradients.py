@@ -8,8 +8,8 @@ from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import compare
 from qframe.testing.comparison import on_drawn_tensors, require_equal
-from qframe.testing.differentiation import value_and_gradient
-from qframe.testing.subjects import Array, QuantizerSubject
+from qframe.testing.differentiation import Array, value_and_gradient
+from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 
 def gradient(subject: QuantizerSubject, x: Array, upstream: Array | None = None) -> Array:
@@ -58,7 +58,7 @@ def finite(subject: QuantizerSubject) -> None:
             f"{found[~np.isfinite(found)][:1]}.",
         )
 
-    no_nan(np.zeros((13, 4), "float32"))
+    no_nan(np.zeros(STATE_SHAPE, "float32"))
     on_drawn_tensors(subject, no_nan)
 
 
@@ -87,7 +87,7 @@ def support(subject: QuantizerSubject) -> None:
 
     on_drawn_tensors(subject, silent)
     inside = np.linspace(max(low, -10.0), min(high, 10.0), 52, dtype="float32")
-    inside = inside.reshape(13, 4)
+    inside = inside.reshape(STATE_SHAPE)
     require(gradient(subject, inside).any(), "the gradient is zero in the support too.")
 
 

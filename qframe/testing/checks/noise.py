@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
-from qframe.testing.checks.values import value
+from qframe.testing.checks.values import nearest, value
 from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import to_numpy, to_tensor
-from qframe.testing.subjects import Array, QuantizerSubject
+from qframe.testing.differentiation import Array, to_numpy, to_tensor
+from qframe.testing.subjects import QuantizerSubject
 
 _DRAWS = 4096
 
@@ -87,9 +86,5 @@ def draws_levels(subject: QuantizerSubject) -> None:
     levels = np.asarray(subject.traits.levels)
     x = _spread(512)
     found = _drawn(subject, subject.fresh(), x)
-    if subject.traits.scaled:
-        axis = {"channel_axis": -1} if subject.traits.channelwise else {}
-        affine = subject.ready.affine(to_tensor(x), **axis)
-        found = found / np.asarray(to_numpy(ops.cast(affine[0], "float32")))
-    nearest = levels[np.abs(found[..., None] - levels).argmin(-1)]
-    require_equal(found, nearest, x, "a draw between the levels", 1e-5, 1e-6)
+    expected = nearest(levels, found)
+    require_equal(found, expected, x, "a draw between the levels", 1e-5, 1e-6)

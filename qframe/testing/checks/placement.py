@@ -13,9 +13,10 @@ import qframe as qf
 from qframe.errors import StarvedWeightsWarning
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
+from qframe.testing.checks.values import value
 from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import to_numpy
-from qframe.testing.subjects import STATE_SHAPE, Array, QuantizerSubject
+from qframe.testing.differentiation import Array, to_numpy
+from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 SLOTS = ("input", "kernel", "output")
 
@@ -37,7 +38,7 @@ def network(dtype: str = "float32", **quantizers: Any) -> Any:
     )
     model = keras.Sequential([keras.Input((rows,)), dense])
     initial = np.random.default_rng(2).uniform(-0.9, 0.9, STATE_SHAPE)
-    dense.set_weights([initial, *dense.get_weights()[1:]])
+    dense.kernel.assign(initial)
     return model
 
 
@@ -50,20 +51,24 @@ def rewritten(quantizer: Any) -> Any:
     return model
 
 
+def alone(subject: QuantizerSubject, x: Array) -> Array:
+    """What it makes of a kernel where it is in no layer."""
+    quantizer = subject.fresh()
+    quantizer.build(x.shape)
+    return value(subject.on_axis(quantizer), x)
+
+
 @of_quantizers()
 def in_layer(subject: QuantizerSubject) -> None:
     """On a kernel it gives the same numbers alone, in a layer, and after qf.quantize."""
     x = subject.batch()
-    alone = subject.fresh()
-    alone.build(x.shape)
-    expected = to_numpy(subject.on_axis(alone)(keras.ops.convert_to_tensor(x)))
+    expected = alone(subject, x)
     models = {
         "QuantDense": network(kernel_quantizer=subject.fresh()),
         "qf.quantize": rewritten(subject.fresh()),
     }
     for way, model in models.items():
-        dense = model.layers[0]
-        dense.set_weights([x, *dense.get_weights()[1:]])
+        model.layers[0].kernel.assign(x)
         found = to_numpy(model(np.eye(len(x), dtype="float32")))
         require_equal(found, expected, x, f"the kernel by {way}", 1e-5, 1e-6)
 
@@ -72,12 +77,9 @@ def in_layer(subject: QuantizerSubject) -> None:
 def in_mixed_precision(subject: QuantizerSubject) -> None:
     """Under mixed_float16 a kernel is quantized in float32, and an input in float16."""
     x = subject.batch()
-    alone = subject.fresh()
-    alone.build(x.shape)
-    expected = to_numpy(subject.on_axis(alone)(keras.ops.convert_to_tensor(x)))
+    expected = alone(subject, x)
     model = network("mixed_float16", kernel_quantizer=subject.fresh())
-    dense = model.layers[0]
-    dense.set_weights([x, *dense.get_weights()[1:]])
+    model.layers[0].kernel.assign(x)
     found = model(np.eye(len(x), dtype="float32"))
     kind = keras.backend.standardize_dtype(found.dtype)
     require(kind == "float16", f"the layer computes in float16, and gave {kind}.")
@@ -112,9 +114,9 @@ def trains(subject: QuantizerSubject) -> None:
     for slot in SLOTS:
         model = network(**{f"{slot}_quantizer": subject.fresh()})
         kernel = model.layers[0].kernel
-        before = keras.ops.convert_to_numpy(kernel)
+        before = to_numpy(kernel)
         loss = fit(model)
-        after: Array = keras.ops.convert_to_numpy(kernel)
+        after = to_numpy(kernel)
         require(np.isfinite(loss), f"as {slot}_quantizer the loss became {loss}.")
         require(np.isfinite(after).all(), f"as {slot}_quantizer weights became NaN.")
         require((after != before).any(), f"as {slot}_quantizer no weight moved in 3 steps.")

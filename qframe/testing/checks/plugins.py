@@ -6,19 +6,17 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Iterable
-from typing import Any
 
 from qframe.components import Component
-from qframe.configurable import named_parameters
+from qframe.configurable import missing_arguments
 from qframe.errors import PluginError, did_you_mean
 from qframe.identifier import Identifier
 from qframe.layers.adapters import adapter_of
 from qframe.recipes import Recipe
 from qframe.registry import Plugin, registry
 from qframe.testing.check import Check, require
-from qframe.testing.subjects import ConstraintSubject, QuantizerSubject, Subject
+from qframe.testing.subjects import SUBJECTS, Subject
 
-_SUBJECTS = {"quantizer": QuantizerSubject, "constraint": ConstraintSubject}
 _BACKENDS = ("keras", "tensorflow", "jax", "torch")
 
 
@@ -39,16 +37,16 @@ def subjects_of(namespace: str, identifiers: Iterable[str]) -> list[Subject]:
     """What to check: each component that can be made, and what is asked for besides."""
     given = [(_kind_of(text, namespace), text) for text in identifiers]
     for component in plugin_of(namespace).components:
-        if _of_its_kind(component) and _complete(component):
+        if _of_its_kind(component) and not missing_arguments(registry.load(component)):
             given.append((component.kind, component.qualified_name))
-    return [_SUBJECTS[kind](text) for kind, text in given]
+    return [SUBJECTS[kind](text) for kind, text in given]
 
 
 def _kind_of(text: str, namespace: str) -> str:
     identifier = Identifier.parse(text, positional=True)
     for component in plugin_of(namespace).components:
         own = identifier.namespace in (None, namespace)
-        if own and identifier.name in component.names and component.kind in _SUBJECTS:
+        if own and identifier.name in component.names and component.kind in SUBJECTS:
             return component.kind
     raise PluginError(
         f"plugin {namespace!r} has no quantizer or constraint {text!r}."
@@ -67,25 +65,14 @@ def _of_its_kind(component: Component) -> bool:
     return inspect.isclass(target) and getattr(target, "kind", None) == component.kind
 
 
-def _complete(component: Component) -> bool:
-    """Whether a component can be made without arguments."""
-    parameters = named_parameters(registry.load(component)).values()
-    return all(p.default is not p.empty for p in parameters)
-
-
 def manifest_checks(namespace: str, identifiers: Iterable[str]) -> list[Check]:
     """The checks of a plugin's manifest."""
     plugin, identifiers = plugin_of(namespace), list(identifiers)
-
-    def check(function: Any, label: str, *arguments: Any) -> Check:
-        promise = " ".join((inspect.getdoc(function) or "").split())
-        return Check(function.__name__, label, promise, lambda: function(*arguments))
-
-    found = [check(reads, namespace, plugin), check(light, namespace, plugin)]
+    found = [Check.of(check, namespace, plugin) for check in (reads, light)]
     for component in plugin.components:
-        about = (component, identifiers)
-        found.append(check(loads, component.qualified_name, *about))
-        found.append(check(documented, component.qualified_name, component))
+        name = component.qualified_name
+        found.append(Check.of(loads, name, component, identifiers))
+        found.append(Check.of(documented, name, component))
     return found
 
 
@@ -119,14 +106,14 @@ def loads(component: Component, identifiers: list[str]) -> None:
         require(adapter_of(target), f"{component.target} is no Keras layer class.")
     elif component.kind == "recipe":
         require(isinstance(target(), Recipe), f"{component.target} makes no Recipe.")
-    elif component.kind in _SUBJECTS:
+    elif component.kind in SUBJECTS:
         require(
             _of_its_kind(component),
             f"{component.target} is no class of a {component.kind}.",
         )
         asked = {Identifier.parse(text, positional=True).name for text in identifiers}
         require(
-            _complete(component) or asked & set(component.names),
+            not missing_arguments(target) or asked & set(component.names),
             f"{component.qualified_name} has arguments without defaults; name some in "
             f"`identifiers`, as in '{component.name}(argument=value)'.",
         )

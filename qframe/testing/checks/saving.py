@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 import qframe as qf
@@ -16,7 +15,8 @@ from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers
 from qframe.testing.checks.placement import SLOTS, fit, network
 from qframe.testing.comparison import require_equal
-from qframe.testing.subjects import ConstraintSubject, QuantizerSubject, Subject
+from qframe.testing.differentiation import to_numpy
+from qframe.testing.subjects import QuantizerSubject, Subject
 
 
 def model_of(subject: Subject) -> Any:
@@ -53,8 +53,7 @@ def saved_model(subject: Subject) -> None:
     require(_words(again) == _words(model), f"{_words(model)} became {_words(again)}.")
     for was, now in zip(model.weights, again.weights, strict=True):
         message = f"the variable {was.path} came back with other values"
-        a, b = (keras.ops.convert_to_numpy(v) for v in (was, now))
-        require_equal(b, a, a, message)
+        require_equal(to_numpy(now), to_numpy(was), to_numpy(was), message)
     expected = model.predict(x, verbose=0)
     found = again.predict(x, verbose=0)
     require_equal(found, expected, expected, "the outputs of the loaded model", 1e-5, 1e-6)
@@ -78,8 +77,3 @@ def saved_for_others(subject: Subject) -> None:
         found = fresh_process.predict(path, x)
     expected = model.predict(x, verbose=0)
     require_equal(found, expected, expected, "the outputs there", 1e-5, 1e-6)
-
-
-def has_state(subject: Any) -> bool:
-    """Whether a component owns variables."""
-    return not isinstance(subject, ConstraintSubject) and subject.stateful

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.placement import fit, network
+from qframe.testing.differentiation import to_numpy
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 # For rows of a kernel and columns of its input: every other one reaches far out.
@@ -24,13 +24,10 @@ def learns(subject: QuantizerSubject) -> None:
         kernel.assign(kernel * WIDE[:, None])
         fit(model, steps=1, spread=WIDE)  # starts what starts with the first batch
         kernel.assign(kernel * 2)  # beyond any range that has started
-        before = [
-            keras.ops.convert_to_numpy(variable)
-            for variable in quantizer.trainable_variables
-        ]
+        before = [to_numpy(variable) for variable in quantizer.trainable_variables]
         fit(model, steps=6, spread=2 * WIDE)
         for variable, was in zip(quantizer.trainable_variables, before, strict=True):
-            now = keras.ops.convert_to_numpy(variable)
+            now = to_numpy(variable)
             require(np.isfinite(now).all(), f"{variable.path} became {now}.")
             require(
                 (now != was).any(),
@@ -47,8 +44,8 @@ def freezes(subject: QuantizerSubject) -> None:
     (quantizer,) = model.layers[0].quantizers.values()
     learned = [*quantizer.trainable_variables]
     quantizer.trainable = False
-    before = [keras.ops.convert_to_numpy(variable) for variable in learned]
+    before = [to_numpy(variable) for variable in learned]
     fit(model)
     for variable, was in zip(learned, before, strict=True):
-        now = keras.ops.convert_to_numpy(variable)
+        now = to_numpy(variable)
         require((now == was).all(), f"frozen, its variable {variable.path!r} moved.")

@@ -11,8 +11,8 @@ from keras import ops
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
-from qframe.testing.differentiation import to_numpy, to_tensor
-from qframe.testing.subjects import Array, QuantizerSubject
+from qframe.testing.differentiation import Array, to_numpy, to_tensor
+from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 _SHAPES = ((), (0, 4), (1,), (7,), (2, 3), (3, 1, 5), (2, 1, 3, 2), (1, 2, 2, 1, 2))
 
@@ -50,7 +50,7 @@ def shape_and_dtype(subject: QuantizerSubject) -> None:
 def integer_inputs(subject: QuantizerSubject) -> None:
     """Integers and booleans become floats with the values of those numbers."""
     for dtype in ("int32", "uint8", "bool"):
-        x = np.arange(52).reshape(13, 4) % 2
+        x = np.arange(52).reshape(STATE_SHAPE) % 2
         found = subject.call(ops.convert_to_tensor(x.astype(dtype)))
         dtype_found = keras.backend.standardize_dtype(found.dtype)
         require(
@@ -63,11 +63,14 @@ def integer_inputs(subject: QuantizerSubject) -> None:
 
 def _steps(subject: QuantizerSubject, x: Array, y: Array) -> Array:
     """The values before the scale."""
-    if not subject.traits.scaled:
-        return y
-    axis = {"channel_axis": -1} if subject.traits.channelwise else {}
-    scale = to_numpy(ops.cast(subject.ready.affine(to_tensor(x), **axis)[0], "float32"))
+    scale = subject.scale(x)
     return y / np.where(scale == 0, 1, scale)
+
+
+def nearest(levels: Array, y: Array) -> Array:
+    """The level next to each number."""
+    found: Array = levels[np.abs(y[..., None] - levels).argmin(-1)]
+    return found
 
 
 @of_quantizers(when=lambda subject: subject.traits.levels)
@@ -80,15 +83,15 @@ def levels(subject: QuantizerSubject) -> None:
     def on_levels(x: Array) -> None:
         with np.errstate(over="ignore"):
             found = _steps(subject, x, value(subject.call, x))
-        nearest = possible[np.abs(found[..., None] - possible).argmin(-1)]
-        require_equal(found, nearest, x, "a value between the levels", 1e-5, 1e-6)
+        expected = nearest(possible, found)
+        require_equal(found, expected, x, "a value between the levels", 1e-5, 1e-6)
 
     on_drawn_tensors(subject, on_levels)
     for dtype in ("float16", "bfloat16"):
         x = ops.cast(ops.convert_to_tensor(subject.batch()), dtype)
         given = to_numpy(x)
         found = _steps(subject, given, to_numpy(subject.call(x)))
-        error = np.abs(found[..., None] - allowed).min(-1)
+        error = np.abs(found - nearest(allowed, found))
         # A unit of bfloat16 in its last place is 1/128 of the number.
         worst = np.abs(allowed).max() / 100
         require(
@@ -135,13 +138,7 @@ def bits(subject: QuantizerSubject) -> None:
         )
 
 
-def _has_integers(subject: QuantizerSubject) -> bool:
-    axis = {"channel_axis": -1} if subject.traits.channelwise else {}
-    x = ops.convert_to_tensor(subject.batch())
-    return subject.ready.affine(x, **axis) is not None
-
-
-@of_quantizers(when=_has_integers)
+@of_quantizers(when=lambda subject: subject.affine(subject.batch()) is not None)
 def integers(subject: QuantizerSubject) -> None:
     """``scale * (integer - zero_point)`` is the value, and the integers fit the bits."""
 
