@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -12,13 +11,46 @@ from qframe.errors import ArgumentError, did_you_mean
 
 def positive_number(owner: str, name: str, value: Any) -> float:
     """`value` as a float; raises `ArgumentError` unless it is positive (or infinite)."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or math.isnan(value) or value <= 0:
+    if not _is_number(value) or not value > 0:
         raise ArgumentError(
             f"{name} of {owner} must be a positive number, found {value!r}. "
             f"Write for example {owner}({name}=1.0)."
         )
     return float(value)
+
+
+def number_from_zero(owner: str, name: str, value: Any) -> float:
+    """`value` as a float; raises `ArgumentError` unless it is 0 or a positive number."""
+    if not _is_number(value) or not value >= 0:
+        raise ArgumentError(
+            f"{name} of {owner} must be 0 or a positive number, found {value!r}. "
+            f"Write for example {owner}({name}=0.0)."
+        )
+    return float(value)
+
+
+def momentum_number(owner: str, value: Any) -> float:
+    """`value` as a float; raises `ArgumentError` unless ``0 <= value < 1``."""
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ArgumentError(
+            f"momentum of {owner} must be a number from 0 up to 1, without 1, found "
+            f"{value!r}. Write for example momentum=0.9."
+        )
+    return float(value)
+
+
+def percentile_number(owner: str, value: Any) -> float:
+    """`value` as a float; raises `ArgumentError` unless ``50 < value <= 100``."""
+    if not _is_number(value) or not 50 < value <= 100:
+        raise ArgumentError(
+            f"percentile of {owner} must be a number above 50 and up to 100, found "
+            f"{value!r}. Write for example percentile=99.9."
+        )
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def integer_within(owner: str, name: str, value: Any, low: int, high: int) -> int:
@@ -48,3 +80,28 @@ def one_of(owner: str, name: str, value: Any, choices: Iterable[str]) -> str:
             f"{value!r}." + did_you_mean(str(value), choices)
         )
     return str(value)
+
+
+def seed_number(owner: str, value: Any) -> int | None:
+    """`value`; raises `ArgumentError` unless it is None or an integer of 31 bits."""
+    return None if value is None else integer_within(owner, "seed", value, 0, 2**31 - 1)
+
+
+def effective(
+    owner: str, name: str, value: Any, other: str, held: Any, *needed: Any
+) -> None:
+    """Raise `ArgumentError` for an argument that another one leaves without an effect.
+
+    Args:
+        owner: whose arguments they are.
+        name: of the argument that was given.
+        value: of it.
+        other: the name of the argument that it goes with.
+        held: the value of that.
+        *needed: the values of that with which there is an effect.
+    """
+    if held not in needed:
+        raise ArgumentError(
+            f"{name}={value!r} of {owner} has no effect with {other}={held!r}. Leave it "
+            f"out, or write {other}={needed[0]!r}."
+        )

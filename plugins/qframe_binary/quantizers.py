@@ -16,7 +16,13 @@ from keras import ops
 
 from qframe.arguments import positive_number
 from qframe.errors import ArgumentError
-from qframe.quantizers import Quantizer, Traits, axes_within_channels
+from qframe.quantizers import Quantizer, Traits
+from qframe.quantizers.arithmetic import (
+    mean_magnitude,
+    mean_magnitude_array,
+    within,
+    within_array,
+)
 
 
 def smallest_normal(dtype: str) -> float:
@@ -43,13 +49,6 @@ def reference_sign(x: Any) -> Any:
     return np.where(np.isnan(x), x, result)
 
 
-def within(x: Any, clip_value: float | None) -> Any:
-    """1 where abs(x) <= clip_value (everywhere for None), else 0, in the dtype of x."""
-    if clip_value is None:
-        return ops.ones_like(x)
-    return ops.cast(ops.less_equal(ops.abs(x), clip_value), x.dtype)
-
-
 class _Clipped(Quantizer):
     """What the quantizers with a clipped straight-through gradient share."""
 
@@ -71,9 +70,7 @@ class _Clipped(Quantizer):
 
     def surrogate(self, x: Any) -> Any:
         """The NumPy reference of `gradient`."""
-        if self.clip_value is None:
-            return np.ones_like(x)
-        return (np.abs(x) <= x.dtype.type(self.clip_value)).astype(x.dtype)
+        return within_array(x, self.clip_value)
 
 
 class SteSign(_Clipped):
@@ -308,32 +305,24 @@ class MagnitudeAwareSign(_Clipped):
             odd=True,
             scaled=True,
             channelwise=True,
-            reference=lambda x, axis: _reference_magnitude(x, axis) * reference_sign(x),
-            surrogate=lambda x, axis: _reference_magnitude(x, axis) * self.surrogate(x),
+            reference=lambda x, axis: _scaled(reference_sign(x), x, axis),
+            surrogate=lambda x, axis: _scaled(self.surrogate(x), x, axis),
         )
 
     def value(self, inputs: Any, channel_axis: Any = -1) -> Any:
-        return _mean_magnitude(inputs, channel_axis) * sign(inputs)
+        return mean_magnitude(inputs, channel_axis) * sign(inputs)
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
         inside = within(inputs, self.clip_value)
-        return _mean_magnitude(inputs, channel_axis) * inside
+        return mean_magnitude(inputs, channel_axis) * inside
 
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
-        return _mean_magnitude(inputs, channel_axis), 0
+        return mean_magnitude(inputs, channel_axis), 0
 
 
-def _mean_magnitude(x: Any, channel_axis: Any) -> Any:
-    """mean |x| over all axes but `channel_axis` (over all of them for None)."""
-    reduced = axes_within_channels(len(x.shape), channel_axis)
-    return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
-
-
-def _reference_magnitude(x: Any, channel_axis: Any) -> Any:
-    """The NumPy reference of `_mean_magnitude`, in float64."""
-    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
-    axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
-    return np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64).astype(x.dtype)
+def _scaled(y: Any, x: Any, channel_axis: Any) -> Any:
+    """An array times the mean magnitudes of the channels of x."""
+    return mean_magnitude_array(x, channel_axis).astype(x.dtype) * y
 
 
 class NoOp(Quantizer):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean, integer_within, one_of
+from qframe.arguments import boolean, effective, integer_within, one_of, seed_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, axes_within_channels, straight_through
 from qframe.quantizers.arithmetic import wide, wide_array
@@ -32,10 +32,12 @@ class SmallFloat(FloatQuantizer):
         owner = type(self).__name__
         self.scale = one_of(owner, "scale", scale, ("none", "tensor", "channel"))
         self.power_of_two = boolean(owner, "power_of_two", power_of_two)
+        if power_of_two:
+            effective(owner, "power_of_two", True, "scale", scale, "tensor", "channel")
         self.rounding = one_of(owner, "rounding", rounding, ("nearest", "stochastic"))
+        self.seed = seed_number(owner, seed)
         if seed is not None:
-            seed = integer_within(owner, "seed", seed, 0, 2**31 - 1)
-        self.seed = seed
+            effective(owner, "seed", seed, "rounding", rounding, "stochastic")
         if self.rounding == "stochastic":
             self.generator = keras.random.SeedGenerator(seed)
 
@@ -155,7 +157,8 @@ class Minifloat(SmallFloat):
             `keras.utils.set_random_seed`. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these, or the format has no number but 0.
+        ArgumentError: an argument is none of these or has no effect, or the format has no
+            number but 0.
 
     Example:
         >>> import qframe as qf

@@ -12,7 +12,7 @@ from keras import ops
 from qframe.arguments import integer_within, one_of
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, axes_within_channels
-from qframe.quantizers.arithmetic import wide, wide_array
+from qframe.quantizers.arithmetic import wide
 from qframe_float.formats import Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 
@@ -46,9 +46,7 @@ class MX(FloatQuantizer):
         )
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
-        largest = self.scales(inputs, channel_axis) * self.format.largest
-        inside = ops.less_equal(ops.abs(wide(inputs)), largest)
-        return ops.cast(inside, inputs.dtype)
+        return ops.ones_like(inputs)
 
     def scales(self, inputs: Any, channel_axis: Any = -1) -> Any:
         def scales(largest: Any) -> Any:
@@ -74,8 +72,7 @@ class MX(FloatQuantizer):
 
     def surrogate(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `gradient`."""
-        largest = self.reference_scales(wide_array(x), axis) * self.format.largest
-        return (np.abs(x) <= largest).astype(x.dtype)
+        return np.ones_like(x)
 
     def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
         """The axes along which the blocks follow each other."""
@@ -101,12 +98,14 @@ class MXFP8(MX):
     .. math:: q(x) = s \, \mathrm{fp8}(x / s), \quad
         s = 2^{\lfloor \log_2 \max_{\text{block}} |x| \rfloor - e}
 
-    .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le h s \text{, else } 0
+    .. math:: \frac{dq}{dx} = 1
 
     h is the largest number of the element format and e its exponent: 448 and 8, or 57344
-    and 15. Elements are rounded to the nearest, of two the even one, and saturate. Of the
-    numbers in a block with the largest exponent, those beyond h s become h s, and have no
-    gradient. No gradient flows through s.
+    and 15. Elements are rounded to the nearest, of two the even one, and saturate: of the
+    numbers in a block with the largest exponent, those beyond h s become h s, as the
+    standard says. They have a gradient all the same: the scale follows the block, so q(x)
+    is at least 3/4 of x there, and without a gradient the largest weight of a block could
+    never become smaller. No gradient flows through s.
 
     Blocks run along what a layer sums over. The numbers of an output channel of a kernel
     are taken in order, so that of a convolution row by row, pixel by pixel, with the input

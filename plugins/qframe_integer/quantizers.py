@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean, integer_within, one_of
-from qframe.errors import ArgumentError
-from qframe.quantizers import (
-    Quantizer,
-    Traits,
-    axes_within_channels,
-    channel_shape,
-    clip_through,
+from qframe.arguments import (
+    boolean,
+    effective,
+    integer_within,
+    momentum_number,
+    one_of,
+    percentile_number,
+    seed_number,
 )
+from qframe.errors import ArgumentError
+from qframe.quantizers import Quantizer, Traits, axes_within_channels, clip_through
 from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
-from qframe.quantizers.ranges import GATHERS, GatheredRange
+from qframe.quantizers.channels import shape_of_state
+from qframe.quantizers.ranges import GATHERS, GatheredRange, checked_ends
 from qframe_integer import groups, statistics
 from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
 
 _GRANULARITIES = ("tensor", "channel", "group")
+_PERCENTILE, _MOMENTUM = 99.9, 0.99
+# The smallest scale.
+_LEAST = 1e-30
 
 
 class Integer(Quantizer):
@@ -65,7 +72,8 @@ class Integer(Quantizer):
             ``"ceil"``, ``"toward_zero"``, or ``"stochastic"``: in training up with the
             probability of the fraction, in inference as ``"half_even"``.
             Default ``"half_even"``.
-        seed: of stochastic rounding; None draws one. Default None.
+        seed: of stochastic rounding, an integer from 0 to 2147483647, or None for that of
+            `keras.utils.set_random_seed`. Default None.
 
     Raises:
         ArgumentError: an argument is none of these, or has no effect; when it is used,
@@ -100,7 +108,8 @@ class Integer(Quantizer):
         self.symmetric = boolean("Integer", "symmetric", symmetric)
         self.granularity = one_of("Integer", "granularity", granularity, _GRANULARITIES)
         self.group_size = group_size
-        if _goes_with("group_size", group_size, "granularity", granularity, "group"):
+        if group_size is not None:
+            _effective("group_size", group_size, "granularity", granularity, "group")
             self.group_size = integer_within("Integer", "group_size", group_size, 1, 2**31)
         elif granularity == "group":
             raise ArgumentError(
@@ -109,8 +118,9 @@ class Integer(Quantizer):
             )
         self.range = one_of("Integer", "range", range, statistics.RANGES)
         self.percentile = percentile
-        if _goes_with("percentile", percentile, "range", range, "percentile"):
-            self.percentile = _between("percentile", percentile, 50, 100, 99.9)
+        if percentile is not None:
+            _effective("percentile", percentile, "range", range, "percentile")
+            self.percentile = percentile_number("Integer", percentile)
         if gather is not None:
             one_of("Integer", "gather", gather, GATHERS)
         if gather is not None and granularity == "group":
@@ -120,15 +130,16 @@ class Integer(Quantizer):
             )
         self.gather = gather
         self.momentum = momentum
-        if _goes_with("momentum", momentum, "gather", gather, "moving_average"):
-            self.momentum = _between("momentum", momentum, -1e-9, 1 - 1e-9, 0.99)
+        if momentum is not None:
+            _effective("momentum", momentum, "gather", gather, "moving_average")
+            self.momentum = momentum_number("Integer", momentum)
         self.narrow_range = boolean("Integer", "narrow_range", narrow_range)
         self.rounding = one_of("Integer", "rounding", rounding, MODES)
-        self.seed = seed
+        self.seed = seed_number("Integer", seed)
         if rounding == STOCHASTIC:
             self.generator = keras.random.SeedGenerator(seed)
-        else:
-            _goes_with("seed", seed, "rounding", rounding, STOCHASTIC)
+        elif seed is not None:
+            _effective("seed", seed, "rounding", rounding, STOCHASTIC)
         self.precision = self.bits
 
     @property
@@ -165,41 +176,33 @@ class Integer(Quantizer):
     def build(self, input_shape: Any) -> None:
         if self.gather is None:
             return
-        shape: tuple[Any, ...] = ()
+        shape: tuple[int, ...] = ()
         if self.granularity == "channel":
-            if self.channel_axis is None:
-                raise ArgumentError(
-                    f"{self!r} gathers a range for each channel, and what it quantizes has "
-                    "no axis of channels. Write granularity='tensor' there."
-                )
-            shape = channel_shape(input_shape, self.channel_axis)
-            if None in shape:
-                raise ArgumentError(
-                    f"{self!r} gathers a range for each channel, and their number is not "
-                    f"known: the shape is {tuple(input_shape)}. Give the model a shape "
-                    "with that number, or write granularity='tensor'."
-                )
-        momentum = 0.99 if self.momentum is None else self.momentum
+            shape = shape_of_state(
+                input_shape,
+                self.channel_axis,
+                f"{self!r} gathers a range",
+                "granularity='tensor'",
+            )
+        momentum = _MOMENTUM if self.momentum is None else self.momentum
         self.gathered = GatheredRange(self, shape, self.gather, momentum)
 
     def call(self, inputs: Any, channel_axis: Any = -1, training: bool = False) -> Any:
-        x = wide(inputs)
+        x, axes, back = self._apart(wide(inputs), channel_axis)
+        value = self._on_grid(x, *self._grid(x, axes, training), training)
+        return ops.cast(back(value), inputs.dtype)
+
+    def _apart(
+        self, x: Any, channel_axis: Any, reshape: Any = ops.reshape
+    ) -> tuple[Any, tuple[int, ...], Callable[[Any], Any]]:
+        """The numbers, the axes along which they share a range, and the way back."""
         if self.granularity == "group":
-            apart, back = groups.split(x, channel_axis, self.group_size, repr(self))
-            axes = groups.axes(len(x.shape), channel_axis)
-            return ops.cast(back(self._quantized(apart, axes, training)), inputs.dtype)
-        axes = self._axes(len(x.shape), channel_axis)
-        return ops.cast(self._quantized(x, axes, training), inputs.dtype)
-
-    def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
-        """The axes along which numbers share a range."""
+            return groups.split(x, channel_axis, self.group_size, repr(self), reshape)
         if self.granularity == "tensor":
-            return axes_within_channels(rank, None)
-        gathered = self.gather is not None
-        return axes_within_channels(rank, self.channel_axis if gathered else channel_axis)
-
-    def _quantized(self, x: Any, axes: Sequence[int], training: bool) -> Any:
-        return self._on_grid(x, *self._grid(x, axes, training), training)
+            channel_axis = None
+        elif self.gather is not None:
+            channel_axis = self.channel_axis
+        return x, axes_within_channels(len(x.shape), channel_axis), lambda y: y
 
     def _on_grid(self, x: Any, scale: Any, zero: Any, training: bool = False) -> Any:
         low, high = self.low - zero, self.high - zero
@@ -222,15 +225,18 @@ class Integer(Quantizer):
                 x, axes, lambda a, b: self._on_grid(x, *self._grid_of(a, b))
             )
         else:
-            part = None
-            if self.range == "percentile":
-                part = 99.9 if self.percentile is None else self.percentile
-            low, high = statistics.ends(x, axes, part)
+            low, high = statistics.ends(x, axes, self._part())
         if self.gather is not None:
             shape = self.gathered.low.shape
             low, high = (ops.reshape(end, shape) if axes else end for end in (low, high))
             low, high = self.gathered(low, high, training)
         return self._grid_of(ops.cast(low, x.dtype), ops.cast(high, x.dtype))
+
+    def _part(self) -> float | None:
+        """The percentile of the ends; None for the smallest and the largest number."""
+        if self.range != "percentile":
+            return None
+        return _PERCENTILE if self.percentile is None else self.percentile
 
     def _grid_of(self, low: Any, high: Any) -> tuple[Any, Any]:
         low, high = ops.minimum(low, 0), ops.maximum(high, 0)
@@ -238,35 +244,46 @@ class Integer(Quantizer):
             scale = ops.maximum(-low, high) / self.high
         else:
             scale = (high - low) / (self.high - self.low)
-        # Zeros stay zeros for any scale; a subnormal one is zero on some devices.
-        usable = ops.greater(scale, 1e-30)
-        scale = ops.where(usable, scale, ops.ones_like(scale))
+        # With no range but 0 every number is 0; a subnormal scale is 0 on some devices.
+        scale = ops.maximum(scale, _LEAST)
         if self.symmetric:
             return scale, ops.zeros_like(scale)
         zero = ops.round(self.low - low / scale)
         return scale, ops.clip(zero, self.low, self.high)
 
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
-        x = wide(inputs)
+        x, axes, back = self._apart(wide(inputs), channel_axis)
+        scale, zero = self._grid(x, axes)
         if self.granularity == "group":
-            apart, back = groups.split(x, channel_axis, self.group_size, repr(self))
-            axes = groups.axes(len(x.shape), channel_axis)
-            ones = ops.ones_like(apart)
-            scale, zero = (back(part * ones) for part in self._grid(apart, axes))
-            return scale, zero
-        return self._grid(x, self._axes(len(x.shape), channel_axis))
+            scale, zero = (back(part * ops.ones_like(x)) for part in (scale, zero))
+        return scale, zero
 
     def set_range(self, low: Any, high: Any) -> None:
         """Take the range from elsewhere; in training, gather on from there."""
         if self.gather is None:
             super().set_range(low, high)
+        low, high = checked_ends(self, low, high)
         self.gathered.set(low, high)
 
     def range_shape(self) -> tuple[int, ...]:
         return tuple(self.gathered.low.shape) if self.gather is not None else ()
 
+    def grid_of_range(self, low: Any, high: Any) -> tuple[Any, Any, int]:
+        scale, zero = self._reference_grid(np.asarray(low), np.asarray(high))
+        first, last = ((end - zero) * scale for end in (self.low, self.high))
+        return first, last, self.high - self.low
+
     def freeze(self, frozen: bool = True) -> None:
-        """Keep the gathered range as it is in training too, or let it go on."""
+        """Keep the gathered range as it is in training too, or let it go on.
+
+        Raises:
+            ArgumentError: this quantizer gathers no range, or is not built.
+        """
+        if self.gather is None or not self.built:
+            raise ArgumentError(
+                f"{self!r} has gathered no range to be kept. Give it a gather, and call "
+                "its layer once."
+            )
         self.gathered.frozen.assign(float(frozen))
 
     # References in NumPy.
@@ -286,48 +303,28 @@ class Integer(Quantizer):
 
     def _reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any, Any, Any]:
         """The numbers, their scale and zero point, and the way back to their shape."""
-        wide, back = wide_array(x), np.asarray
-        axes = self._axes(x.ndim, axis) if self.granularity != "group" else ()
-        if self.granularity == "group":
-            wide, back = groups.reference_split(wide, axis, self.group_size)
-            axes = groups.axes(x.ndim, axis)
+        wide, axes, back = self._apart(wide_array(x), axis, np.reshape)
         if self.range == "mse":
             scale, zero = map(as_array, self._grid(ops.convert_to_tensor(wide), axes))
             return wide, scale, zero, back
-        part = None
-        if self.range == "percentile":
-            part = 99.9 if self.percentile is None else self.percentile
-        low, high = statistics.reference_ends(wide, axes, part)
+        low, high = statistics.reference_ends(wide, axes, self._part())
         if self.gather is not None:
             shape = tuple(self.gathered.low.shape)
             low, high = self.gathered(low.reshape(shape), high.reshape(shape))
             low, high = (as_array(end).astype(wide.dtype) for end in (low, high))
+        return wide, *self._reference_grid(low, high), back
+
+    def _reference_grid(self, low: Any, high: Any) -> tuple[Any, Any]:
+        """The NumPy reference of the scale and the zero point for a range."""
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         span = np.maximum(-low, high) / self.high
         if not self.symmetric:
             span = (high - low) / (self.high - self.low)
-        scale = np.where(span > 1e-30, span, 1).astype(wide.dtype)
+        scale = np.maximum(span, span.dtype.type(_LEAST))
         zero = np.zeros_like(scale)
         if not self.symmetric:
             zero = np.clip(np.rint(self.low - low / scale), self.low, self.high)
-        return wide, scale, zero, back
+        return scale, zero
 
 
-def _goes_with(name: str, value: Any, other: str, held: Any, needed: str) -> bool:
-    """Whether an argument is given; raises where the one that it goes with is not so."""
-    if value is not None and held != needed:
-        raise ArgumentError(
-            f"{name}={value!r} of Integer has no effect with {other}={held!r}. Leave it "
-            f"out, or write {other}={needed!r}."
-        )
-    return value is not None
-
-
-def _between(name: str, value: Any, low: float, high: float, usual: float) -> float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low < value <= high:
-        raise ArgumentError(
-            f"{name} of Integer must be a number between {round(low)} and {round(high)}, "
-            f"found {value!r}. Write for example Integer({name}={usual})."
-        )
-    return float(value)
+_effective = functools.partial(effective, "Integer")

@@ -9,16 +9,15 @@ from typing import Any
 from keras import ops
 
 from qframe.arguments import boolean, integer_within
-from qframe.errors import ArgumentError
 from qframe.quantizers import (
     Learned,
     Quantizer,
     axes_within_channels,
-    channel_shape,
     clip_through,
     round_through,
 )
 from qframe.quantizers.arithmetic import grafted
+from qframe.quantizers.channels import shape_of_state
 
 
 class LearnedGrid(Quantizer):
@@ -45,22 +44,14 @@ class LearnedGrid(Quantizer):
         return self.low + 2**self.bits - 1
 
     def build(self, input_shape: Any) -> None:
-        shape: tuple[Any, ...] = ()
+        shape: tuple[int, ...] = ()
         if self.per_channel:
-            if self.channel_axis is None:
-                raise ArgumentError(
-                    f"{self!r} learns a step for each channel, and what it quantizes has "
-                    "no axis of channels, as a bias has none. Write per_channel=False "
-                    "there."
-                )
-            shape = channel_shape(input_shape, self.channel_axis)
-            if None in shape:
-                raise ArgumentError(
-                    f"{self!r} learns a step for each channel, and their number is not "
-                    f"known: the shape is {tuple(input_shape)}, the axis of the channels "
-                    f"{self.channel_axis}. Give the model a shape with that number, or "
-                    "write per_channel=False."
-                )
+            shape = shape_of_state(
+                input_shape,
+                self.channel_axis,
+                f"{self!r} learns a step",
+                "per_channel=False",
+            )
         self.step = Learned(self, "step", shape)
 
     def sharing(self, rank: int) -> tuple[int, ...]:
@@ -72,6 +63,9 @@ class LearnedGrid(Quantizer):
         # N is of one example: a larger batch shall not mean a smaller gradient.
         axes = [a for a in self.sharing(len(x.shape)) if a or not self.batched]
         return grafted(parameter, parameter / ops.sqrt(count(x, axes) * self.high))
+
+    def range_shape(self) -> tuple[int, ...]:
+        return tuple(self.step.start.shape)
 
     def on_grid(self, x: Any, step: Any) -> Any:
         """The nearest multiple of the step from `low` to `high` times it."""

@@ -8,8 +8,10 @@ import numpy as np
 from keras import ops
 
 from qframe.arguments import boolean
+from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
 from qframe.quantizers.arithmetic import as_array, positive, wide, wide_array
+from qframe.quantizers.ranges import checked_ends
 from qframe_kbit.learned_grid import LearnedGrid, count
 
 
@@ -27,8 +29,9 @@ class LSQ(LearnedGrid):
     :math:`2^b - 1`. The gradient of s is divided by :math:`\sqrt{N h}`, where N numbers
     share a step: weights, or for activations those of one example. The step starts at
     :math:`2 \, \mathrm{mean}\,|x| / \sqrt{h}` of the first batch of training, and is that
-    of the tensor at hand until then. It is held above 0, and can learn its way back from
-    there.
+    of the tensor at hand until then. `qframe.calibrate` sets it to the smallest with which
+    the grid reaches both ends of a range. It is held above 0, and can learn its way back
+    from there.
 
     Args:
         bits: b, an integer from 1 to 16, from 2 if signed. Default 4.
@@ -67,6 +70,7 @@ class LSQ(LearnedGrid):
             monotone=True,
             trainable=True,
             updates=True,
+            ranged=True,
             scaled=True,
             reference=self.reference,
             surrogate=self.surrogate,
@@ -86,6 +90,27 @@ class LSQ(LearnedGrid):
         total = ops.sum(ops.abs(x), axes, self.per_channel) if axes else ops.abs(x)
         start = 2 * total / (count(x, axes) * self.high**0.5)
         return ops.cast(self.step(start, training), x.dtype)
+
+    def set_range(self, low: Any, high: Any) -> None:
+        """Start from the smallest step with which the grid reaches both ends.
+
+        A channel that is empty on this grid takes the largest step of the others.
+        """
+        step = self._step_to(*checked_ends(self, low, high))
+        if not step.max(initial=0) > 0:
+            raise ArgumentError(
+                f"{self!r} has no step for a range without positive numbers. Write "
+                "signed=True, or leave it without a quantizer."
+            )
+        self.step.set(np.where(step > 0, step, step.max()))
+
+    def grid_of_range(self, low: Any, high: Any) -> tuple[Any, Any, int]:
+        step = self._step_to(low, high)
+        return self.low * step, self.high * step, self.high - self.low
+
+    def _step_to(self, low: Any, high: Any) -> Any:
+        below = np.divide(low, self.low) if self.low else 0.0
+        return np.maximum(np.maximum(below, 0), np.divide(high, self.high))
 
     def reference(self, x: Any) -> Any:
         """The NumPy reference of the values."""

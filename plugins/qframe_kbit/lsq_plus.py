@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from qframe.errors import ArgumentError
 from qframe.quantizers import Learned, Traits
 from qframe.quantizers.arithmetic import as_array, positive, wide, wide_array
+from qframe.quantizers.ranges import checked_ends
 from qframe_kbit.learned_grid import LearnedGrid
 
 
@@ -26,10 +28,10 @@ class LSQPlus(LearnedGrid):
 
     The gradients of s and β are both divided by :math:`\sqrt{N h}`, as in `LSQ`. They start
     where the grid spans the first batch of training from its smallest number to its
-    largest; the search for a smaller squared error, with which the paper goes on from
-    there, is left out. It is meant for activations that go below zero, but less far than
-    above, such as those of swish. The values have no zero point, since β is no multiple of
-    s.
+    largest. The paper goes on from there to a smaller squared error:
+    ``qframe.calibrate(model, data, "mse")`` does so. It is meant for activations that go
+    below zero, but less far than above, such as those of swish. The values have no zero
+    point, since β is no multiple of s.
 
     Args:
         bits: b, an integer from 1 to 16, from 2 if signed. Default 4.
@@ -58,6 +60,7 @@ class LSQPlus(LearnedGrid):
             monotone=True,
             trainable=True,
             updates=True,
+            ranged=True,
             reference=self.reference,
             surrogate=self.surrogate,
         )
@@ -75,6 +78,18 @@ class LSQPlus(LearnedGrid):
         step = positive(self.scaled_gradient(step, x))
         offset = self.scaled_gradient(offset, x)
         return ops.cast(self.on_grid(x - offset, step) + offset, inputs.dtype)
+
+    def set_range(self, low: Any, high: Any) -> None:
+        """Start where the grid spans this range."""
+        low, high = checked_ends(self, low, high)
+        step = (high - low) / (self.high - self.low)
+        if not step > 0:
+            raise ArgumentError(f"{self!r} has no step for the one number {low}.")
+        self.step.set(step)
+        self.offset.set(low - self.low * step)
+
+    def grid_of_range(self, low: Any, high: Any) -> tuple[Any, Any, int]:
+        return low, high, self.high - self.low
 
     def reference(self, x: Any) -> Any:
         """The NumPy reference of the values."""

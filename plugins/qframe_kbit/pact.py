@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within, positive_number
+from qframe.arguments import integer_within, number_from_zero, positive_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Quantizer, Traits, clip_through
 from qframe.quantizers.arithmetic import as_array, grafted, positive, wide, wide_array
+from qframe.quantizers.ranges import checked_ends
 
 
 class PACT(Quantizer):
@@ -24,7 +25,8 @@ class PACT(Quantizer):
         \frac{dq}{d\alpha} = 1 \text{ where } x > \alpha \text{, else } 0
 
     The rounding does not reach α: it learns from what is beyond it alone, and from its own
-    decay. It is held above 0, and can learn its way back from there.
+    decay. `qframe.calibrate` sets it to the upper end of a range. It is held above 0, and
+    can learn its way back from there.
 
     Args:
         bits: b, an integer from 1 to 16. Default 4.
@@ -55,9 +57,7 @@ class PACT(Quantizer):
                 "alpha of PACT must be finite, found inf. Write for example "
                 "PACT(alpha=10.0)."
             )
-        if alpha_decay != 0 or alpha_decay is False:
-            alpha_decay = positive_number("PACT", "alpha_decay", alpha_decay)
-        self.alpha_decay = float(alpha_decay)
+        self.alpha_decay = number_from_zero("PACT", "alpha_decay", alpha_decay)
         self.precision = self.bits
 
     @property
@@ -74,6 +74,7 @@ class PACT(Quantizer):
             idempotent=True,
             monotone=True,
             trainable=True,
+            ranged=True,
             scaled=True,
             reference=self.reference,
             surrogate=self.surrogate,
@@ -101,6 +102,20 @@ class PACT(Quantizer):
 
     def _bound(self, x: Any) -> Any:
         return positive(ops.cast(self.bound, x.dtype))
+
+    def set_range(self, low: Any, high: Any) -> None:
+        """Take the upper end for α."""
+        _, high = checked_ends(self, low, high)
+        if not high > 0:
+            raise ArgumentError(
+                f"{self!r} has no bound for a range without positive numbers. It takes the "
+                "place of a ReLU; elsewhere write for example 'lsq'."
+            )
+        self.bound.assign(high)
+
+    def grid_of_range(self, low: Any, high: Any) -> tuple[Any, Any, int]:
+        high = np.maximum(high, 0)
+        return np.zeros_like(high), high, self.steps
 
     def reference(self, x: Any) -> Any:
         """The NumPy reference of the values."""

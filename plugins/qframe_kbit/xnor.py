@@ -9,7 +9,15 @@ from keras import ops
 
 from qframe.arguments import positive_number
 from qframe.quantizers import Quantizer, Traits, axes_within_channels
-from qframe.quantizers.arithmetic import tiny, wide, wide_array
+from qframe.quantizers.arithmetic import (
+    mean_magnitude,
+    mean_magnitude_array,
+    tiny,
+    wide,
+    wide_array,
+    within,
+    within_array,
+)
 
 
 class XnorSign(Quantizer):
@@ -63,47 +71,35 @@ class XnorSign(Quantizer):
 
     def value(self, inputs: Any, channel_axis: Any = -1) -> Any:
         x = wide(inputs)
-        scale, _ = _mean_and_share(x, channel_axis)
+        scale = mean_magnitude(x, channel_axis)
         edge = -tiny(x)
         other = ops.where(ops.greater(x, edge), scale, x)
         return ops.cast(ops.where(ops.less_equal(x, edge), -scale, other), inputs.dtype)
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
         x = wide(inputs)
-        scale, share = _mean_and_share(x, channel_axis)
-        inside: Any = 1
-        if self.clip_value is not None:
-            clip = ops.cast(self.clip_value, inputs.dtype)
-            inside = ops.cast(ops.less_equal(ops.abs(inputs), clip), x.dtype)
-        return ops.cast(share + scale * inside, inputs.dtype)
+        inside = ops.cast(within(inputs, self.clip_value), x.dtype)
+        slope = _share(x, channel_axis) + mean_magnitude(x, channel_axis) * inside
+        return ops.cast(slope, inputs.dtype)
 
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, int]:
-        return _mean_and_share(wide(inputs), channel_axis)[0], 0
+        return mean_magnitude(wide(inputs), channel_axis), 0
 
     def reference(self, x: Any, axis: Any) -> Any:
         """The NumPy reference of `value`."""
-        scale, _ = _reference_mean_and_share(x, axis)
+        scale = mean_magnitude_array(x, axis)
         sign = np.where(wide_array(x) > -(2.0**-126), 1, -1)
         return np.where(np.isnan(x), x, scale * sign).astype(x.dtype)
 
     def surrogate(self, x: Any, axis: Any) -> Any:
         """The NumPy reference of `gradient`."""
-        scale, share = _reference_mean_and_share(x, axis)
-        clip = np.inf if self.clip_value is None else x.dtype.type(self.clip_value)
-        return (share + scale * (np.abs(x) <= clip)).astype(x.dtype)
+        scale = mean_magnitude_array(x, axis)
+        inside = within_array(x, self.clip_value)
+        return (scale.size / x.size + scale * inside).astype(x.dtype)
 
 
-def _mean_and_share(x: Any, channel_axis: Any) -> tuple[Any, Any]:
-    """mean |x| of each channel, and the part 1/n that each number has in it."""
+def _share(x: Any, channel_axis: Any) -> Any:
+    """The part 1/n that each number has in the mean of its channel."""
     reduced = axes_within_channels(len(x.shape), channel_axis)
-    if not reduced:
-        return ops.abs(x), ops.ones_like(x)
-    mean = ops.mean(ops.abs(x), axis=reduced, keepdims=True)
-    return mean, 1 / ops.sum(ops.ones_like(x), axis=reduced, keepdims=True)
-
-
-def _reference_mean_and_share(x: Any, channel_axis: Any) -> tuple[Any, float]:
-    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
-    axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
-    mean = np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64)
-    return mean, mean.size / x.size
+    ones = ops.ones_like(x)
+    return 1 / ops.sum(ones, axis=reduced, keepdims=True) if reduced else ones

@@ -11,10 +11,17 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean, positive_number
+from qframe.arguments import boolean, number_from_zero, positive_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Learned, Quantizer, Traits
-from qframe.quantizers.arithmetic import grafted, tiny, wide, wide_array
+from qframe.quantizers.arithmetic import (
+    grafted,
+    tiny,
+    wide,
+    wide_array,
+    within,
+    within_array,
+)
 
 
 class SteTern(Quantizer):
@@ -31,7 +38,7 @@ class SteTern(Quantizer):
 
     Args:
         threshold_value: t, a positive number or 0, compared in the dtype of the input.
-            Not used by ternary weight networks. Default 0.05.
+            Not used by ternary weight networks, as in Larq. Default 0.05.
         ternary_weight_networks: take the threshold from the tensor. Default False.
         clip_value: c, a positive number; None takes the gradient everywhere.
             Default 1.0.
@@ -58,7 +65,9 @@ class SteTern(Quantizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.threshold_value = _threshold("SteTern", "threshold_value", threshold_value)
+        self.threshold_value = number_from_zero(
+            "SteTern", "threshold_value", threshold_value
+        )
         self.ternary_weight_networks = boolean(
             "SteTern", "ternary_weight_networks", ternary_weight_networks
         )
@@ -96,9 +105,7 @@ class SteTern(Quantizer):
         return ops.cast(ops.where(ops.greater_equal(x, edge), one, value), inputs.dtype)
 
     def gradient(self, inputs: Any) -> Any:
-        if self.clip_value is None:
-            return ops.ones_like(inputs)
-        return ops.cast(ops.less_equal(ops.abs(inputs), self.clip_value), inputs.dtype)
+        return within(inputs, self.clip_value)
 
     def reference(self, x: Any) -> Any:
         """The NumPy reference of `value`."""
@@ -110,9 +117,7 @@ class SteTern(Quantizer):
 
     def surrogate(self, x: Any) -> Any:
         """The NumPy reference of `gradient`."""
-        if self.clip_value is None:
-            return np.ones_like(x)
-        return (np.abs(x) <= x.dtype.type(self.clip_value)).astype(x.dtype)
+        return within_array(x, self.clip_value)
 
 
 class TrainedTernary(Quantizer):
@@ -153,7 +158,7 @@ class TrainedTernary(Quantizer):
 
     def __init__(self, threshold: float = 0.05, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.threshold = _threshold("TrainedTernary", "threshold", threshold)
+        self.threshold = number_from_zero("TrainedTernary", "threshold", threshold)
         if self.threshold >= 1:
             raise ArgumentError(
                 f"threshold of TrainedTernary must be below 1, found {threshold!r}: it is "
@@ -223,9 +228,3 @@ class TrainedTernary(Quantizer):
             learned = parameter(start.mean(dtype=np.float64) if start.size else 0.0)
             scales.append(np.asarray(ops.convert_to_numpy(learned), np.float64))
         return (*sides, *scales)
-
-
-def _threshold(owner: str, name: str, value: Any) -> float:
-    """`value` as a float; raises `ArgumentError` unless it is 0 or a positive number."""
-    zero = value == 0 and value is not False
-    return 0.0 if zero else positive_number(owner, name, value)

@@ -19,6 +19,7 @@ from qframe.errors import ArgumentError
 from qframe.layers.adapters import EXPLICIT, adapter_of, slot_attribute
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized, quantized_each
+from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import Substitutable, latent, substituted
 from qframe.quantizers import taps
 
@@ -36,16 +37,15 @@ class Recurrent:
 
     def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         cells = [cell for cell in cells_of(self) if isinstance(cell, Quantized)]
-        held = {id(cell): cell.running() for cell in cells}
         with contextlib.ExitStack() as stack:
             for cell in cells:
                 stack.enter_context(substituted(cell, cell.call_values()))
             first = cells_of(self)[0]
-            if takes_sequences(first):
-                quantizer = held[id(first)].pop("input")
-                sequences = quantized_each(quantizer, -1, sequences)
+            running = first.running() if isinstance(first, Quantized) else {}
+            if "input" in running and takes_sequences(first):
+                sequences = quantized_each(running["input"], -1, sequences)
                 stack.enter_context(substituted(first, {"input_quantizer": None}))
-            if any({"input", "output"} & set(slots) for slots in held.values()):
+            if any(set(ACTIVATIONS) & set(cell.running()) for cell in cells):
                 # The fused kernel of a GPU would pass the cell's activations by.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
             if taps.listener() is not None:
@@ -55,13 +55,9 @@ class Recurrent:
 
 
 def takes_sequences(cell: Any) -> bool:
-    """Whether the input of a layer's first cell can be quantized before the time loop."""
-    return (
-        isinstance(cell, Quantized)
-        and "input" in cell.running()
-        # In a sequence any other axis is one further.
-        and cell.activation_axis() == -1
-    )
+    """Whether the input of a layer's first cell is quantized before the loop over time."""
+    # In a sequence any axis that is counted from the front is one further.
+    return getattr(cell, "data_format", None) != "channels_first"
 
 
 def cells_of(layer: Any) -> list[Any]:

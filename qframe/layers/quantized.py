@@ -22,7 +22,7 @@ from qframe.layers.adapters import Adapter, Weight, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.reading import Readable
-from qframe.layers.slots import Slots
+from qframe.layers.slots import Slots, placed
 from qframe.layers.substitution import is_substituted, latent, substituted
 from qframe.quantizers import Quantizer
 from qframe.quantizers.channels import ChannelAxis
@@ -50,6 +50,7 @@ class Quantized(Readable):
         """Put a quantizer into a slot, or None to empty it."""
         key = slot_attribute(slot)
         before = getattr(self, key, None)
+        quantizer = placed(slot, quantizer)
         with keras_internals.unlocked(self):
             # First what can fail.
             if self.built:  # type: ignore[attr-defined]
@@ -64,7 +65,7 @@ class Quantized(Readable):
         """Fill the slots; called once, at the end of construction."""
         layer: Any = self
         for slot, quantizer in held.items():
-            setattr(self, slot_attribute(slot), quantizer)
+            setattr(self, slot_attribute(slot), placed(slot, quantizer))
         if self.adapter.pads:
             self.pad_values = check_pad_values(layer.name, pad_values, layer.padding)
         for weight in self.adapter.weights:
@@ -93,7 +94,6 @@ class Quantized(Readable):
             return
         if isinstance(quantizer, Quantizer):
             quantizer.channel_axis = axis
-            quantizer.batched = slot in ("input", "output")
         quantizer.build(shape)
 
     def _shape_and_axis(self, slot: str) -> tuple[Any, ChannelAxis]:

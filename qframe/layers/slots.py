@@ -1,4 +1,4 @@
-"""A live view of the slots of a layer."""
+"""The slots of a layer: what goes into one, and a live view of all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,34 @@ from typing import Any
 from qframe import quantizers
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import slot_attribute
+from qframe.quantizers import Quantizer
+
+ACTIVATIONS = ("input", "output")
+
+
+def placed(slot: str, quantizer: Any) -> Any:
+    """What goes into a slot: the quantizer, told whether its first axis is the batch.
+
+    One object cannot be told both. So where it is in a slot of the other kind already,
+    another one goes into this slot.
+
+    Raises:
+        ArgumentError: it has state from there, which another one would not have.
+    """
+    if not isinstance(quantizer, Quantizer):
+        return quantizer
+    batched = slot in ACTIVATIONS
+    if quantizer.batched is not None and quantizer.batched is not batched:
+        if quantizer.weights:
+            kinds = "a weight", "activations"
+            raise ArgumentError(
+                f"{quantizer!r} has learned or gathered what is right for "
+                f"{kinds[quantizer.batched]}, and {slot}_quantizer is for "
+                f"{kinds[batched]}. Give that slot a quantizer of its own."
+            )
+        quantizer = type(quantizer)(**quantizer.parameters)
+    quantizer.batched = batched
+    return quantizer
 
 
 class Slots(MutableMapping[str, Any]):

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError, did_you_mean
+from qframe.layers.attachment import float_class_of
 from qframe.layers.quantized import Quantized
-from qframe.layers.tree import Site, sites
-from qframe.passes.ranges import METHODS, Seen
+from qframe.layers.tree import sites
+from qframe.passes.hearing import Place, heard_in
+from qframe.passes.ranges import METHODS, Array
 from qframe.passes.report import Report, Row
-from qframe.quantizers import Quantizer, taps
-
-Array = NDArray[Any]
-
-# Of one example and channel, of each tensor: enough for a percentile over many examples.
-_SAMPLES = 256
+from qframe.quantizers import Quantizer
 
 
 def calibrate(
@@ -36,11 +31,12 @@ def calibrate(
     verbose: Any = "auto",
     **options: float,
 ) -> Report:
-    """Set the ranges of a quantized model's activations from data, without training.
+    """Set the ranges of a quantized model from data, without training.
 
     The model runs in float over the data, once, and each quantizer that owns a range
-    (`Traits.ranged`) gets one for what reached it. Results do not depend on the size of
-    the batches.
+    (`Traits.ranged`) gets one for what reached it: those that gather a range, and those
+    that learn a step or a bound, which then start from there. That of a weight is found
+    from the weight. Results do not depend on the size of the batches.
 
     Args:
         model: a quantized `keras.Model`, compiled or not.
@@ -50,7 +46,8 @@ def calibrate(
             those of the examples; ``"percentile"``; ``"mse"``, the range with the smallest
             mean squared error of quantization; ``"entropy"``, the one with the smallest
             Kullback-Leibler divergence. The last three look at 256 numbers of each
-            example and channel at most. Default ``"minmax"``.
+            example and channel at most, and the last two at 65536 of each channel in all.
+            Default ``"minmax"``.
         batch_size: for arrays; default None is Keras's 32.
         steps: how many batches; all by default.
         verbose: the progress bar, as in `Model.predict`. Default ``"auto"``.
@@ -63,8 +60,8 @@ def calibrate(
 
     Raises:
         ArgumentError: the model has no ranges, or the method or an option is wrong.
-        DataError: the data is empty, constant at a quantizer, or holds NaN or infinity.
-            No range was changed then.
+        DataError: the data is empty, constant at a quantizer, or holds NaN or infinity, or
+            a quantizer cannot have the range of it. No range was changed then.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
@@ -75,14 +72,20 @@ def calibrate(
         1
     """
     find = _method(method, options)
-    held = _ranged(model)
-    heard = _listen(model, held, data, find.samples, batch_size, steps, verbose)
-    ranges = {}
-    for key, (site, slot, quantizer) in held.items():
-        if key in heard:
-            seen = _seen(heard[key], site, slot)
-            ranges[key] = find(seen, quantizer.precision or 8)
-    return _set(model, held, ranges)
+    places = _ranged(model)
+    heard = heard_in(model, places, data, find.samples, batch_size, steps, verbose)
+    ranges, reasons = {}, {}
+    for key, place in places.items():
+        seen = heard.get(key)
+        if seen is None:
+            reasons[key] = "not reached, or only within a loop over time"
+        elif seen.low.min() == seen.high.max():
+            reasons[key] = f"a weight of {seen.low.min() + 0.0:g} alone makes no range"
+        else:
+            ranges[key] = find(seen, place.quantizer.grid_of_range)
+    _set(places, ranges)
+    keras_internals.reset_functions(model)
+    return _report(model, places, ranges, reasons)
 
 
 def _method(name: str, options: Mapping[str, float]) -> Any:
@@ -103,11 +106,16 @@ def _method(name: str, options: Mapping[str, float]) -> Any:
     return cls(**options)
 
 
-def _ranged(model: Any) -> dict[str, tuple[Site, str, Any]]:
-    """The quantizers with ranges, by a key: where each is."""
+def _ranged(model: Any) -> dict[str, Place]:
+    """Where the quantizers with ranges are, by a key."""
     if not isinstance(model, keras.Model):
         raise ArgumentError(f"calibrate takes a keras.Model, found {model!r}.")
-    found: dict[str, tuple[Site, str, Any]] = {}
+    if not model.built:
+        raise ArgumentError(
+            f"{model.name!r} has no weights yet. Call it once with a batch, or load its "
+            "weights, before you calibrate it."
+        )
+    found: dict[str, Place] = {}
     seen = set()
     for site in sites(model):
         layer = site.layer
@@ -118,133 +126,54 @@ def _ranged(model: Any) -> dict[str, tuple[Site, str, Any]]:
             known = isinstance(quantizer, Quantizer) and quantizer.traits.ranged
             if known and id(quantizer) not in seen:
                 seen.add(id(quantizer))
-                found[f"{len(found)}"] = (site, slot, quantizer)
+                found[f"{len(found)}"] = Place(site, slot, quantizer)
     if not found:
         raise ArgumentError(
             f"{model.name!r} has no quantizer with a range to calibrate. Quantize it with "
-            "one that gathers ranges, for example qframe.quantize(model, "
-            "'integer_inference')."
+            "one that has, for example qframe.quantize(model, 'integer_inference') or "
+            "qframe.quantize(model, {'input_quantizer': 'lsq'})."
         )
     return found
 
 
-def _listen(
+def _set(places: Mapping[str, Place], ranges: Mapping[str, tuple[Array, Array]]) -> None:
+    """Set the ranges, or none of them where one does not fit."""
+    before = [
+        (variable, ops.convert_to_numpy(variable))
+        for key in ranges
+        for variable in places[key].quantizer.variables
+    ]
+    for key, ends in ranges.items():
+        place = places[key]
+        shape = place.quantizer.range_shape()
+        try:
+            place.quantizer.set_range(*(np.reshape(end, shape) for end in ends))
+        except ArgumentError as error:
+            for variable, value in before:
+                variable.assign(value)
+            raise DataError(
+                f"the range found for {place.word} of {place.site.path!r} does not fit: "
+                f"{error} No range was changed."
+            ) from error
+
+
+def _report(
     model: Any,
-    held: Mapping[str, tuple[Site, str, Any]],
-    data: Any,
-    samples: bool,
-    batch_size: int | None,
-    steps: int | None,
-    verbose: Any,
-) -> dict[str, list[Array]]:
-    """What reached each quantizer: per example the ends, and numbers between them."""
-    keys = {id(quantizer): key for key, (_, _, quantizer) in held.items()}
-    predict_step = model.predict_step
-
-    reached = []
-
-    def step(*args: Any) -> Any:
-        reached.append(True)
-        heard: dict[str, list[Any]] = {}
-
-        def listener(quantizer: Any, inputs: Any) -> Any:
-            key = keys.get(id(quantizer))
-            if key is not None:
-                shape = quantizer.range_shape()
-                heard.setdefault(key, []).append(_summary(inputs, shape, samples))
-            return inputs
-
-        with taps.listening(listener):
-            result = predict_step(*args)
-        found = {
-            key: [ops.concatenate(parts, axis=1) for parts in zip(*each, strict=True)]
-            for key, each in heard.items()
-        }
-        # On JAX a step returns the state too.
-        return (found, result[1]) if keras.backend.backend() == "jax" else found
-
-    with _stepping(model, step):
-        try:
-            heard: dict[str, list[Array]] = model.predict(
-                data, batch_size=batch_size, steps=steps, verbose=verbose
-            )
-        except (UnboundLocalError, TypeError) as error:
-            if reached:
-                raise
-            # Keras's own, where there is no batch.
-            raise DataError("the calibration data is empty.") from error
-    return heard
-
-
-@contextlib.contextmanager
-def _stepping(model: Any, step: Any) -> Iterator[None]:
-    """Let `predict` make other steps; and trace its calls anew, now and afterwards."""
-    with keras_internals.traced_anew(model), keras_internals.kept_on_jax(model):
-        model.predict_step = step
-        try:
-            yield
-        finally:
-            del model.predict_step
-
-
-def _summary(x: Any, shape: tuple[int, ...], samples: bool) -> list[Any]:
-    """Of each example: the smallest and largest number, and some between them.
-
-    Each is (examples, 1 or more, channels).
-    """
-    x = ops.cast(x, "float32")
-    rank, channels = len(x.shape), [i for i, size in enumerate(shape) if size != 1]
-    # From the end, since a range of one rank may be of a tensor of another.
-    kept = [rank - len(shape) + i for i in channels]
-    others = [axis for axis in range(1, rank) if axis not in kept]
-    x = ops.transpose(x, [0, *others, *kept])
-    count = int(np.prod([shape[i] for i in channels], dtype=int))
-    x = ops.reshape(x, (ops.shape(x)[0], -1, count))
-    ends = [ops.min(x, axis=1, keepdims=True), ops.max(x, axis=1, keepdims=True)]
-    if not samples:
-        return ends
-    known = x.shape[1]
-    stride = 1 if known is None else max(1, known // _SAMPLES)
-    return [*ends, x[:, ::stride]]
-
-
-def _seen(parts: list[Array], site: Site, slot: str) -> Seen:
-    """What reached a quantizer, checked."""
-    where = f"{site.path!r}" + (f" ({slot})" if slot else "")
-    low, high, *rest = (np.asarray(part, np.float64) for part in parts)
-    if not len(low):
-        raise DataError("the calibration data is empty.")
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise DataError(
-            f"NaN or infinity reached {where}. Look for it in the calibration data and in "
-            "the weights; no range was changed."
-        )
-    if low.min() == high.max():
-        raise DataError(
-            f"only the number {low.min() + 0.0:g} reached {where}, which makes no range. "
-            "Give calibration data that differs; no range was changed."
-        )
-    return Seen(
-        low.min(1), high.max(1), rest[0].reshape(-1, low.shape[2]) if rest else None
-    )
-
-
-def _set(
-    model: Any, held: Mapping[str, tuple[Site, str, Any]], ranges: Mapping[str, Any]
+    places: Mapping[str, Place],
+    ranges: Mapping[str, tuple[Array, Array]],
+    reasons: Mapping[str, str],
 ) -> Report:
     rows: dict[str, Row] = {}
-    for key, (site, slot, quantizer) in held.items():
-        name = f"{slot}_quantizer" if slot else "quantizer"
-        kind = getattr(type(site.layer), "float_class", type(site.layer)).__name__
-        row = rows.setdefault(site.path, Row(site.path, kind, {}))
-        if key not in ranges:
-            reason = f"{name}: not reached, or only within a loop over time"
-            rows[site.path] = Row(site.path, kind, row.words, reason)
-            continue
-        low, high = ranges[key]
-        shape = quantizer.range_shape()
-        quantizer.set_range(*(np.reshape(end, shape) for end in (low, high)))
-        told = f"{quantizer!r} from {low.min():.4g} to {high.max():.4g}"
-        rows[site.path] = Row(site.path, kind, {**row.words, name: told}, row.reason)
-    keras_internals.reset_functions(model)
+    for key, place in places.items():
+        path, kind = place.site.path, float_class_of(place.site.layer).__name__
+        row = rows.get(path, Row(path, kind))
+        if key in ranges:
+            low, high = ranges[key]
+            told = f"{place.quantizer!r} from {low.min():.4g} to {high.max():.4g}"
+            row = attrs.evolve(row, words={**row.words, place.word: told})
+        else:
+            known = [row.reason] if row.reason else []
+            reason = "; ".join([*known, f"{place.word}: {reasons[key]}"])
+            row = attrs.evolve(row, reason=reason)
+        rows[path] = row
     return Report(f"{model.name} calibrated", tuple(rows.values()))

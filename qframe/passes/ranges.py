@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from qframe.errors import ArgumentError
+from qframe.arguments import momentum_number, percentile_number
 
 Array = NDArray[np.float64]
 
@@ -29,16 +29,16 @@ class Seen:
     samples: Array | None = None
 
 
-def _fraction(name: str, low: float, high: float) -> Any:
-    def validate(method: Any, field: Any, value: Any) -> None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not low <= value <= high:
-            raise ArgumentError(
-                f"{field.name} of the method {name!r} must be a number from {low:g} to "
-                f"{high:g}, found {value!r}."
-            )
+# As `Quantizer.grid_of_range`.
+GridOfRange = Callable[[Any, Any], tuple[Any, Any, int]]
 
-    return validate
+
+def _momentum(value: Any) -> float:
+    return momentum_number("qframe.calibrate", value)
+
+
+def _percentile(value: Any) -> float:
+    return percentile_number("qframe.calibrate", value)
 
 
 @attrs.frozen
@@ -47,7 +47,7 @@ class MinMax:
 
     samples: ClassVar[bool] = False
 
-    def __call__(self, seen: Seen, bits: int) -> tuple[Array, Array]:
+    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
         return seen.low.min(0), seen.high.max(0)
 
 
@@ -55,10 +55,10 @@ class MinMax:
 class MovingAverage:
     """The moving averages of the ends of the examples, in their order."""
 
-    momentum: float = attrs.field(default=0.9, validator=_fraction("moving_average", 0, 1))
+    momentum: float = attrs.field(default=0.9, converter=_momentum)
     samples: ClassVar[bool] = False
 
-    def __call__(self, seen: Seen, bits: int) -> tuple[Array, Array]:
+    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
         low, high = seen.low[0], seen.high[0]
         for next_low, next_high in zip(seen.low[1:], seen.high[1:], strict=True):
             low = low * self.momentum + next_low * (1 - self.momentum)
@@ -70,51 +70,51 @@ class MovingAverage:
 class Percentile:
     """What leaves out the same part of the numbers above as below."""
 
-    percentile: float = attrs.field(
-        default=99.99, validator=_fraction("percentile", 50, 100)
-    )
+    percentile: float = attrs.field(default=99.99, converter=_percentile)
     samples: ClassVar[bool] = True
 
-    def __call__(self, seen: Seen, bits: int) -> tuple[Array, Array]:
+    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
         samples: Any = seen.samples
         low, high = np.percentile(samples, (100 - self.percentile, self.percentile), axis=0)
         return low, high
 
 
-Cost = Callable[[Array, float, float], float]
+# Of numbers, and of the ends of a grid for them and its steps.
+Cost = Callable[[Array, float, float, int], float]
+# By a search each channel's numbers are looked at 200 times.
+_SEARCHED = 2**16
 
 
-def _searched(seen: Seen, cost: Cost) -> tuple[Array, Array]:
+def _searched(seen: Seen, grid: GridOfRange, cost: Cost) -> tuple[Array, Array]:
     """By channel, for each end the part of 100 that are tried with the smallest cost."""
-    ends = np.stack(MinMax()(seen, 0))
+    ends = np.stack([seen.low.min(0), seen.high.max(0)])
     samples: Any = seen.samples
+    samples = samples[:: -(-len(samples) // _SEARCHED)]
     parts = np.linspace(1, 0.01, 100)  # of those that are as good, the widest
     for channel, x in enumerate(samples.T):
         pair = ends[:, channel]
         for end in (1, 0):
             tried = np.repeat(pair[:, None], len(parts), axis=1)
             tried[end] *= parts
-            best = int(np.argmin([cost(x, low, high) for low, high in tried.T]))
+            best = int(np.argmin([cost(x, *grid(low, high)) for low, high in tried.T]))
             pair[end] = tried[end, best]
     return ends[0], ends[1]
 
 
 @attrs.frozen
 class SquaredError:
-    """The range for which evenly spaced levels have the smallest mean squared error."""
+    """The range for which the quantizer has the smallest mean squared error."""
 
     samples: ClassVar[bool] = True
 
-    def __call__(self, seen: Seen, bits: int) -> tuple[Array, Array]:
-        steps = 2**bits - 1
+    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
+        return _searched(seen, grid, _squared_error)
 
-        def cost(x: Array, low: float, high: float) -> float:
-            step = max(max(high, 0) - min(low, 0), 1e-30) / steps
-            base = min(low, 0)
-            level = np.clip(np.rint((x - base) / step), 0, steps) * step + base
-            return float(np.square(x - level).mean())
 
-        return _searched(seen, cost)
+def _squared_error(x: Array, first: float, last: float, steps: int) -> float:
+    step = max((last - first) / steps, 1e-30)
+    level = np.clip(np.rint((x - first) / step), 0, steps) * step + first
+    return float(np.square(x - level).mean())
 
 
 @attrs.frozen
@@ -127,31 +127,23 @@ class Entropy:
 
     samples: ClassVar[bool] = True
 
-    def __call__(self, seen: Seen, bits: int) -> tuple[Array, Array]:
-        levels = min(2**bits, 1024)
+    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
+        return _searched(seen, grid, _divergence)
 
-        def cost(x: Array, low: float, high: float) -> float:
-            if not high > low:
-                return float("inf")
-            counts, edges = np.histogram(np.clip(x, low, high), 2048, (low, high))
-            inside = np.histogram(x[(x >= low) & (x <= high)], edges)[0]
-            # Each level spreads what it holds evenly over the bins that held something.
-            q = np.concatenate(
-                [
-                    np.where(all_ > 0, kept.sum() / max((all_ > 0).sum(), 1), 0)
-                    for kept, all_ in zip(
-                        np.array_split(inside, levels),
-                        np.array_split(counts, levels),
-                        strict=True,
-                    )
-                ]
-            )
-            p = counts / counts.sum()
-            q = (q + 1e-12) / (q + 1e-12).sum()
-            kept = p > 0
-            return float((p[kept] * np.log(p[kept] / q[kept])).sum())
 
-        return _searched(seen, cost)
+def _divergence(x: Array, first: float, last: float, steps: int) -> float:
+    if not last > first:
+        return float("inf")
+    counts, edges = np.histogram(np.clip(x, first, last), 2048, (first, last))
+    inside = np.histogram(x[(x >= first) & (x <= last)], edges)[0]
+    # Each level spreads what it holds evenly over the bins that held something.
+    starts = np.arange(min(steps + 1, 1024)) * 2048 // min(steps + 1, 1024)
+    held, filled = (np.add.reduceat(part, starts) for part in (inside, counts > 0))
+    even = np.repeat(held / np.maximum(filled, 1), np.diff([*starts, 2048]))
+    q = np.where(counts > 0, even, 0) + 1e-12
+    p, q = counts / counts.sum(), q / q.sum()
+    kept = p > 0
+    return float((p[kept] * np.log(p[kept] / q[kept])).sum())
 
 
 METHODS: dict[str, Any] = {

@@ -9,8 +9,9 @@ import keras
 
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import adapter_of
-from qframe.layers.attachment import cells_of
+from qframe.layers.attachment import cells_of, takes_sequences
 from qframe.layers.quantized import quantized
+from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.tree import Site
 from qframe.passes.entries import Entry, is_stateless
 from qframe.quantizers import Quantizer
@@ -73,8 +74,8 @@ def check_loops(found: Sequence[Site], entries: Sequence[Entry]) -> None:
         if not isinstance(site.layer, keras.layers.RNN) or site.layer.unroll:
             continue
         for index, cell in enumerate(cells_of(site.layer)):
-            before = index == 0 and getattr(cell, "data_format", "") != "channels_first"
-            slots = ("output",) if before else ("input", "output")
+            before = index == 0 and takes_sequences(cell)
+            slots = ("output",) if before else ACTIVATIONS
             for slot in slots if id(cell) in given else ():
                 quantizer = given[id(cell)].words.get(f"{slot}_quantizer")
                 if isinstance(quantizer, Quantizer) and (

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from qframe.quantizers.channels import ChannelAxis, axes_within_channels
 from qframe.quantizers.surrogate import straight_through
 
 
@@ -43,3 +44,32 @@ def positive(x: Any) -> Any:
 def as_array(tensor: Any) -> NDArray[Any]:
     """A tensor of state as NumPy."""
     return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def within(x: Any, clip_value: float | None) -> Any:
+    """1 where abs(x) <= clip_value (everywhere for None), else 0, in the dtype of x."""
+    if clip_value is None:
+        return ops.ones_like(x)
+    return ops.cast(ops.less_equal(ops.abs(x), clip_value), x.dtype)
+
+
+def within_array(x: NDArray[Any], clip_value: float | None) -> NDArray[Any]:
+    """`within` for NumPy."""
+    if clip_value is None:
+        return np.ones_like(x)
+    inside: NDArray[Any] = np.abs(x) <= x.dtype.type(clip_value)
+    return inside.astype(x.dtype)
+
+
+def mean_magnitude(x: Any, channel_axis: ChannelAxis) -> Any:
+    """mean |x| of each channel, over all other axes (over all of them for None)."""
+    reduced = axes_within_channels(len(x.shape), channel_axis)
+    return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
+
+
+def mean_magnitude_array(x: NDArray[Any], channel_axis: Any) -> NDArray[np.float64]:
+    """`mean_magnitude` for NumPy, in float64; the axes are found in another way."""
+    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
+    axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    mean: NDArray[np.float64] = np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64)
+    return mean

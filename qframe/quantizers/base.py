@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
 from qframe.configurable import Configurable
@@ -44,9 +45,10 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     kind: ClassVar[str] = "quantizer"
     precision: int | None = None
-    # Of what a quantizer with state is built for; its layer sets both before.
+    # Of what a quantizer with state is built for; its layer sets both before. None: it is
+    # in no slot, and takes what it is given for a weight.
     channel_axis: ChannelAxis = -1
-    batched: bool = False
+    batched: bool | None = None
 
     def __init__(self, **kwargs: Any) -> None:
         # Without autocast a float32 weight is quantized in float32 under float16 too.
@@ -108,17 +110,32 @@ class Quantizer(Configurable, keras.layers.Layer):
         """Take the range of its input from elsewhere, as from `qframe.calibrate`.
 
         Args:
-            low: the lower end, a number or one for each channel.
+            low: the lower end, of the shape `range_shape` or broadcastable to it.
             high: the upper end.
 
         Raises:
-            ArgumentError: this quantizer has no range of its own; `Traits.ranged` says so.
+            ArgumentError: this quantizer has no range of its own, as `Traits.ranged` says,
+                or is not built, or these are no ends of a range for it.
         """
         raise ArgumentError(f"{self!r} has no range to be set.")
 
     def range_shape(self) -> tuple[int, ...]:
         """The shape of each end of its range; () where there is one for the tensor."""
         return ()
+
+    def grid_of_range(self, low: Any, high: Any) -> tuple[Any, Any, int]:
+        """The evenly spaced values that it would have in a range, for NumPy.
+
+        Args:
+            low: the lower end, a number or an array of any shape.
+            high: the upper end.
+
+        Returns:
+            The smallest and the largest value, and how many steps are between them. By
+            default the range with 0, in steps for all the bits.
+        """
+        steps = 2 ** (self.precision or 8) - 1
+        return np.minimum(low, 0), np.maximum(high, 0), steps
 
     def _straight_through(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         value: Any = self.value

@@ -39,3 +39,33 @@ def channel_shape(
     """The shape of a statistic of each channel, broadcastable to `shape`."""
     reduced = axes_within_channels(len(shape), channel_axis)
     return tuple(1 if axis in reduced else size for axis, size in enumerate(shape))
+
+
+def shape_of_state(
+    shape: Sequence[int | None], channel_axis: ChannelAxis, does: str, instead: str
+) -> tuple[int, ...]:
+    """`channel_shape` for what a quantizer keeps of each channel.
+
+    Args:
+        shape: of what is quantized.
+        channel_axis: where its channels are.
+        does: who keeps what, such as ``"lsq learns a step"``, for the errors.
+        instead: the argument with which it keeps one for the tensor.
+
+    Raises:
+        ArgumentError: there are no channels, or their number is not known.
+    """
+    if channel_axis is None:
+        raise ArgumentError(
+            f"{does} for each channel, and what it quantizes has no axis of channels, as "
+            f"a bias has none. Write {instead} there."
+        )
+    found = channel_shape(shape, channel_axis)
+    known = tuple(size for size in found if size is not None)
+    if len(known) < len(found):
+        raise ArgumentError(
+            f"{does} for each channel, and their number is not known: the shape is "
+            f"{tuple(shape)}, the axis of the channels {channel_axis}. Give the model a "
+            f"shape with that number, or write {instead}."
+        )
+    return known

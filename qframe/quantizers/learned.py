@@ -59,3 +59,10 @@ class Learned:
             self.start.assign(ops.where(usable, started, start))
             self.started.assign(ops.where(usable, ops.ones_like(begun), begun))
         return started + change
+
+    def set(self, value: Any) -> None:
+        """Start from this value, of the shape of the parameter or broadcastable to it."""
+        shape = tuple(self.start.shape)
+        self.start.assign(ops.broadcast_to(ops.cast(value, self.start.dtype), shape))
+        self.change.assign(ops.zeros_like(ops.convert_to_tensor(self.change)))
+        self.started.assign(1.0)

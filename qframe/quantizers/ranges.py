@@ -4,9 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
+
+from qframe.errors import ArgumentError
 
 GATHERS = ("moving_average", "widest")
+
+
+def checked_ends(
+    quantizer: Any, low: Any, high: Any
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of a range to be set, in the shape that a quantizer keeps them in.
+
+    Args:
+        quantizer: whose `range_shape` it is; built.
+        low: the lower end, a number or an array that broadcasts to that shape.
+        high: the upper end.
+
+    Raises:
+        ArgumentError: the quantizer is not built, or these are no ends of a range.
+    """
+    if not quantizer.built:
+        raise ArgumentError(
+            f"{quantizer!r} has no range yet, since it is not built. Call its layer once, "
+            "or build it with a shape."
+        )
+    shape = quantizer.range_shape()
+    ends = [np.asarray(end, np.float64) for end in (low, high)]
+    try:
+        low, high = (np.broadcast_to(end, shape) for end in ends)
+    except ValueError:
+        raise ArgumentError(
+            f"the ends of a range of {quantizer!r} have the shape {shape}, found "
+            f"{ends[0].shape} and {ends[1].shape}."
+        ) from None
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
+        raise ArgumentError(
+            f"a range of {quantizer!r} goes from a finite number to one that is not "
+            f"smaller, found {low} to {high}."
+        )
+    return low, high
 
 
 class GatheredRange:
@@ -83,8 +122,7 @@ class GatheredRange:
         return before * self.momentum + found * (1 - self.momentum)
 
     def set(self, low: Any, high: Any) -> None:
-        """Start from these ends, of the shape of the variables or broadcastable to it."""
-        shape = tuple(self.low.shape)
-        self.low.assign(ops.broadcast_to(ops.cast(low, self.low.dtype), shape))
-        self.high.assign(ops.broadcast_to(ops.cast(high, self.high.dtype), shape))
+        """Start from these ends, of the shape of the variables."""
+        self.low.assign(low)
+        self.high.assign(high)
         self.started.assign(1.0)

@@ -15,10 +15,12 @@ def seconds(action: Callable) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(actions: Mapping[str, Callable], rounds: int) -> dict[str, float]:
+def interleaved(
+    actions: Mapping[str, Callable], rounds: int, warm: int = 3
+) -> dict[str, float]:
     """The median seconds of each action; they take turns, to see the same noise."""
     for action in actions.values():
-        for _ in range(3):  # the first ones compile
+        for _ in range(warm):  # the first ones compile
             action()
     taken = {name: [] for name in actions}
     for _ in range(rounds):

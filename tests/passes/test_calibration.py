@@ -24,7 +24,8 @@ def network():
 
 def ranges(model):
     """Both ends of each range, by the index of the layer."""
-    held = [layer.quantizers["input"].gathered for layer in model.layers]
+    quantized = [layer for layer in model.layers if hasattr(layer, "quantizers")]
+    held = [layer.quantizers["input"].gathered for layer in quantized]
     return [[float(keras.ops.convert_to_numpy(e)) for e in (g.low, g.high)] for g in held]
 
 
@@ -148,21 +149,161 @@ def test_ranges_by_channel():
     np.testing.assert_allclose(low, DATA.min(0, keepdims=True), rtol=1e-6)
 
 
+def one_nan():
+    data = DATA.copy()
+    data[70, 3] = np.nan
+    return data
+
+
+def unquantized():
+    return keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+
+
+def learner(words, units=3):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(units)])
+    qf.quantize(model, words)
+    return model
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["lsq(bits=4)", "lsq_plus(bits=4)", "pact(bits=4)"])
+def test_steps_and_bounds_that_learn_start_from_the_data(name, method):
+    model = learner({"input_quantizer": name})
+    data = np.abs(DATA) if "pact" in name else DATA
+    report = qf.calibrate(model, data, method, verbose=0)
+    (row,) = report.quantized
+    assert " from " in row.words["input_quantizer"]
+    quantizer = model.layers[0].quantizers["input"]
+    found = keras.ops.convert_to_numpy(quantizer(data))
+    # 16 levels over about 8 standard deviations.
+    assert np.sqrt(np.square(found - data).mean()) < 0.4
+    if method == "minmax":
+        step = {
+            "lsq": max(-data.min() / 8, data.max() / 7),
+            "lsq_plus": (data.max() - data.min()) / 15,
+            "pact": data.max() / 15,
+        }[name.split("(")[0]]
+        steps = np.diff(np.unique(found))
+        np.testing.assert_allclose(steps / step, np.rint(steps / step), rtol=1e-3)
+        np.testing.assert_allclose(steps.min(), step, rtol=1e-3)
+    model.compile("sgd", "mse")
+    before = np.abs(found).max()
+    model.fit(100 * data, np.zeros((100, 3)), verbose=0, epochs=1, batch_size=100)
+    # Training does not start anew with the range of its first batch.
+    after = np.abs(keras.ops.convert_to_numpy(quantizer(100 * data))).max()
+    assert after < 5 * before
+
+
+def test_mse_is_that_of_the_values_of_the_quantizer():
+    # Symmetric, half of the integers are below 0 and lost: the best range is another one.
+    data = np.abs(DATA)
+    for words in ("integer(bits=4, gather='widest')", "lsq(bits=4)", "lsq_plus(bits=4)"):
+        model = learner({"input_quantizer": words})
+        qf.calibrate(model, data, "mse", verbose=0)
+        quantizer = model.layers[0].quantizers["input"]
+
+        def error(quantizer=quantizer):
+            return float(
+                np.square(keras.ops.convert_to_numpy(quantizer(data)) - data).mean()
+            )
+
+        best = error()
+        for part in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+            quantizer.set_range(0, part * data.max())
+            assert best <= error() * (1 + 1e-4)
+
+
+def test_a_weight_has_the_range_that_it_has_itself():
+    words = {"weight_quantizer": "lsq(bits=3, per_channel=True)", "bias_quantizer": "lsq"}
+    model = learner(words)
+    report = qf.calibrate(model, DATA, "percentile", percentile=100, verbose=0)
+    kernel = model.layers[0].get_weights()[0]
+    step = np.maximum(-kernel.min(0) / 4, kernel.max(0) / 3)
+    (row,) = report.rows
+    assert "a weight of 0 alone makes no range" in row.reason
+    found = qf.integers(model, strict=False)
+    np.testing.assert_allclose(found[f"{row.path}/kernel"].scale, step[None], rtol=1e-5)
+
+
+def test_one_range_that_does_not_fit_leaves_all_as_they_were():
+    keras.utils.set_random_seed(0)
+    parts = [
+        layers.Dense(4, activation="relu"),
+        layers.Dense(3),
+        layers.ReLU(negative_slope=1),
+    ]
+    model = keras.Sequential([keras.Input((8,)), *parts, layers.Dense(2)])
+    qf.quantize(model, [(qf.first, None), (layers.Dense, {"input_quantizer": "pact"})])
+    model.layers[1].set_weights([-np.ones((4, 3)), np.zeros(3), np.array(10.0)])
+    before = model.get_weights()
+    with pytest.raises(DataError, match=r"does not fit: .*no bound"):
+        qf.calibrate(model, DATA, verbose=0)
+    for now, was in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+@pytest.mark.parametrize("method", ["minmax", "mse"])
+def test_a_quantizer_that_is_a_layer_of_its_own(method):
+    quantizer = qf.quantizers.get("integer(gather='widest')")
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.held = qf.quantizers.get("integer(gather='widest')")
+
+        def call(self, inputs):
+            return self.held(inputs)
+
+    other = Subclassed()
+    with pytest.raises(ArgumentError, match="has no weights yet"):
+        qf.calibrate(other, DATA)
+    other(DATA)
+    built = keras.Sequential([keras.Input((8,)), qf.quantizers.get(repr(quantizer))])
+    parts = [keras.Input((8,)), quantizer, layers.Dense(2)]
+    for model in (keras.Sequential(parts), built, other):
+        (row,) = qf.calibrate(model, DATA, method, verbose=0).quantized
+        assert list(row.words) == ["quantizer"]
+    for one in (quantizer, built.layers[0], other.held):
+        found = keras.ops.convert_to_numpy(one(3 * DATA))
+        assert 2 < found.max() < np.abs(DATA).max() * 1.01
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+def test_batches_of_sequences_of_other_lengths(method):
+    def batches(*lengths):
+        for length in lengths:
+            yield (np.tile(DATA[:4, None, :], (1, length, 1)),)
+
+    found = []
+    for lengths in ((3, 90), (3, 3), (90, 90)):
+        model = keras.Sequential(
+            [keras.Input((None, 8)), layers.Conv1D(3, 1), layers.GlobalAveragePooling1D()]
+        )
+        qf.quantize(model, "integer_inference")
+        qf.calibrate(model, batches(*lengths), method, verbose=0)
+        found += ranges(model)[:1]
+    # The same numbers, more or less often.
+    np.testing.assert_allclose(found[0], found[1], rtol=0.1)
+    np.testing.assert_allclose(found[0], found[2], rtol=0.1)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda m: qf.calibrate(m, DATA[:0], verbose=0), DataError, "is empty"),
         (lambda m: qf.calibrate(m, 0 * DATA, verbose=0), DataError, "only the number 0"),
         (lambda m: qf.calibrate(m, DATA * np.nan, verbose=0), DataError, "NaN or infinity"),
+        (lambda m: qf.calibrate(m, one_nan(), verbose=0), DataError, "NaN or infinity"),
         (lambda m: qf.calibrate(m, DATA, "minmix"), ArgumentError, "Did you mean 'minmax'"),
         (lambda m: qf.calibrate(m, DATA, momentum=0.5), ArgumentError, "no option"),
         (
             lambda m: qf.calibrate(m, DATA, "percentile", percentile=3),
             ArgumentError,
-            "from 50 to 100",
+            "above 50 and up to 100",
         ),
         (
-            lambda m: qf.calibrate(keras.Sequential([layers.Dense(2)]), DATA),
+            lambda m: qf.calibrate(unquantized(), DATA),
             ArgumentError,
             "no quantizer with a range",
         ),

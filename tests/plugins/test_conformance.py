@@ -33,6 +33,7 @@ VARIANTS = [
     "integer(bits=4, symmetric=False)",
     "integer(bits=4, granularity='channel', narrow_range=True)",
     "integer(bits=3, granularity='channel', gather='widest')",
+    "integer(bits=4, granularity='group', group_size=1)",
     "integer(bits=4, range='percentile', percentile=90.0)",
     "integer(bits=3, rounding='half_away')",
     "minifloat(exponent_bits=3, mantissa_bits=0, specials='none', scale='tensor')",

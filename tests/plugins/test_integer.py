@@ -1,9 +1,11 @@
 """Integers with a scale and a zero point: numbers by hand, and those of TensorFlow."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -67,23 +69,104 @@ def test_a_group_is_quantized_as_a_channel_of_its_own(x, size, symmetric):
     np.testing.assert_allclose(values(quantizer, x), np.concatenate(parts), rtol=1e-6)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own")
-@pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("ends", [(-1.0, 2.0), (0.0, 3.0), (-5.0, 0.0), (0.5, 2.0)])
-def test_it_is_the_fake_quantization_of_tensorflow(bits, ends):
+# TensorFlow's fake quantization.
+
+ours_only = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TensorFlow's own"
+)
+
+
+def in_range(low, high, shape=(4,), **arguments):
+    """Asymmetric, with a range that is given."""
+    quantizer = Integer(symmetric=False, gather="widest", **arguments)
+    quantizer.build(shape)
+    quantizer.set_range(low, high)
+    return quantizer
+
+
+@ours_only
+@given(
+    low=st.floats(-8, 0, width=16),
+    length=st.floats(0.25, 8, width=16),
+    bits=st.integers(2, 8),
+    narrow=st.booleans(),
+)
+@settings(max_examples=40)
+def test_it_is_the_fake_quantization_of_tensorflow(low, length, bits, narrow):
     import tensorflow as tf
 
-    # Between the ends, but for ties: there TensorFlow rounds up, and we to even.
-    x = np.linspace(*ends, 1013, dtype="float32")
-    # TensorFlow takes only ranges with zero, and so do we make of any.
-    low, high = min(ends[0], 0.0), max(ends[1], 0.0)
-    expected = tf.quantization.fake_quant_with_min_max_args(x, low, high, bits).numpy()
-    found = values(Integer(bits=bits, symmetric=False), x)
-    step = (high - low) / (2**bits - 1)
-    same = np.isclose(found, expected, atol=1e-5)
-    tie = np.abs(np.abs(x / step % 1) - 0.5) < 1e-3
-    assert (same | tie).all()
-    assert same.mean() > 0.99
+    high = max(low + length, 0.0)
+    steps = 2**bits - 1 - narrow
+    step = (high - low) / steps
+    # A zero point that is a tie goes elsewhere; the table of the document has it.
+    assume(abs(abs(low / step) % 1 - 0.5) > 1e-3)
+    x = np.linspace(low - 1, high + 1, 1013, dtype="float32")
+    fake = tf.quantization
+    ends = np.float32(low), np.float32(high)
+    columns = np.stack([x, -x], axis=-1)
+    both = np.float32([[low, -high], [high, -low]])
+    pairs = [
+        (fake.fake_quant_with_min_max_args(x, *ends, bits, narrow), x, ends, {}),
+        (fake.fake_quant_with_min_max_vars(x, *ends, bits, narrow), x, ends, {}),
+        (
+            fake.fake_quant_with_min_max_vars_per_channel(columns, *both, bits, narrow),
+            columns,
+            both[:, None],
+            {"granularity": "channel"},
+        ),
+    ]
+    for expected, given_, range_, arguments in pairs:
+        arguments |= {"bits": bits, "narrow_range": narrow}
+        found = values(in_range(*range_, given_.shape, **arguments), given_)
+        # Ties: there TensorFlow rounds up, and we to even.
+        tie = np.abs(np.abs(given_ / step % 1) - 0.5) < 1e-3
+        assert (np.isclose(found, expected, atol=1e-4) | tie).all()
+        assert tie.mean() < 0.2
+
+
+# What, both ends of the range, the input, and why: of the values or of the gradient.
+DIFFERENCES = [
+    ("value of a tie", 0, 3, 0.5, "to even: no bias upward, and as NumPy rounds"),
+    ("value of a tie", 0, 3, 2.5, "the same"),
+    ("value", 0.5, 2, 2.0, "a range without 0 is made longer; TensorFlow moves it"),
+    ("value", -2, -0.5, -2.0, "the same"),
+    ("value", -0.5, 2.5, -0.6, "a zero point that is a tie goes to even too"),
+    ("gradient", 0, 3, 3.4, "what rounds to the grid is on it"),
+    ("gradient", 0, 3, -0.4, "the same"),
+]
+
+
+def row_of(what, low, high, x, why):
+    """A row of the table in the document."""
+    import tensorflow as tf
+
+    given_ = tf.constant([x], tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(given_)
+        here = in_range(low, high, bits=2)(given_)
+        there = tf.quantization.fake_quant_with_min_max_args(given_, low, high, 2)
+    found = here, there
+    if what == "gradient":
+        found = [tape.gradient(y, given_) for y in found]
+    cells = [f"{float(y[0]) + 0.0:g}" for y in found]
+    assert cells[0] != cells[1]
+    return f"| {what} | {low:g} to {high:g} | {x:g} | {cells[0]} | {cells[1]} | {why} |"
+
+
+@ours_only
+def test_the_differences_are_those_of_the_document():
+    text = (Path(__file__).parents[2] / "docs" / "integer.md").read_text("utf-8")
+    table = "\n".join(row_of(*difference) for difference in DIFFERENCES)
+    assert text.endswith(f"| --- |\n{table}\n"), f"write into docs/integer.md:\n{table}"
+
+
+def test_a_range_of_zeros_gives_zeros():
+    x = np.float32([-1e9, -3, 0, 3, np.inf])
+    for symmetric in (True, False):
+        quantizer = Integer(symmetric=symmetric, gather="widest")
+        quantizer.build((5,))
+        quantizer.set_range(0, 0)
+        np.testing.assert_allclose(values(quantizer, x), np.zeros(5), atol=1e-25)
 
 
 def test_the_gradient_reaches_half_a_step_beyond_the_grid():
@@ -166,16 +249,23 @@ def test_percentile():
         ({"granularity": "group", "group_size": 4, "gather": "widest"}, "for weights"),
         ({"range": "max"}, "must be one of"),
         ({"percentile": 99.0}, "no effect with range='minmax'"),
-        ({"range": "percentile", "percentile": 40}, "between 50 and 100"),
+        ({"range": "percentile", "percentile": 40}, "above 50 and up to 100"),
         ({"momentum": 0.5}, "no effect with gather=None"),
-        ({"gather": "moving_average", "momentum": 1.0}, "between 0 and 1"),
+        ({"gather": "moving_average", "momentum": 1.0}, "from 0 up to 1, without 1"),
         ({"rounding": "even"}, "must be one of"),
         ({"seed": 1}, "no effect with rounding='half_even'"),
+        ({"rounding": "stochastic", "seed": -1}, "seed of Integer.*found -1"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ArgumentError, match=message):
         Integer(**arguments)
+
+
+def gathering():
+    quantizer = Integer(gather="widest")
+    quantizer.build((4,))
+    return quantizer
 
 
 @pytest.mark.parametrize(
@@ -189,7 +279,16 @@ def test_wrong_arguments(arguments, message):
             lambda: Integer(granularity="channel")(np.ones((2, 2)), channel_axis=5),
             "names axis 5",
         ),
+        (
+            lambda: Integer(granularity="group", group_size=2)(np.ones(3, "float32")),
+            "axis before the channels has the length 1",
+        ),
         (lambda: Integer().set_range(0, 1), "no range to be set"),
+        (lambda: Integer(gather="widest").set_range(0, 1), "not built"),
+        (lambda: gathering().set_range(2, 1), "not smaller, found 2.0 to 1.0"),
+        (lambda: gathering().set_range(0, np.inf), "from a finite number"),
+        (lambda: gathering().set_range([0, 1], 2), r"shape \(\), found \(2,\)"),
+        (lambda: Integer().freeze(), "no range to be kept"),
     ],
 )
 def test_wrong_use(call, message):

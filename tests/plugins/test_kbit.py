@@ -5,6 +5,8 @@ import math
 import keras
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import qframe as qf
 from qframe.errors import ArgumentError, QFrameError
@@ -299,6 +301,102 @@ def test_lsq_of_channels_in_layers():
 def test_channels_that_are_not_there(build, message):
     with pytest.raises(ArgumentError, match=message):
         build()
+
+
+# Ranges from elsewhere.
+
+
+def ranged(name, low, high, shape=(4,)):
+    quantizer = qf.quantizers.get(name)
+    quantizer.build(shape)
+    quantizer.set_range(low, high)
+    return quantizer
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "x", "expected"),
+    [
+        # Steps of max(2 / 4, 6 / 3).
+        ("lsq(bits=3)", -2, 6, [-9, -2, 0.9, 1.1, 9], [-8, -2, 0, 2, 6]),
+        # Steps of max(6 / 4, 3 / 3).
+        ("lsq(bits=3)", -6, 3, [-9, 0.7, 0.8, 9], [-6, 0, 1.5, 4.5]),
+        # All above 0: the grid has 0 all the same.
+        ("lsq(bits=3)", 1, 6, [0.9, 9], [0, 6]),
+        ("lsq(bits=2, signed=False)", -5, 6, [-1, 0.9, 3.1, 9], [0, 0, 4, 6]),
+        ("lsq_plus(bits=2)", -1, 5, [-9, -1, 0.1, 2.9, 9], [-1, -1, 1, 3, 5]),
+        ("lsq_plus(bits=2, signed=True)", -1, 5, [-9, -1, 0.1, 9], [-1, -1, 1, 5]),
+        ("pact(bits=2)", -7, 6, [-1, 0.9, 1.1, 7], [0, 0, 2, 6]),
+    ],
+)
+def test_a_range_from_elsewhere(name, low, high, x, expected):
+    x, expected = np.float32(x), np.float32(expected)
+    quantizer = ranged(name, low, high)
+    np.testing.assert_allclose(to_numpy(quantizer(x)), expected, rtol=1e-6)
+    # It has started: training goes on from there.
+    quantizer(3 * x, training=True)
+    np.testing.assert_allclose(to_numpy(quantizer(x)), expected, rtol=1e-6)
+    first, last, steps = quantizer.grid_of_range(low, high)
+    grid = np.linspace(first, last, steps + 1)
+    np.testing.assert_allclose(to_numpy(quantizer(grid.astype("float32"))), grid, atol=1e-6)
+    assert steps == 2**quantizer.bits - 1
+
+
+def test_a_range_takes_the_place_of_what_was_learned():
+    for name in ("lsq", "lsq_plus", "pact"):
+        quantizer = qf.quantizers.get(name)
+        model = model_of(quantizer, shape=(4,))
+        x = np.abs(normal((16, 4)))
+        fit(model, x, 3 * x, 5)
+        quantizer.set_range(0.0, 1.5)
+        fresh = ranged(name, 0.0, 1.5)
+        np.testing.assert_allclose(to_numpy(quantizer(x)), to_numpy(fresh(x)), rtol=1e-6)
+
+
+def test_ranges_of_channels():
+    quantizer = ranged(
+        "lsq(bits=2, per_channel=True)", [[-2, 0, -1]], [[1, 0, 5]], (None, 3)
+    )
+    assert quantizer.range_shape() == (1, 3)
+    # The channel of zeros takes the largest step.
+    found = to_numpy(quantizer(np.float32([[-9, -9, -9], [9, 9, 9]])))
+    np.testing.assert_allclose(found, [[-2, -10, -10], [1, 5, 5]])
+
+
+@given(
+    ends=st.tuples(st.floats(-50, 50), st.floats(0.01, 50)),
+    name=st.sampled_from(["lsq(bits=3)", "lsq_plus(bits=3)", "lsq(bits=5)"]),
+)
+@settings(max_examples=20)
+def test_a_grid_reaches_both_ends_of_its_range(ends, name):
+    low, high = ends[0], ends[0] + ends[1]
+    quantizer = ranged(name, low, high)
+    first, last, steps = quantizer.grid_of_range(low, high)
+    x = np.linspace(low, high, 201, dtype="float32")
+    error = np.abs(to_numpy(quantizer(x)) - x).max()
+    assert error <= (last - first) / steps * 0.501 + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "message"),
+    [
+        ("lsq(signed=False)", -2, 0, "without positive numbers. Write signed=True"),
+        ("lsq", 0, 0, "without positive numbers"),
+        ("lsq_plus", 3, 3, "for the one number 3.0"),
+        ("pact", -2, 0, "no bound for a range without positive"),
+        ("pact", 1, np.nan, "found 1.0 to nan"),
+        ("lsq", 1, 0, "found 1.0 to 0.0"),
+        ("lsq", [0, 1], 3, r"shape \(\), found \(2,\)"),
+    ],
+)
+def test_ranges_that_do_not_fit(name, low, high, message):
+    quantizer = ranged(name, -1, 1)
+    before = [to_numpy(variable) for variable in quantizer.variables]
+    with pytest.raises(ArgumentError, match=message):
+        quantizer.set_range(low, high)
+    for variable, was in zip(quantizer.variables, before, strict=True):
+        np.testing.assert_array_equal(to_numpy(variable), was)
+    with pytest.raises(ArgumentError, match="not built"):
+        qf.quantizers.get(name).set_range(0, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,188 @@
+"""What reaches the quantizers of a model that runs in float over data."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from qframe import keras_internals
+from qframe.errors import DataError
+from qframe.layers.quantized import Quantized
+from qframe.layers.substitution import latent
+from qframe.layers.tree import Site
+from qframe.passes.ranges import Seen
+from qframe.quantizers import taps
+
+Array = NDArray[Any]
+
+# Of one example and channel, of each tensor: enough for a percentile over many examples.
+_OF_AN_EXAMPLE = 256
+# Of a weight, which is one example.
+_OF_A_WEIGHT = 2**16
+
+
+@attrs.frozen
+class Place:
+    """A quantizer, and where it is: in a slot of a layer, or a layer itself."""
+
+    site: Site
+    slot: str
+    quantizer: Any
+
+    @property
+    def word(self) -> str:
+        """As which argument."""
+        return f"{self.slot}_quantizer" if self.slot else "quantizer"
+
+    @property
+    def attribute(self) -> str | None:
+        """Of the weight that it quantizes; None where it quantizes what is passed on."""
+        layer = self.site.layer
+        weights = layer.adapter.weights if isinstance(layer, Quantized) else ()
+        return next((w.attribute for w in weights if w.prefix == self.slot), None)
+
+    def weight(self) -> Any:
+        """The latent weight; None where there is none."""
+        layer: Any = self.site.layer
+        variable = latent(layer, self.attribute or "") if layer.built else None
+        return None if variable is None else keras_internals.latent_value(variable)
+
+
+def heard_in(
+    model: Any,
+    places: Mapping[str, Place],
+    data: Any,
+    samples: bool,
+    batch_size: int | None,
+    steps: int | None,
+    verbose: Any,
+) -> dict[str, Seen]:
+    """What reached each of the quantizers, by their keys.
+
+    Raises:
+        DataError: there is no batch, or NaN or infinity reached a quantizer, or a single
+            number from the data.
+    """
+    passed = {key: place for key, place in places.items() if place.attribute is None}
+    heard = _listen(model, passed, data, samples, batch_size, steps, verbose)
+    for key, place in places.items():
+        weight = None if key in passed else place.weight()
+        if weight is not None:
+            shape, count = place.quantizer.range_shape(), _OF_A_WEIGHT if samples else 0
+            parts = _summary(ops.expand_dims(weight, 0), shape, count)
+            heard[key] = [ops.convert_to_numpy(part) for part in parts]
+    return {key: _seen(parts, places[key]) for key, parts in heard.items()}
+
+
+def _listen(
+    model: Any,
+    places: Mapping[str, Place],
+    data: Any,
+    samples: bool,
+    batch_size: int | None,
+    steps: int | None,
+    verbose: Any,
+) -> dict[str, list[Array]]:
+    """Per example of the data the ends, and numbers between them."""
+    keys = {id(place.quantizer): key for key, place in places.items()}
+    predict_step = model.predict_step
+    reached = []
+
+    def step(*args: Any) -> Any:
+        reached.append(True)
+        heard: dict[str, list[Any]] = {}
+
+        def listener(quantizer: Any, inputs: Any) -> Any:
+            key = keys.get(id(quantizer))
+            if key is not None:
+                shape, count = quantizer.range_shape(), _OF_AN_EXAMPLE if samples else 0
+                heard.setdefault(key, []).append(_summary(inputs, shape, count))
+            return inputs
+
+        with taps.listening(listener):
+            result = predict_step(*args)
+        found = {
+            key: [ops.concatenate(parts, axis=1) for parts in zip(*each, strict=True)]
+            for key, each in heard.items()
+        }
+        # On JAX a step returns the state too.
+        return (found, result[1]) if keras.backend.backend() == "jax" else found
+
+    with _stepping(model, step):
+        try:
+            heard: dict[str, list[Array]] = model.predict(
+                data, batch_size=batch_size, steps=steps, verbose=verbose
+            )
+        except (UnboundLocalError, TypeError) as error:
+            if reached:
+                raise
+            # Keras's own, where there is no batch.
+            raise DataError("the calibration data is empty.") from error
+    return heard
+
+
+@contextlib.contextmanager
+def _stepping(model: Any, step: Any) -> Iterator[None]:
+    """Let `predict` make other steps; and trace its calls anew, now and afterwards."""
+    with keras_internals.traced_anew(model), keras_internals.kept_on_jax(model):
+        model.predict_step = step
+        try:
+            yield
+        finally:
+            del model.predict_step
+
+
+def _summary(x: Any, shape: tuple[int, ...], samples: int) -> list[Any]:
+    """Of each example: the smallest and largest number, and so many samples if any.
+
+    Each is (examples, 1 or more, channels), whatever the other sizes of `x`: batches of
+    other sizes are put together with it. What is missing at the end of samples is NaN.
+    """
+    x = ops.cast(x, "float32")
+    rank, channels = len(x.shape), [i for i, size in enumerate(shape) if size != 1]
+    # From the end, since a range of one rank may be of a tensor of another.
+    kept = [rank - len(shape) + i for i in channels]
+    others = [axis for axis in range(1, rank) if axis not in kept]
+    count = int(np.prod([shape[i] for i in channels], dtype=int))
+    if kept:
+        x = ops.transpose(x, [0, *others, *kept])
+    x = ops.reshape(x, (ops.shape(x)[0], -1, count))
+    ends = [ops.min(x, axis=1, keepdims=True), ops.max(x, axis=1, keepdims=True)]
+    if not samples:
+        return ends
+    if not others:  # one number of each channel
+        return [*ends, x]
+    length = ops.shape(x)[1]
+    index = ops.arange(samples) * ops.maximum(length // samples, 1)
+    found = ops.take(x, ops.minimum(index, length - 1), axis=1)
+    missing = ops.reshape(index >= length, (1, -1, 1))
+    return [*ends, ops.where(missing, float("nan"), found)]
+
+
+def _seen(parts: list[Array], place: Place) -> Seen:
+    """What reached a quantizer, checked."""
+    where = f"{place.site.path!r}" + (f" ({place.slot})" if place.slot else "")
+    low, high, *rest = (np.asarray(part, np.float64) for part in parts)
+    if not len(low):
+        raise DataError("the calibration data is empty.")
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise DataError(
+            f"NaN or infinity reached {where}. Look for it in the calibration data and in "
+            "the weights; no range was changed."
+        )
+    if low.min() == high.max() and place.attribute is None:
+        raise DataError(
+            f"only the number {low.min() + 0.0:g} reached {where}, which makes no range. "
+            "Give calibration data that differs; no range was changed."
+        )
+    samples = rest[0].reshape(-1, low.shape[2]) if rest else None
+    if samples is not None:
+        samples = samples[~np.isnan(samples[:, 0])]
+    return Seen(low.min(1), high.max(1), samples)
