@@ -14,6 +14,8 @@ import qframe as qf
 from qframe.errors import ArgumentError, IdentifierError, QFrameError
 from qframe.testing.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 
+pytestmark = pytest.mark.ends
+
 WORDS = [
     "quantized_bits",
     "quantized_relu",

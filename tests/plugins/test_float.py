@@ -17,7 +17,10 @@ from qframe.quantizers import straight_through
 from qframe.testing.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe_float.scaled import power_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+pytestmark = [
+    pytest.mark.ends,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
 
 JAX = keras.backend.backend() == "jax"
 # name: its type in ml_dtypes, the bits of exponent and mantissa, specials, the largest.
@@ -153,7 +156,6 @@ def test_rounding_is_that_of_ml_dtypes(name, mode):
     np.testing.assert_array_equal(run(qf.quantizers.get(name), x, mode)[0], expected)
 
 
-@pytest.mark.once_per_backend
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("name", FORMATS)
 def test_rounding_of_half_floats_is_that_of_ml_dtypes(name, dtype):
@@ -243,7 +245,6 @@ def nearest(x, of):
     return np.copysign(of[index], x)
 
 
-@pytest.mark.once_per_backend
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("power_of_two", [False, True])
 @pytest.mark.parametrize("scale", ["tensor", "channel"])
@@ -446,7 +447,6 @@ def test_unknown_sizes(axis):
     np.testing.assert_array_equal(to_numpy(found), to_numpy(quantizer(x)))
 
 
-@pytest.mark.once_per_backend
 @pytest.mark.parametrize("name", MX)
 def test_codes_of_blocks(name):
     x = uneven((70, 3))
@@ -520,7 +520,6 @@ def test_kernels_in_a_model():
     assert found["conv/kernel"].values.dtype == np.int8
 
 
-@pytest.mark.once_per_backend
 @pytest.mark.parametrize(
     "name",
     [
@@ -552,7 +551,6 @@ def drawn(quantizer, x, count=10_000):
     return to_numpy(quantizer(to_tensor(np.array(rows)), training=True))
 
 
-@pytest.mark.once_per_backend
 @pytest.mark.parametrize("name", FORMATS)
 def test_stochastic_rounding_is_fair(name):
     _, e, m, _, largest = FORMATS[name]

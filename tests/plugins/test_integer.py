@@ -13,7 +13,10 @@ import qframe as qf
 from qframe.errors import ArgumentError
 from qframe.quantizers import axes_within_channels
 
-pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+pytestmark = [
+    pytest.mark.ends,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
 Integer = qf.quantizers.Integer
 
 

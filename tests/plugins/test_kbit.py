@@ -13,6 +13,8 @@ from qframe.errors import ArgumentError, QFrameError
 from qframe.testing.differentiation import MODES, to_numpy, value_and_gradient
 from state_gradients import state_gradients
 
+pytestmark = pytest.mark.ends
+
 
 def normal(shape, seed=0, dtype="float32"):
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
