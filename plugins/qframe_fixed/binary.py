@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from qframe.quantizers import Traits, axes_within_channels
-from qframe.quantizers.arithmetic import wide, wide_array
+from qframe.quantizers.arithmetic import axes_of_array, wide, wide_array
 from qframe_fixed.drawn import Stepped, one_from, reference_sign, sign
 from qframe_fixed.options import (
     Alpha,
@@ -24,7 +24,6 @@ from qframe_fixed.scales import (
     largest,
     least_squares,
     nearest_power,
-    reference_axes,
     reference_least_squares,
     reference_power,
 )
@@ -58,7 +57,7 @@ class _Signs(Stepped):
         signs = reference_sign(x, self.other).astype(x.dtype)
         if not self.automatic:
             return signs, self.factor
-        scale = reference_least_squares(x, signs, reference_axes(x, axis))
+        scale = reference_least_squares(x, signs, axes_of_array(x, axis))
         if self.alpha == "auto_po2":
             scale = reference_power(scale, *self.exponents)
         return signs, scale
@@ -181,7 +180,7 @@ class Binary(_Signs):
         return (1 - np.tanh(wide_array(x)) ** 2).astype(x.dtype)
 
     def share(self, x: Any, axis: Any) -> Any:
-        axes = reference_axes(x, axis)
+        axes = axes_of_array(x, axis)
         most = np.minimum(np.abs(x).max(axis=axes, keepdims=True), 1)
         return np.clip(0.5 + 2 * x / np.where(most == 0, 1, most), 0, 1)
 
@@ -215,7 +214,7 @@ class _Chances(_Signs):
 
     def share(self, x: Any, axis: Any) -> Any:
         if self.automatic:
-            axes = reference_axes(x, axis)
+            axes = axes_of_array(x, axis)
             x = x / (x.std(axis=axes, keepdims=True) + EPSILON)
         return probability(self.temperature * x, self.use_real_sigmoid, np)
 

@@ -10,13 +10,13 @@ from keras import ops
 from qframe.arguments import integer_within
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
+from qframe.quantizers.arithmetic import axes_of_array
 from qframe_fixed.drawn import Stepped, reference_sign, rounded, sign
 from qframe_fixed.options import Alpha, alpha_of, exponents_of, flag, hold
 from qframe_fixed.scales import (
     largest,
     least_squares,
     nearest_power,
-    reference_axes,
     reference_least_squares,
     reference_power,
 )
@@ -209,7 +209,7 @@ class QuantizedBits(Stepped):
             return np.sign(y) * np.minimum(np.floor(steps + x.dtype.type(0.5)), self.high)
 
         unit = x.dtype.type(2.0**self.integer)
-        y, axes = x / unit, reference_axes(x, axis)
+        y, axes = x / unit, axes_of_array(x, axis)
         scale = np.abs(y).max(axis=axes, keepdims=True) / x.dtype.type(self.high)
         if self.alpha == "auto_po2":
             scale = reference_power(scale)

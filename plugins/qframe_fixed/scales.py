@@ -47,12 +47,6 @@ def _exponents(low: int | None, high: int | None) -> range:
     return range(LEAST if low is None else low, (MOST if high is None else high) + 1)
 
 
-def reference_axes(x: Any, channel_axis: Any) -> tuple[int, ...]:
-    """All axes but those of the channels, in NumPy."""
-    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
-    return tuple(axis for axis in range(x.ndim) if axis not in kept)
-
-
 def reference_least_squares(x: Any, q: Any, axes: tuple[int, ...]) -> Any:
     """The NumPy reference of `least_squares`."""
     of_x = np.mean(x * q, axis=axes, keepdims=True)

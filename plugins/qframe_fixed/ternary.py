@@ -10,7 +10,7 @@ from keras import ops
 from qframe.arguments import integer_within
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
-from qframe.quantizers.arithmetic import tiny, wide, wide_array
+from qframe.quantizers.arithmetic import axes_of_array, tiny, wide, wide_array
 from qframe_fixed.drawn import Stepped
 from qframe_fixed.options import Alpha, alpha_of, finite_number, flag
 from qframe_fixed.scales import (
@@ -19,7 +19,6 @@ from qframe_fixed.scales import (
     largest,
     least_squares,
     nearest_power,
-    reference_axes,
     reference_least_squares,
     reference_power,
 )
@@ -122,7 +121,7 @@ class _Ternary(Stepped):
 
     def reference_fit(self, x: Any, axis: Any) -> tuple[Any, Any]:
         """The NumPy reference of `fit`."""
-        axes = reference_axes(x, axis)
+        axes = axes_of_array(x, axis)
         power = reference_power if self.alpha == "auto_po2" else np.asarray
         scale = power(np.abs(x).max(axis=axes, keepdims=True) * x.dtype.type(2 / 3))
         for _ in range(self.number_of_unrolls):
@@ -285,7 +284,7 @@ class StochasticTernary(_Ternary):
         scale = self.reference_parts(x, axis)[1]
         threshold, spread = self.given, 1.0
         if self.automatic:
-            axes = reference_axes(x, axis)
+            axes = axes_of_array(x, axis)
             threshold = scale / 2
             spread = x.std(axis=axes, keepdims=True) + EPSILON
         first, second = self.shares(x, threshold, spread, np)

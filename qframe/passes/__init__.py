@@ -18,6 +18,7 @@ from qframe.layers.attachment import (
 )
 from qframe.layers.composite import Composite
 from qframe.layers.quantized import Quantized
+from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
 from qframe.layers.tree import sites
 from qframe.passes.calibration import calibrate
@@ -113,9 +114,7 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
         layer = site.layer
         if isinstance(layer, Quantized):
             words = {f"{s}_quantizer": repr(q) for s, q in layer.quantizers.items()}
-            dropped = [
-                f"{s}_quantizer" for s in ("input", "output") if s in layer.quantizers
-            ]
+            dropped = [f"{s}_quantizer" for s in ACTIVATIONS if s in layer.quantizers]
             reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
             rows.append(Row(site.path, float_class_of(layer).__name__, words, reason))
             if freeze:

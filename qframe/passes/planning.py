@@ -13,6 +13,7 @@ from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import Adapter, adapter_of
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import float_class_of
+from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.tree import Site, children, sites
 from qframe.passes.entries import Entry, Plan, is_stateless
 from qframe.passes.trials import check_loops, check_optimizer, check_quantizers
@@ -128,7 +129,7 @@ def _expanded(rule: Rule, prefixes: Sequence[str]) -> dict[str, Any]:
 
 def _accepts(key: str, prefixes: Sequence[str]) -> bool:
     name, _, kind = key.rpartition("_")
-    return name in prefixes or (kind == "quantizer" and name in ("input", "output"))
+    return name in prefixes or (kind == "quantizer" and name in ACTIVATIONS)
 
 
 def _entry(site: Site, rule: Rule, adapter: Adapter) -> Entry:

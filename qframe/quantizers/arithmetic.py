@@ -68,8 +68,13 @@ def mean_magnitude(x: Any, channel_axis: ChannelAxis) -> Any:
 
 
 def mean_magnitude_array(x: NDArray[Any], channel_axis: Any) -> NDArray[np.float64]:
-    """`mean_magnitude` for NumPy, in float64; the axes are found in another way."""
-    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
-    axes = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    """`mean_magnitude` for NumPy, in float64."""
+    axes = axes_of_array(x, channel_axis)
     mean: NDArray[np.float64] = np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64)
     return mean
+
+
+def axes_of_array(x: NDArray[Any], channel_axis: Any) -> tuple[int, ...]:
+    """`axes_within_channels` for NumPy references, found in another way."""
+    kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
+    return tuple(axis for axis in range(x.ndim) if axis not in kept)
