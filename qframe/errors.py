@@ -49,6 +49,10 @@ class StarvedWeightsWarning(UserWarning):
     """Latent weights may leave the support of their surrogate gradient for good."""
 
 
+class IdleOptimizerWarning(UserWarning):
+    """An optimizer among several has no variable to train."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known names, or an empty string."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

@@ -14,8 +14,9 @@ from qframe.layers import composite  # noqa: F401  (registers with Keras)
 from qframe.layers.adapters import EXPLICIT, Adapter, Weight, adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
+from qframe.layers.slots import quantizer_of
 
-__all__ = ["Adapter", "Quantized", "Weight", "adapter_of"]
+__all__ = ["Adapter", "Quantized", "Weight", "adapter_of", "quantizer_of"]
 
 for _base, _adapter in EXPLICIT.items():
     _class: Any = quantized_class(_base, _adapter)

@@ -7,6 +7,7 @@ from qframe.layers.adapters import Adapter as Adapter
 from qframe.layers.adapters import Weight as Weight
 from qframe.layers.adapters import adapter_of as adapter_of
 from qframe.layers.quantized import Quantized as Quantized
+from qframe.layers.slots import quantizer_of as quantizer_of
 
 __all__ = [
     "Adapter",
@@ -26,6 +27,7 @@ __all__ = [
     "Quantized",
     "Weight",
     "adapter_of",
+    "quantizer_of",
 ]
 
 class QuantDense(Quantized, keras.layers.Dense):

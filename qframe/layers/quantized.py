@@ -22,7 +22,7 @@ from qframe.layers.adapters import Adapter, Weight, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.reading import Readable
-from qframe.layers.slots import Slots, placed
+from qframe.layers.slots import Slots, placed, put_behind
 from qframe.layers.substitution import is_substituted, latent, substituted
 from qframe.quantizers import Quantizer
 from qframe.quantizers.channels import ChannelAxis
@@ -60,6 +60,8 @@ class Quantized(Readable):
                 # PyTorch lets nothing but a module take the place of a module.
                 delattr(self, key)
             setattr(self, key, quantizer)
+        if self.built:  # type: ignore[attr-defined]
+            self._put_behind_slots()
 
     def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
         """Fill the slots; called once, at the end of construction."""
@@ -84,7 +86,12 @@ class Quantized(Readable):
         # Keras runs this after build, before it locks the layer against new variables.
         for slot, quantizer in self.quantizers.items():
             self._build_slot(slot, quantizer)
+        self._put_behind_slots()
         super()._post_build()  # type: ignore[misc]
+
+    def _put_behind_slots(self) -> None:
+        for weight in self._with_quantizer(self.adapter.weights):
+            put_behind(latent(self, weight.attribute), self, weight.prefix)
 
     def _build_slot(self, slot: str, quantizer: Any) -> None:
         if not isinstance(quantizer, keras.layers.Layer) or quantizer.built:

@@ -1,7 +1,8 @@
-"""The slots of a layer: what goes into one, and a live view of all."""
+"""What goes into the slots of a layer, a live view of them, and the way back to one."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -72,3 +73,32 @@ class Slots(MutableMapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(dict(self))
+
+
+_SLOT = "_qframe_slot"
+
+
+def put_behind(variable: Any, layer: Any, slot: str) -> None:
+    """Let a latent variable know the slot that it is behind."""
+    # Weakly, as the layer holds the variable; and no quantizer, which may be replaced.
+    setattr(variable, _SLOT, (weakref.ref(layer), slot_attribute(slot)))
+
+
+def quantizer_of(variable: Any) -> Any:
+    """The quantizer of the slot that a latent variable is behind, now.
+
+    Args:
+        variable: a weight of a layer, as in ``model.trainable_variables``.
+
+    Returns:
+        The quantizer; None for a variable that is not quantized.
+
+    Example:
+        >>> import qframe as qf
+        >>> layer = qf.layers.QuantDense(4, kernel_quantizer="noop(precision=1)")
+        >>> layer.build((None, 8))
+        >>> qf.layers.quantizer_of(layer.kernel)
+        binary:noop(precision=1)
+    """
+    layer, attribute = getattr(variable, _SLOT, (lambda: None, ""))
+    return getattr(layer(), attribute, None)

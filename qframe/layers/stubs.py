@@ -25,6 +25,7 @@ from qframe.layers.adapters import Adapter as Adapter
 from qframe.layers.adapters import Weight as Weight
 from qframe.layers.adapters import adapter_of as adapter_of
 from qframe.layers.quantized import Quantized as Quantized
+from qframe.layers.slots import quantizer_of as quantizer_of
 """
 
 

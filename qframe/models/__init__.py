@@ -22,8 +22,8 @@ __all__ = [
 def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
     """Load a model that holds quantized layers.
 
-    The same as `keras.saving.load_model` once ``qframe.layers`` is imported, which this
-    function does.
+    The same as `keras.saving.load_model` once ``qframe.layers`` and ``qframe.optimizers``
+    are imported, which this function does.
 
     Args:
         path: a ``.keras`` file.
@@ -35,7 +35,8 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
     """
     import keras
 
-    import qframe.layers  # noqa: F401  (registers the layers with Keras)
+    import qframe.layers  # (they register with Keras)
+    import qframe.optimizers  # noqa: F401
 
     return keras.saving.load_model(path, **kwargs)
 
