@@ -9,12 +9,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qframe import constraints, context, errors, layers, models, quantizers, recipes
+    from qframe import (
+        constraints,
+        context,
+        errors,
+        layers,
+        models,
+        optimizers,
+        quantizers,
+        recipes,
+    )
     from qframe.configurable import register
+    from qframe.distillation import distill
     from qframe.hookspecs import hookimpl
     from qframe.layers.adapters import register_layer
     from qframe.models import load_model
-    from qframe.passes import calibrate, float_weights, integers, plan, quantize, strip
+    from qframe.passes import (
+        calibrate,
+        float_weights,
+        integers,
+        plan,
+        quantize,
+        recalibrate_batchnorm,
+        strip,
+    )
     from qframe.recipes import Recipe
     from qframe.rules import first, last
 
@@ -23,9 +41,12 @@ __version__ = "0.1.0"
 __all__ = [
     "Recipe",
     "__version__",
+    "activations",
     "calibrate",
+    "callbacks",
     "constraints",
     "context",
+    "distill",
     "errors",
     "first",
     "float_weights",
@@ -34,20 +55,26 @@ __all__ = [
     "last",
     "layers",
     "load_model",
+    "math",
+    "metrics",
     "models",
+    "optimizers",
     "plan",
     "quantize",
     "quantizers",
+    "recalibrate_batchnorm",
     "recipes",
     "register",
     "register_layer",
     "strip",
+    "utils",
 ]
 
 # Where the words are that are not submodules.
 _HOMES = {
     "Recipe": "qframe.recipes",
     "calibrate": "qframe.passes",
+    "distill": "qframe.distillation",
     "first": "qframe.rules",
     "float_weights": "qframe.passes",
     "hookimpl": "qframe.hookspecs",
@@ -56,6 +83,7 @@ _HOMES = {
     "load_model": "qframe.models",
     "plan": "qframe.passes",
     "quantize": "qframe.passes",
+    "recalibrate_batchnorm": "qframe.passes",
     "register": "qframe.configurable",
     "register_layer": "qframe.layers.adapters",
     "strip": "qframe.passes",

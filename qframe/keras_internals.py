@@ -29,9 +29,12 @@ __all__ = [
     "reduce",
     "reset_functions",
     "runs_keras",
+    "steps_of",
     "sublayers",
+    "takes_training",
     "to_bytes",
     "traced_anew",
+    "trained_by",
     "unlocked",
     "untrack",
 ]
@@ -78,6 +81,20 @@ def own_weights(layer: Any) -> list[Any]:
     return held
 
 
+def steps_of(optimizer: Any) -> Any:
+    """The variable that counts an optimizer's calls, by which Keras asks schedules.
+
+    Public `iterations` counts fewer where gradients are accumulated.
+    """
+    return optimizer._iterations
+
+
+def trained_by(optimizer: Any) -> list[Any]:
+    """The variables of a model that an optimizer was built with, in order."""
+    trained: list[Any] = optimizer._trainable_variables
+    return trained
+
+
 def build_shapes(layer: Any) -> dict[str, Any] | None:
     """The shapes that a layer was built with, by argument; None where not recorded."""
     shapes: dict[str, Any] | None = getattr(layer, "_build_shapes_dict", None)
@@ -98,6 +115,12 @@ def in_training(layer: Any) -> bool:
     # Newer Keras keeps any number of such values, by name.
     get = getattr(context, "get_value", None)
     return bool(get("training") if get else context.training)
+
+
+def takes_training(layer: Any) -> bool:
+    """Whether the call of a layer has the argument that `fit` tells it to train with."""
+    takes: bool = layer._call_has_training_arg
+    return takes
 
 
 def nodes(graph: Any) -> Iterator[Any]:

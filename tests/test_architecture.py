@@ -42,9 +42,13 @@ BELOW = {
     "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
     "keras_internals": set(),
+    "math": set(),
+    "activations": set(),
+    "metrics": {"errors", "math", "quantizers"},
     "constraints": {*LIGHT},
     "quantizers": {*LIGHT, "keras_internals"},
-    "layers": {*LIGHT, "keras_internals", "constraints", "quantizers"},
+    "layers": {*LIGHT, "keras_internals", "activations", "constraints", "quantizers"},
+    "optimizers": {*LIGHT, "keras_internals", "layers"},
     "rules": {"errors"},
     "files": {"errors"},
     "recipes": {*LIGHT, "files", "rules"},
@@ -53,7 +57,16 @@ BELOW = {
         *("keras_internals", "constraints", "quantizers", "layers", "models"),
         *("recipes", "rules"),
     },
-    "models": {*LIGHT, "keras_internals", "constraints", "quantizers", "layers"},
+    "models": {
+        *LIGHT,
+        *("keras_internals", "constraints", "quantizers", "layers", "optimizers"),
+    },
+    "callbacks": {
+        *LIGHT,
+        *("keras_internals", "layers", "metrics", "passes", "quantizers"),
+    },
+    "distillation": {*LIGHT, "keras_internals"},
+    "utils": {*LIGHT, "models"},
     "quickstart": {*LIGHT, "files", "layers", "models"},
     "cli": {
         *LIGHT,
@@ -68,8 +81,9 @@ BELOW = {
     # Lazily, or for type checkers only.
     "__init__": {
         *LIGHT,
-        *("constraints", "layers", "models", "passes", "quantizers"),
+        *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "rules"),
+        *("activations", "callbacks", "distillation", "math", "metrics", "utils"),
     },
 }
 

@@ -158,3 +158,28 @@ def test_code_is_no_graph():
 def test_quantized_layers_run_keras():
     assert keras_internals.runs_keras(qf.layers.QuantDense(2))
     assert keras_internals.runs_keras(layers.Dense(2))
+
+
+def test_optimizers_count_their_calls_and_hold_what_they_train_in_order():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
+    variables = [keras.Variable(np.full(2, i, "float32")) for i in range(3)]
+    optimizer.build(variables)
+    assert [id(v) for v in keras_internals.trained_by(optimizer)] == [*map(id, variables)]
+    for steps in range(3):
+        assert int(keras_internals.steps_of(optimizer)) == steps
+        optimizer.apply([keras.ops.ones(2)] * 3)
+    assert int(optimizer.iterations) == 1
+
+
+def test_takes_training_is_what_fit_asks():
+    class Plain(keras.Model):
+        def call(self, x):
+            return x
+
+    class Told(keras.Model):
+        def call(self, x, training=None):
+            return x
+
+    assert not keras_internals.takes_training(Plain())
+    assert keras_internals.takes_training(Told())
+    assert keras_internals.takes_training(keras.Sequential([keras.Input((1,))]))

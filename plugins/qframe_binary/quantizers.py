@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import ops
 
 from qframe.arguments import positive_number
 from qframe.errors import ArgumentError
+from qframe.math import heaviside, sign, smallest_normal
 from qframe.quantizers import Quantizer, Traits
 from qframe.quantizers.arithmetic import (
     mean_magnitude,
@@ -23,24 +23,6 @@ from qframe.quantizers.arithmetic import (
     within,
     within_array,
 )
-
-
-def smallest_normal(dtype: str) -> float:
-    """The magnitude below which a number counts as zero.
-
-    Devices differ in whether they flush subnormal numbers to zero; comparing with the
-    smallest normal one gives the same sign everywhere. Those of float16 are real numbers
-    on every device.
-    """
-    tiny = {"float16": 2.0**-24, "float64": 2.0**-1022}
-    return tiny.get(dtype, 2.0**-126)
-
-
-def sign(x: Any) -> Any:
-    """+1 where x >= 0, -1 where x < 0, NaN where x is NaN; subnormals count as 0."""
-    dtype = keras.backend.standardize_dtype(x.dtype)
-    one, edge = ops.cast(1, dtype), ops.cast(-smallest_normal(dtype), dtype)
-    return ops.where(ops.less_equal(x, edge), -one, ops.where(ops.greater(x, edge), one, x))
 
 
 def reference_sign(x: Any) -> Any:
@@ -263,11 +245,7 @@ class SteHeaviside(_Clipped):
         return np.where(np.isnan(x), x, positive)
 
     def value(self, inputs: Any) -> Any:
-        dtype = keras.backend.standardize_dtype(inputs.dtype)
-        zero, one = ops.cast(0, dtype), ops.cast(1, dtype)
-        edge = ops.cast(smallest_normal(dtype), dtype)
-        positive = ops.greater_equal(inputs, edge)
-        return ops.where(ops.less(inputs, edge), zero, ops.where(positive, one, inputs))
+        return heaviside(inputs)
 
 
 class MagnitudeAwareSign(_Clipped):

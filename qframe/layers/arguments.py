@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
-
-from qframe import constraints, quantizers
+from qframe import activations, constraints, quantizers
 from qframe.errors import UnknownNameError
 
 
@@ -22,10 +20,10 @@ def resolve(cls: Any, key: str, value: Any) -> Any:
         return vocabulary(key).get(value)
     if key == "activation" and isinstance(value, str):
         try:
-            return keras.activations.get(value)
-        except ValueError as unknown_to_keras:
+            return activations.get(value)
+        except ValueError as neither:
             try:
                 return quantizers.get(value)
             except UnknownNameError as unknown:
-                raise unknown from unknown_to_keras
+                raise unknown from neither
     return value

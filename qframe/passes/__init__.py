@@ -26,6 +26,7 @@ from qframe.passes.entries import Plan
 from qframe.passes.float_scope import float_weights
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan
+from qframe.passes.recalibration import recalibrate_batchnorm
 from qframe.passes.report import Report, Row
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "integers",
     "plan",
     "quantize",
+    "recalibrate_batchnorm",
     "strip",
 ]
 

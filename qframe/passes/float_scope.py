@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qframe import keras_internals
@@ -42,19 +42,35 @@ def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
         >>> float(model.predict(np.ones((1, 1)), verbose=0)[0, 0])
         1.0
     """
+    layers = quantized_layers(model)
+    with keras_internals.traced_anew(model), idle(layers, activations):
+        yield model
+
+
+def quantized_layers(model: Any) -> list[Any]:
+    """The quantized layers of a model.
+
+    Raises:
+        ArgumentError: there are none.
+    """
     layers = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
     if not layers:
         raise ArgumentError(f"{model.name!r} has no quantized layer: it is in float.")
+    return layers
+
+
+@contextlib.contextmanager
+def idle(layers: Iterable[Any], activations: bool = True) -> Iterator[None]:
+    """Let the quantizers of layers rest in calls that are made, or traced, in the block."""
     before = [(layer, layer.__dict__.get("idle_slots")) for layer in layers]
-    with keras_internals.traced_anew(model):
-        try:
-            for layer in layers:
-                slots = layer.adapter.slots
-                weights = [weight.prefix for weight in layer.adapter.weights]
-                layer.__dict__["idle_slots"] = frozenset(slots if activations else weights)
-            yield model
-        finally:
-            for layer, idle in before:
-                layer.__dict__.pop("idle_slots", None)
-                if idle is not None:  # a block within a block
-                    layer.__dict__["idle_slots"] = idle
+    try:
+        for layer, _ in before:
+            slots = layer.adapter.slots
+            weights = [weight.prefix for weight in layer.adapter.weights]
+            layer.__dict__["idle_slots"] = frozenset(slots if activations else weights)
+        yield
+    finally:
+        for layer, slots in before:
+            layer.__dict__.pop("idle_slots", None)
+            if slots is not None:  # a block within a block
+                layer.__dict__["idle_slots"] = slots

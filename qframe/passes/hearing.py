@@ -7,20 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-import keras
 import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import DataError
 from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
 from qframe.layers.tree import Site
-from qframe.passes.ranges import Seen
+from qframe.passes.ranges import Array, Seen
+from qframe.passes.stepping import Found, seen_in_steps
 from qframe.quantizers import taps
-
-Array = NDArray[Any]
 
 # Of one example and channel, of each tensor: enough for a percentile over many examples.
 _OF_AN_EXAMPLE = 256
@@ -89,14 +86,12 @@ def _listen(
     batch_size: int | None,
     steps: int | None,
     verbose: Any,
-) -> dict[str, list[Array]]:
+) -> Found:
     """Per example of the data the ends, and numbers between them."""
     keys = {id(place.quantizer): key for key, place in places.items()}
-    predict_step = model.predict_step
-    reached = []
 
-    def step(*args: Any) -> Any:
-        reached.append(True)
+    @contextlib.contextmanager
+    def watch(*_: Any) -> Iterator[Any]:
         heard: dict[str, list[Any]] = {}
 
         def listener(quantizer: Any, inputs: Any) -> Any:
@@ -107,36 +102,20 @@ def _listen(
             return inputs
 
         with taps.listening(listener):
-            result = predict_step(*args)
-        found = {
-            key: [ops.concatenate(parts, axis=1) for parts in zip(*each, strict=True)]
-            for key, each in heard.items()
-        }
-        # On JAX a step returns the state too.
-        return (found, result[1]) if keras.backend.backend() == "jax" else found
+            yield lambda: {
+                key: [ops.concatenate(parts, axis=1) for parts in zip(*each, strict=True)]
+                for key, each in heard.items()
+            }
 
-    with _stepping(model, step):
-        try:
-            heard: dict[str, list[Array]] = model.predict(
-                data, batch_size=batch_size, steps=steps, verbose=verbose
-            )
-        except (UnboundLocalError, TypeError) as error:
-            if reached:
-                raise
-            # Keras's own, where there is no batch.
-            raise DataError("the calibration data is empty.") from error
-    return heard
-
-
-@contextlib.contextmanager
-def _stepping(model: Any, step: Any) -> Iterator[None]:
-    """Let `predict` make other steps; and trace its calls anew, now and afterwards."""
-    with keras_internals.traced_anew(model), keras_internals.kept_on_jax(model):
-        model.predict_step = step
-        try:
-            yield
-        finally:
-            del model.predict_step
+    return seen_in_steps(
+        model,
+        watch,
+        data,
+        batch_size=batch_size,
+        steps=steps,
+        verbose=verbose,
+        purpose="calibration",
+    )
 
 
 def _summary(x: Any, shape: tuple[int, ...], samples: int) -> list[Any]:

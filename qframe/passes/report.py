@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -24,6 +24,10 @@ class Row:
 @attrs.frozen
 class Report:
     """The rows of all layers that have weights, in call order."""
+
+    # How its table is worded.
+    column: ClassVar[str] = "Quantizers"
+    done: ClassVar[str] = "layers with weights quantized"
 
     title: str
     rows: tuple[Row, ...]
@@ -50,8 +54,8 @@ class Report:
                 lines.append(row.reason if row.words else f"skipped: {row.reason}")
             rows.append([row.path, row.kind, "\n".join(lines)])
         count = f"{len(self.quantized)} of {len(self.rows)}"
-        footer = ["Total", "", f"{count} layers with weights quantized"]
-        return Grid(self.title, ["Layer", "Class", "Quantizers"], rows, footer)
+        footer = ["Total", "", f"{count} {self.done}"]
+        return Grid(self.title, ["Layer", "Class", self.column], rows, footer)
 
     def __str__(self) -> str:
         return tables.to_text(self._grid())

@@ -50,19 +50,23 @@ def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
         return
     for entry in entries:
         for key, value in entry.words.items():
-            if isinstance(value, Quantizer):
-                learns = value.traits.trainable
-            else:
-                learns = isinstance(value, keras.layers.Layer) and bool(
-                    type(value).build is not keras.layers.Layer.build
-                )
-            if learns:
+            if learns(value):
                 raise ArgumentError(
                     f"{key}={value!r} for {entry.site.path!r} has variables that learn, "
                     "and the optimizer of this model was built without them. Quantize "
                     "before the model is trained, or write model.optimizer = None, "
                     "quantize, and compile it again."
                 )
+
+
+def learns(quantizer: Any) -> bool:
+    """Whether a quantizer has variables that learn."""
+    if isinstance(quantizer, Quantizer):
+        return quantizer.traits.trainable
+    builds = getattr(type(quantizer), "build", None)
+    return isinstance(quantizer, keras.layers.Layer) and (
+        builds is not keras.layers.Layer.build
+    )
 
 
 def check_loops(found: Sequence[Site], entries: Sequence[Entry]) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import ops
 
+from qframe.quantizers.holding import is_held
+
 
 class Learned:
     """A number, or one for each channel, that a quantizer learns.
@@ -53,7 +55,7 @@ class Learned:
         )
         statistic = ops.stop_gradient(ops.cast(statistic, start.dtype))
         started = ops.where(ops.greater(begun, 0), start, statistic)
-        if training:
+        if training and not is_held():
             # A batch that overflows, as mixed precision allows at first, starts nothing.
             usable = ops.all(ops.isfinite(started))
             self.start.assign(ops.where(usable, started, start))

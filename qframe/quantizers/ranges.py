@@ -9,6 +9,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe.errors import ArgumentError
+from qframe.quantizers.holding import is_held
 
 GATHERS = ("moving_average", "widest")
 
@@ -100,7 +101,7 @@ class GatheredRange:
         before = [ops.convert_to_tensor(v) for v in (self.low, self.high)]
         found = [ops.stop_gradient(ops.cast(v, self.low.dtype)) for v in (low, high)]
         ends = [ops.where(started, a, b) for a, b in zip(before, found, strict=True)]
-        if training:
+        if training and not is_held():
             # A step of mixed precision that overflows is left out, and so is its range.
             usable = ops.all(ops.isfinite(found[0])) & ops.all(ops.isfinite(found[1]))
             usable = ops.logical_and(usable, ops.logical_not(frozen))

@@ -1,0 +1,19 @@
+"""Callbacks for `fit`: what changes, or is watched, while a quantized model trains."""
+
+from __future__ import annotations
+
+from qframe.callbacks.hyperparameters import HyperparameterScheduler
+from qframe.callbacks.logger import QuantizationLogger
+from qframe.callbacks.measuring import QuantizationMetrics
+from qframe.callbacks.recalibration import RecalibrateBatchNorm
+from qframe.callbacks.stages import BitwidthSchedule, FreezeQuantizers, QuantizerDelay
+
+__all__ = [
+    "BitwidthSchedule",
+    "FreezeQuantizers",
+    "HyperparameterScheduler",
+    "QuantizationLogger",
+    "QuantizationMetrics",
+    "QuantizerDelay",
+    "RecalibrateBatchNorm",
+]

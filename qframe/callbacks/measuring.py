@@ -1,0 +1,227 @@
+"""Numbers about the quantized weights of a model, in the logs of `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from qframe.arguments import boolean, one_of
+from qframe.errors import ArgumentError
+from qframe.keras_internals import latent_value
+from qframe.layers.quantized import Quantized
+from qframe.layers.substitution import latent
+from qframe.layers.tree import sites
+from qframe.metrics import FlipRatio
+from qframe.quantizers import Quantizer
+
+MEASURES = ("flip_ratio", "saturation", "quantization_error")
+
+
+@attrs.frozen(eq=False)
+class QuantizedWeight:
+    """A quantized weight of a model."""
+
+    path: str
+    layer: Any
+    weight: Any
+    quantizer: Any
+
+    def latent(self) -> Any:
+        """The latent values."""
+        return latent_value(latent(self.layer, self.weight.attribute))
+
+    def values(self) -> Any:
+        """The quantized values."""
+        return self.layer.quantized_weights()[self.weight.attribute]
+
+    def _affine(self) -> Any:
+        quantizer = self.quantizer
+        if not isinstance(quantizer, Quantizer):
+            return None
+        channelwise = quantizer.traits.channelwise
+        axis = self.weight.channel_axis_of(self.layer)
+        axis = {"channel_axis": axis} if channelwise else {}
+        return quantizer.affine(self.latent(), **axis)
+
+    def levels(self) -> Any:
+        """The values without their scale: a scale that moves flips nothing."""
+        values, affine = ops.cast(self.values(), "float32"), self._affine()
+        if affine is not None:
+            scale, zero = (ops.cast(part, "float32") for part in affine)
+            divisor = ops.where(ops.equal(scale, 0), ops.ones_like(scale), scale)
+            return ops.round(values / divisor + zero)
+        bits = getattr(self.quantizer, "precision", None)
+        # Up to three values, such as a scale for each sign.
+        return ops.sign(values) if bits in (1, 2) else values
+
+    def saturation(self) -> float | None:
+        """The part of the latent weights beyond the gradient, or beyond the grid."""
+        traits = getattr(self.quantizer, "traits", None)
+        if traits is None or (traits.support is None and traits.range is None):
+            return None
+        size, (low, high) = _array(self.latent()), traits.support or traits.range
+        if traits.support is None and traits.scaled:
+            affine = self._affine()
+            if affine is None:
+                return None
+            low, high = (end * _array(affine[0]) for end in (low, high))
+        return float(np.mean((size < low) | (size > high)))
+
+    def error(self) -> float:
+        """The squared error of quantization, as a part of the squared weights."""
+        weights, values = _array(self.latent()), _array(self.values())
+        power = float(np.square(weights).sum())
+        return float(np.square(weights - values).sum()) / power if power else 0.0
+
+
+def _array(tensor: Any) -> NDArray[np.float64]:
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
+
+
+def quantized_weights(model: Any) -> list[QuantizedWeight]:
+    """The quantized weights of a model, in call order.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    found = list(_quantized_weights(model))
+    if not found:
+        raise ArgumentError(
+            f"no weight of {model.name!r} is quantized, so there is nothing to measure. "
+            "Quantize it first: qframe.quantize(model, {'kernel_quantizer': 'ste_sign'})."
+        )
+    return found
+
+
+def _quantized_weights(model: Any) -> Iterator[QuantizedWeight]:
+    for site in sites(model):
+        layer = site.layer
+        if isinstance(layer, Quantized):
+            for weight in layer.adapter.weights:
+                quantizer = layer.quantizers.get(weight.prefix)
+                if quantizer is not None and latent(layer, weight.attribute) is not None:
+                    path = f"{site.path}/{weight.attribute}"
+                    yield QuantizedWeight(path, layer, weight, quantizer)
+
+
+class Flips:
+    """How many weights flip, by the path of each."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, FlipRatio] = {}
+
+    def update(self, weights: list[QuantizedWeight]) -> None:
+        """Compare with the last time."""
+        for weight in weights:
+            # Levels are whole numbers, or values without a grid: any change is a flip.
+            metric = self._metrics.setdefault(weight.path, FlipRatio("float32"))
+            metric.update_state(weight.levels())
+
+    def results(self) -> dict[str, float]:
+        """The mean part that flipped from one time to the next, since the last call."""
+        found = {path: float(m.result()) for path, m in self._metrics.items()}
+        for metric in self._metrics.values():
+            metric.reset_state()
+        return found
+
+
+class QuantizationMetrics(keras.callbacks.Callback):
+    """Adds numbers about the quantized weights to the logs of each epoch.
+
+    They are in what `fit` shows, in its history, and reach callbacks after this one, such
+    as `keras.callbacks.CSVLogger`. Of the whole model each is the mean over all quantized
+    weights.
+
+    ``flip_ratio`` is the part of the quantized weights that change, by their levels: a
+    scale that moves flips nothing. ``saturation`` is the part of the latent weights that
+    are beyond the support of the surrogate gradient, or beyond the grid where there is no
+    such support. ``quantization_error`` is the squared difference between latent and
+    quantized weights, as a part of the squared latent weights.
+
+    Args:
+        metrics: which of these. Default: all.
+        flips: ``"step"``, the default, is the mean over the steps of an epoch of what
+            changes in one; ``"epoch"`` compares with the epoch before, and costs less.
+        per_layer: adds the numbers of each weight too, such as
+            ``"dense/kernel/flip_ratio"``. Default False.
+
+    Raises:
+        ArgumentError: an argument is wrong; when training begins, no weight is quantized.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> dense = qf.layers.QuantDense(
+        ...     1, kernel_quantizer="ste_sign", kernel_constraint="weight_clip"
+        ... )
+        >>> model = keras.Sequential([keras.Input((2,)), dense])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((8, 2)), np.ones((8, 1))
+        >>> callbacks = [qf.callbacks.QuantizationMetrics(["flip_ratio"])]
+        >>> history = model.fit(x, y, callbacks=callbacks, verbose=0)
+        >>> 0 <= history.history["flip_ratio"][0] <= 1
+        True
+    """
+
+    def __init__(
+        self, metrics: Any = MEASURES, flips: str = "step", per_layer: bool = False
+    ) -> None:
+        super().__init__()
+        owner = "QuantizationMetrics"
+        names = [metrics] if isinstance(metrics, str) else metrics
+        self.metrics = [one_of(owner, "metrics", name, MEASURES) for name in names]
+        self.flips = one_of(owner, "flips", flips, ("step", "epoch"))
+        self.per_layer = boolean(owner, "per_layer", per_layer)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._flips = Flips()
+        self._update(quantized_weights(self.model))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self.flips == "step" and "flip_ratio" in self.metrics:
+            self._update(quantized_weights(self.model))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        weights = quantized_weights(self.model)
+        if self.flips == "epoch":
+            self._update(weights)
+        found = measured(weights, self.metrics, self._flips)
+        if logs is None:
+            return
+        sizes = {
+            w.path: int(np.prod(latent(w.layer, w.weight.attribute).shape)) for w in weights
+        }
+        for name, numbers in found.items():
+            if numbers:
+                shares = [sizes[path] for path in numbers]
+                logs[name] = float(np.average(list(numbers.values()), weights=shares))
+        if self.per_layer:
+            logs.update(
+                {f"{p}/{name}": v for name, all_ in found.items() for p, v in all_.items()}
+            )
+
+    def _update(self, weights: list[QuantizedWeight]) -> None:
+        if "flip_ratio" in self.metrics:
+            self._flips.update(weights)
+
+
+def measured(
+    weights: list[QuantizedWeight], names: Any, flips: Flips
+) -> dict[str, dict[str, float]]:
+    """The numbers by name and by path of the weight."""
+    found: dict[str, dict[str, float]] = {}
+    for name in names:
+        if name == "flip_ratio":
+            known = {weight.path for weight in weights}
+            found[name] = {p: v for p, v in flips.results().items() if p in known}
+        elif name == "saturation":
+            parts = {weight.path: weight.saturation() for weight in weights}
+            found[name] = {path: v for path, v in parts.items() if v is not None}
+        else:
+            found[name] = {weight.path: weight.error() for weight in weights}
+    return found

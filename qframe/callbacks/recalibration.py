@@ -1,0 +1,82 @@
+"""Batch normalization with statistics of the weights as they are, each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from qframe.errors import ArgumentError
+from qframe.passes import recalibrate_batchnorm
+
+
+class RecalibrateBatchNorm(keras.callbacks.Callback):
+    """Estimates the statistics of batch normalization anew at the end of each epoch.
+
+    It does `qframe.recalibrate_batchnorm` before each validation, so validation, what is
+    saved in that epoch and the trained model have these statistics. An epoch without
+    validation has them too, from this callback's own turn on: put it before callbacks
+    that save. Training does not change, as in training a batch is normalized by its own
+    statistics; the moving ones go on from the new ones.
+
+    Args:
+        data: as in `qframe.recalibrate_batchnorm`. It is read each epoch, so no generator.
+        batch_size: for arrays; default None is Keras's 32.
+        steps: how many batches; all by default.
+
+    Raises:
+        ArgumentError: the data can be read once only. When training begins: no batch
+            normalization of the model can be re-estimated.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> x, y = np.ones((8, 2)), np.ones((8, 2))
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.BatchNormalization()])
+        >>> model.compile("sgd", "mse")
+        >>> callbacks = [qf.callbacks.RecalibrateBatchNorm(x)]
+        >>> history = model.fit(x, y, callbacks=callbacks, verbose=0)
+        >>> float(model.layers[0].moving_mean[0])
+        1.0
+    """
+
+    def __init__(
+        self, data: Any, *, batch_size: int | None = None, steps: int | None = None
+    ) -> None:
+        super().__init__()
+        if isinstance(data, Iterator):
+            raise ArgumentError(
+                f"RecalibrateBatchNorm reads its data each epoch, and {data!r} can be read "
+                "once. Give arrays, a tf.data.Dataset or a keras.utils.PyDataset."
+            )
+        self.data = data
+        self.batch_size = batch_size
+        self.steps = steps
+        self._epoch_done: bool | None = None  # None outside of training
+
+    def set_model(self, model: Any) -> None:
+        # Each `fit` and `evaluate` begins with it; a `fit` before may have failed.
+        super().set_model(model)
+        self._epoch_done = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_done = False
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self._recalibrate()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._recalibrate()
+        self._epoch_done = None
+
+    def _recalibrate(self) -> None:
+        # An `evaluate` of its own leaves the model alone.
+        if self._epoch_done is False:
+            recalibrate_batchnorm(
+                self.model,
+                self.data,
+                batch_size=self.batch_size,
+                steps=self.steps,
+                verbose=0,
+            )
+            self._epoch_done = True

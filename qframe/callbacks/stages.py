@@ -1,0 +1,277 @@
+"""Quantization that begins, changes or stops learning in the course of training."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from qframe import keras_internals
+from qframe.arguments import boolean, integer_within
+from qframe.callbacks.steps import Step, change_step, end_changes, trace_anew
+from qframe.errors import ArgumentError
+from qframe.layers.attachment import replace
+from qframe.layers.quantized import Quantized
+from qframe.layers.tree import sites
+from qframe.passes import quantize
+from qframe.passes.float_scope import idle, quantized_layers
+from qframe.passes.planning import make_plan
+from qframe.passes.trials import learns
+from qframe.quantizers import Quantizer
+from qframe.quantizers.holding import held
+
+_MOST = 10**9
+
+
+class _Stage(keras.callbacks.Callback):
+    """A change of the training step that depends on the epoch."""
+
+    _changes = False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._changes = False
+        self._check(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        due = self._is_due(epoch)
+        if due != self._changes:
+            change = functools.partial(self._changed, self.model)
+            change_step(self.model, self, change if due else None)
+            self._changes = due
+
+    def on_train_end(self, logs: Any = None) -> None:
+        end_changes(self.model)
+
+    def _check(self, model: Any) -> None:
+        """Raise where there is nothing to change."""
+        raise NotImplementedError
+
+    def _is_due(self, epoch: int) -> bool:
+        raise NotImplementedError
+
+    def _changed(self, model: Any, step: Step) -> Step:
+        raise NotImplementedError
+
+
+class QuantizerDelay(_Stage):
+    """Trains in float for some epochs before the quantizers take part.
+
+    Only the steps of training are in float. Validation, `predict` and files are those of
+    the quantized model all along, and a training that stops or fails leaves nothing behind.
+    Epochs count from 0, as in ``fit(initial_epoch=...)``, so one that is resumed does not
+    start over.
+
+    Args:
+        epochs: how many epochs are in float.
+        activations: whether the quantizers of inputs and outputs wait too. Default True.
+
+    Raises:
+        ArgumentError: an argument is wrong; when training begins, the model has no
+            quantized layer.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> dense = qf.layers.QuantDense(1, kernel_quantizer="dorefa(mode='weights')")
+        >>> model = keras.Sequential([keras.Input((2,)), dense])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((8, 2)), np.ones((8, 1))
+        >>> callbacks = [qf.callbacks.QuantizerDelay(2)]
+        >>> history = model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
+    """
+
+    def __init__(self, epochs: int, activations: bool = True) -> None:
+        super().__init__()
+        self.epochs = integer_within("QuantizerDelay", "epochs", epochs, 1, _MOST)
+        self.activations = boolean("QuantizerDelay", "activations", activations)
+
+    def _check(self, model: Any) -> None:
+        quantized_layers(model)
+
+    def _is_due(self, epoch: int) -> bool:
+        return epoch < self.epochs
+
+    def _changed(self, model: Any, step: Step) -> Step:
+        layers = quantized_layers(model)
+
+        def floating(*args: Any) -> Any:
+            with idle(layers, self.activations), warnings.catch_warnings():
+                # What a quantizer learns has none while it waits.
+                warnings.filterwarnings("ignore", "Gradients do not exist")
+                return step(*args)
+
+        return floating
+
+
+class FreezeQuantizers(_Stage):
+    """Stops the state of quantizers from some epoch on, while the weights train on.
+
+    Gathered ranges and learned steps, and all else that a quantizer owns, keep the values
+    that they have when that epoch begins, to the bit. It holds for this `fit`; a `fit`
+    that goes on needs the callback again.
+
+    Args:
+        epoch: the first epoch in which they stand still, from 0.
+
+    Raises:
+        ArgumentError: `epoch` is no such number; when training begins, the model has no
+            quantizer with a state.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> dense = qf.layers.QuantDense(1, input_quantizer="lsq")
+        >>> model = keras.Sequential([keras.Input((2,)), dense])
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((8, 2)), np.ones((8, 1))
+        >>> callbacks = [qf.callbacks.FreezeQuantizers(epoch=2)]
+        >>> history = model.fit(x, y, epochs=3, callbacks=callbacks, verbose=0)
+    """
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = integer_within("FreezeQuantizers", "epoch", epoch, 0, _MOST)
+
+    def _check(self, model: Any) -> None:
+        if not _states(model):
+            raise ArgumentError(
+                f"{model.name!r} has no quantizer with a state to freeze, such as a "
+                "gathered range or a learned step."
+            )
+
+    def _is_due(self, epoch: int) -> bool:
+        return epoch >= self.epoch
+
+    def _changed(self, model: Any, step: Step) -> Step:
+        variables = _states(model)
+
+        def holding(*args: Any) -> Any:
+            with held():
+                if len(args) == 2:  # on JAX, where a step is from state to state
+                    logs, after = step(*args)
+                    return logs, _kept(model, variables, args[0], after)
+                before = [keras_internals.latent_value(v) for v in variables]
+                logs = step(*args)
+                for variable, value in zip(variables, before, strict=True):
+                    variable.assign(value)
+                return logs
+
+        return holding
+
+
+def _states(model: Any) -> list[Any]:
+    """The variables of all quantizers, but for those of random numbers."""
+    found: dict[int, Any] = {}
+    for site in sites(model):
+        layer = site.layer
+        parts = [layer]
+        if isinstance(layer, Quantized):
+            parts = list(layer.quantizers.values())
+        for part in parts:
+            if isinstance(part, Quantizer):
+                found |= {id(v): v for v in part.weights}
+    return list(found.values())
+
+
+def _kept(model: Any, variables: list[Any], before: Any, after: Any) -> tuple[Any, ...]:
+    """The state after a step on JAX, with some variables as before it."""
+    kept = {id(v) for v in variables}
+    lists = (model.trainable_variables, model.non_trainable_variables)
+    result = [
+        [old if id(v) in kept else new for v, old, new in zip(held, *values, strict=True)]
+        for held, *values in zip(lists, before[:2], after[:2], strict=True)
+    ]
+    return (*result, *after[2:])
+
+
+class BitwidthSchedule(keras.callbacks.Callback):
+    """Quantizes to fewer bits from stage to stage.
+
+    At each stage the model is quantized anew, in place, as by `qframe.quantize`: its slots
+    hold the quantizers of that stage, and so do validation and files. Where training stops
+    or fails, the model stays at the stage that it has reached. Epochs count from 0, as in
+    ``fit(initial_epoch=...)``; before the first stage the model is as it was given.
+
+    Args:
+        stages: by the epoch in which it begins, the bits of a stage, or None for float.
+        rules: a function of the bits to what `qframe.quantize` takes.
+
+    Raises:
+        ArgumentError: the stages are no such dict. When training begins: what is wrong
+            with the rules of any stage; or a quantizer of one has variables that learn,
+            as the optimizer would not know these.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> schedule = qf.callbacks.BitwidthSchedule(
+        ...     {0: None, 1: 8, 2: 4},
+        ...     lambda bits: {"kernel_quantizer": f"dorefa(k_bit={bits}, mode='weights')"},
+        ... )
+        >>> x, y = np.ones((8, 2)), np.ones((8, 1))
+        >>> history = model.fit(x, y, epochs=3, callbacks=[schedule], verbose=0)
+        >>> model.layers[0].quantizers["kernel"]
+        kbit:dorefa(k_bit=4, mode='weights')
+    """
+
+    def __init__(
+        self, stages: Mapping[int, int | None], rules: Callable[[int], Any]
+    ) -> None:
+        super().__init__()
+        owner = "BitwidthSchedule"
+        usage = f"Write for example {owner}({{0: None, 2: 8, 4: 4}}, rules)."
+        if not isinstance(stages, Mapping) or set(stages.values()) <= {None}:
+            raise ArgumentError(
+                f"stages of {owner} must be a dict from epochs to bits, found {stages!r}. "
+                + usage
+            )
+        if not callable(rules):
+            raise ArgumentError(
+                f"rules of {owner} must be a function of the bits, found {rules!r}. Write "
+                "for example lambda bits: {'kernel_quantizer': f'integer(bits={bits})'}."
+            )
+        self.stages = {
+            integer_within(owner, "an epoch", epoch, 0, _MOST): bits
+            if bits is None
+            else integer_within(owner, "the bits of a stage", bits, 1, 32)
+            for epoch, bits in sorted(stages.items())
+        }
+        self.rules = rules
+        self._stage: int | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._stage = None
+        for epoch, bits in self.stages.items():
+            if bits is None:
+                continue
+            for entry in make_plan(self.model, self.rules(bits), False).entries:
+                for key, value in entry.words.items():
+                    if learns(value):
+                        raise ArgumentError(
+                            f"{key}={value!r} of the stage of epoch {epoch} has variables "
+                            "that learn, which the optimizer would not know. Quantize "
+                            "with it before training, and let it wait: "
+                            "qframe.callbacks.QuantizerDelay."
+                        )
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        begun = [start for start in self.stages if start <= epoch]
+        if not begun or begun[-1] == self._stage:
+            return
+        bits = self.stages[begun[-1]]
+        if bits is None:
+            self._to_float()
+        else:
+            quantize(self.model, self.rules(bits))
+        self._stage = begun[-1]
+        trace_anew(self.model)
+
+    def _to_float(self) -> None:
+        """Empty the slots that the stages fill."""
+        for bits in {bits for bits in self.stages.values() if bits is not None}:
+            for entry in make_plan(self.model, self.rules(bits), False).entries:
+                if entry.words and isinstance(entry.site.layer, Quantized):
+                    replace(entry.site.layer, {})
+        keras_internals.reset_functions(self.model)

@@ -1,0 +1,69 @@
+"""Runs a model over data as `Model.predict` does, to see what happens within."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from numpy.typing import NDArray
+
+from qframe import keras_internals
+from qframe.errors import DataError
+
+Found = dict[str, list[NDArray[Any]]]
+# Of the arguments of a step: a scope that gives a function of what was seen in it.
+Watch = Callable[..., contextlib.AbstractContextManager[Callable[[], Any]]]
+
+
+def seen_in_steps(
+    model: Any,
+    watch: Watch,
+    data: Any,
+    *,
+    batch_size: int | None,
+    steps: int | None,
+    verbose: Any,
+    purpose: str,
+) -> Found:
+    """What `watch` sees in the steps of `predict`, joined along the first axis.
+
+    Raises:
+        DataError: there is no batch.
+    """
+    predict_step = model.predict_step
+    reached = []
+
+    def step(*args: Any) -> Any:
+        reached.append(True)
+        with watch(*args) as seen:
+            result = predict_step(*args)
+        # On JAX a step returns the state too.
+        return (seen(), result[1]) if keras.backend.backend() == "jax" else seen()
+
+    with _stepping(model, step):
+        try:
+            found: Found = model.predict(
+                data, batch_size=batch_size, steps=steps, verbose=verbose
+            )
+        except (UnboundLocalError, TypeError) as error:
+            if reached:
+                raise
+            # Keras's own, where there is no batch.
+            raise DataError(f"the {purpose} data is empty.") from error
+    return found
+
+
+@contextlib.contextmanager
+def _stepping(model: Any, step: Any) -> Iterator[None]:
+    """Let `predict` make other steps; and trace its calls anew, now and afterwards."""
+    before = model.__dict__.get("predict_step")
+    with keras_internals.traced_anew(model), keras_internals.kept_on_jax(model):
+        model.predict_step = step
+        try:
+            yield
+        finally:
+            del model.predict_step
+            if before is not None:
+                model.predict_step = before

@@ -1,0 +1,150 @@
+"""What ways to train do for the tutorial's network on MNIST, side by side.
+
+The variables QFRAME_SEEDS and QFRAME_EPOCHS set how many (by default 5 seeds, from 0, and
+6 epochs). One seed of one epoch takes some minutes on two cores.
+"""
+
+import os
+import statistics
+
+import keras
+import numpy as np
+from keras import layers
+
+import qframe as qf
+from benchmarks.timing import show
+from qframe.quickstart import network
+
+SEEDS = range(int(os.environ.get("QFRAME_SEEDS", "5")))
+EPOCHS = int(os.environ.get("QFRAME_EPOCHS", "6"))
+BATCH_SIZE = 64
+RATE = 3e-3
+
+
+def float_twin():
+    """The network in float, with a ReLU where the other one takes signs."""
+
+    def block(layer, *after):
+        return [layer, *after, layers.BatchNormalization(scale=False)]
+
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            *block(layers.Conv2D(32, 3, use_bias=False), layers.MaxPooling2D()),
+            layers.ReLU(),
+            *block(layers.Conv2D(64, 3, use_bias=False), layers.MaxPooling2D()),
+            layers.ReLU(),
+            *block(layers.Conv2D(64, 3, use_bias=False)),
+            layers.ReLU(),
+            layers.Flatten(),
+            *block(layers.Dense(64, use_bias=False)),
+            layers.ReLU(),
+            *block(layers.Dense(10, use_bias=False)),
+            layers.Softmax(),
+        ]
+    )
+
+
+def binary_by_bop():
+    """The network with binary weights that Bop flips."""
+    model = network.build()
+    words = {"kernel_quantizer": "noop(precision=1)", "input_quantizer": "ste_sign"}
+    qf.quantize(
+        model, [(qf.first, {**words, "input_quantizer": None}), (keras.layers.Layer, words)]
+    )
+    return model
+
+
+def compiled(model, optimizer):
+    jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
+    loss = "sparse_categorical_crossentropy"
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=jit_compile)
+    return model
+
+
+def cosine(images):
+    steps = EPOCHS * -(-len(images) // BATCH_SIZE)
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(RATE, steps))
+
+
+class Recipes:
+    """The ways to train, for one seed."""
+
+    def __init__(self, path, seed):
+        data = np.load(path)
+        self.seed = seed
+        self.x, self.x_test = (
+            data[f"x_{k}"].reshape((-1, 28, 28, 1)).astype("float32") / 127.5 - 1
+            for k in ("train", "test")
+        )
+        self.y, self.y_test = data["y_train"], data["y_test"]
+        self.teacher = None
+
+    def fit(self, model):
+        model.fit(self.x, self.y, batch_size=BATCH_SIZE, epochs=EPOCHS, verbose=0)
+        return model
+
+    def accuracy(self, model):
+        return model.evaluate(self.x_test, self.y_test, verbose=0)[1]
+
+    def recalibrated(self, model):
+        # 40 batches of 250, from anywhere.
+        some = np.random.default_rng(self.seed).permutation(len(self.x))[:10000]
+        qf.recalibrate_batchnorm(model, self.x[some], batch_size=250, verbose=0)
+        return self.accuracy(model)
+
+    def results(self):
+        """The name of each way, and the test accuracy before and after recalibration."""
+        for name, train in {
+            "float, plain": lambda: self.fit(compiled(float_twin(), "adam")),
+            "float, cosine": self.best_float,
+            "binary, plain": lambda: self.fit(network.build()),
+            "binary, cosine": lambda: self.fit(compiled(network.build(), cosine(self.x))),
+            "binary, cosine, distilled": self.distilled,
+            "binary by Bop": self.by_bop,
+        }.items():
+            keras.utils.set_random_seed(self.seed)
+            model = train()
+            yield name, self.accuracy(model), self.recalibrated(model)
+
+    def best_float(self):
+        self.teacher = self.fit(compiled(float_twin(), cosine(self.x)))
+        return self.teacher
+
+    def distilled(self):
+        student = network.build()
+        model = compiled(qf.distill(student, self.teacher), cosine(self.x))
+        self.fit(model)
+        return model
+
+    def by_bop(self):
+        bop = qf.optimizers.Bop(threshold=1e-8, gamma=1e-4)
+        optimizer = qf.optimizers.CaseOptimizer(
+            (qf.optimizers.Bop.is_binary_variable, bop),
+            default_optimizer=keras.optimizers.Adam(0.01),
+        )
+        return self.fit(compiled(binary_by_bop(), optimizer))
+
+
+def test_accuracy(mnist):
+    rows = {}
+    for seed in SEEDS:
+        for name, before, after in Recipes(mnist, seed).results():
+            rows.setdefault(name, []).append((before, after))
+            print(f"seed {seed}: {name}: {before:.2%}, recalibrated {after:.2%}")
+    show(
+        f"the tutorial's network on MNIST, test accuracy, {EPOCHS} epochs, "
+        f"{len(SEEDS)} seeds",
+        ["recipe", "mean", "lowest", "recalibrated: mean", "lowest"],
+        [
+            [
+                name,
+                *(
+                    f"{f(part):.2%}"
+                    for part in zip(*found, strict=True)
+                    for f in (statistics.mean, min)
+                ),
+            ]
+            for name, found in rows.items()
+        ],
+    )
