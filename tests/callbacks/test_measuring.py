@@ -1,6 +1,5 @@
 """Numbers about the quantized weights, in the logs of `fit` and in TensorBoard."""
 
-import importlib.util
 import sys
 
 import keras
@@ -14,9 +13,6 @@ from qframe.callbacks import QuantizationLogger, QuantizationMetrics
 from qframe.callbacks.measuring import Flips, quantized_weights
 from qframe.errors import ArgumentError, QFrameError
 
-TENSORBOARD = pytest.mark.skipif(
-    importlib.util.find_spec("tensorboard") is None, reason="no tensorboard"
-)
 EACH_MODE = pytest.mark.parametrize("mode", MODES)
 
 
@@ -146,7 +142,6 @@ def entries(folder):
     }
 
 
-@TENSORBOARD
 def test_the_log(tmp_path):
     words = {"input_quantizer": "lsq", "kernel_quantizer": "magnitude_aware_sign"}
     words["kernel_constraint"] = "weight_clip"
@@ -167,7 +162,6 @@ def test_the_log(tmp_path):
     assert "a/kernel/quantized" in found
 
 
-@TENSORBOARD
 def test_the_log_by_batches(tmp_path):
     model = network(binary(), layers.Dense(2))
     fit(model, QuantizationLogger(tmp_path, update_freq=3, histograms=False), epochs=2)
