@@ -76,7 +76,7 @@ class Target:
     def draft(self) -> Path:
         """Where the file grows: beside its place, so that it can be moved there."""
         writer = f"{os.getpid()}-{threading.get_ident()}"
-        return self.path.with_name(f".qframe-{writer}{self.path.suffix}")
+        return self.path.with_name(f".qframe-{writer}-{self.path.name}")
 
     def write(self, write: Callable[[Path], Any]) -> None:
         """Have `write` make the draft, and move it to its place."""

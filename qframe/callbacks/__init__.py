@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qframe.callbacks.checkpoint import ModelCheckpoint
 from qframe.callbacks.hyperparameters import HyperparameterScheduler
 from qframe.callbacks.logger import QuantizationLogger
 from qframe.callbacks.measuring import QuantizationMetrics
@@ -12,6 +13,7 @@ __all__ = [
     "BitwidthSchedule",
     "FreezeQuantizers",
     "HyperparameterScheduler",
+    "ModelCheckpoint",
     "QuantizationLogger",
     "QuantizationMetrics",
     "QuantizerDelay",
