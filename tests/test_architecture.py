@@ -63,7 +63,8 @@ BELOW = {
     },
     "callbacks": {
         *LIGHT,
-        *("keras_internals", "layers", "metrics", "passes", "quantizers"),
+        *("files", "keras_internals", "layers", "metrics", "optimizers", "passes"),
+        "quantizers",
     },
     "distillation": {*LIGHT, "keras_internals"},
     "utils": {*LIGHT, "models"},

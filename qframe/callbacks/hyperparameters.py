@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from qframe.arguments import one_of
 from qframe.callbacks.steps import trace_anew
 from qframe.errors import ArgumentError, did_you_mean
+from qframe.optimizers.hyperparameters import number_of
 
 
 class HyperparameterScheduler(keras.callbacks.Callback):
@@ -101,7 +101,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
-            logs[self.log_name] = self._number(self._now())
+            logs[self.log_name] = number_of(self._now())
 
     def _optimizer(self) -> Any:
         return self.optimizer if self.optimizer is not None else self.model.optimizer
@@ -116,11 +116,11 @@ class HyperparameterScheduler(keras.callbacks.Callback):
                 f"{name} of {optimizer!r} is a schedule already. Make the optimizer with a "
                 "number to schedule it with a callback."
             )
-        if self._number(now) is None:
+        if number_of(now) is None:
             numbers = [
                 key
                 for key in optimizer.get_config()
-                if self._number(getattr(optimizer, key, None)) is not None
+                if number_of(getattr(optimizer, key, None)) is not None
             ]
             raise ArgumentError(
                 f"{optimizer!r} has no hyperparameter {name!r} that is a number."
@@ -131,9 +131,9 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def _set(self, time: int) -> None:
         now = self._now()
-        before = self._number(now)
+        before = number_of(now)
         found = self.schedule(time, before) if self._takes_two() else self.schedule(time)
-        number = self._number(found)
+        number = number_of(found)
         if number is None or not math.isfinite(number):
             raise ArgumentError(
                 f"the schedule of {self.hyperparameter} returned {found!r} for "
@@ -166,14 +166,3 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         )
         required = [p for p in parameters if p.default is p.empty and p.kind in places]
         return len(required) > 1
-
-    @staticmethod
-    def _number(value: Any) -> float | None:
-        """A number, also one in an array, tensor or variable; else None."""
-        if value is None or isinstance(value, (bool, np.bool_, str)):
-            return None
-        try:
-            array = np.asarray(ops.convert_to_numpy(value))
-        except (TypeError, ValueError, AttributeError):
-            return None
-        return float(array) if array.shape == () and array.dtype.kind in "fiu" else None

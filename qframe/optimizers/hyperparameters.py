@@ -19,7 +19,7 @@ def checked(owner: str, name: str, value: Any, high: float) -> Any:
     Of a schedule, its number at step 0 is checked.
     """
     is_schedule = isinstance(value, schedules.LearningRateSchedule)
-    number = _at_step_0(owner, name, value) if is_schedule else _number(value)
+    number = _at_step_0(owner, name, value) if is_schedule else number_of(value)
     if number is None or not 0 <= number <= high or number == float("inf"):
         found = f"{number!r} at step 0 of {value!r}" if is_schedule else repr(value)
         limit = "0 or more" if high == float("inf") else f"from 0 to {high:g}"
@@ -31,22 +31,22 @@ def checked(owner: str, name: str, value: Any, high: float) -> Any:
     return value if is_schedule else number
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """A number, also one in an array, tensor or variable of one element; else None."""
     if isinstance(value, (bool, np.bool_, str)) or value is None:
         return None
     if isinstance(value, Real):
         return float(value)
     try:
-        array = ops.convert_to_numpy(value)
-    except (TypeError, ValueError):
+        array = np.asarray(ops.convert_to_numpy(value))
+    except (TypeError, ValueError, AttributeError):
         return None
     return float(array) if array.shape == () and array.dtype.kind in "fiu" else None
 
 
 def _at_step_0(owner: str, name: str, schedule: Any) -> float | None:
     try:
-        return _number(schedule(ops.convert_to_tensor(0)))
+        return number_of(schedule(ops.convert_to_tensor(0)))
     except Exception as error:
         raise ArgumentError(
             f"{name} of {owner} is a schedule that fails at step 0: {schedule!r} raises "
