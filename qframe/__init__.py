@@ -18,10 +18,12 @@ if TYPE_CHECKING:
         optimizers,
         quantizers,
         recipes,
+        zoo,
     )
     from qframe.configurable import register
     from qframe.distillation import distill
     from qframe.hookspecs import hookimpl
+    from qframe.larq_weights import load_larq_weights
     from qframe.layers.adapters import register_layer
     from qframe.models import load_model
     from qframe.passes import (
@@ -54,6 +56,7 @@ __all__ = [
     "integers",
     "last",
     "layers",
+    "load_larq_weights",
     "load_model",
     "math",
     "metrics",
@@ -68,6 +71,7 @@ __all__ = [
     "register_layer",
     "strip",
     "utils",
+    "zoo",
 ]
 
 # Where the words are that are not submodules.
@@ -80,6 +84,7 @@ _HOMES = {
     "hookimpl": "qframe.hookspecs",
     "integers": "qframe.passes",
     "last": "qframe.rules",
+    "load_larq_weights": "qframe.larq_weights",
     "load_model": "qframe.models",
     "plan": "qframe.passes",
     "quantize": "qframe.passes",

@@ -47,7 +47,11 @@ BELOW = {
     "metrics": {"errors", "math", "quantizers"},
     "constraints": {*LIGHT},
     "quantizers": {*LIGHT, "keras_internals"},
-    "layers": {*LIGHT, "keras_internals", "activations", "constraints", "quantizers"},
+    "initializers": {"errors"},
+    "layers": {
+        *LIGHT,
+        *("keras_internals", "activations", "constraints", "initializers", "quantizers"),
+    },
     "optimizers": {*LIGHT, "keras_internals", "layers"},
     "rules": {"errors"},
     "files": {"errors"},
@@ -67,6 +71,11 @@ BELOW = {
         "quantizers",
     },
     "distillation": {*LIGHT, "keras_internals"},
+    "larq_weights": {*LIGHT, "files", "models"},
+    "zoo": {
+        *LIGHT,
+        *("files", "initializers", "keras_internals", "larq_weights", "layers"),
+    },
     "utils": {*LIGHT, "models"},
     "quickstart": {*LIGHT, "files", "layers", "models"},
     "cli": {
@@ -85,6 +94,7 @@ BELOW = {
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "rules"),
         *("activations", "callbacks", "distillation", "math", "metrics", "utils"),
+        *("larq_weights", "zoo"),
     },
 }
 

@@ -17,6 +17,12 @@ def qframe_components() -> Iterator[Component]:
         aliases=("DoReFa", "DoReFaQuantizer", "dorefa_quantizer"),
     )
     yield quantizer(
+        "dorefa_sign",
+        "qframe_kbit.dorefa_sign:DoReFaSign",
+        summary="sign times the mean magnitude of the tensor (DoReFa-Net with one bit)",
+        aliases=("DoReFaSign",),
+    )
+    yield quantizer(
         "pact",
         "qframe_kbit.pact:PACT",
         summary="k bits between 0 and a bound that learns (PACT)",

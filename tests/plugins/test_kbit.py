@@ -72,6 +72,27 @@ def test_dorefa_weights_golden(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_dorefa_sign_golden(mode):
+    x = np.float32([[1, -4, 0], [-3, 0.5, -0.0], [1e-40, -1e-40, 0.5]])
+    value, gradient = run(qf.quantizers.get("dorefa_sign"), x, mode=mode)
+    # The sum of magnitudes is 9, for all nine together.
+    np.testing.assert_array_equal(value, [[1, -1, 1], [-1, 1, 1], [1, 1, 1]])
+    np.testing.assert_array_equal(gradient, np.ones((3, 3)))
+    for zeros in (np.zeros((2, 3), "float32"), np.full((2, 3), -0.0, "float32")):
+        np.testing.assert_array_equal(run(qf.quantizers.DoReFaSign(), zeros)[0], zeros)
+
+
+def test_dorefa_sign_integers():
+    conv = keras.layers.Conv2D(4, 3, use_bias=False)
+    model = model_of(conv, shape=(6, 6, 2))
+    qf.quantize(model, {"kernel_quantizer": "dorefa_sign"})
+    kernel = to_numpy(conv.kernel)
+    (found,) = qf.integers(model).values()
+    np.testing.assert_array_equal(found.values, np.sign(kernel))
+    np.testing.assert_allclose(np.unique(found.scale), np.abs(kernel).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("bits", "value"), [(1, -1), (2, 1 / 3), (3, 1 / 7), (4, 1 / 15)])
 def test_dorefa_weights_of_zeros_are_larqs(bits, value, mode):
     quantizer = qf.quantizers.DoReFa(bits, "weights")
@@ -660,6 +681,7 @@ def test_names_of_larq():
         ("lsq", 4),
         ("lsq_plus(bits=5)", 5),
         ("xnor_sign", 1),
+        ("dorefa_sign", 1),
         ("hwgq", 2),
     ],
 )

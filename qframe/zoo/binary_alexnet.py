@@ -1,0 +1,58 @@
+"""AlexNet with one bit for weights and activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers
+
+from qframe.zoo.network import Design, network
+from qframe.zoo.parts import binary_conv, signs, softmax
+
+_SIGNS = {**signs(), "kernel_initializer": "glorot_uniform"}
+
+
+def _norm(x: Any) -> Any:
+    return layers.BatchNormalization(scale=False, momentum=0.9)(x)
+
+
+@network(
+    Design(
+        "binary_alexnet",
+        (
+            "binary_alexnet-v0.3.0/binary_alexnet_weights.h5",
+            "binary_alexnet-v0.2.1/binary_alexnet_weights_notop.h5",
+        ),
+        sized=True,
+    )
+)
+def BinaryAlexNet(images: Any, num_classes: int | None) -> Any:
+    """AlexNet with one bit for every weight and every activation but the image.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.zoo.BinaryAlexNet().count_params()  # doctest: +SKIP
+        61859192
+
+    Paper: Hubara et al., 2016, https://arxiv.org/abs/1602.02830
+    """
+    x = images
+    for filters, size, strides, pool in (
+        (64, 11, 4, True),
+        (192, 5, 1, True),
+        (384, 3, 1, False),
+        (384, 3, 1, False),
+        (256, 3, 1, True),
+    ):
+        # The image itself is not quantized.
+        first = {"input_quantizer": None} if x is images else {}
+        x = binary_conv(x, filters, size, strides=strides, **{**_SIGNS, **first})
+        if pool:
+            x = layers.MaxPooling2D(3, strides=2)(x)
+        x = _norm(x)
+    if num_classes is None:
+        return x
+    x = layers.Reshape((1, 1, -1))(x)
+    for units in (4096, 4096, num_classes):
+        x = _norm(binary_conv(x, units, 1, **_SIGNS))
+    return softmax(layers.Flatten()(x))

@@ -1,0 +1,65 @@
+"""The network of real-to-binary convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import layers
+
+from qframe.zoo.network import Design, network
+from qframe.zoo.parts import binary_conv, classifier, pointwise, signs, stem
+
+# How much narrower the middle of the branch is that computes the scales.
+_REDUCTION = 8
+
+
+def _scales(x: Any, filters: int) -> Any:
+    """A scale between 0 and 1 for each channel, computed from the input."""
+    z = layers.GlobalAveragePooling2D()(x)
+    for units, activation in ((x.shape[-1] // _REDUCTION, "relu"), (filters, "sigmoid")):
+        z = layers.Dense(units, activation, use_bias=False, kernel_initializer="he_normal")(
+            z
+        )
+    # A layer of its own, on which the order of layers depends in which Larq saves them.
+    return layers.Reshape((1, 1, filters))(z)
+
+
+def _half(x: Any, filters: int) -> Any:
+    """A scaled binary convolution with a shortcut; more filters halve the image."""
+    shortcut, strides = x, 1
+    if x.shape[-1] != filters:
+        strides = 2
+        shortcut = layers.AveragePooling2D(2, padding="same")(x)
+        shortcut = layers.BatchNormalization()(pointwise(shortcut, filters))
+    x = layers.BatchNormalization()(x)
+    y = binary_conv(x, filters, strides=strides, **signs())
+    y = layers.multiply([y, _scales(x, filters)])
+    y = layers.PReLU(shared_axes=[1, 2])(y)
+    return layers.add([y, shortcut])
+
+
+@network(
+    Design("r2b_bnn", ("r2b-v0.1.0/r2b_weights.h5", "r2b-v0.1.0/r2b_weights_notop.h5"))
+)
+def RealToBinaryNet(images: Any, num_classes: int | None) -> Any:
+    """Real-to-binary network: each binary convolution is scaled by what it reads.
+
+    The outputs of its blocks, which a float teacher guides in the paper, are the layers
+    ``block_2`` to ``block_9``.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.zoo.RealToBinaryNet().count_params()  # doctest: +SKIP
+        11995624
+
+    Paper: Martinez et al., 2020, https://arxiv.org/abs/2003.11535
+    """
+    x = stem(images, 64, 7, strides=2, kernel_initializer="glorot_normal")
+    x = layers.PReLU(shared_axes=[1, 2])(layers.BatchNormalization()(x))
+    x = layers.MaxPooling2D(3, strides=2, padding="same")(x)
+    for block in range(2, 10):
+        filters = 64 * 2 ** (block // 2 - 1)
+        for _ in range(2):
+            x = _half(x, filters)
+        x = layers.Identity(name=f"block_{block}")(x)
+    return classifier(x, num_classes)

@@ -1,0 +1,7 @@
+"""Networks that were built for speed with few bits."""
+
+from __future__ import annotations
+
+from qframe.zoo.quicknet import QuickNet, QuickNetLarge, QuickNetSmall
+
+__all__ = ["QuickNet", "QuickNetLarge", "QuickNetSmall"]

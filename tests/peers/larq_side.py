@@ -1,0 +1,160 @@
+"""Networks that Larq builds, with random weights: their files, and what they predict.
+
+Usage: TF_USE_LEGACY_KERAS=1 python larq_side.py FOLDER
+
+``FOLDER/wanted.json`` maps a name to a network: ``{"network": "QuickNet", ...}`` with the
+arguments of larq-zoo, or ``{"network": "tutorial"}`` with `metrics` and `whole`. For each
+``FOLDER/NAME.h5`` has the weights, and ``FOLDER/NAME.npz`` the inputs and the outputs.
+This process knows nothing of qframe.
+"""
+
+import json
+import sys
+from pathlib import Path
+from unittest import mock
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+# larq-zoo imports it to describe data sets, and it needs an old protobuf.
+sys.modules["tensorflow_datasets"] = mock.MagicMock()
+
+import larq_zoo as lqz  # noqa: E402
+
+
+def tutorial():
+    """The network of Larq's introductory tutorial."""
+    kernel = {
+        "kernel_quantizer": "ste_sign",
+        "kernel_constraint": "weight_clip",
+        "use_bias": False,
+    }
+    both = {"input_quantizer": "ste_sign", **kernel}
+    layers = tf.keras.layers
+    return tf.keras.Sequential(
+        [
+            lq.layers.QuantConv2D(32, (3, 3), input_shape=(28, 28, 1), **kernel),
+            layers.MaxPooling2D((2, 2)),
+            layers.BatchNormalization(scale=False),
+            lq.layers.QuantConv2D(64, (3, 3), **both),
+            layers.MaxPooling2D((2, 2)),
+            layers.BatchNormalization(scale=False),
+            lq.layers.QuantConv2D(64, (3, 3), **both),
+            layers.BatchNormalization(scale=False),
+            layers.Flatten(),
+            lq.layers.QuantDense(64, **both),
+            layers.BatchNormalization(scale=False),
+            lq.layers.QuantDense(10, **both),
+            layers.BatchNormalization(scale=False),
+            layers.Activation("softmax"),
+        ]
+    )
+
+
+def many_layers():
+    """Every kind of layer that Larq quantizes and Keras 3 has, and a model in a model."""
+    layers, quant = tf.keras.layers, lq.layers
+    binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    depthwise = {
+        "depthwise_quantizer": "ste_sign",
+        "depthwise_constraint": "weight_clip",
+    }
+    separable = {
+        **depthwise,
+        "pointwise_quantizer": "ste_sign",
+        "pointwise_constraint": "weight_clip",
+    }
+    inner = tf.keras.Sequential(
+        [
+            layers.BatchNormalization(input_shape=(4,)),
+            quant.QuantDense(6, **binary),
+            layers.BatchNormalization(),
+            quant.QuantDense(4, **binary),
+        ]
+    )
+    images = layers.Input((8, 8, 2))
+    x = quant.QuantConv2D(4, 3, padding="same", pad_values=1.0, **binary)(images)
+    x = quant.QuantDepthwiseConv2D(3, padding="same", **depthwise)(x)
+    x = quant.QuantSeparableConv2D(4, 3, padding="same", **separable)(x)
+    x = quant.QuantConv2DTranspose(4, 2, strides=2, **binary)(x)
+    x = layers.PReLU(shared_axes=[1, 2])(x)
+    x = quant.QuantConv3D(2, 2, **binary)(layers.Reshape((4, 8, 8, 4))(x))
+    x = quant.QuantConv3DTranspose(2, 2, **binary)(x)
+    x = layers.Reshape((32, 16))(x)
+    x = quant.QuantConv1D(4, 3, **binary)(x)
+    x = quant.QuantSeparableConv1D(4, 3, **separable)(x)
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
+    x = layers.LayerNormalization()(x)
+    x = layers.GRU(4)(x)
+    return tf.keras.Model(images, inner(inner(x)))
+
+
+def build(network, metrics=False, whole=False, **arguments):
+    if network in ("tutorial", "many_layers"):
+        with lq.context.metrics_scope(["flip_ratio"] if metrics else []):
+            return globals()[network]()
+    if "input_shape" in arguments:
+        arguments["input_shape"] = tuple(arguments["input_shape"])
+    group = lqz.sota if hasattr(lqz.sota, network) else lqz.literature
+    return getattr(group, network)(weights=None, **arguments)
+
+
+def randomize(model, x, rng):
+    """Weights of both signs within [-1, 1], and statistics near those of the images `x`.
+
+    Far from them the outputs would be the same for all images, and prove little.
+    """
+    for weight in model.weights:
+        name, shape = weight.name, weight.shape
+        if "kernel" in name:
+            value = np.clip(rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1])), -1, 1)
+        elif "gamma" in name:
+            value = rng.uniform(0.5, 1.5, shape)
+        else:
+            value = rng.normal(size=shape) * 0.3
+        weight.assign(value)
+    norms = [
+        layer
+        for layer in model.submodules
+        if isinstance(layer, tf.keras.layers.BatchNormalization)
+    ]
+    before = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0
+    model(x, training=True)
+    for layer, momentum in zip(norms, before, strict=True):
+        layer.momentum = momentum
+        mean, variance = layer.moving_mean, layer.moving_variance
+        variance.assign(variance * rng.uniform(0.8, 1.2, variance.shape) + 1e-3)
+        mean.assign(mean + tf.sqrt(variance) * rng.normal(size=mean.shape) * 0.1)
+    *_, last = (layer for layer in model.layers if layer.weights)
+    if isinstance(last, tf.keras.layers.Dense):
+        logits = tf.keras.Model(model.inputs, last.output)(x)
+        for weight in last.weights:
+            weight.assign(weight / tf.math.reduce_std(logits))
+
+
+def main(folder):
+    folder = Path(folder)
+    for name, wanted in json.loads((folder / "wanted.json").read_text("utf-8")).items():
+        rng = np.random.default_rng(0)
+        model = build(**wanted)
+        x = rng.normal(size=(4, *model.input_shape[1:])).astype("float32")
+        randomize(model, x, rng)
+        np.savez(
+            folder / f"{name}.npz",
+            x=x,
+            y=model.predict(x, verbose=0),
+            parameters=model.count_params(),
+        )
+        if wanted.get("whole"):
+            model.compile("adam", "sparse_categorical_crossentropy")
+            model.save(folder / f"{name}.h5")
+        else:
+            model.save_weights(folder / f"{name}.h5")
+        tf.keras.backend.clear_session()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
