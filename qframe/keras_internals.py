@@ -30,6 +30,7 @@ __all__ = [
     "reset_functions",
     "runs_keras",
     "steps_of",
+    "strategy_of",
     "sublayers",
     "takes_training",
     "to_bytes",
@@ -93,6 +94,18 @@ def trained_by(optimizer: Any) -> list[Any]:
     """The variables of a model that an optimizer was built with, in order."""
     trained: list[Any] = optimizer._trainable_variables
     return trained
+
+
+def strategy_of(layer: Any) -> Any:
+    """The `tf.distribute.Strategy` with a copy of a layer's variables in each replica.
+
+    None where there is none: another backend, or no replicas, or no variables.
+    """
+    for variable in layer.variables if backend() == "tensorflow" else ():
+        strategy = getattr(variable._value, "distribute_strategy", None)
+        if strategy is not None:
+            return strategy
+    return None
 
 
 def build_shapes(layer: Any) -> dict[str, Any] | None:
@@ -210,5 +223,6 @@ def kept_on_jax(model: Any) -> Iterator[None]:
         yield
     except BaseException:
         for variable, value in before:
-            variable._value = ops.convert_to_tensor(value, variable.dtype)
+            # Where its distribution has it.
+            variable._direct_assign(ops.convert_to_tensor(value, variable.dtype))
         raise

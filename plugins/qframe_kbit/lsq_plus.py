@@ -72,6 +72,8 @@ class LSQPlus(LearnedGrid):
     def call(self, inputs: Any, training: bool = False) -> Any:
         x = wide(inputs)
         least, most = _ends(x)
+        if training:
+            least, most = self.of_batch(ops.min, least), self.of_batch(ops.max, most)
         start = (most - least) / (self.high - self.low)
         step = ops.cast(self.step(start, training), x.dtype)
         offset = ops.cast(self.offset(least - self.low * start, training), x.dtype)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     A file grows beside its place, under a name that begins with ``.qframe-``, and is moved
     there when it is whole. So whenever training is killed, even while it saves, each
     checkpoint that is found loads: this one, or the one before it. A ``.keras`` file holds
-    the optimizer and the state of the quantizers too, and training goes on from it:
+    the optimizer and the state of the quantizers too, and training goes on from it. Of
+    several JAX processes that train one model, which all have this callback, the first one
+    writes for all:
 
     ``model = qframe.load_model(path)``; ``model.fit(..., initial_epoch=epochs_done)``.
 
@@ -63,10 +67,30 @@ class _Whole:
     def _write(
         self, save: Callable[..., Any], filepath: Any, options: dict[str, Any]
     ) -> None:
-        if "://" in str(filepath):
-            save(filepath, **options)
-        else:
-            Target(Path(filepath)).write(lambda draft: save(draft, **options))
+        with _in_turn() as first:
+            if not first:
+                # Processes save together: Keras distributes variables while it does.
+                with tempfile.TemporaryDirectory() as folder:
+                    save(Path(folder) / Path(filepath).name, **options)
+            elif "://" in str(filepath):
+                save(filepath, **options)
+            else:
+                Target(Path(filepath)).write(lambda draft: save(draft, **options))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.held, name)
+
+
+@contextlib.contextmanager
+def _in_turn() -> Iterator[bool]:
+    """Whether this process is the first of those that train together; all end at once."""
+    if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
+        yield True
+        return
+    import jax
+    from jax.experimental import multihost_utils
+
+    yield jax.process_index() == 0
+    if jax.process_count() > 1:
+        # None looks for the file before it is there.
+        multihost_utils.sync_global_devices("qframe checkpoint")

@@ -17,7 +17,7 @@ from keras import ops, tree
 
 from qframe import keras_internals, quantizers
 from qframe.configurable import Configurable
-from qframe.errors import QFrameError, StarvedWeightsWarning
+from qframe.errors import ArgumentError, QFrameError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, Weight, slot_attribute
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
@@ -55,6 +55,7 @@ class Quantized(Readable):
             # First what can fail.
             if self.built:  # type: ignore[attr-defined]
                 self._build_slot(slot, quantizer)
+                self._check_strategy(slot, quantizer)
             if isinstance(before, keras.layers.Layer):
                 keras_internals.untrack(self, before)
                 # PyTorch lets nothing but a module take the place of a module.
@@ -86,6 +87,7 @@ class Quantized(Readable):
         # Keras runs this after build, before it locks the layer against new variables.
         for slot, quantizer in self.quantizers.items():
             self._build_slot(slot, quantizer)
+            self._check_strategy(slot, quantizer)
         self._put_behind_slots()
         super()._post_build()  # type: ignore[misc]
 
@@ -102,6 +104,19 @@ class Quantized(Readable):
         if isinstance(quantizer, Quantizer):
             quantizer.channel_axis = axis
         quantizer.build(shape)
+
+    def _check_strategy(self, slot: str, quantizer: Any) -> None:
+        layer: Any = self
+        if not getattr(quantizer, "variables", None) or not layer.variables:
+            return
+        strategy = keras_internals.strategy_of(layer)
+        if keras_internals.strategy_of(quantizer) is not strategy:
+            scope = "outside of any" if strategy is None else "within the same"
+            raise ArgumentError(
+                "the replicas of a tf.distribute strategy have copies of the variables of "
+                f"either {layer.name!r} or its {slot}_quantizer={quantizer!r}, not of "
+                f"both. Make that quantizer {scope} strategy.scope()."
+            )
 
     def _shape_and_axis(self, slot: str) -> tuple[Any, ChannelAxis]:
         """The shape of what a slot quantizes, and where its channels are."""

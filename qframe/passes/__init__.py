@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+import keras
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError
@@ -68,8 +71,12 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
         >>> [row.path for row in report.quantized] == [model.layers[0].name]
         True
     """
-    made = make_plan(model, rules, strict)
-    _apply(made)
+    strategy = (
+        keras_internals.strategy_of(model) if isinstance(model, keras.Model) else None
+    )
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        made = make_plan(model, rules, strict)
+        _apply(made)
     return made.report(f"{model.name} quantized")
 
 

@@ -19,6 +19,7 @@ from qframe.errors import ArgumentError, DataError, NotBuiltError
 from qframe.layers.tree import Site, sites, within
 from qframe.passes.report import Report, Row
 from qframe.passes.stepping import Found, seen_in_steps
+from qframe.quantizers import holding
 
 Array = NDArray[np.float64]
 
@@ -214,7 +215,9 @@ def _train(model: Any, args: tuple[Any, ...]) -> None:
         (data,) = args
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     training = {"training": True} if keras_internals.takes_training(model) else {}
-    model.stateless_call(*state, x, **training)
+    # One replica calls it, and the others do not.
+    with holding.held():
+        model.stateless_call(*state, x, **training)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import tree
 from numpy.typing import NDArray
 
 from qframe import keras_internals
@@ -39,8 +40,10 @@ def seen_in_steps(
         reached.append(True)
         with watch(*args) as seen:
             result = predict_step(*args)
+        if keras.backend.backend() != "jax":
+            return seen()
         # On JAX a step returns the state too.
-        return (seen(), result[1]) if keras.backend.backend() == "jax" else seen()
+        return tree.map_structure(_whole, seen()), result[1]
 
     with _stepping(model, step):
         try:
@@ -53,6 +56,20 @@ def seen_in_steps(
             # Keras's own, where there is no batch.
             raise DataError(f"the {purpose} data is empty.") from error
     return found
+
+
+def _whole(tensor: Any) -> Any:
+    """A tensor of which each device of a distribution has all, not a part of its own.
+
+    Keras cannot read what is partly in another process.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return tensor
+    layout = keras.distribution.TensorLayout(
+        [None] * len(tensor.shape), distribution.device_mesh
+    )
+    return keras.distribution.distribute_tensor(tensor, layout)
 
 
 @contextlib.contextmanager

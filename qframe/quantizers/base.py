@@ -15,7 +15,9 @@ from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
 from qframe.quantizers import taps
 from qframe.quantizers.channels import ChannelAxis
+from qframe.quantizers.holding import is_held
 from qframe.quantizers.integers import Integers, affine_of_levels, integers_of
+from qframe.quantizers.replicas import Reduce, over_replicas
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
 
@@ -27,7 +29,8 @@ class Quantizer(Configurable, keras.layers.Layer):
     stores each parameter of ``__init__`` under its own name. Config, identifier and repr
     follow. A subclass with state adds weights in ``build``, where ``self.channel_axis``
     says where the channels are and ``self.batched`` whether the first axis is the batch;
-    one that needs more freedom overrides ``call``, which may take ``training``.
+    one that needs more freedom overrides ``call``, which may take ``training``. What it
+    gathers in training from the tensor at hand goes through `of_batch`.
 
     Numbers: floats keep their dtype, integers and booleans become the default float.
 
@@ -136,6 +139,30 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         steps = 2 ** (self.precision or 8) - 1
         return np.minimum(low, 0), np.maximum(high, 0), steps
+
+    def of_batch(self, reduce: Reduce, statistic: Any) -> Any:
+        """A statistic of the whole batch in training, from that of the part at hand.
+
+        Where several replicas train together, each sees a part of the batch of
+        activations, and all have the same weights.
+
+        Args:
+            reduce: how the statistics of parts make one, such as `keras.ops.max`; a
+                function of a tensor and ``axis``.
+            statistic: a tensor, of one shape for every part.
+        """
+        if self.batched is False or is_held():
+            return statistic
+        return over_replicas(reduce, statistic)
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of a Keras layer; replicas agree on state that is assigned in a call."""
+        # By default of newer Keras each replica keeps what it assigned itself.
+        if not kwargs.get("trainable", True):
+            dtype = keras.backend.standardize_dtype(kwargs.get("dtype"))
+            mean = "mean" if "float" in dtype else "only_first_replica"
+            kwargs = {"aggregation": mean, **kwargs}
+        return super().add_weight(*args, **kwargs)
 
     def _straight_through(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         value: Any = self.value

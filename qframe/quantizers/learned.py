@@ -14,13 +14,14 @@ class Learned:
 
     .. math:: p = p_0 + \\delta
 
-    The start p₀ is a statistic of the first batch of training; until then it is that of
-    the tensor at hand. The change δ, zero at first, is the variable that learns: it has
-    the gradient that p has, an optimizer's own scaling and decay are about the change,
-    and no trainable variable is assigned in a call, which JAX does not allow.
+    The start p₀ is a statistic of the first batch of training, the mean of those of its
+    parts where replicas train on them; until then it is that of the tensor at hand. The
+    change δ, zero at first, is the variable that learns: it has the gradient that p has,
+    an optimizer's own scaling and decay are about the change, and no trainable variable
+    is assigned in a call, which JAX does not allow.
 
     Args:
-        quantizer: whose `add_weight` makes the variables; called in its ``build``.
+        quantizer: whose parameter it is; called in its ``build``.
         name: of the variable that learns.
         shape: of the parameter. Default (), a number.
 
@@ -39,10 +40,16 @@ class Learned:
 
     def __init__(self, quantizer: Any, name: str, shape: tuple[int, ...] = ()) -> None:
         def variable(name: str, shape: tuple[int, ...], trainable: bool = False) -> Any:
+            # Each replica assigns the same.
             return quantizer.add_weight(
-                name=name, shape=shape, initializer="zeros", trainable=trainable
+                name=name,
+                shape=shape,
+                initializer="zeros",
+                trainable=trainable,
+                aggregation="none",
             )
 
+        self._of_batch = quantizer.of_batch
         self.change = variable(name, shape, trainable=True)
         self.start = variable(f"{name}_start", shape)
         self.started = variable(f"{name}_started", ())
@@ -54,6 +61,8 @@ class Learned:
             ops.convert_to_tensor, (self.started, self.start, self.change)
         )
         statistic = ops.stop_gradient(ops.cast(statistic, start.dtype))
+        if training:
+            statistic = self._of_batch(ops.mean, statistic)
         started = ops.where(ops.greater(begun, 0), start, statistic)
         if training and not is_held():
             # A batch that overflows, as mixed precision allows at first, starts nothing.

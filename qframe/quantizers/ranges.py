@@ -53,10 +53,11 @@ class GatheredRange:
     """Both ends of a tensor, or of each channel, over the batches of training.
 
     It starts as the range of the first batch, and until then is that of the tensor at
-    hand. Frozen, it stays as it is.
+    hand. Frozen, it stays as it is. Where replicas train on parts of a batch, it is that
+    of the whole batch.
 
     Args:
-        quantizer: whose `add_weight` makes the variables; called in its ``build``.
+        quantizer: whose range it is; called in its ``build``.
         shape: of each end. Default (), a number.
         gather: ``"moving_average"`` or ``"widest"``, the smallest and the largest so far.
         momentum: of the moving average, the part that stays, from 0 up to 1 without 1.
@@ -84,10 +85,16 @@ class GatheredRange:
         momentum: float = 0.99,
     ) -> None:
         def variable(name: str, shape: tuple[int, ...]) -> Any:
+            # Each replica assigns the same.
             return quantizer.add_weight(
-                name=name, shape=shape, initializer="zeros", trainable=False
+                name=name,
+                shape=shape,
+                initializer="zeros",
+                trainable=False,
+                aggregation="none",
             )
 
+        self._of_batch = quantizer.of_batch
         self.gather, self.momentum = gather, momentum
         self.low, self.high = variable("low", shape), variable("high", shape)
         self.started, self.frozen = variable("started", ()), variable("frozen", ())
@@ -100,6 +107,9 @@ class GatheredRange:
         )
         before = [ops.convert_to_tensor(v) for v in (self.low, self.high)]
         found = [ops.stop_gradient(ops.cast(v, self.low.dtype)) for v in (low, high)]
+        if training:
+            reduces = ops.min, ops.max
+            found = [self._of_batch(r, v) for r, v in zip(reduces, found, strict=True)]
         ends = [ops.where(started, a, b) for a, b in zip(before, found, strict=True)]
         if training and not is_held():
             # A step of mixed precision that overflows is left out, and so is its range.
