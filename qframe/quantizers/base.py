@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -20,6 +21,8 @@ from qframe.quantizers.integers import Integers, affine_of_levels, integers_of
 from qframe.quantizers.replicas import Reduce, over_replicas
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
+
+_ADD_WEIGHT = inspect.signature(keras.layers.Layer.add_weight)
 
 
 class Quantizer(Configurable, keras.layers.Layer):
@@ -157,11 +160,11 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
         """As that of a Keras layer; replicas agree on state that is assigned in a call."""
+        asked = _ADD_WEIGHT.bind(self, *args, **kwargs).arguments
         # By default of newer Keras each replica keeps what it assigned itself.
-        if not kwargs.get("trainable", True):
-            dtype = keras.backend.standardize_dtype(kwargs.get("dtype"))
-            mean = "mean" if "float" in dtype else "only_first_replica"
-            kwargs = {"aggregation": mean, **kwargs}
+        if not asked.get("trainable", True) and "aggregation" not in asked:
+            dtype = keras.backend.standardize_dtype(asked.get("dtype"))
+            kwargs["aggregation"] = "mean" if "float" in dtype else "only_first_replica"
         return super().add_weight(*args, **kwargs)
 
     def _straight_through(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
