@@ -46,7 +46,7 @@ class Learned:
                 shape=shape,
                 initializer="zeros",
                 trainable=trainable,
-                aggregation="none",
+                aggregation="only_first_replica",
             )
 
         self._of_batch = quantizer.of_batch

@@ -91,7 +91,7 @@ class GatheredRange:
                 shape=shape,
                 initializer="zeros",
                 trainable=False,
-                aggregation="none",
+                aggregation="only_first_replica",
             )
 
         self._of_batch = quantizer.of_batch
