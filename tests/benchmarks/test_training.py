@@ -51,6 +51,18 @@ def binary_by_bop():
     return model
 
 
+def smooth():
+    """The network, with the smoother gradient of Bi-Real Net for the same signs."""
+    model = network.build()
+    words = {
+        "kernel_quantizer": "ste_sign",
+        "kernel_constraint": "weight_clip",
+        "input_quantizer": "approx_sign",
+    }
+    qf.quantize(model, [(qf.first, None), (keras.layers.Layer, words)])
+    return model
+
+
 def compiled(model, optimizer):
     jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
     loss = "sparse_categorical_crossentropy"
@@ -98,7 +110,8 @@ class Recipes:
         for name, train in {
             "binary, plain": lambda: self.fit(network.build()),
             "float with ReLU, cosine": self.best_float,
-            "binary, cosine, distilled": self.distilled,
+            "binary, cosine, distilled": lambda: self.distilled(network.build()),
+            "binary, cosine, distilled, approx_sign": lambda: self.distilled(smooth()),
             "float, cosine": lambda: self.cosine(float_network("linear")),
             "binary by Bop": self.by_bop,
             "float, plain": lambda: self.fit(compiled(float_network("linear"), "adam")),
@@ -113,8 +126,8 @@ class Recipes:
         self.teacher = self.cosine(float_network("relu"))
         return self.teacher
 
-    def distilled(self):
-        return self.cosine(qf.distill(network.build(), self.teacher))
+    def distilled(self, student):
+        return self.cosine(qf.distill(student, self.teacher))
 
     def progressive(self):
         return self.cosine(network.build(), qf.callbacks.QuantizerDelay(1))
