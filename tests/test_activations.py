@@ -57,7 +57,7 @@ def test_in_a_layer_and_a_file(tmp_path, name):
     expected = model.predict(x, verbose=0)
     kernel, bias = model.layers[0].get_weights()
     inner = keras.Model(model.inputs, model.layers[0].output).predict(x, verbose=0)
-    np.testing.assert_allclose(inner, run(function, x @ kernel + bias), rtol=1e-5)
+    np.testing.assert_allclose(inner, run(function, x @ kernel + bias), 1e-5, 1e-6)
     model.save(tmp_path / "m.keras")
     again = qf.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again.predict(x, verbose=0), expected)

@@ -30,7 +30,10 @@ MODULES = [
 
 
 # PyTorch warns, once in a process, of a number that still carries a gradient.
-pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+pytestmark = [
+    pytest.mark.ends,
+    pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad"),
+]
 
 
 @pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")

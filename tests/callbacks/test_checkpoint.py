@@ -12,13 +12,9 @@ import pytest
 import qframe as qf
 from fitting import X, equal, fit, network, weights
 from qframe.errors import OutputError
+from unending import quantized, train_for_ever
 
 KILLS = 20
-
-
-def quantized():
-    parts = [qf.layers.QuantDense(5, kernel_quantizer="lsq"), keras.layers.Dense(2)]
-    return network(*parts, optimizer=keras.optimizers.Adam(0.01))
 
 
 def test_files_are_those_of_keras(tmp_path):
@@ -80,15 +76,6 @@ def test_a_folder_in_the_way(tmp_path):
     (tmp_path / "last.keras").mkdir()
     with pytest.raises((OutputError, OSError), match="directory"):
         fit(quantized(), qf.callbacks.ModelCheckpoint(tmp_path / "last.keras"))
-
-
-def train_for_ever(folder):
-    """What is killed: training that saves after each step, to one file and to many."""
-    checkpoints = [
-        qf.callbacks.ModelCheckpoint(folder / "last.keras", save_freq=1),
-        qf.callbacks.ModelCheckpoint(folder / "{epoch:04d}.keras", save_freq=3),
-    ]
-    fit(quantized(), *checkpoints, epochs=10_000)
 
 
 @pytest.mark.long

@@ -124,6 +124,10 @@ def test_scales_the_loss_in_mixed_precision():
         assert set(np.unique(kernel)) == {-1, 1}
 
 
+@pytest.mark.skipif(
+    backend == "tensorflow" and keras.__version__.startswith("3.10."),
+    reason="Keras 3.10 takes no step after one that it left out, with SGD neither",
+)
 def test_a_step_without_finite_gradients_is_left_out():
     case = CaseOptimizer(
         (lambda v: v.name == "v0", Bop(gamma=1.0)), default_optimizer="sgd"

@@ -16,6 +16,8 @@ from qframe.testing import (
 )
 from sound import Thirds
 
+pytestmark = pytest.mark.ends
+
 
 @pytest.fixture
 def broken():
