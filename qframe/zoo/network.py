@@ -116,8 +116,10 @@ def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Netw
         build.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=list(signature.parameters.values())[1:]
         )
-        first, _, rest = (layers.__doc__ or "").partition("\n    Example:")
-        build.__doc__ = f"{first.rstrip()}\n{_ARGUMENTS}\n    Example:{rest}"
+        # Python 3.13 takes the indentation away by itself, and those before do not.
+        first, _, rest = (inspect.getdoc(layers) or "").partition("\nExample:")
+        arguments = inspect.cleandoc(_ARGUMENTS)
+        build.__doc__ = f"{first.rstrip()}\n\n{arguments}\n\nExample:{rest}"
         return build
 
     return decorate

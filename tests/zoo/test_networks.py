@@ -78,7 +78,7 @@ def test_what_they_cost_is_what_larq_says(name):
     parameters, size, macs, few = LARQ[name]
     assert model.count_params() == parameters
     if "+SKIP" in network.__doc__:
-        assert f"()  # doctest: +SKIP\n        {parameters}\n" in network.__doc__
+        assert f"()  # doctest: +SKIP\n    {parameters}\n" in f"{network.__doc__}\n"
     assert readable_size(profile.memory) == size
     assert readable(profile.mac_count()) == macs
     quantized = profile.mac_count() - profile.mac_count(32)
