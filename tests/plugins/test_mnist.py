@@ -23,7 +23,7 @@ def learned(bits):
     }
 
 
-WORDS = {"binary": SIGNS, **{f"{b} bits": learned(b) for b in (2, 4)}}
+WORDS = {"binary": SIGNS, **{f"{b} bits": learned(b) for b in (2, 3, 4)}}
 
 
 def network(words):
@@ -112,7 +112,7 @@ def test_learned_steps(data, floating):
     found = {n: accuracy(trained(words, data), data) for n, words in WORDS.items()}
     found["float"] = floating[1]
     show(found)
-    for bits in (2, 4):
+    for bits in (2, 3, 4):
         assert found[f"{bits} bits"] >= found["binary"]
     assert found["4 bits"] >= found["float"] - 0.3
 
