@@ -36,6 +36,11 @@ class Network(Protocol):
     ) -> Any: ...
 
 
+_CALL = inspect.signature(Network.__call__)
+# Without self.
+_PARAMETERS = list(_CALL.parameters.values())[1:]
+
+
 @attrs.frozen
 class Design:
     """What is known of a network beside its layers.
@@ -111,11 +116,8 @@ def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Netw
             inputs = inputs[0] if len(inputs) == 1 else inputs
             return keras.Model(inputs, outputs, name=design.name)
 
-        signature = inspect.signature(Network.__call__)
         build.design = design  # type: ignore[attr-defined]
-        build.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=list(signature.parameters.values())[1:]
-        )
+        build.__signature__ = _CALL.replace(parameters=_PARAMETERS)  # type: ignore[attr-defined]
         # Python 3.13 takes the indentation away by itself, and those before do not.
         first, _, rest = (inspect.getdoc(layers) or "").partition("\nExample:")
         arguments = inspect.cleandoc(_ARGUMENTS)
@@ -126,7 +128,7 @@ def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Netw
 
 
 def _refuse(owner: str, unknown: dict[str, Any]) -> None:
-    known = list(inspect.signature(Network.__call__).parameters)[1:]
+    known = [parameter.name for parameter in _PARAMETERS]
     for name in unknown:
         raise ArgumentError(
             f"{owner} takes no argument {name!r}; it takes {', '.join(known)}."
