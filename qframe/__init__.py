@@ -6,6 +6,7 @@ Importing it is light: each word is imported when it is first used.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     )
     from qframe.configurable import register
     from qframe.distillation import distill
+    from qframe.exporters import export
     from qframe.hookspecs import hookimpl
     from qframe.larq_weights import load_larq_weights
     from qframe.layers.adapters import register_layer
@@ -50,6 +52,7 @@ __all__ = [
     "context",
     "distill",
     "errors",
+    "export",
     "first",
     "float_weights",
     "hookimpl",
@@ -79,6 +82,7 @@ _HOMES = {
     "Recipe": "qframe.recipes",
     "calibrate": "qframe.passes",
     "distill": "qframe.distillation",
+    "export": "qframe.exporters",
     "first": "qframe.rules",
     "float_weights": "qframe.passes",
     "hookimpl": "qframe.hookspecs",
@@ -100,9 +104,19 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in __all__:
         return importlib.import_module(f"qframe.{name}")
+    if (runtime := _runtime(name)) is not None:
+        return runtime
     raise AttributeError(
         f"module 'qframe' has no attribute {name!r}; it has {', '.join(__all__)}"
     )
+
+
+def _runtime(name: str) -> Any:
+    """The module that runs what the exporter of this name writes; mostly None."""
+    # Python asks for submodules too, before it imports them.
+    if name.startswith("_") or importlib.util.find_spec(f"qframe.{name}"):
+        return None
+    return importlib.import_module("qframe.exporters").runtime(name)
 
 
 def __dir__() -> list[str]:

@@ -62,15 +62,19 @@ class Component:
 
     def load(self) -> Any:
         """Import the target. Raises `PluginError` that names the distribution."""
-        module, _, attribute = self.target.partition(":")
+        return self._imported(self.target)
+
+    def _imported(self, target: str) -> Any:
+        """``"module:attribute"``, or a module."""
+        module, _, attribute = target.partition(":")
         try:
             found: Any = importlib.import_module(module)
-            for part in attribute.split("."):
+            for part in attribute.split(".") if attribute else ():
                 found = getattr(found, part)
         except Exception as error:
             raise PluginError(
                 f"{self.kind} '{self.qualified_name}' (distribution "
-                f"{self.distribution or 'unknown'}) points at {self.target}, which "
+                f"{self.distribution or 'unknown'}) points at {target}, which "
                 f"cannot be loaded: {type(error).__name__}: {error}. Reinstall or "
                 f"upgrade that distribution, or set QFRAME_DISABLE_PLUGINS="
                 f"{self.namespace}."
@@ -113,6 +117,35 @@ class AdapterComponent(Component):
     def package(self) -> str:
         """The top-level package of the layer class."""
         return self.target.partition(":")[0].partition(".")[0]
+
+
+@attrs.frozen
+class ExporterComponent(Component):
+    """What a plugin writes models as."""
+
+    kind: str = attrs.field(default="exporter", init=False)
+    suffix: str = attrs.field(kw_only=True)
+    runtime: str = attrs.field(default="", kw_only=True)
+
+    @suffix.validator
+    def _begin_with_a_dot(self, field: Any, value: str) -> None:
+        if not isinstance(value, str) or not re.fullmatch(r"\.\w+", value):
+            raise PluginError(
+                f"the suffix of the exporter {self.target!r} must be one such as "
+                f"'.onnx', found {value!r}."
+            )
+
+    @runtime.validator
+    def _name_a_module(self, field: Any, value: str) -> None:
+        if not isinstance(value, str) or not re.fullmatch(r"([A-Za-z_][\w.]*)?", value):
+            raise PluginError(
+                f"the runtime of the exporter {self.target!r} must be the name of a "
+                f"module, found {value!r}."
+            )
+
+    def load_runtime(self) -> Any:
+        """Import the module that runs the files; None where the plugin has none."""
+        return self._imported(self.runtime) if self.runtime else None
 
 
 def quantizer(
@@ -176,4 +209,39 @@ def adapter(
     """
     return AdapterComponent(
         target, summary, weights=tuple(weights.items()), channel_axis=channel_axis
+    )
+
+
+def exporter(
+    name: str,
+    target: str,
+    *,
+    suffix: str,
+    runtime: str = "",
+    summary: str = "",
+    aliases: Iterable[str] = (),
+) -> ExporterComponent:
+    """An exporter: ``qframe.export(model, path, target=name)`` writes a file.
+
+    Args:
+        name: the target.
+        target: ``"module:Class"``. Its parameters, which have defaults, are the options
+            of the target; its objects are called with a model and the path to write to,
+            and raise `ExportError` for what they cannot write.
+        suffix: what the files end in, such as ``".onnx"``.
+        runtime: a module that runs the files, which is then ``qframe.<name>``; it should
+            need no Keras. Default "", none.
+        summary: one line.
+        aliases: other names.
+
+    Raises:
+        PluginError: `suffix` or `runtime` is none of these.
+
+    Example:
+        >>> from qframe.components import exporter
+        >>> exporter("text", "my_package.text:Text", suffix=".txt").kind
+        'exporter'
+    """
+    return ExporterComponent(
+        name, target, summary, tuple(aliases), suffix=suffix, runtime=runtime
     )

@@ -41,6 +41,10 @@ class DataError(QFrameError):
     """A data file that is missing or holds something else than was asked for."""
 
 
+class ExportError(QFrameError):
+    """Something in a model that the target of an export has no place for."""
+
+
 class OutputError(QFrameError):
     """A path that cannot be written, or that exists already."""
 

@@ -32,4 +32,4 @@ hookimpl = pluggy.HookimplMarker("qframe")
 
 @hookspec
 def qframe_components() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Yield the quantizers, constraints, recipes and adapters that this plugin offers."""
+    """Yield the quantizers, constraints, recipes, adapters and exporters on offer."""

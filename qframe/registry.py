@@ -237,8 +237,8 @@ def _read(
             if not isinstance(component, Component):
                 raise PluginError(
                     f"qframe_components yielded {component!r}; yield "
-                    "qframe.components.quantizer(...), constraint(...), recipe(...) or "
-                    "adapter(...)"
+                    "qframe.components.quantizer(...), constraint(...), recipe(...), "
+                    "adapter(...) or exporter(...)"
                 )
             for name in component.names:
                 if (component.kind, name) in taken:

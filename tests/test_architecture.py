@@ -56,6 +56,7 @@ BELOW = {
     "rules": {"errors"},
     "files": {"errors"},
     "recipes": {*LIGHT, "files", "rules"},
+    "exporters": {*LIGHT, "files"},
     "passes": {
         *LIGHT,
         *("keras_internals", "constraints", "quantizers", "layers", "models"),
@@ -80,8 +81,8 @@ BELOW = {
     "quickstart": {*LIGHT, "files", "layers", "models"},
     "cli": {
         *LIGHT,
-        *("constraints", "files", "layers", "models", "passes", "quantizers"),
-        *("quickstart", "recipes"),
+        *("constraints", "exporters", "files", "layers", "models", "passes"),
+        *("quantizers", "quickstart", "recipes"),
     },
     "testing": {
         *LIGHT,
@@ -93,8 +94,8 @@ BELOW = {
         *LIGHT,
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "rules"),
-        *("activations", "callbacks", "distillation", "math", "metrics", "utils"),
-        *("larq_weights", "zoo"),
+        *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),
+        *("metrics", "utils", "zoo"),
     },
 }
 
@@ -137,6 +138,17 @@ def test_plugins_import_the_core_and_themselves_only():
                 assert not top.startswith("qframe_") or top == folder.name
 
 
+def test_numba_is_imported_where_kernels_are_compiled_only():
+    """All else runs without it, and the runtime starts without it."""
+    for folder in (CORE, *PLUGINS):
+        for path in folder.rglob("*.py"):
+            tops = {name.split(".")[0] for name in imports(path)}
+            inside = path.parent.name == "compiled"
+            assert inside or not tops & {"numba", "llvmlite"}, path
+            users = [n for n in imports(path) if n.startswith("qframe_packed.compiled")]
+            assert inside or not users or path.name == "runtime.py", path
+
+
 def test_private_keras_is_in_one_place_per_room():
     allowed = {"keras_internals.py"}
     for path in SOURCES:
@@ -154,11 +166,11 @@ def test_no_room_is_large():
     "module",
     [
         *("qframe", "qframe.cli", "qframe.testing", "qframe.testing.pytest_plugin"),
-        *("qframe_binary.recipes", *MANIFESTS),
+        *("qframe_binary.recipes", "qframe_packed.runtime", *MANIFESTS),
     ],
 )
 def test_light_modules_import_no_backend(module):
-    backends = {"keras", "tensorflow", "jax", "torch"}
+    backends = {"keras", "tensorflow", "jax", "torch", "numba"}
     code = f"import sys, {module}; print({backends} & {{*sys.modules}})"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

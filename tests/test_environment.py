@@ -62,6 +62,9 @@ def test_versions_are_those_in_the_name():
 
 def test_there_is_one_backend():
     installed = [name for name in BACKENDS if util.find_spec(name)]
+    if ENVIRONMENT == "packed":
+        assert installed == []
+        return
     assert installed == [os.environ["KERAS_BACKEND"]]
     for name in BACKENDS:
         if name in ENVIRONMENT.split("-"):
@@ -88,14 +91,25 @@ def test_the_template_is_a_distribution_of_its_own():
         assert template is None
 
 
+@pytest.mark.skipif(ENVIRONMENT != "packed", reason="not where packed files are run")
+def test_there_is_no_keras():
+    """What is there is what `qframe.packed` and these tests need, and no more."""
+    for name in ("keras", "h5py", "click", "tomlkit"):
+        assert util.find_spec(name) is None
+    assert util.find_spec("numba")
+    assert util.find_spec("safetensors")
+
+
 @pytest.mark.skipif("floors" not in ENVIRONMENT, reason="not the floors")
 def test_every_dependency_is_at_its_floor():
-    promised = {r.name: floor(r) for r in requirements("", "testing", "tensorflow")}
+    promised = {
+        r.name: floor(r) for r in requirements("", "testing", "packed", "tensorflow")
+    }
     installed = {name: metadata.version(name) for name in promised}
     above = {
         name: f"{installed[name]}, not {least}"
         for name, least in promised.items()
         if not starts_with(installed[name], least.release)
     }
-    assert {"keras", "tensorflow", "pytest"} <= set(promised)
+    assert {"keras", "tensorflow", "pytest", "numba"} <= set(promised)
     assert not above

@@ -5,7 +5,7 @@ Nothing here imports a backend before a command needs one.
 
 from __future__ import annotations
 
-from qframe.cli import components, models, quantization
+from qframe.cli import components, export, models, quantization
 from qframe.cli.app import main
 
 __all__ = ["main"]
@@ -15,6 +15,7 @@ for _command in (
     models.summary,
     quantization.plan,
     quantization.quantize,
+    export.export,
     components.list_,
     components.show,
     components.plugins,

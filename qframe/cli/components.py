@@ -11,7 +11,7 @@ from qframe.cli.output import console, table
 if TYPE_CHECKING:
     from qframe.registry import Plugin
 
-KINDS = ("quantizer", "constraint", "recipe", "adapter")
+KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter")
 
 _kind = click.option(
     "--kind",
@@ -71,7 +71,7 @@ def list_(kind: str | None) -> None:
 @click.argument("name")
 @_kind
 def show(name: str, kind: str | None) -> None:
-    """Describe one quantizer, constraint, recipe or adapter.
+    """Describe one quantizer, constraint, recipe, adapter or exporter.
 
     NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'; of an
     adapter the name of its layer class.

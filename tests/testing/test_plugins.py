@@ -10,7 +10,7 @@ from qframe.testing import plugin_checks
 MANIFEST = """
 {imports}
 import qframe
-from qframe.components import constraint, quantizer
+from qframe.components import constraint, exporter, quantizer
 
 @qframe.hookimpl
 def qframe_components():
@@ -114,3 +114,17 @@ def test_expected_failures_are_strict(pytester):
     # A failure that was expected; levels; and one that was expected and passes.
     assert (found["xfailed"], found["failed"]) == (1, 2)
     result.stdout.fnmatch_lines(["*XPASS(strict)*it was wrong once*"])
+
+
+@pytest.mark.parametrize(
+    ("target", "runtime", "why"),
+    [
+        ("builtins:dict", "", "makes nothing to be called"),
+        ("functools:partial", "", "partial"),
+        ("qframe_packed.exporting:Packed", "no_such_module", "cannot be loaded"),
+    ],
+)
+def test_an_exporter_that_is_none(install, target, runtime, why):
+    component = f"exporter('x', {target!r}, suffix='.x', runtime={runtime!r})"
+    install("odd", manifest(component))
+    assert why in failures("odd")["loads"]

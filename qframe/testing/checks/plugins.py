@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from qframe.components import Component
+from qframe.components import Component, ExporterComponent
 from qframe.configurable import missing_arguments
 from qframe.errors import PluginError, did_you_mean
 from qframe.identifier import Identifier
@@ -106,6 +106,9 @@ def loads(component: Component, identifiers: list[str]) -> None:
         require(adapter_of(target), f"{component.target} is no Keras layer class.")
     elif component.kind == "recipe":
         require(isinstance(target(), Recipe), f"{component.target} makes no Recipe.")
+    elif isinstance(component, ExporterComponent):
+        require(callable(target()), f"{component.target} makes nothing to be called.")
+        component.load_runtime()
     elif component.kind in SUBJECTS:
         require(
             _of_its_kind(component),

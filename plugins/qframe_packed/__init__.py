@@ -1,0 +1,19 @@
+"""Small files that need no Keras: weights packed into bits, and what runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qframe.components import Component, exporter
+from qframe.hookspecs import hookimpl
+
+
+@hookimpl
+def qframe_components() -> Iterator[Component]:
+    yield exporter(
+        "packed",
+        "qframe_packed.exporting:Packed",
+        suffix=".safetensors",
+        runtime="qframe_packed.runtime",
+        summary="weights in bits and batch norm as thresholds; runs without Keras",
+    )

@@ -1,0 +1,63 @@
+"""A whole model as one program: a table of what is done, in one call from Python."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import numba
+
+from qframe_packed.compiled import images, multiplying, windows
+from qframe_packed.compiled.addresses import integers_at
+
+# The integers of a row: a code, and what its kernel takes.
+LENGTH = 32
+
+
+class Code(enum.IntEnum):
+    """The kernel of a row."""
+
+    MULTIPLY = 0
+    CHANGE = 1
+    SPREAD = 2
+    SURROUND = 3
+    UNPACK = 4
+    DEPTHWISE = 5
+    POOL_FLOATS = 6
+    POOL_BITS = 7
+    MEAN = 8
+    SOFTMAX = 9
+
+
+_multiply, _change = multiplying.multiply, multiplying.change
+_spread, _surround, _unpack = images.spread, images.surround, images.unpack
+_depthwise, _mean, _softmax = windows.depthwise, windows.mean, windows.softmax
+_pool_floats, _pool_bits = windows.pool_floats, windows.pool_bits
+
+
+@numba.njit(nogil=True, cache=True)
+def run(samples: int, table: Any) -> None:
+    """Do what each row of an int64 table says, for so many samples."""
+    for index in range(len(table)):
+        code = table[index, 0]
+        p = integers_at(table.ctypes.data + 8 * (LENGTH * index + 1))
+        if code == Code.MULTIPLY:
+            _multiply(samples, p)
+        elif code == Code.CHANGE:
+            _change(samples, p)
+        elif code == Code.SPREAD:
+            _spread(samples, p)
+        elif code == Code.SURROUND:
+            _surround(samples, p)
+        elif code == Code.UNPACK:
+            _unpack(samples, p)
+        elif code == Code.DEPTHWISE:
+            _depthwise(samples, p)
+        elif code == Code.POOL_FLOATS:
+            _pool_floats(samples, p)
+        elif code == Code.POOL_BITS:
+            _pool_bits(samples, p)
+        elif code == Code.MEAN:
+            _mean(samples, p)
+        elif code == Code.SOFTMAX:
+            _softmax(samples, p)

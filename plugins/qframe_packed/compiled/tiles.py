@@ -1,0 +1,328 @@
+"""Sums of products of a few pixels with many output channels, kept in registers.
+
+They are LLVM vector code, so that they become what the machine has. Three kinds: bits by
+population counts, bits by lookups in registers where those are quicker (a byte shuffle
+finds how many of 4 bits differ, for as many channels as a register has bytes), and floats.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_F32 = ir.FloatType()
+# Bytes that count up to 4 at a time stay below 256.
+_MOST_LOOKUPS = 60
+
+
+@attrs.frozen
+class Kind:
+    """How one register of products is computed.
+
+    Args:
+        lanes: the output channels in a register.
+        item: the dtype of what a pixel gives at once.
+        bits: how many of its bits count; for floats 32.
+        longest: the items after which the sums are put aside.
+    """
+
+    lanes: int
+    item: Any
+    bits: int
+    longest: int = 2**31
+
+    @property
+    def vector(self) -> Any:
+        """The type of a register of weights, and of sums."""
+        raise NotImplementedError
+
+    @property
+    def total(self) -> Any:
+        """The type of the sums that were put aside."""
+        return self.vector
+
+    def left(self, b: Any, item: Any) -> Any:
+        """The register for an item of a pixel."""
+        return _splat(b, item, self.lanes)
+
+    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
+        """The sums with one product more."""
+        raise NotImplementedError
+
+    def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
+        return b.add(total, sums)
+
+    def floats(self, b: Any, total: Any) -> Any:
+        return b.uitofp(total, ir.VectorType(_F32, self.lanes))
+
+
+class Popcount(Kind):
+    """64 bits for each lane, by an instruction or by what LLVM makes of it."""
+
+    @property
+    def vector(self) -> Any:
+        return ir.VectorType(_I64, self.lanes)
+
+    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
+        name = f"llvm.ctpop.v{self.lanes}i64"
+        count = _function(b, name, self.vector, [self.vector])
+        return b.add(sums, b.call(count, [b.xor(left, weights)]))
+
+    def floats(self, b: Any, total: Any) -> Any:
+        return super().floats(b, b.trunc(total, ir.VectorType(_I32, self.lanes)))
+
+
+class Lookup(Kind):
+    """4 bits for each lane; an item is their number times 16, the place of a row."""
+
+    @property
+    def vector(self) -> Any:
+        return ir.VectorType(_I8, self.lanes)
+
+    @property
+    def total(self) -> Any:
+        return ir.VectorType(_I16, self.lanes)
+
+    def left(self, b: Any, item: Any) -> Any:
+        row = b.gep(_rows(b.module), [_int(0), b.zext(item, _I64)], inbounds=True)
+        found = b.load(b.bitcast(row, ir.VectorType(_I8, 16).as_pointer()), align=16)
+        return _shuffled(b, found, [lane % 16 for lane in range(self.lanes)])
+
+    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
+        name = {
+            16: "llvm.x86.ssse3.pshuf.b.128",
+            32: "llvm.x86.avx2.pshuf.b",
+            64: "llvm.x86.avx512.pshuf.b.512",
+        }[self.lanes]
+        shuffle = _function(b, name, self.vector, [self.vector] * 2)
+        return b.add(sums, b.call(shuffle, [left, weights]))
+
+    def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
+        return b.add(total, b.zext(sums, self.total))
+
+    def floats(self, b: Any, total: Any) -> Any:
+        return super().floats(b, b.zext(total, ir.VectorType(_I32, self.lanes)))
+
+
+class Floats(Kind):
+    """A float for each lane."""
+
+    @property
+    def vector(self) -> Any:
+        return ir.VectorType(_F32, self.lanes)
+
+    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
+        # Rounded once where the processor does that in one instruction.
+        name = f"llvm.fmuladd.v{self.lanes}f32"
+        fma = _function(b, name, self.vector, [self.vector] * 3)
+        return b.call(fma, [left, weights, sums])
+
+    def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
+        return b.fadd(total, sums)
+
+    def floats(self, b: Any, total: Any) -> Any:
+        return total
+
+
+@attrs.frozen
+class Tile:
+    """So many pixels by so many registers of output channels."""
+
+    kind: Kind
+    pixels: int
+    vectors: int
+
+    @property
+    def channels(self) -> int:
+        """The output channels of a tile."""
+        return self.vectors * self.kind.lanes
+
+
+def _features() -> set[str]:
+    """What the processor that numba compiles for can do."""
+    text = cpu_target.target_context.codegen().magic_tuple()[2]
+    return {word[1:] for word in text.split(",") if word.startswith("+")}
+
+
+def _tiles() -> list[Tile]:
+    """Those for this machine: for bits, then for floats, each from narrow to wide."""
+    has = _features().__contains__
+    lookup = next((n for f, n in _SHUFFLES if has(f)), None)
+    if has("avx512vpopcntdq") or lookup is None:
+        lanes = 8 if has("avx512vpopcntdq") else 2
+        bits: Kind = Popcount(lanes, np.uint64, 64)
+    else:
+        bits = Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
+    floats = Floats(16 if has("avx512f") else 8 if has("avx") else 4, np.float32, 32)
+    # As many sums as there are registers, less those that hold what is multiplied.
+    sizes = ((8, 1), (4, 2), (4, 4)) if has("avx512f") else ((8, 1), (6, 2))
+    return [Tile(kind, *size) for kind in (bits, floats) for size in sizes]
+
+
+_SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
+TILES = _tiles()
+BITS, FLOATS = TILES[0].kind, TILES[-1].kind
+
+
+def tile_for(kind: Kind, outputs: int) -> int:
+    """The number of the narrowest tile that has room for these output channels."""
+    mine = [i for i, tile in enumerate(TILES) if tile.kind is kind]
+    return next((i for i in mine if TILES[i].channels >= outputs), mine[-1])
+
+
+@intrinsic
+def add_products(
+    typing: Any,
+    number: Any,
+    image: Any,
+    places: Any,
+    weights: Any,
+    items: Any,
+    count: Any,
+    sums: Any,
+    stride: Any,
+    factor: Any,
+) -> Any:
+    """Add `factor` times the products of the tile of this number to float32 `sums`.
+
+    All but the factor are integers or addresses: of the `image`; `places`, of the byte
+    there at which each window begins; `weights` (item, channel); `items`, of the bytes
+    from there to each of the `count` items; `sums` (pixel, channel), whose rows are
+    `stride` bytes apart.
+    """
+
+    def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        number, *rest = arguments
+        done = b.append_basic_block("done")
+        blocks = [b.append_basic_block(f"tile{i}") for i in range(len(TILES))]
+        switch = b.switch(number, done)
+        for i, (block, tile) in enumerate(zip(blocks, TILES, strict=True)):
+            switch.add_case(_int(i), block)
+            b.position_at_end(block)
+            _emit(b, tile, *rest)
+            b.branch(done)
+        b.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 8, types.float32), codegen
+
+
+def _emit(
+    b: Any,
+    tile: Tile,
+    image: Any,
+    places: Any,
+    weights: Any,
+    items: Any,
+    count: Any,
+    sums: Any,
+    stride: Any,
+    factor: Any,
+) -> None:
+    kind, item = tile.kind, np.dtype(tile.kind.item)
+    pixels, vectors = range(tile.pixels), range(tile.vectors)
+    element = _F32 if item.kind == "f" else ir.IntType(8 * item.itemsize)
+    size = item.itemsize * kind.lanes
+    with b.goto_entry_block():
+        totals = [[b.alloca(kind.total) for _ in vectors] for _ in pixels]
+    for row in totals:
+        for total in row:
+            b.store(ir.Constant(kind.total, None), total)
+    starts = [b.add(image, b.load(_at(b, places, 8 * p, _I64))) for p in pixels]
+    before, part, inside, after, done = (
+        b.block,
+        *(b.append_basic_block(name) for name in ("part", "inside", "after", "done")),
+    )
+    b.branch(part)
+
+    b.position_at_end(part)
+    first = b.phi(_I64)
+    first.add_incoming(_int(0), before)
+    limit = b.add(first, _int(kind.longest))
+    last = b.select(b.icmp_signed("<", limit, count), limit, count)
+    b.branch(inside)
+
+    b.position_at_end(inside)
+    k = b.phi(_I64)
+    k.add_incoming(first, part)
+    old = [[b.phi(kind.vector) for _ in vectors] for _ in pixels]
+    new = [list(found) for found in old]
+    offset = b.load(b.gep(b.inttoptr(items, _I64.as_pointer()), [k]))
+    row = b.add(weights, b.mul(k, _int(tile.vectors * size)))
+    held = [
+        b.load(_at(b, row, v * size, kind.vector), align=item.itemsize) for v in vectors
+    ]
+    # One pixel after the other, so that a register holds one of them and not all.
+    for p, start in zip(pixels, starts, strict=True):
+        left = kind.left(b, b.load(_at(b, b.add(start, offset), 0, element)))
+        for v in vectors:
+            new[p][v] = kind.add(b, new[p][v], left, held[v])
+    following = b.add(k, _int(1))
+    k.add_incoming(following, inside)
+    for p in pixels:
+        for v in vectors:
+            old[p][v].add_incoming(ir.Constant(kind.vector, None), part)
+            old[p][v].add_incoming(new[p][v], inside)
+    b.cbranch(b.icmp_signed("<", following, last), inside, after)
+
+    b.position_at_end(after)
+    for p in pixels:
+        for v in vectors:
+            total = kind.put_aside(b, b.load(totals[p][v]), new[p][v])
+            b.store(total, totals[p][v])
+    first.add_incoming(last, after)
+    b.cbranch(b.icmp_signed("<", last, count), part, done)
+
+    b.position_at_end(done)
+    floats = ir.VectorType(_F32, kind.lanes)
+    factors = _splat(b, factor, kind.lanes)
+    for p in pixels:
+        line = b.add(sums, b.mul(stride, _int(p)))
+        for v in vectors:
+            place = _at(b, line, 4 * v * kind.lanes, floats)
+            found = b.fmul(kind.floats(b, b.load(totals[p][v])), factors)
+            b.store(b.fadd(b.load(place, align=4), found), place, align=4)
+
+
+def _int(value: int) -> Any:
+    return ir.Constant(_I64, value)
+
+
+def _at(b: Any, address: Any, offset: int, kind: Any) -> Any:
+    """A pointer to what is at an address."""
+    return b.inttoptr(
+        b.add(address, _int(offset)) if offset else address, kind.as_pointer()
+    )
+
+
+def _shuffled(b: Any, vector: Any, lanes: list[int]) -> Any:
+    chosen = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
+    return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
+
+
+def _splat(b: Any, value: Any, lanes: int) -> Any:
+    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    return _shuffled(b, b.insert_element(empty, value, ir.Constant(_I32, 0)), [0] * lanes)
+
+
+def _function(b: Any, name: str, returned: Any, taken: list[Any]) -> Any:
+    known = b.module.globals.get(name)
+    return known or ir.Function(b.module, ir.FunctionType(returned, taken), name)
+
+
+def _rows(module: Any) -> Any:
+    """In row i, at place j, how many bits i and j differ in."""
+    name = "qframe_packed.rows"
+    if name not in module.globals:
+        data = bytearray((i ^ j).bit_count() for i in range(16) for j in range(16))
+        rows = ir.GlobalVariable(module, ir.ArrayType(_I8, 256), name)
+        rows.initializer = ir.Constant(rows.type.pointee, data)
+        rows.linkage, rows.global_constant, rows.align = "internal", True, 16
+    return module.globals[name]

@@ -1,0 +1,178 @@
+"""The fields of operations: what may stand in them, in memory and in a file.
+
+A field reads itself from JSON, and refuses what it does not take with a `DataError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.errors import DataError
+from qframe_packed.packing import Packed
+from qframe_packed.values import LARGEST, Span
+
+Tensors = Mapping[str, np.ndarray[Any, Any]]
+# Takes a tensor into a file, and says its name there.
+Store = Callable[[Any], str]
+
+
+@attrs.frozen
+class Integers:
+    """A list of integers within bounds; one integer where `count` is None."""
+
+    low: int
+    high: int
+    count: int | range | None = None
+
+    def read(self, value: Any, tensors: Tensors) -> int | tuple[int, ...]:
+        if self.count is None:
+            return self._one(value)
+        counts = self.count if isinstance(self.count, range) else (self.count,)
+        if not isinstance(value, list) or len(value) not in counts:
+            raise DataError(f"expected {counts[0]} integers or more, found {_short(value)}")
+        return tuple(self._one(item) for item in value)
+
+    def _one(self, value: Any) -> int:
+        # True is an int in Python, and not in JSON.
+        if type(value) is not int or not self.low <= value <= self.high:
+            raise DataError(
+                f"expected an integer from {self.low} to {self.high}, found {_short(value)}"
+            )
+        return value
+
+    def write(self, value: Any, store: Store) -> Any:
+        return value if self.count is None else list(value)
+
+
+@attrs.frozen
+class Number:
+    """A finite number; None too where it is `optional`."""
+
+    optional: bool = False
+
+    def read(self, value: Any, tensors: Tensors) -> float | None:
+        if value is None and self.optional:
+            return None
+        if type(value) not in (int, float) or not abs(value) <= LARGEST:
+            raise DataError(f"expected a finite number, found {_short(value)}")
+        return float(value)
+
+    def write(self, value: Any, store: Store) -> Any:
+        whole = value is not None and value == int(value)
+        return int(value) if whole else value
+
+
+@attrs.frozen
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    def read(self, value: Any, tensors: Tensors) -> str:
+        if not isinstance(value, str) or value not in self.words:
+            raise DataError(
+                f"expected one of {', '.join(self.words)}, found {_short(value)}"
+            )
+        return value
+
+    def write(self, value: Any, store: Store) -> Any:
+        return value
+
+
+@attrs.frozen
+class Array:
+    """A tensor of numbers, named in JSON; None too where it is `optional`.
+
+    Args:
+        ranks: the numbers of axes that it may have.
+        kinds: the kinds of dtypes, ``f`` or ``i``, that it may have.
+        finite: whether each number must be; NaN is refused in any case.
+        optional: whether None may stand for it.
+    """
+
+    ranks: range
+    kinds: str = "f"
+    finite: bool = True
+    optional: bool = False
+
+    def read(self, value: Any, tensors: Tensors) -> Any:
+        if value is None and self.optional:
+            return None
+        array = _tensor(value, tensors)
+        if array.ndim not in self.ranks or array.dtype.kind not in self.kinds:
+            raise DataError(
+                f"the tensor {value!r} has a wrong rank or dtype: {list(array.shape)} of "
+                f"{array.dtype}"
+            )
+        if not array.size:
+            raise DataError(f"the tensor {value!r} is empty")
+        if array.dtype.kind == "f":
+            good = np.isfinite(array) if self.finite else ~np.isnan(array)
+            if not good.all():
+                raise DataError(f"the tensor {value!r} holds numbers that are not finite")
+        return array
+
+    def write(self, value: Any, store: Store) -> Any:
+        return None if value is None else store(value)
+
+
+@attrs.frozen
+class Weights:
+    """A tensor of floats, or of integers that are packed."""
+
+    rank: int
+
+    def read(self, value: Any, tensors: Tensors) -> Any:
+        if not isinstance(value, dict):
+            return Array(range(self.rank, self.rank + 1)).read(value, tensors)
+        keys = {"tensor", "shape", "low", "high", "step"}
+        if not {"tensor", "shape", "low", "high"} <= set(value) <= keys:
+            raise DataError(f"packed weights have {', '.join(sorted(keys))}")
+        shape = Integers(1, LARGEST, self.rank).read(value["shape"], tensors)
+        whole = Integers(-LARGEST, LARGEST)
+        ends = [whole.read(value.get(key, 1), tensors) for key in ("low", "high", "step")]
+        data = _tensor(value["tensor"], tensors)
+        if data.dtype != np.uint8:
+            raise DataError(f"packed weights are bytes, found {data.dtype}")
+        return Packed(data, shape, Span(*ends))  # type: ignore[arg-type]
+
+    def write(self, value: Any, store: Store) -> Any:
+        if not isinstance(value, Packed):
+            return store(value)
+        found = {"tensor": store(value.data), "shape": list(value.shape)}
+        return found | attrs.asdict(value.span)
+
+
+Codec = Integers | Number | Choice | Array | Weights
+
+
+def of(codec: Codec) -> dict[str, Codec]:
+    """The metadata of a field of an operation."""
+    return {"codec": codec}
+
+
+def _tensor(name: Any, tensors: Tensors) -> Any:
+    if not isinstance(name, str) or name not in tensors:
+        raise DataError(f"there is no tensor {_short(name)}")
+    return tensors[name]
+
+
+def _short(value: Any) -> str:
+    text = repr(value) if not _is_long(value) else f"a long {type(value).__name__}"
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
+def _is_long(value: Any) -> bool:
+    if isinstance(value, int):
+        return abs(value) > 2**64
+    return isinstance(value, (list, dict, str)) and len(value) > 40
+
+
+def is_whole(value: float) -> bool:
+    """Whether a number is an integer."""
+    return math.isfinite(value) and value == int(value)

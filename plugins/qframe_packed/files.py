@@ -1,0 +1,165 @@
+"""A packed model as one safetensors file, and back.
+
+The metadata holds ``format``, ``version``, the graph as JSON under ``graph``, and under
+``sha256`` the digest of the graph and of every tensor. What is read is checked wholly
+before it is used: the length first, then what safetensors checks (that the tensors fill
+the file, without gaps), the digest, the JSON, every field, and every tensor of the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.errors import DataError, PluginError
+from qframe.files import Name, existing
+from qframe_packed.graph import Graph
+
+SUFFIX = ".safetensors"
+FORMAT, VERSION = "qframe-packed", "1"
+MOST_BYTES = 2**31
+_DTYPES = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+def encode(graph: Graph) -> bytes:
+    """The content of a file."""
+    tensors: dict[str, NDArray[Any]] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+
+    def store(array: NDArray[Any]) -> str:
+        # Layers that share weights share a tensor.
+        array = np.asarray(array, order="C")  # a single number stays one
+        key = (array.dtype, array.shape, hashlib.sha256(array.tobytes()).digest())
+        name = seen.setdefault(key, str(len(seen)))
+        tensors[name] = array
+        return name
+
+    text = json.dumps(graph.to_json(store), separators=(",", ":"), allow_nan=False)
+    return signed(text, tensors)
+
+
+def signed(text: str, tensors: Tensors) -> bytes:
+    """The content of a file with this graph, as JSON, and these tensors."""
+    metadata = {
+        "format": FORMAT,
+        "version": VERSION,
+        "graph": text,
+        "sha256": digest(text, tensors),
+    }
+    content: bytes = _safetensors().numpy.save(dict(tensors), metadata)
+    return content
+
+
+def decode(content: bytes, name: str = "the file") -> Graph:
+    """The graph that a file holds; raises `DataError` for any other content."""
+    try:
+        return _decode(content)
+    except RecursionError:
+        raise DataError(f"{name} is no packed model: its JSON is too deep.") from None
+    except DataError as error:
+        raise DataError(
+            f"{name} is no packed model, or is damaged: {error}. Write it anew with "
+            "qframe.export(model, path, target='packed')."
+        ) from error
+
+
+def read(path: Name) -> Graph:
+    """The graph of a file; raises `DataError`."""
+    found = existing(path, SUFFIX)
+    try:
+        size = found.stat().st_size
+        if size > MOST_BYTES:
+            raise DataError(f"{path} has {size} bytes; {MOST_BYTES} are the most.")
+        content = Path(found).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+    return decode(content, str(path))
+
+
+def digest(graph: str, tensors: Tensors) -> str:
+    """The digest of what a file holds: the graph, and each tensor by name."""
+    found = hashlib.sha256(graph.encode())
+    for name, array in sorted(tensors.items()):
+        dtype = _NAMES[array.dtype]
+        found.update(f"\n{name}:{dtype}:{list(array.shape)}:".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def _decode(content: bytes) -> Graph:
+    safetensors = _safetensors()
+    try:
+        parts = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
+        raise DataError(f"safetensors cannot read it ({error})") from error
+    # It has read the header, so that this is its length and this is JSON.
+    length = int.from_bytes(content[:8], "little")
+    metadata = _json(content[8 : 8 + length].decode()).get("__metadata__") or {}
+    if metadata.get("format") != FORMAT:
+        raise DataError("its metadata does not name the format " + repr(FORMAT))
+    if metadata.get("version") != VERSION:
+        raise DataError(
+            f"it has version {metadata.get('version')!r} of the format, and this qframe "
+            f"reads {VERSION!r}"
+        )
+    tensors = {name: _array(name, part) for name, part in parts}
+    text = metadata.get("graph", "")
+    if metadata.get("sha256") != digest(text, tensors):
+        raise DataError("its digest is that of another content")
+    graph = Graph.from_json(_json(text), tensors)
+    graph.values()
+    return graph
+
+
+def _array(name: str, part: dict[str, Any]) -> NDArray[Any]:
+    dtype: Any = _DTYPES.get(part["dtype"])
+    if dtype is None:
+        raise DataError(f"the tensor {name[:40]!r} has the dtype {part['dtype']}")
+    found: NDArray[Any] = np.frombuffer(part["data"], dtype)
+    return found.reshape(part["shape"])
+
+
+def _json(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise DataError(f"its JSON holds {constant}")
+
+    try:
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=_once)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"its metadata is no JSON ({error})") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise DataError("its JSON holds a key twice")
+    return found
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise PluginError(
+            "packed models are safetensors files, and safetensors is not installed. "
+            "Write: pip install 'keras-qframe[packed]'"
+        ) from error
+    return safetensors

@@ -1,0 +1,45 @@
+"""Activations, as arguments of layers and as layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from qframe import activations
+from qframe.errors import QFrameError
+from qframe.quantizers import Quantizer
+from qframe_packed.operations import Activation
+from qframe_packed.tracing import Tensor, Tracer
+
+# Not every Keras has all of them; hard_tanh is in qframe too.
+_OPERATIONS = {
+    "elu": Activation(function="elu", alpha=1.0),
+    "hard_tanh": Activation(function="hard_tanh"),
+    "leaky_relu": Activation(function="relu", alpha=0.2),
+    "leaky_tanh": Activation(function="leaky_tanh", alpha=0.2),
+    "relu": Activation(function="relu"),
+    "relu6": Activation(function="relu", most=6.0),
+    **{
+        name: Activation(function=name)
+        for name in (
+            *("exponential", "hard_sigmoid", "sigmoid", "silu", "softmax", "softplus"),
+            *("softsign", "tanh"),
+        )
+    },
+}
+
+
+def activated(tracer: Tracer, function: Any, x: Tensor) -> Tensor:
+    """What an activation, which may be a quantizer, makes of a tensor."""
+    if function is None or function is keras.activations.linear:
+        return x
+    if isinstance(function, Quantizer):
+        return tracer.quantized(function, x)
+    for name, operation in _OPERATIONS.items():
+        homes = keras.activations, activations
+        if any(function is getattr(home, name, None) for home in homes):
+            return tracer.add(operation, tracer.real(x))
+    raise QFrameError(
+        f"its activation {function!r} is not among linear, {', '.join(_OPERATIONS)}"
+    )

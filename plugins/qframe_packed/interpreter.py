@@ -1,0 +1,54 @@
+"""Runs a graph with NumPy: what is exact, and needs nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe_packed.graph import Graph
+from qframe_packed.reference import run
+
+Array = NDArray[Any]
+
+# So many samples at once: what is between two operations is that much memory.
+_AT_ONCE = 32
+
+
+@attrs.define(eq=False)
+class Interpreter:
+    """A graph, operation by operation; threads may share it."""
+
+    graph: Graph
+    _last: dict[int, int] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        first = len(self.graph.inputs)
+        self._last = {
+            index: place
+            for place, node in enumerate(self.graph.nodes, first)
+            for index in node.inputs
+        }
+
+    @property
+    def kernels(self) -> list[str]:
+        """What does the work of each node."""
+        return ["numpy"] * len(self.graph.nodes)
+
+    def predict(self, inputs: list[Array], threads: int = 1) -> list[Array]:
+        """What the model returns; NumPy has threads of its own."""
+        # An empty batch goes through too, for the shapes of what it returns.
+        starts = range(0, max(len(inputs[0]), 1), _AT_ONCE)
+        parts = [self._run([array[i : i + _AT_ONCE] for array in inputs]) for i in starts]
+        return [np.concatenate(found) for found in zip(*parts, strict=True)]
+
+    def _run(self, inputs: list[Array]) -> list[Array]:
+        kept = {i: np.asarray(array, np.float32) for i, array in enumerate(inputs)}
+        for place, node in enumerate(self.graph.nodes, len(inputs)):
+            kept[place] = run(node.operation, *(kept[i] for i in node.inputs))
+            for index in set(node.inputs):
+                if self._last[index] == place and index not in self.graph.outputs:
+                    del kept[index]
+        return [np.asarray(kept[i], np.float32) for i in self.graph.outputs]

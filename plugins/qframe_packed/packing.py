@@ -1,0 +1,103 @@
+"""Integers of a few bits as a stream of bits.
+
+An integer ``low + step * code`` is its code. The codes follow one another in C order, the
+input channels of a weight last; of each the least significant bit comes first, and the
+stream fills each byte from its least significant bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.errors import DataError
+from qframe_packed.values import Span
+
+MOST_BITS = 16
+# How many codes are looked at together; a multiple of 8, so that parts begin with a byte.
+_PART = 2**16
+
+
+@attrs.frozen(eq=False)
+class Packed:
+    """A tensor of integers, packed.
+
+    Args:
+        data: the stream, uint8.
+        shape: of the tensor.
+        span: the integers that may occur.
+    """
+
+    data: NDArray[np.uint8]
+    shape: tuple[int, ...]
+    span: Span
+
+    def __attrs_post_init__(self) -> None:
+        if self.span.bits > MOST_BITS:
+            raise DataError(
+                f"{self.span.count} different weights need {self.span.bits} bits, and "
+                f"{MOST_BITS} is the most"
+            )
+        size = byte_count(self.shape, self.span.bits)
+        if self.data.shape != (size,):
+            raise DataError(
+                f"a tensor of shape {list(self.shape)} is {size} bytes at "
+                f"{self.span.bits} bits each, found {self.data.size}"
+            )
+        if self._largest_code() >= self.span.count:
+            raise DataError(f"a weight is above {self.span.high}")
+
+    @classmethod
+    def of(cls, integers: NDArray[Any]) -> Packed:
+        """Pack integers at the fewest bits that hold all that occur."""
+        wide = integers.astype(np.int64)
+        low, high = int(wide.min()), int(wide.max())
+        step = int(np.gcd.reduce(wide.reshape(-1) - low)) or 1
+        span = Span(low, high, step)
+        codes = ((wide - low) // step).astype(np.uint16)
+        return cls(pack(codes, span.bits), tuple(integers.shape), span)
+
+    def codes(self) -> NDArray[np.uint16]:
+        """The codes, in the shape of the tensor."""
+        return unpack(self.data, self.span.bits, math.prod(self.shape)).reshape(self.shape)
+
+    def _largest_code(self) -> int:
+        """The largest code, found in parts: this is asked of files that may be bad."""
+        bits, count = self.span.bits, math.prod(self.shape)
+        if self.span.count == 2**bits:
+            return self.span.count - 1
+        parts = (
+            unpack(self.data[i * bits // 8 :], bits, min(_PART, count - i))
+            for i in range(0, count, _PART)
+        )
+        return max(int(part.max()) for part in parts)
+
+    def integers(self) -> NDArray[np.int32]:
+        """The integers, in the shape of the tensor."""
+        codes = self.codes().astype(np.int32)
+        return np.int32(self.span.low) + np.int32(self.span.step) * codes
+
+
+def byte_count(shape: tuple[int, ...], bits: int) -> int:
+    """The length of the stream of a tensor."""
+    return -(-math.prod(shape) * bits // 8)
+
+
+def pack(codes: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
+    """The stream of codes below ``2**bits``."""
+    places = np.arange(bits, dtype=np.uint16)
+    planes = (codes.reshape(-1, 1) >> places) & np.uint16(1)
+    return np.packbits(planes.astype(np.uint8), bitorder="little")
+
+
+def unpack(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint16]:
+    """The first `count` codes of a stream."""
+    planes = np.unpackbits(data, count=count * bits, bitorder="little")
+    codes = np.zeros(count, np.uint16)
+    for place in range(bits):
+        codes |= planes[place::bits].astype(np.uint16) << np.uint16(place)
+    return codes

@@ -1,0 +1,223 @@
+"""What each operation computes, in NumPy: the oracle of every other way to run a model.
+
+Floats are float32 between operations; sums of products are added in float64 within one,
+which is exact for integers. Integers are int32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from qframe_packed import operations
+from qframe_packed.packing import Packed
+
+Array = NDArray[Any]
+# How many factors of products are laid out at once.
+_MOST_FACTORS = 2**22
+
+
+@functools.singledispatch
+def run(operation: Any, *inputs: Array) -> Array:
+    """What an operation returns for arrays whose first axis is the batch."""
+    raise NotImplementedError(f"{operation!r} is not in the reference")
+
+
+def _numbers(kernel: Any) -> Array:
+    found = kernel.integers() if isinstance(kernel, Packed) else kernel
+    return np.asarray(found, np.float64)
+
+
+def _product(factors: Array, matrix: Array, whole: bool) -> Array:
+    """The matrix product; in float32 where that is exact, which is much quicker."""
+    if whole:
+        largest = np.abs(factors).max(initial=0) * np.abs(matrix).max(initial=0)
+        if largest * factors.shape[-1] < 2**24:
+            return factors.astype(np.float32) @ matrix.astype(np.float32)
+    return factors.astype(np.float64) @ matrix
+
+
+def _sums(total: Array, kernel: Any, x: Array) -> Array:
+    """Sums as integers, where all that was added up is."""
+    if _whole(kernel, x):
+        return np.rint(total).astype(np.int32)
+    return total.astype(np.float32)
+
+
+def _whole(kernel: Any, x: Array) -> bool:
+    return isinstance(kernel, Packed) and x.dtype.kind == "i"
+
+
+def _padded(x: Array, pads: tuple[int, ...], value: float) -> Array:
+    top, bottom, left, right = pads
+    if not any(pads):
+        return x
+    widths = ((0, 0), (top, bottom), (left, right), (0, 0))
+    return np.pad(x, widths, constant_values=value)
+
+
+def _windows(x: Array, reach: tuple[int, int], strides: tuple[int, int]) -> Array:
+    """A view (batch, rows, columns, channels, height, width) of all windows."""
+    view = sliding_window_view(x, reach, axis=(1, 2))
+    return np.asarray(view[:, :: strides[0], :: strides[1]])
+
+
+@run.register
+def _conv2d(op: operations.Conv2D, x: Array) -> Array:
+    windows = _windows(_padded(x, op.pads, op.pad), op.reach, op.strides)
+    windows = windows[..., :: op.dilation[0], :: op.dilation[1]]
+    batch, rows, columns, channels, height, width = windows.shape
+    size, groups = channels // op.groups, op.groups
+    kernel = _numbers(op.kernel).reshape(groups, -1, height, width, size)
+    matrix = kernel.transpose(0, 4, 2, 3, 1).reshape(groups, size * height * width, -1)
+    step = max(1, _MOST_FACTORS // (batch * columns * channels * height * width))
+    found = []
+    for row in range(0, rows, step):
+        part = windows[:, row : row + step]
+        part = part.reshape(*part.shape[:3], groups, size, height, width)
+        factors = part.transpose(3, 0, 1, 2, 4, 5, 6).reshape(groups, -1, matrix.shape[1])
+        sums = _product(factors, matrix, _whole(op.kernel, x)).transpose(1, 0, 2)
+        found.append(sums.reshape(batch, -1, columns, groups * matrix.shape[2]))
+    return _sums(np.concatenate(found, axis=1), op.kernel, x)
+
+
+@run.register
+def _dense(op: operations.Dense, x: Array) -> Array:
+    total = _product(x, _numbers(op.kernel).T, _whole(op.kernel, x))
+    return _sums(total, op.kernel, x)
+
+
+@run.register
+def _affine(op: operations.Affine, x: Array) -> Array:
+    found = x.astype(np.float32)
+    if op.scale is not None:
+        found = found * op.scale.astype(np.float32)
+    if op.shift is not None:
+        found = found + op.shift.astype(np.float32)
+    return np.asarray(found)
+
+
+@run.register
+def _quantize(op: operations.Quantize, x: Array) -> Array:
+    if op.direction is not None:
+        x = x * op.direction.astype(x.dtype)
+    count = np.zeros(x.shape, np.int32)
+    for threshold in op.thresholds:
+        count += x >= threshold
+    return np.int32(op.low) + np.int32(op.step) * count
+
+
+@run.register
+def _max_pool(op: operations.MaxPool, x: Array) -> Array:
+    direction = np.ones((), x.dtype) if op.direction is None else op.direction
+    x = x * direction.astype(x.dtype)
+    # Less than all that there is, and what is padded is never the largest.
+    least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    windows = _windows(_padded(x, op.pads, least), op.pool, op.strides)
+    return np.asarray(windows.max(axis=(-2, -1)) * direction.astype(x.dtype))
+
+
+@run.register
+def _average_pool(op: operations.AveragePool, x: Array) -> Array:
+    inside = _padded(np.ones((1, *x.shape[1:]), np.float64), op.pads, 0)
+    values = _padded(x.astype(np.float64), op.pads, 0)
+    total, count = (
+        _windows(part, op.pool, op.strides).sum(axis=(-2, -1)) for part in (values, inside)
+    )
+    return np.asarray(total / count, np.float32)
+
+
+@run.register
+def _global_pool(op: operations.GlobalPool, x: Array) -> Array:
+    axes = tuple(range(1, x.ndim - 1))
+    if op.function == "max":
+        return np.asarray(x.max(axis=axes))
+    return np.asarray(x.mean(axis=axes, dtype=np.float64), np.float32)
+
+
+def _relu(x: Array, op: operations.Activation) -> Array:
+    edge = np.float32(op.threshold)
+    # Keras's: what is below the threshold is a line through it.
+    below = np.float32(op.alpha) * (x - edge) if op.alpha else np.zeros_like(x)
+    found = np.where(x > edge, x, below)
+    return found if op.most is None else np.minimum(found, np.float32(op.most))
+
+
+def _sigmoid(x: Array) -> Array:
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+def _leaky_tanh(x: Array, op: operations.Activation) -> Array:
+    inside = np.clip(x, -1, 1)
+    return inside + np.float32(op.alpha) * (x - inside)
+
+
+def _softmax(x: Array) -> Array:
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+
+_FUNCTIONS: dict[str, Callable[[Array, operations.Activation], Array]] = {
+    "elu": lambda x, op: np.where(x > 0, x, op.alpha * np.expm1(np.minimum(x, 0))),
+    "exponential": lambda x, op: np.exp(x),
+    "hard_sigmoid": lambda x, op: np.clip(x / 6 + np.float32(0.5), 0, 1),
+    "hard_tanh": lambda x, op: np.clip(x, -1, 1),
+    "leaky_tanh": _leaky_tanh,
+    "relu": _relu,
+    "sigmoid": lambda x, op: _sigmoid(x),
+    "silu": lambda x, op: x * _sigmoid(x),
+    "softmax": lambda x, op: _softmax(x),
+    "softplus": lambda x, op: np.logaddexp(x, 0),
+    "softsign": lambda x, op: x / (1 + np.abs(x)),
+    "tanh": lambda x, op: np.tanh(x),
+}
+
+
+@run.register
+def _activation(op: operations.Activation, x: Array) -> Array:
+    with np.errstate(over="ignore"):
+        return np.asarray(_FUNCTIONS[op.function](x, op), np.float32)
+
+
+@run.register
+def _prelu(op: operations.PReLU, x: Array) -> Array:
+    alpha = op.alpha.astype(np.float32)
+    return np.maximum(x, 0) + alpha * np.minimum(x, 0)
+
+
+_MERGES: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "average": np.add,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "multiply": np.multiply,
+    "subtract": np.subtract,
+}
+
+
+@run.register
+def _merge(op: operations.Merge, *inputs: Array) -> Array:
+    found = functools.reduce(_MERGES[op.function], inputs)
+    return found / np.float32(len(inputs)) if op.function == "average" else found
+
+
+@run.register
+def _concatenate(op: operations.Concatenate, *inputs: Array) -> Array:
+    return np.concatenate(inputs, axis=op.axis)
+
+
+@run.register
+def _reshape(op: operations.Reshape, x: Array) -> Array:
+    # Not -1 for the batch, which may be empty.
+    return x.reshape(len(x), *op.shape)
+
+
+@run.register
+def _pad(op: operations.Pad, x: Array) -> Array:
+    return _padded(x, op.pads, 0)

@@ -1,0 +1,237 @@
+"""Run packed models: with NumPy, numba and safetensors, and without Keras.
+
+Example:
+    >>> import qframe as qf
+    >>> runtime = qf.packed.load("m.safetensors")  # doctest: +SKIP
+    >>> probabilities = runtime.predict(images)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.errors import ArgumentError, PluginError
+from qframe.files import Name
+from qframe_packed import files
+from qframe_packed.graph import Graph
+from qframe_packed.interpreter import Interpreter
+from qframe_packed.packing import Packed
+from qframe_packed.values import Value
+
+__all__ = ["Runtime", "load"]
+
+ENGINES = ("numba", "numpy")
+_REPEATS = 20
+_HEADER = (
+    "Layer",
+    "Operation",
+    "Input\n(bit)",
+    "Weights\n(bit)",
+    "Output",
+    "Bytes",
+    "Kernel",
+)
+
+
+def load(path: Name, engine: str | None = None) -> Runtime:
+    """Load a model that `qframe.export` wrote with the target ``packed``.
+
+    Args:
+        path: a ``.safetensors`` file. It may come from anyone: what is not such a model is
+            refused before anything is computed.
+        engine: ``"numba"`` compiles kernels for this machine, the first time that they are
+            needed; ``"numpy"`` is exact, easy to read and slow. By default the first,
+            where numba is installed.
+
+    Raises:
+        ArgumentError: there is no such engine.
+        DataError: there is no such file, or it holds something else, or is damaged.
+        PluginError: safetensors is not installed, or numba, where it was asked for.
+
+    Example:
+        >>> import qframe as qf
+        >>> runtime = qf.packed.load("m.safetensors")  # doctest: +SKIP
+    """
+    if engine not in (None, *ENGINES):
+        raise ArgumentError(f"the engines are {' and '.join(ENGINES)}, found {engine!r}.")
+    return Runtime(files.read(path), engine or _best())
+
+
+def _best() -> str:
+    """The quickest engine that can be had."""
+    try:
+        numba = importlib.import_module("numba")
+    except ImportError:
+        return "numpy"
+    return "numpy" if numba.config.DISABLE_JIT else "numba"
+
+
+def _engine(graph: Graph, name: str) -> Any:
+    if name == "numpy":
+        return Interpreter(graph)
+    try:
+        if importlib.import_module("numba").config.DISABLE_JIT:
+            raise PluginError(
+                "the engine 'numba' compiles, and the variable NUMBA_DISABLE_JIT says not "
+                "to. Unset it, or write engine='numpy'."
+            )
+        from qframe_packed.compiled.engine import Engine
+    except ImportError as error:
+        raise PluginError(
+            f"the engine 'numba' needs numba, which cannot be imported ({error}). Write: "
+            "pip install 'keras-qframe[packed]'"
+        ) from error
+    except RuntimeError as error:
+        raise PluginError(
+            f"numba finds no place for what it compiles ({error}). Set the variable "
+            "NUMBA_CACHE_DIR to a folder that can be written."
+        ) from error
+    return Engine(graph)
+
+
+@attrs.define(eq=False)
+class Runtime:
+    """A packed model, ready to predict; threads may share it."""
+
+    graph: Graph
+    engine: str = "numpy"
+    _engine: Any = attrs.field(init=False)
+    _values: list[Value] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._values = self.graph.values()
+        self._engine = _engine(self.graph, self.engine)
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that it takes, without the batch."""
+        return self.graph.inputs
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that it returns, without the batch."""
+        return tuple(self._values[index].shape for index in self.graph.outputs)
+
+    def predict(self, x: Any, threads: int = 1) -> Any:
+        """What the model returns in inference.
+
+        Args:
+            x: an array of any real dtype, its first axis the batch, of any size; a list of
+                arrays for a model with several inputs, in their order.
+            threads: the most threads to use, each for a part of the batch.
+
+        Returns:
+            A float32 array, its first axis the batch; a list of them for a model with
+            several outputs. A number that is not finite is quantized as it compares: NaN
+            as the smallest.
+
+        Raises:
+            ArgumentError: the arrays have other shapes, or are not of real numbers; or
+                `threads` is no whole number from 1 on.
+        """
+        if type(threads) is not int or threads < 1:
+            raise ArgumentError(f"threads is a whole number from 1 on, found {threads!r}.")
+        inputs = self._checked(x)
+        outputs = self._engine.predict(inputs, threads)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def warm_up(self) -> Runtime:
+        """Compile now, and not in the first prediction; numba keeps it for other processes.
+
+        Returns:
+            The runtime.
+        """
+        self._engine.predict([np.zeros((1, *shape)) for shape in self.graph.inputs])
+        return self
+
+    def _checked(self, x: Any) -> list[NDArray[Any]]:
+        count = len(self.graph.inputs)
+        if count > 1 and (not isinstance(x, (list, tuple)) or len(x) != count):
+            raise ArgumentError(
+                f"predict takes a list of {count} arrays, found {type(x).__name__}."
+            )
+        found = []
+        for given, shape in zip(x if count > 1 else [x], self.graph.inputs, strict=True):
+            try:
+                array = np.asarray(given)
+            except ValueError as error:  # rows of several lengths
+                raise ArgumentError(f"predict takes arrays: {error}.") from error
+            if array.dtype.kind not in "fiub":
+                raise ArgumentError(
+                    f"predict takes real numbers, found {array.dtype}. Write for example "
+                    "x.astype('float32')."
+                )
+            if array.shape[1:] != shape or not array.ndim:
+                wanted = ", ".join(map(str, ("batch", *shape)))
+                raise ArgumentError(
+                    f"predict takes an array of shape ({wanted}), found {array.shape}."
+                )
+            found.append(array)
+        if len({len(array) for array in found}) > 1:
+            sizes = ", ".join(str(len(array)) for array in found)
+            raise ArgumentError(f"predict takes batches of one size, found {sizes}.")
+        return found
+
+    def summary(
+        self, profile: bool = False, print_fn: Callable[[str], Any] | None = None
+    ) -> None:
+        """Print a table of the operations: which kernel does each, and how large it is.
+
+        Args:
+            profile: whether to run each operation some times, on one sample and in one
+                thread, for how many microseconds it takes. What stands in the row of an
+                operation is done together with it.
+            print_fn: called with the text; `print` by default.
+
+        Raises:
+            ArgumentError: `profile` with the engine ``"numpy"``, which has no kernels.
+        """
+        from qframe.models.grids import Grid
+        from qframe.models.tables import to_text
+
+        if profile and self.engine == "numpy":
+            raise ArgumentError(
+                "the engine 'numpy' is not profiled. Write qframe.packed.load(path, "
+                "engine='numba')."
+            )
+        seconds = self._engine.seconds(1, _REPEATS) if profile else []
+        rows = [
+            self._row(place, kernel) for place, kernel in enumerate(self._engine.kernels)
+        ]
+        total = sum(_size(node.operation) for node in self.graph.nodes)
+        footer: tuple[str, ...] = ("Total", "", "", "", "", str(total), "")
+        header: tuple[str, ...] = _HEADER
+        if profile:
+            header = (*header, "Time\n(us)")
+            footer = (*footer, f"{1e6 * sum(seconds):.1f}")
+            rows = [(*row, f"{1e6 * t:.1f}") for row, t in zip(rows, seconds, strict=True)]
+        (print_fn or print)(to_text(Grid("packed model", header, rows, footer)))
+
+    def _row(self, place: int, kernel: str) -> tuple[str, ...]:
+        node = self.graph.nodes[place]
+        return (
+            node.name,
+            node.operation.name,
+            ", ".join(_bits(self._values[i]) for i in node.inputs),
+            str(node.operation.weight_bits or "-"),
+            " x ".join(map(str, self._values[place + len(self.graph.inputs)].shape)),
+            str(_size(node.operation)),
+            kernel,
+        )
+
+
+def _bits(value: Value) -> str:
+    return "32" if value.span is None else str(value.span.bits)
+
+
+def _size(operation: Any) -> int:
+    """The bytes of the tensors of an operation."""
+    parts = (getattr(operation, field.name) for field in attrs.fields(type(operation)))
+    arrays = (part.data if isinstance(part, Packed) else part for part in parts)
+    return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

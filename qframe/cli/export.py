@@ -1,0 +1,32 @@
+"""The command that writes a model for another runtime."""
+
+from __future__ import annotations
+
+import click
+
+from qframe.cli.source import Source
+from qframe.exporters import Export
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "-t",
+    "--target",
+    required=True,
+    metavar="NAME",
+    help="What to write: one of `qframe list --kind exporter`, with options as in "
+    "\"packed(floats='float16')\".",
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to write it.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def export(model: str, target: str, output: str, force: bool) -> None:
+    """Write a saved model for another runtime.
+
+    MODEL is a .keras file.
+    """
+    # What is wrong with the arguments is said before a backend takes seconds to start.
+    source, found = Source.check(model), Export.check(output, target, force=force)
+    found.run(source.load(compile=False))
+    path = found.target.path
+    click.echo(f"Saved {path} ({path.stat().st_size} bytes).")

@@ -1,0 +1,65 @@
+"""What the compiled engine returns, held against NumPy; and small parts of graphs."""
+
+import re
+
+import numpy as np
+
+from packed_graphs import computed, sign
+from qframe_packed import operations as op
+from qframe_packed.compiled.engine import Engine
+from qframe_packed.compiled.steps import Chained
+from qframe_packed.packing import Packed
+
+F = np.float32
+BAD = np.array([np.nan, np.inf, -np.inf], F)
+
+
+def check(graph, *inputs, exact=True):
+    """The engine returns what NumPy does; returns the kinds of kernels that it ran."""
+    engine = Engine(graph)
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        expected = [np.asarray(array, F) for array in computed(graph, *inputs)]
+    for found, wanted in zip(engine.predict([*inputs]), expected, strict=True):
+        assert found.dtype == F
+        assert found.shape == wanted.shape
+        if exact:
+            np.testing.assert_array_equal(found, wanted)
+        else:
+            scale = max(1, np.abs(wanted).max(initial=0))
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * scale)
+    return set(kinds(engine))
+
+
+def kinds(engine):
+    """The kernels of a plan, in words that are the same on each machine."""
+    for step in engine.plan.steps:
+        if isinstance(step, Chained):
+            yield from (link.code.name for link in step.links)
+        yield re.sub("^(lookup|popcount)", "bits", re.sub("^float.*", "float", step.kernel))
+
+
+def halves(*shape, seed=0):
+    return (np.random.default_rng(seed).integers(-6, 7, shape) / 2).astype(F)
+
+
+def integers(*shape, of=(-1, 1), seed=0):
+    return Packed.of(np.random.default_rng(seed).choice(of, shape))
+
+
+def levels(count, low=0, step=1):
+    """A quantizer whose levels begin at the halves of inputs."""
+    return op.Quantize(thresholds=np.arange(1, count, dtype=F) / 2, low=low, step=step)
+
+
+def per_channel(channels, **arguments):
+    """Two thresholds for each channel, some of them never or always reached."""
+    rng = np.random.default_rng(1)
+    thresholds = np.sort(
+        rng.choice([-np.inf, -1, 0, 0.5, 2, np.inf], (2, channels)), axis=0
+    )
+    direction = rng.choice([-1, 1], channels).astype(np.int8)
+    return sign(thresholds=thresholds.astype(F), direction=direction, **arguments)
+
+
+def conv(kernel, **arguments):
+    return op.Conv2D(kernel=kernel, **arguments)

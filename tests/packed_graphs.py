@@ -1,0 +1,155 @@
+"""Small graphs of packed models, made without Keras."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from qframe.errors import DataError
+from qframe_packed import operations as op
+from qframe_packed.graph import Graph, Node
+from qframe_packed.packing import Packed
+from qframe_packed.reference import run
+from qframe_packed.values import Value
+
+
+def sign(**arguments):
+    thresholds = np.zeros(1, np.float32)
+    return op.Quantize(**{"thresholds": thresholds, "low": -1, "step": 2, **arguments})
+
+
+def chain(shape, *steps):
+    """A graph of operations, one after another."""
+    nodes = tuple(Node(step, (i,), f"layer{i}") for i, step in enumerate(steps))
+    return Graph((tuple(shape),), nodes, (len(steps),))
+
+
+def names_of(graph):
+    """Its operations, in order."""
+    return [node.operation.name for node in graph.nodes]
+
+
+def tensors(graph, *inputs):
+    """All that a graph computes, without the runtime."""
+    values = list(inputs)
+    for node in graph.nodes:
+        values.append(run(node.operation, *(values[i] for i in node.inputs)))
+    return values
+
+
+def computed(graph, *inputs):
+    """What a graph returns, without the runtime."""
+    values = tensors(graph, *inputs)
+    return [values[i] for i in graph.outputs]
+
+
+def adds_exactly(graph, *inputs):
+    """Whether float32 holds each sum of products of floats, in any order of adding."""
+    values = tensors(graph, *inputs)
+    for node in graph.nodes:
+        kernel, x = getattr(node.operation, "kernel", None), values[node.inputs[0]]
+        packed = isinstance(kernel, Packed)
+        if kernel is None or (packed and x.dtype.kind == "i"):
+            continue
+        factors = kernel.integers() if packed else kernel
+        x = np.append(x[np.isfinite(x)], getattr(node.operation, "pad", 0))
+        most = np.abs(x).max() * np.abs(factors).max() * np.prod(factors.shape[1:])
+        if not most < 2**24 * _grid(x) * _grid(factors):
+            return False
+    return True
+
+
+def _grid(x):
+    """The largest power of 2 of which all numbers are multiples."""
+    mantissa, exponent = np.frexp(x[x != 0].astype(np.float64))
+    whole = (mantissa * 2**53).astype(np.int64)
+    return np.min((whole & -whole) * 2.0 ** (exponent - 53), initial=2.0**24)
+
+
+def _kernel(rng, shape, kind):
+    if kind == "float":
+        return rng.normal(size=shape).astype(np.float32)
+    choices = {"binary": [-1, 1], "ternary": [-1, 0, 1], "3-bit": [-4, -3, -1, 0, 2, 3]}
+    return Packed.of(rng.choice(choices[kind], shape))
+
+
+def _affine(rng, channels, dyadic):
+    # Ties, a channel that is switched off, and channels that are turned around.
+    scale = rng.choice([0, 0.5, 1, -1, -0.25, 2 if dyadic else 0.3], channels)
+    shift = rng.choice([0, 1, -2, 0.5 if dyadic else 0.1, -1.5], channels)
+    return op.Affine(scale=scale.astype(np.float32), shift=shift.astype(np.float32))
+
+
+def _operation(rng, name, x, kind, dyadic):
+    channels = x.shape[-1]
+    if name == "conv2d":
+        groups = int(rng.choice([1, channels]))
+        size = int(rng.integers(1, 4))
+        pads = tuple(int(p) for p in rng.integers(0, size, 4))
+        shape = (groups * int(rng.integers(1, 4)), size, size, channels // groups)
+        pad = float(rng.choice([0, 1, -1]))
+        kernel = _kernel(rng, shape, kind)
+        strides = tuple(int(s) for s in rng.integers(1, 3, 2))
+        return op.Conv2D(kernel=kernel, pads=pads, pad=pad, groups=groups, strides=strides)
+    if name == "dense":
+        return op.Dense(kernel=_kernel(rng, (3, channels), kind))
+    if name == "affine":
+        return _affine(rng, channels, dyadic)
+    if name == "quantize":
+        count = int(rng.integers(1, 4))
+        thresholds = np.sort(rng.choice(np.arange(-4, 4) / 2, count)).astype(np.float32)
+        return op.Quantize(thresholds=thresholds, low=int(rng.integers(-2, 1)), step=1)
+    if name == "max_pool":
+        return op.MaxPool(pads=tuple(int(p) for p in rng.integers(0, 2, 4)))
+    if name == "reshape":
+        return op.Reshape(shape=(int(np.prod(x.shape)),))
+    if name == "hard_tanh":
+        return op.Activation(function="hard_tanh")
+    return op.Activation(function="relu", alpha=0.5, most=2.0)
+
+
+# What follows a product in a network, in order; each may be there or not.
+AFTER = ("max_pool", "affine", "affine", "hard_tanh", "relu", "max_pool", "reshape")
+
+
+@st.composite
+def names(draw):
+    """The operations of a few blocks of a network."""
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        if draw(st.booleans()):
+            found.append("quantize")
+        found.append(draw(st.sampled_from(["conv2d", "dense"])))
+        found += [name for name in AFTER if draw(st.booleans())]
+    return [*found, "quantize"] if draw(st.booleans()) else found
+
+
+@st.composite
+def graphs(draw, dyadic=False):
+    """A chain of operations, some of whose results are added to it again.
+
+    Where it is `dyadic`, few of its numbers need rounding.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    shape = tuple(int(size) for size in rng.integers(2, 7, 3))
+    values, nodes = [Value(shape)], []
+    for name in draw(names()):
+        last = len(values) - 1
+        kind = draw(st.sampled_from(["binary", "ternary", "3-bit", "float"]))
+        try:
+            operation = _operation(rng, name, values[last], kind, dyadic)
+            values.append(operation.infer(values[last]))
+        except DataError:
+            continue
+        nodes.append(Node(operation, (last,), name))
+        same = [i for i, value in enumerate(values[:-1]) if value == values[-1]]
+        if same and values[-1].span is None and rng.random() < 0.3:
+            nodes.append(Node(op.Merge(function="add"), (same[0], len(values) - 1), "add"))
+            values.append(values[-1])
+    return Graph((shape,), tuple(nodes), (len(values) - 1,))
+
+
+def inputs_of(graph, count=3):
+    """Batches with ties among them."""
+    rng = np.random.default_rng(0)
+    shape = (count, *graph.inputs[0])
+    halves = rng.integers(-6, 7, shape) / 2
+    return [halves.astype(np.float32), rng.normal(size=shape).astype(np.float32)]

@@ -1,0 +1,324 @@
+"""How the compiled engine is run: batches, threads, memory, what it keeps, what it says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import qframe as qf
+from packed_graphs import chain, computed, sign
+from qframe.errors import ArgumentError, PluginError
+from qframe_packed import files
+from qframe_packed import operations as op
+from qframe_packed.compiled.engine import Engine, Session
+from qframe_packed.graph import Graph, Node
+from qframe_packed.packing import Packed
+from qframe_packed.runtime import Runtime
+
+pytestmark = pytest.mark.ends
+F = np.float32
+RNG = np.random.default_rng(0)
+
+
+def floats(*shape):
+    return RNG.normal(size=shape).astype(F)
+
+
+def signs(*shape):
+    return Packed.of(RNG.choice([-1, 1], shape))
+
+
+# A float layer, binary ones with a residual between them, and a head: most kernels.
+SAME = {"pads": (1, 1, 1, 1)}
+NETWORK = Graph(
+    ((9, 8, 3),),
+    (
+        Node(op.Conv2D(kernel=floats(16, 3, 3, 3), **SAME), (0,), "stem"),
+        Node(op.Affine(scale=floats(16), shift=floats(16)), (1,), "norm"),
+        Node(sign(), (2,), "signs"),
+        Node(op.Conv2D(kernel=signs(16, 3, 3, 16), **SAME), (3,), "binary"),
+        Node(op.Affine(scale=floats(16)), (4,), "rescale"),
+        Node(op.Merge(function="add"), (2, 5), "add"),
+        Node(sign(thresholds=F([-1, 0, 2]), low=0, step=1), (6,), "levels"),
+        Node(op.MaxPool(), (7,), "pool"),
+        Node(op.Conv2D(kernel=signs(12, 2, 2, 16)), (8,), "two_bits"),
+        Node(op.Affine(scale=floats(12)), (9,), "scale"),
+        Node(op.GlobalPool(function="average"), (10,), "mean"),
+        Node(op.Dense(kernel=floats(5, 12)), (11,), "dense"),
+        Node(op.Activation(function="softmax"), (12,), "softmax"),
+    ),
+    (13, 6),
+)
+X = RNG.normal(size=(130, 9, 8, 3)).astype(F)
+EXPECTED = computed(NETWORK, X)
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    return Runtime(NETWORK, "numba")
+
+
+def equal(found, expected):
+    for here, there in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(here, there)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 130])
+def test_batches(runtime, count):
+    """A sample gives the same bits in each batch, and with each number of threads."""
+    found = runtime.predict(X[:count])
+    for here, there, reference in zip(found, runtime.predict(X), EXPECTED, strict=True):
+        np.testing.assert_array_equal(here, there[:count])
+        np.testing.assert_allclose(here, reference[:count], rtol=1e-5, atol=1e-5)
+    for threads in (2, 5):
+        equal(runtime.predict(X[:count], threads=threads), found)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", ">f4", "float64", "bool"])
+def test_any_real_dtype(runtime, dtype):
+    x = (3 * X[:4]).astype(dtype)
+    equal(runtime.predict(x), runtime.predict(x.astype(F)))
+
+
+def test_any_layout_in_memory(runtime):
+    x = X[:6]
+    expected = runtime.predict(x)
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    wide = np.zeros((12, 9, 16, 4), F)
+    wide[::2, :, 1::2, 1:] = x
+    for other in (
+        np.asfortranarray(x),
+        wide[::2, :, 1::2, 1:],
+        np.ascontiguousarray(x[::-1, :, ::-1])[::-1, :, ::-1],
+        np.frombuffer(b" " + x.tobytes(), np.uint8)[1:].view(F).reshape(x.shape),
+        frozen,
+    ):
+        equal(runtime.predict(other), expected)
+    equal(runtime.predict(np.broadcast_to(x[:1], x.shape)), runtime.predict(x[[0] * 6]))
+
+
+def test_outputs_belong_to_the_caller(runtime):
+    first = runtime.predict(X[:3])
+    kept = [array.copy() for array in first]
+    runtime.predict(X[3:6])
+    equal(first, kept)
+
+
+def test_python_threads_share_a_runtime(runtime):
+    parts = [X[i::4] for i in range(4)]
+    expected = [runtime.predict(part) for part in parts]
+    start, failures = threading.Barrier(4), []
+
+    def run(index):
+        start.wait()
+        try:
+            for turn in range(12):
+                equal(runtime.predict(parts[index], threads=1 + turn % 2), expected[index])
+        except BaseException as error:
+            failures.append(error)
+
+    workers = [threading.Thread(target=run, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert failures == []
+
+
+def test_python_goes_on_while_a_kernel_runs():
+    """A kernel that kept the GIL would let another thread go on only once it is done."""
+    plan = Engine(chain((24, 24, 8), op.Conv2D(kernel=floats(64, 9, 9, 8)))).plan
+    (run,) = Session(plan, 300).runs
+    run(1)  # compiled
+    turns, running = 0, True
+
+    def count():
+        nonlocal turns
+        while running:
+            time.sleep(0.0005)  # lets the GIL go, and asks for it again
+            turns += 1
+
+    counter = threading.Thread(target=count)
+    counter.start()
+    before = turns
+    run(300)
+    found, running = turns - before, False
+    counter.join()
+    assert found > 10
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
+def test_wrong_threads(threads):
+    for engine in ("numba", "numpy"):
+        with pytest.raises(ArgumentError, match="threads is a whole number from 1 on"):
+            Runtime(chain((3,), sign()), engine).predict(np.ones((1, 3)), threads)
+
+
+@pytest.mark.parametrize("batch", [1, 64, 500])
+def test_a_prediction_allocates_its_outputs_only(batch):
+    engine = Engine(NETWORK)
+    x = np.resize(X, (batch, *X.shape[1:]))
+    engine.predict([x])
+    outputs = sum(4 * batch * int(np.prod(a.shape[1:])) for a in EXPECTED)
+    tracemalloc.start()
+    try:
+        engine.predict([x])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert outputs <= peak < outputs + 2**13
+
+
+def test_memory_is_shared_by_tensors_and_known(runtime):
+    """What a thread keeps is less than its tensors would take one beside the other."""
+    engine = Engine(NETWORK)
+    every = sum(slot.size for slot in engine.plan.slots)
+    one = engine.memory_bytes / engine.samples
+    assert max(slot.size for slot in engine.plan.slots) < one < 0.8 * every
+
+
+# In processes of their own: what is there before anything is compiled.
+
+SCRIPT = """
+    import json, sys
+    import numpy as np
+    import qframe as qf
+    from numba.core.dispatcher import Dispatcher
+
+    def kernels():
+        rooms = [vars(m) for n, m in sys.modules.items() if n.startswith("qframe_packed.c")]
+        every = [f for room in rooms for f in room.values() if isinstance(f, Dispatcher)]
+        return {id(f): f for f in every}.values()
+
+    def compiled():
+        return sum(len(f.signatures) for f in kernels())
+
+    runtime = qf.packed.load(sys.argv[1])
+    found = [runtime.engine, compiled()]
+    assert runtime.warm_up() is runtime
+    found.append(compiled())
+    x = np.load(sys.argv[2])
+    one, two = (runtime.predict(x, threads=n)[1].tolist() for n in (1, 2))
+    found.append(compiled())
+    found.append(sum(sum(f.stats.cache_hits.values()) for f in kernels()))
+    found.append(sum(sum(f.stats.cache_misses.values()) for f in kernels()))
+    print(json.dumps([*found, one == two]))
+"""
+
+
+def script(code, *arguments, **environment):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(files.encode(NETWORK))
+    np.save(tmp_path / "x.npy", X[:20])
+    return path
+
+
+@pytest.mark.long  # everything is compiled once more
+def test_kernels_are_kept_for_other_processes(saved, tmp_path):
+    kept = tmp_path / "kept"
+
+    def run():
+        found = script(SCRIPT, saved, tmp_path / "x.npy", NUMBA_CACHE_DIR=str(kept))
+        return found, {p: p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()}
+
+    (engine, before, warm, after, hits, misses, same), written = run()
+    assert (engine, before, hits, same) == ("numba", 0, 0, True)
+    # All was compiled in `warm_up`, and nothing later.
+    assert warm == after == misses > 0
+    assert written
+    (_, before, warm, after, hits, misses, same), again = run()
+    assert (before, misses, same) == (0, 0, True)
+    assert hits == warm == after > 0
+    assert again == written
+
+
+def test_without_numba(saved):
+    code = """
+        import json, sys
+        import numpy as np
+        sys.modules["numba"] = None
+        import qframe as qf
+
+        runtime = qf.packed.load(sys.argv[1])
+        found = [a.tolist() for a in runtime.warm_up().predict(np.load(sys.argv[2]))]
+        try:
+            qf.packed.load(sys.argv[1], engine="numba")
+        except qf.errors.PluginError as error:
+            print(json.dumps([runtime.engine, found, str(error)]))
+    """
+    engine, found, error = script(code, saved, saved.parent / "x.npy")
+    assert engine == "numpy"
+    for here, there in zip(found, EXPECTED, strict=True):
+        np.testing.assert_allclose(here, there[:20], rtol=1e-6)
+    assert error.endswith("pip install 'keras-qframe[packed]'")
+
+
+def test_numba_that_may_not_compile(saved, monkeypatch):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    assert qf.packed.load(saved).engine == "numpy"
+    with pytest.raises(PluginError, match="NUMBA_DISABLE_JIT says not to"):
+        qf.packed.load(saved, engine="numba")
+
+
+def test_engines(saved):
+    assert qf.packed.load(saved).engine == "numba"
+    for name in ("numba", "numpy"):
+        assert qf.packed.load(saved, engine=name).engine == name
+    for wrong in ("Numba", "", 3):
+        with pytest.raises(ArgumentError, match=f"numba and numpy, found {wrong!r}"):
+            qf.packed.load(saved, engine=wrong)
+
+
+def rows_of(runtime, **arguments):
+    """The cells of the rows of the summary by the name of the layer; a time is the last."""
+    texts = []
+    runtime.summary(print_fn=texts.append, **arguments)
+    (text,) = texts
+    # The name, the operation, and what is not in a column of its own by one blank.
+    found = [re.split(r"\s{2,}", line.strip("| ")) for line in text.splitlines()]
+    return {row[0]: row[1:] for row in found if len(row) > 1}
+
+
+def test_summary(runtime):
+    kernels = {name: row[-1] for name, row in rows_of(runtime).items()}
+    assert re.fullmatch("spread, (lookup|popcount) 1 x 1", kernels["binary"])
+    assert re.fullmatch("(.*, )?spread, (lookup|popcount) 2 x 1", kernels["two_bits"])
+    assert re.fullmatch(r"surround, float x \d+", kernels["stem"])
+    assert kernels["mean"] == "mean"
+    assert kernels["softmax"] == "softmax"
+    # Done by the kernel of the product before them: the bytes come last.
+    assert kernels["norm"] == "128"
+    assert kernels["add"] == "0"
+    assert rows_of(Runtime(NETWORK))["norm"][-1] == "numpy"
+
+
+def test_profile(runtime):
+    rows = rows_of(runtime, profile=True)
+    times = {node.name: float(rows[node.name][-1]) for node in NETWORK.nodes}
+    assert times["norm"] == times["add"] == 0
+    assert times["binary"] > 0
+    assert float(rows["Total"][-1]) == pytest.approx(sum(times.values()), abs=1)
+    with pytest.raises(ArgumentError, match="engine='numba'"):
+        Runtime(NETWORK).summary(profile=True)

@@ -1,0 +1,371 @@
+"""Each operation on the compiled engine: as in NumPy, and by which kernel."""
+
+import numpy as np
+import pytest
+
+from packed_checks import BAD, F, check, conv, halves, integers, levels, per_channel
+from packed_graphs import adds_exactly, chain, computed, sign
+from qframe_packed import operations as op
+from qframe_packed.graph import Graph, Node
+
+pytestmark = pytest.mark.ends
+IMAGE = (6, 7, 5)
+DIRECTION = np.array([1, -1, -1, 1, 1], np.int8)
+KERNEL = integers(4, 3, 3, 5)
+WIDE = np.arange(5) * 1000 - 2000
+
+
+# Of the name of a case: the shape, the operations, and kernels that they need.
+CHAINS = {
+    "nothing": (IMAGE, (), ()),
+    "bits as an output": (IMAGE, (sign(),), ("PLANES", "unpack")),
+    "levels as an output": (IMAGE, (levels(12, -3),), ("PLANES", "unpack")),
+    "17 levels": (IMAGE, (levels(17), conv(KERNEL)), ("LEVELS", "float")),
+    "256 levels": (
+        (4000,),
+        (op.Quantize(thresholds=np.arange(-127, 128) / F(42)),),
+        ("LEVELS",),
+    ),
+    "levels for each channel": (
+        IMAGE,
+        (per_channel(5), conv(KERNEL)),
+        ("PLANES", "bits 2 x 1"),
+    ),
+    "many levels for each channel": (
+        IMAGE,
+        (op.Quantize(thresholds=np.sort(halves(20, 5), axis=0), direction=DIRECTION),),
+        ("LEVELS",),
+    ),
+    "pool of signs": (
+        IMAGE,
+        (
+            sign(),
+            op.MaxPool(direction=DIRECTION, pads=(1, 0, 1, 1)),
+            conv(integers(3, 1, 1, 5)),
+        ),
+        ("pool of bits", "bits 1 x 1"),
+    ),
+    "pool of levels": (
+        IMAGE,
+        (levels(4), op.MaxPool(direction=DIRECTION)),
+        ("pool of floats",),
+    ),
+    "pool of sums": (
+        IMAGE,
+        (sign(), conv(KERNEL), op.MaxPool(), sign(thresholds=np.zeros(1, int))),
+        ("PLANES",),
+    ),
+    "overlapping pool": (
+        IMAGE,
+        (op.MaxPool(pool=(3, 2), strides=(1, 2), pads=(2, 1, 0, 1), direction=DIRECTION),),
+        ("pool of floats",),
+    ),
+    "pool of many channels": (
+        (6, 7, 19),
+        (op.MaxPool(pool=(2, 3), pads=(0, 1, 1, 0), direction=np.resize(DIRECTION, 19)),),
+        ("pool of floats",),
+    ),
+    "average of many channels": (
+        (6, 7, 16),
+        (op.AveragePool(pool=(2, 2), strides=(2, 2)),),
+        ("pool of floats",),
+    ),
+    "average pool": (
+        IMAGE,
+        (op.AveragePool(pool=(3, 3), strides=(2, 1), pads=(1, 2, 0, 2)),),
+        ("pool of floats",),
+    ),
+    "mean": (IMAGE, (op.GlobalPool(function="average"),), ("mean",)),
+    "largest": (IMAGE, (sign(), op.GlobalPool(function="max")), ("numpy",)),
+    "reshaped bits": (
+        (2, 3, 16),
+        (sign(), op.Reshape(shape=(96,)), op.Dense(kernel=integers(9, 96))),
+        ("bits 1 x 1",),
+    ),
+    "reshaped odd bits": (
+        IMAGE,
+        (sign(), op.Reshape(shape=(210,)), op.Dense(kernel=integers(9, 210))),
+        ("unpack", "bits 1 x 1"),
+    ),
+    "reshaped pixels": (
+        IMAGE,
+        (levels(4), op.Reshape(shape=(42, 5)), op.Dense(kernel=integers(9, 5))),
+        ("bits 2 x 1",),
+    ),
+    "reshaped levels": (
+        (2, 3, 16),
+        (levels(4), op.Reshape(shape=(96,)), op.Dense(kernel=integers(9, 96))),
+        ("bits 2 x 1",),
+    ),
+    "padding of floats": (
+        IMAGE,
+        (op.Pad(pads=(1, 0, 2, 3)), conv(KERNEL)),
+        ("surround", "float"),
+    ),
+    "no padding": (IMAGE, (op.Affine(), op.Pad(pads=(0, 0, 0, 0))), ("chain",)),
+    "padding with a half": (
+        IMAGE,
+        (conv(KERNEL, pads=(1, 1, 0, 2), pad=0.5),),
+        ("surround", "float"),
+    ),
+    "dilated floats": (IMAGE, (conv(KERNEL, dilation=(2, 3), strides=(2, 1)),), ("float",)),
+    "grouped": ((5, 5, 6), (conv(integers(9, 2, 2, 2), groups=3),), ("float",)),
+    "grouped signs": (
+        (5, 5, 6),
+        (sign(), conv(integers(9, 2, 2, 2), groups=3, pads=(1, 0, 0, 1))),
+        ("unpack", "float"),
+    ),
+    "wide groups": ((3, 3, 40), (conv(integers(80, 2, 2, 20), groups=2),), ("float",)),
+    "depthwise": (
+        IMAGE,
+        (
+            conv(
+                integers(5, 3, 2, 1),
+                groups=5,
+                dilation=(1, 2),
+                strides=(2, 1),
+                pads=(1, 2, 2, 0),
+                pad=-1,
+            ),
+        ),
+        ("depthwise",),
+    ),
+    "depthwise, many channels": (
+        (6, 7, 19),
+        (op.Conv2D(kernel=halves(19, 2, 3, 1), dilation=(2, 1), groups=19),),
+        ("depthwise",),
+    ),
+    "depthwise signs": (
+        IMAGE,
+        (
+            sign(),
+            conv(integers(5, 3, 3, 1), groups=5, pads=(1, 1, 1, 1), pad=1),
+            sign(thresholds=np.zeros(1, int)),
+        ),
+        ("depthwise", "PLANES"),
+    ),
+    "two of each channel": (IMAGE, (conv(integers(10, 3, 3, 1), groups=5),), ("float",)),
+    "one channel": ((4, 4, 1), (conv(integers(1, 3, 3, 1)),), ("float",)),
+    "dense on images": (IMAGE, (op.Dense(kernel=integers(9, 5)),), ("float",)),
+    "float16": (IMAGE, (op.Dense(kernel=halves(9, 5).astype("float16")),), ("float",)),
+    "16-bit weights": (
+        IMAGE,
+        (levels(17), op.Dense(kernel=integers(3, 5, of=np.arange(-9, 9) * 999))),
+        ("float",),
+    ),
+    "prelu": ((5,), (op.PReLU(alpha=halves(5)),), ("PRELU",)),
+    "prelu of images": (IMAGE, (op.PReLU(alpha=halves(1, 1, 5)),), ("PRELU",)),
+    "prelu of one slope": (IMAGE, (op.PReLU(alpha=halves(1, 1, 1) + F(0.25)),), ()),
+    "prelu of pixels": (IMAGE, (op.PReLU(alpha=halves(6, 7, 1)),), ()),
+    "prelu of numbers": (IMAGE, (op.PReLU(alpha=halves(6, 7, 5)),), ("numpy",)),
+    "relu": (
+        IMAGE,
+        (op.Activation(function="relu", alpha=0.5, most=1, threshold=0.5),),
+        ("LEAKY_RELU",),
+    ),
+    "relu without bounds": (
+        IMAGE,
+        (op.Activation(function="relu", threshold=-1),),
+        ("RELU",),
+    ),
+    "relu of few channels": (
+        (40, 3),
+        (op.Activation(function="relu"), op.Affine(scale=F([2, -1, 0.5]))),
+        ("RELU", "AFFINE"),
+    ),
+    "leaky tanh": (
+        IMAGE,
+        (op.Activation(function="leaky_tanh", alpha=0.5),),
+        ("LEAKY_TANH",),
+    ),
+    "one number for all": (
+        IMAGE,
+        (op.Affine(scale=np.asarray(0.3, F), shift=np.asarray(0.1, F)),),
+        ("AFFINE",),
+    ),
+    "integers as floats": (
+        IMAGE,
+        (sign(), conv(KERNEL), op.Affine(shift=halves(4))),
+        ("bits 1 x 1", "AFFINE"),
+    ),
+    "quantized twice": (
+        IMAGE,
+        (levels(4), sign(thresholds=np.array([2])), op.Affine()),
+        ("PLANES",),
+    ),
+    "sums of sums": (
+        IMAGE,
+        (sign(), conv(KERNEL), op.Dense(kernel=integers(3, 4))),
+        ("bits 1 x 1", "float"),
+    ),
+}
+
+
+LARGE = {
+    "levels": levels(4, 3 - 2**28, 2**27 + 1),
+    "many levels": levels(20, 3 - 2**28, 2**25 + 1),
+    "sums": conv(integers(4, 3, 3, 5, of=WIDE + 1)),
+    "sums of a group": conv(integers(10, 3, 3, 1, of=WIDE + 1), groups=5),
+    "sums of a channel": conv(integers(5, 3, 3, 1, of=WIDE + 1), groups=5),
+    "dense": op.Dense(kernel=integers(4, 5, of=WIDE * 9 + 1)),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_integers_that_float32_does_not_hold(case):
+    """A threshold at such a number is still reached by it, and not by the one below."""
+    operation = LARGE[case]
+    first = () if isinstance(operation, op.Quantize) else (levels(2, 1, 2**12),)
+    x = halves(5, *IMAGE)
+    check(chain(IMAGE, *first, operation), x)
+    (numbers,) = computed(chain(IMAGE, *first, operation), x)
+    assert np.abs(numbers).max() > 2**24
+    for shift in (0, 1):
+        edges = np.unique(numbers)[1:40] + shift
+        check(chain(IMAGE, *first, operation, sign(thresholds=edges)), x)
+    bits = conv(integers(2, 1, 1, numbers.shape[-1]))
+    check(chain(IMAGE, *first, operation, bits), x)
+
+
+@pytest.mark.parametrize("case", CHAINS)
+def test_operations(case):
+    shape, steps, needed = CHAINS[case]
+    graph = chain(shape, *steps)
+    x = halves(5, *shape)
+    assert adds_exactly(graph, x)
+    assert check(graph, x) >= set(needed)
+
+
+@pytest.mark.parametrize("function", op.FUNCTIONS)
+def test_activations(function):
+    graph = chain((3, 9), op.Activation(function=function, alpha=0.5))
+    found = check(graph, halves(20, 3, 9), exact=function != "softmax")
+    mine = {"hard_tanh": "HARD_TANH", "leaky_tanh": "LEAKY_TANH", "relu": "LEAKY_RELU"}
+    mine["softmax"] = "softmax"
+    assert {*mine} <= {*op.FUNCTIONS}
+    assert mine.get(function, "numpy") in found
+
+
+def merge(function, *inputs):
+    return Node(op.Merge(function=function), inputs, function)
+
+
+# Tensors: 0 and 1 are inputs, 2 is a convolution, 3 what follows it, 4 another convolution,
+# which comes after all of these.
+BEFORE = (
+    Node(conv(KERNEL, pads=(1, 1, 1, 1)), (0,)),
+    Node(op.Affine(scale=F([0.5, -1, 0, 2])), (2,)),
+    Node(conv(integers(4, 3, 3, 5, seed=1), pads=(1, 1, 1, 1)), (0,)),
+)
+WAYS = {"add": "ADD", "subtract": "SUBTRACT", "multiply": "MULTIPLY", "average": "DIVIDE"}
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [(2, 4), (4, 2), (3, 4), (2, 3), (3, 2), (2, 2), (1, 1), (1, 2), (4, 1), (0, 0)],
+)
+@pytest.mark.parametrize("function", [*WAYS, "maximum", "minimum"])
+def test_merges(function, inputs):
+    """What is merged is computed before or after one another, or is one tensor."""
+    after = Node(sign(), (5,)), Node(conv(integers(3, 1, 1, 4)), (6,))
+    graph = Graph(
+        (IMAGE, (6, 7, 4)), (*BEFORE, merge(function, *inputs), *after[:-1]), (5, 6, 2)
+    )
+    if 0 not in inputs:
+        graph = Graph(graph.inputs, (*graph.nodes, after[1]), (7,))
+    found = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4, seed=1))
+    way = WAYS.get(function, "numpy")
+    assert {way, f"{way}_FROM"} & found
+
+
+@pytest.mark.parametrize(
+    ("inputs", "code"),
+    [((2, 4), "SUBTRACT_FROM"), ((4, 2), "SUBTRACT"), ((3, 3), "SUBTRACT")],
+)
+def test_a_chain_goes_on_from_what_is_computed_last(inputs, code):
+    graph = Graph((IMAGE, (6, 7, 4)), (*BEFORE, merge("subtract", *inputs)), (5,))
+    found = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4))
+    assert found == {"float", "surround", "AFFINE", "STORE", code}
+
+
+@pytest.mark.parametrize("function", ["add", "multiply", "average", "maximum"])
+def test_merges_of_many_and_of_other_shapes(function):
+    x = halves(5, *IMAGE), halves(5, 6, 7, 4, seed=1)
+    many = Graph((IMAGE, (6, 7, 4)), (*BEFORE, merge(function, 1, 2, 3, 4, 2)), (5,))
+    check(many, *x)
+    small = (
+        Node(op.GlobalPool(function="max"), (2,)),
+        Node(op.Reshape(shape=(1, 1, 4)), (5,)),
+    )
+    wide = Graph((IMAGE, (6, 7, 4)), (*BEFORE, *small, merge(function, 6, 4)), (7,))
+    assert "numpy" in check(wide, *x)
+
+
+def test_a_tensor_is_returned_and_read_in_every_form():
+    nodes = (
+        Node(conv(KERNEL), (0,), "sums"),
+        Node(op.Affine(shift=halves(4)), (1,)),
+        Node(op.Activation(function="relu"), (2,)),
+        # The chain has passed these tensors.
+        Node(sign(), (2,)),
+        Node(levels(5), (1,)),
+        Node(levels(40), (2,)),
+        Node(sign(low=0, step=1), (3,)),
+        Node(op.Reshape(shape=(80,)), (3,)),
+        Node(op.Concatenate(axis=3), (4, 4)),
+        merge("subtract", 2, 1),
+        merge("subtract", 3, 1),
+        Node(conv(integers(3, 1, 1, 4)), (4,)),
+        Node(conv(integers(3, 1, 1, 4)), (5,)),
+        Node(op.MaxPool(), (4,)),
+        Node(op.MaxPool(), (2,)),
+    )
+    every = range(len(nodes) + 1)
+    x = halves(5, *IMAGE)
+    found = check(Graph((IMAGE,), nodes, (*every, 3, 0)), x)
+    assert found >= {"SUBTRACT", "STORE", "PLANES", "LEVELS", "pool of bits"}
+    for index in every:
+        check(Graph((IMAGE,), nodes, (index,)), x)
+
+
+def test_concatenated_bits():
+    nodes = (
+        Node(sign(), (0,)),
+        Node(sign(low=0), (1,)),
+        Node(op.Concatenate(axis=3), (2, 2)),
+    )
+    last = Node(conv(integers(3, 2, 2, 10)), (4,))
+    graph = Graph((IMAGE, IMAGE), (*nodes, last), (5, 3))
+    assert check(graph, halves(3, *IMAGE), halves(3, *IMAGE, seed=1)) >= {
+        "numpy",
+        "bits 1 x 1",
+    }
+
+
+# Infinities, turned to NaN as infinity minus infinity is, by NumPy as well.
+@pytest.mark.parametrize("case", CHAINS)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_numbers_that_are_not_finite_in(case):
+    shape, steps, _ = CHAINS[case]
+    x = halves(30, *shape)
+    rng = np.random.default_rng(2)
+    check(
+        chain(shape, *steps),
+        np.where(rng.random(x.shape) < 0.02, rng.choice(BAD, x.shape), x),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+@pytest.mark.parametrize("function", op.FUNCTIONS)
+def test_activations_of_numbers_that_are_not_finite(function):
+    x = halves(30, 3, 5)
+    rng = np.random.default_rng(2)
+    x = np.where(rng.random(x.shape) < 0.1, rng.choice(BAD, x.shape), x)
+    graph = chain((3, 5), op.Activation(function=function, alpha=0.5))
+    check(graph, x, exact=function != "softmax")
+
+
+def test_a_bad_number_stays_in_its_group():
+    x = halves(2, 5, 5, 6)
+    x[0, 2, 2, 0], x[1, 1, 1, 5] = np.inf, np.nan
+    check(chain((5, 5, 6), conv(integers(6, 2, 2, 2), groups=3)), x)

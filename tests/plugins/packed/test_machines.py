@@ -1,0 +1,155 @@
+"""Other processors: numba is told that it is on one, in a process of its own."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from packed_graphs import chain, computed, sign
+from qframe_packed import files
+from qframe_packed import operations as op
+from qframe_packed.packing import Packed
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64"), reason="these are x86 processors"
+    ),
+]
+
+# A name that LLVM knows, what it can do, and the registers of bits and of floats: their
+# kind, their lanes, and instructions that use them.
+SSE = "+sse,+sse2,+cx8,+fxsr,+mmx"
+AVX2 = f"{SSE},+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma"
+AVX512 = f"{AVX2},+evex512,+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512cd"
+MACHINES = {
+    "none": ("x86-64", SSE, ("Popcount", 2), ("Floats", 4), ["paddq", "addps"]),
+    "ssse3": (
+        *("core2", f"{SSE},+sse3,+ssse3"),
+        *(("Lookup", 16), ("Floats", 4), ["pshufb", "paddb"]),
+    ),
+    "avx2": (
+        *("haswell", AVX2),
+        *(("Lookup", 32), ("Floats", 8), ["vpshufb %ymm", "vfmadd %ymm"]),
+    ),
+    "avx512bw": (
+        *("skylake-avx512", AVX512),
+        *(("Lookup", 64), ("Floats", 16), ["vpshufb %zmm", "vfmadd %zmm"]),
+    ),
+    "avx512vpopcntdq": (
+        *("icelake-server", f"{AVX512},+avx512vpopcntdq"),
+        *(("Popcount", 8), ("Floats", 16), ["vpopcntq %zmm", "vfmadd %zmm"]),
+    ),
+}
+
+RNG = np.random.default_rng(0)
+LEVELS = np.arange(1, 6, dtype=np.float32) / 2
+
+
+def integers(*shape, of=(-1, 1)):
+    return Packed.of(RNG.choice(of, shape))
+
+
+GRAPHS = (
+    chain(
+        (6, 5, 19),
+        sign(),
+        op.Conv2D(kernel=integers(70, 3, 3, 19), pads=(1, 1, 1, 1)),
+        op.MaxPool(),
+        sign(thresholds=np.arange(-20, 50, dtype=np.int32)[None]),
+        op.Reshape(shape=(420,)),
+        op.Dense(kernel=integers(9, 420)),
+    ),
+    chain(
+        (6, 5, 70),
+        sign(thresholds=LEVELS, low=-3, step=1),
+        op.Conv2D(kernel=integers(5, 3, 3, 70, of=(-3, 0, 3)), strides=(2, 1)),
+        op.Affine(scale=np.full(5, 0.5, np.float32)),
+        op.Dense(kernel=integers(300, 5, of=range(-7, 8))),
+        op.Activation(function="relu"),
+    ),
+)
+INPUTS = [
+    (RNG.integers(-6, 7, (5, *graph.inputs[0])) / 2).astype("float32") for graph in GRAPHS
+]
+
+SCRIPT = """
+    import json, sys
+    import numba
+    import numpy as np
+    import qframe as qf
+    from numba import types
+    from numba.core.registry import cpu_target
+
+    pretended, *names = sys.argv[1:]
+    codegen = cpu_target.target_context.codegen()
+    if pretended:
+        codegen.magic_tuple = lambda: ("", "", pretended)
+    from qframe_packed.compiled.tiles import TILES, add_products
+
+    vars(codegen).pop("magic_tuple", None)
+
+    @numba.njit(types.void(*[types.intp] * 8, types.float32))
+    def tile(number, image, places, weights, items, count, sums, stride, factor):
+        add_products(number, image, places, weights, items, count, sums, stride, factor)
+
+    (code,) = tile.inspect_asm().values()
+    equal = []
+    for name in names:
+        runtime = qf.packed.load(name + ".safetensors", engine="numba")
+        found = runtime.predict(np.load(name + "-x.npy"))
+        equal.append(np.array_equal(found, np.load(name + "-y.npy")))
+    print(json.dumps([[[type(t.kind).__name__, t.kind.lanes] for t in TILES], code, equal]))
+"""
+
+
+def told(folder, names, pretended="", **environment):
+    """What the script prints where numba finds this environment."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), pretended, *map(str, names)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment, "NUMBA_CACHE_DIR": str(folder)},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def features_here():
+    from llvmlite import binding
+
+    return {name for name, there in binding.get_host_cpu_features().items() if there}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_machine(machine, tmp_path):
+    """Its tiles use its instructions; where this machine has these too, all is equal."""
+    name, features, bits, floats, instructions = MACHINES[machine]
+    runs = {word[1:] for word in features.split(",")} - {"evex512"} <= features_here()
+    saved = []
+    for index, (graph, x) in enumerate(zip(GRAPHS, INPUTS, strict=True)):
+        saved.append(tmp_path / str(index))
+        saved[-1].with_suffix(".safetensors").write_bytes(files.encode(graph))
+        np.save(f"{saved[-1]}-x.npy", x)
+        np.save(f"{saved[-1]}-y.npy", computed(graph, x)[0])
+    environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    tiles, code, equal = told(tmp_path / "kept", saved if runs else (), **environment)
+    assert {tuple(tile) for tile in tiles} == {bits, floats}
+    lines = code.splitlines()
+    for wanted in instructions:
+        assert any(all(word in line for word in wanted.split()) for line in lines), wanted
+    assert all(equal)
+    if runs:
+        return
+    if bits[0] == "Popcount":
+        # Its tiles, of whose registers LLVM makes those that are here.
+        tiles, _, equal = told(tmp_path / "here", saved, features)
+        assert {tuple(tile) for tile in tiles} == {bits, floats}
+        assert equal == [True] * len(GRAPHS)
+    pytest.skip("compiled for it, and not run: this machine lacks its instructions")

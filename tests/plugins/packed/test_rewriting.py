@@ -1,0 +1,210 @@
+"""Each rewrite of a graph alone, by hand and against the graph before it."""
+
+import numpy as np
+import pytest
+from hypothesis import Phase, find, given, settings
+
+from packed_graphs import chain, computed, graphs, inputs_of, names_of, sign
+from qframe_packed import rewriting
+from qframe_packed.graph import Graph, Node
+from qframe_packed.operations import (
+    Activation,
+    Affine,
+    Conv2D,
+    Dense,
+    MaxPool,
+    Merge,
+    Quantize,
+    Reshape,
+)
+from qframe_packed.packing import Packed
+from qframe_packed.rewriting import absorb, fold, lowered, pool_after, reshape_after
+
+pytestmark = pytest.mark.ends
+EXACT = (absorb, pool_after, reshape_after)
+F = np.float32
+
+
+def batch_norm(mean, variance, gamma, beta, epsilon=0.0):
+    """As Keras computes it, in float32."""
+    mean, variance, gamma, beta = (np.asarray(a, F) for a in (mean, variance, gamma, beta))
+    scale = gamma / np.sqrt(variance + F(epsilon))
+    return Affine(scale=scale, shift=beta - mean * scale)
+
+
+def test_batch_norm_and_sign_of_integers():
+    """Five channels of the sums of 8 signs, which are from -8 to 8."""
+    kernel = Packed.of(np.where(np.arange(40).reshape(5, 8) % 3, 1, -1))
+    norm = batch_norm([3, 3, 0, 0, 0.5], [4] * 5, [1, -1, 0, 0, 1], [0, 0, 0, -1, 0])
+    graph = chain((8,), sign(), Dense(kernel=kernel), norm, sign())
+    found = lowered(graph)
+    assert names_of(found) == ["quantize", "dense", "quantize"]
+    last = found.nodes[-1].operation
+    # m >= 3; m <= 3, which is -m >= -3; always, as sign(0) = +1; never; m >= 0.5.
+    assert last.thresholds.tolist() == [[3, -3, -8, 9, 1]]
+    assert last.direction.tolist() == [1, -1, 1, 1, 1]
+    assert last.thresholds.dtype == np.int8
+
+
+def test_batch_norm_and_sign_of_floats():
+    norm = batch_norm([3, 3, 0, 0], [4] * 4, [1, -1, 0, 0], [0, 0, 0, -1])
+    (node,) = lowered(chain((4,), norm, sign())).nodes
+    assert node.operation.thresholds.tolist() == [[3, -3, -np.inf, np.inf]]
+    assert node.operation.direction.tolist() == [1, -1, 1, 1]
+    x = np.array([[3, 3, 7, 7], [2.9999998, 2.9999998, -7, -7]], F)
+    (bits,) = computed(lowered(chain((4,), norm, sign())), x)
+    assert bits.tolist() == [[1, 1, 1, -1], [-1, 1, 1, -1]]
+
+
+def test_scale_bias_and_batch_norm_of_three_levels():
+    """0, 1 and 2 above 0.5 and 1.5 of ``(m * 0.25 + 1) * -2``."""
+    levels = Quantize(thresholds=np.array([0.5, 1.5], F), low=0, step=1)
+    both = (
+        Affine(scale=np.asarray(0.25, F), shift=np.ones(2, F)),
+        Affine(scale=np.array([-2, -2], F)),
+    )
+    kernel = Packed.of(np.array([[1, -1] * 8, [1, 1] * 8]))
+    graph = chain((16,), sign(), Dense(kernel=kernel), *both, levels)
+    found = lowered(graph, EXACT)
+    assert names_of(found) == ["quantize", "dense", "quantize"]
+    # -0.5 m - 2 >= 0.5 where m <= -5, and >= 1.5 where m <= -7.
+    assert found.nodes[-1].operation.thresholds.tolist() == [[5, 5], [7, 7]]
+    assert found.nodes[-1].operation.direction.tolist() == [-1, -1]
+
+
+def test_one_threshold_for_all_channels_stays_one():
+    steps = Activation(function="relu"), Affine(shift=np.asarray(-1, F)), sign()
+    (node,) = lowered(chain((2, 2, 3), *steps)).nodes
+    assert node.operation.thresholds.tolist() == [1]
+    assert node.operation.direction is None
+
+
+@pytest.mark.parametrize("function", ["tanh", "softmax", "sigmoid"])
+def test_what_may_not_be_monotone_to_the_bit_stays(function):
+    graph = chain((4,), Activation(function=function), sign())
+    assert names_of(lowered(graph)) == ["activation", "quantize"]
+
+
+def test_a_relu_that_falls_stays():
+    for operation in (
+        Activation(function="relu", alpha=-0.5),
+        Activation(function="relu", threshold=-1.0),
+    ):
+        assert len(lowered(chain((4,), operation, sign())).nodes) == 2
+
+
+def test_pooling_of_bits():
+    """OR where the threshold is crossed upwards, AND where downwards."""
+    direction = np.array([1, -1], np.int8)
+    thresholds = np.array([[0, 0]], F)
+    graph = chain((2, 2, 2), MaxPool(), sign(thresholds=thresholds, direction=direction))
+    found = lowered(graph)
+    assert names_of(found) == ["quantize", "max_pool"]
+    assert found.nodes[1].operation.direction.tolist() == [1, -1]
+    x = np.full((1, 2, 2, 2), -1, F)
+    x[0, 0, 0] = 1  # one of four: the largest is 1, and -1 >= 0 is false
+    assert computed(found, x)[0].reshape(-1).tolist() == [1, -1]
+    assert computed(graph, x)[0].reshape(-1).tolist() == [1, -1]
+
+
+def test_reshaped_bits():
+    graph = chain((2, 3, 2), Reshape(shape=(12,)), sign())
+    assert names_of(lowered(graph)) == ["quantize", "reshape"]
+    # Thresholds for each number of the flat tensor are not thresholds of channels.
+    flat = sign(thresholds=np.arange(12, dtype=F).reshape(1, 12))
+    graph = chain((2, 3, 2), Reshape(shape=(12,)), flat)
+    assert names_of(lowered(graph)) == ["reshape", "quantize"]
+
+
+def test_what_others_read_stays():
+    """The pooled floats are added to what comes of their signs."""
+    nodes = (
+        Node(MaxPool(), (0,), "pool"),
+        Node(sign(), (1,), "sign"),
+        Node(Affine(scale=np.asarray(2, F)), (2,), "scale"),
+        Node(Merge(function="add"), (1, 3), "add"),
+    )
+    graph = Graph(((4, 4, 2),), nodes, (4,))
+    assert names_of(lowered(graph)) == ["max_pool", "quantize", "affine", "merge"]
+    both = Graph(((4, 4, 2),), nodes[:2], (1, 2))
+    assert names_of(lowered(both)) == ["max_pool", "quantize"]
+
+
+def test_fold():
+    scales = np.array([2, -3], F), np.array([0.5, 1], F)
+    steps = (
+        Affine(scale=scales[0], shift=np.array([1, 2], F)),
+        Affine(scale=scales[1]),
+        Affine(shift=np.asarray(4, F)),
+    )
+    (node,) = lowered(chain((2,), *steps), (fold,)).nodes
+    assert node.operation.scale.tolist() == [1, -3]
+    assert node.operation.shift.tolist() == [4.5, 6]
+    assert node.operation.scale.dtype == node.operation.shift.dtype == F
+
+
+def test_dead_nodes_go():
+    nodes = (Node(sign(), (0,), "a"), Node(Affine(), (0,), "b"))
+    assert [n.name for n in lowered(Graph(((3,),), nodes, (2,))).nodes] == ["b"]
+
+
+@pytest.mark.parametrize("rule", EXACT, ids=lambda rule: rule.__name__)
+@given(graph=graphs())
+@settings(max_examples=40)
+def test_a_rule_changes_no_bit(rule, graph):
+    found = lowered(graph, (rule,))
+    for x in inputs_of(graph):
+        for here, there in zip(computed(found, x), computed(graph, x), strict=True):
+            assert here.dtype == there.dtype
+            np.testing.assert_array_equal(here, there)
+
+
+def _changes(rule):
+    """Whether a rule applies to a graph."""
+    return lambda graph: names_of(lowered(graph, (rule,))) != names_of(graph)
+
+
+def _whole_thresholds(graph):
+    steps = [node.operation for node in lowered(graph).nodes]
+    return any(s.thresholds.dtype.kind == "i" for s in steps if isinstance(s, Quantize))
+
+
+@pytest.mark.parametrize(
+    "condition", [*map(_changes, rewriting.RULES), _whole_thresholds], ids=range(5)
+)
+def test_graphs_meet_every_rule(condition):
+    """Or the tests of what rules leave alone could not fail."""
+    quick = settings(phases=[Phase.generate], max_examples=300)
+    assert condition(find(graphs(), condition, settings=quick))
+
+
+@given(graphs())
+@settings(max_examples=150)
+def test_all_exact_rules_change_no_bit(graph):
+    found = lowered(graph, EXACT)
+    for x in inputs_of(graph):
+        np.testing.assert_array_equal(computed(found, x)[0], computed(graph, x)[0])
+
+
+@given(graphs())
+@settings(max_examples=60)
+def test_folding_rounds_once(graph):
+    found = lowered(graph, (fold,))
+    assert len(found.nodes) <= len(graph.nodes)
+    if "quantize" in names_of(graph):
+        return  # a number beside a threshold may move to its other side
+    for x in inputs_of(graph):
+        here, there = computed(found, x)[0], computed(graph, x)[0]
+        scale = max(1, np.abs(there).max())
+        np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-6 * scale)
+
+
+def test_padded_convolution_of_integers():
+    """Zeros outside count for nothing, and ones as what they are."""
+    kernel = Packed.of(np.array([1, 1, 1, -1, 1, 1, 1, 1, 1]).reshape(1, 3, 3, 1))
+    x = np.ones((1, 2, 2, 1), F)
+    for pad, expected in ((0, [4, 2, 4, 2]), (-1, [1, -3, 1, -3]), (1, [7] * 4)):
+        conv = Conv2D(kernel=kernel, pads=(1, 1, 1, 1), pad=pad)
+        (found,) = computed(chain((2, 2, 1), sign(), conv), x)
+        assert found.reshape(-1).tolist() == expected
+    assert (*EXACT, fold) == rewriting.RULES
