@@ -11,15 +11,18 @@ X = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    signs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_tern"}
-    model = keras.Sequential([keras.Input((8,)), qf.layers.QuantDense(3, **signs)])
+    few_bits = {
+        "input_quantizer": "ste_sign",
+        "kernel_quantizer": "ste_tern",
+        "kernel_constraint": "weight_clip",
+    }
+    model = keras.Sequential([keras.Input((8,)), qf.layers.QuantDense(3, **few_bits)])
     path = tmp_path_factory.mktemp("saved") / "m.keras"
     model.save(path)
     return path
 
 
 @pytest.mark.ends
-@pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 def test_export(command, saved, tmp_path):
     out = tmp_path / "m.safetensors"
     arguments = ("export", str(saved), "--target", "packed", "-o", str(out))
