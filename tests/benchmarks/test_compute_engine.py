@@ -19,6 +19,7 @@ from qframe_packed.compiled.engine import Engine
 from qframe_packed.packing import Packed
 
 ROUNDS = int(os.environ.get("QFRAME_ROUNDS", "20"))
+TURN = 0.05
 SHAPE = 1, 32, 32, 256
 
 
@@ -44,7 +45,7 @@ def test_convolution():
         "packed": lambda: ours.predict([x]),
         "Larq Compute Engine": lambda: theirs.predict(x),
     }
-    taken = interleaved(actions, ROUNDS, warm=1)
+    taken = interleaved(actions, ROUNDS, warm=1, turn=TURN)
     rows = [
         (name, f"{1e6 * time:.0f}", f"{time / taken['packed']:.1f}")
         for name, time in taken.items()

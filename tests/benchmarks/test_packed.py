@@ -15,6 +15,7 @@ from benchmarks.timing import interleaved, show
 from qframe.quickstart import network
 
 ROUNDS = int(os.environ.get("QFRAME_ROUNDS", "20"))
+TURN = 0.05
 CHANNELS = 256
 SIGNS = {
     "input_quantizer": "ste_sign",
@@ -92,7 +93,7 @@ def test_time(name, tmp_path):
             "LiteRT int8": lite(plain, batch, whole=True),
             "Keras predict": lambda x=x: model.predict(x, batch_size=64, verbose=0),
         }
-        taken = interleaved(actions, ROUNDS, warm=1)
+        taken = interleaved(actions, ROUNDS, warm=1, turn=TURN)
         for action, time in taken.items():
             per_image = f"{1e6 * time / batch:.0f}"
             rows.append((str(batch), action, per_image, f"{time / taken['packed']:.2f}"))

@@ -21,6 +21,7 @@ from qframe_packed.compiled.vectors import integer, loop
 from qframe_packed.packing import Packed
 
 ROUNDS = int(os.environ.get("QFRAME_ROUNDS", "20"))
+TURN = 0.05
 SIDE = 16
 SUMS = 12
 
@@ -81,7 +82,7 @@ def shown(title, cases):
     }
     most = limit()
     rows = []
-    for (channels, batch), time in interleaved(actions, ROUNDS, warm=1).items():
+    for (channels, batch), time in interleaved(actions, ROUNDS, warm=1, turn=TURN).items():
         rate = 9 * SIDE**2 * channels**2 * batch / time / 1e9
         cells = 1e6 * time / batch, rate, 100 * rate / most
         rows.append([str(channels), str(batch), *(f"{cell:.0f}" for cell in cells)])

@@ -17,14 +17,15 @@ from numba.extending import intrinsic
 
 from qframe_packed.compiled.addresses import floats_at, integers_at
 from qframe_packed.compiled.vectors import (
+    LANES,
     copy,
     integer,
     load,
+    loop,
     over_channels,
     store,
 )
 
-_I8, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
 # Of a row.
 INTEGERS = 8
 
@@ -56,9 +57,12 @@ def _limited(b: Any, x: Any, most: Any) -> Any:
     return b.select(b.fcmp_ordered(">", x, most), most, x)
 
 
-def _leaky(b: Any, x: Any, of: Any) -> Any:
-    below = b.fmul(of(2), b.fsub(x, of(0)))
-    return _limited(b, b.select(b.fcmp_ordered(">", x, of(0)), x, below), of(1))
+def _above(b: Any, x: Any, edge: Any, below: Any) -> Any:
+    return b.select(b.fcmp_ordered(">", x, edge), x, below)
+
+
+def _leaky(b: Any, x: Any, edge: Any, most: Any, alpha: Any) -> Any:
+    return _limited(b, _above(b, x, edge, b.fmul(alpha, b.fsub(x, edge))), most)
 
 
 def _inside(b: Any, x: Any) -> Any:
@@ -66,153 +70,168 @@ def _inside(b: Any, x: Any) -> Any:
     return _limited(b, b.select(b.fcmp_ordered("<", x, ends[0]), ends[0], x), ends[1])
 
 
-def _leaky_tanh(b: Any, x: Any, of: Any) -> Any:
+def _leaky_tanh(b: Any, x: Any, alpha: Any) -> Any:
     inside = _inside(b, x)
-    return b.fadd(inside, b.fmul(of(0), b.fsub(x, inside)))
+    return b.fadd(inside, b.fmul(alpha, b.fsub(x, inside)))
 
 
-def _relu(b: Any, x: Any, of: Any) -> Any:
-    zero = ir.Constant(x.type, None)
-    return _limited(b, b.select(b.fcmp_ordered(">", x, of(0)), x, zero), of(1))
+def _relu(b: Any, x: Any, edge: Any, most: Any) -> Any:
+    return _limited(b, _above(b, x, edge, ir.Constant(x.type, None)), most)
 
 
-def _prelu(b: Any, x: Any, of: Any) -> Any:
-    zero = ir.Constant(x.type, None)
-    return b.select(b.fcmp_ordered(">", x, zero), x, b.fmul(of(0), x))
+def _prelu(b: Any, x: Any, alpha: Any) -> Any:
+    return _above(b, x, ir.Constant(x.type, None), b.fmul(alpha, x))
 
 
-# From numbers to numbers; `of` loads an operand.
-CHANGES: dict[Code, Callable[[Any, Any, Callable[[int], Any]], Any]] = {
-    Code.AFFINE: lambda b, x, of: b.fadd(b.fmul(x, of(0)), of(1)),
-    Code.RELU: _relu,
-    Code.LEAKY_RELU: _leaky,
-    Code.HARD_TANH: lambda b, x, of: _inside(b, x),
-    Code.LEAKY_TANH: _leaky_tanh,
-    Code.PRELU: _prelu,
-    Code.ADD: lambda b, x, of: b.fadd(x, of(0)),
-    Code.SUBTRACT: lambda b, x, of: b.fsub(x, of(0)),
-    Code.SUBTRACT_FROM: lambda b, x, of: b.fsub(of(0), x),
-    Code.MULTIPLY: lambda b, x, of: b.fmul(x, of(0)),
-    Code.DIVIDE: lambda b, x, of: b.fdiv(x, of(0)),
+# From numbers to numbers: how many operands there are, and what is done with them.
+CHANGES: dict[Code, tuple[int, Callable[..., Any]]] = {
+    Code.AFFINE: (2, lambda b, x, scale, shift: b.fadd(b.fmul(x, scale), shift)),
+    Code.RELU: (2, _relu),
+    Code.LEAKY_RELU: (3, _leaky),
+    Code.HARD_TANH: (0, _inside),
+    Code.LEAKY_TANH: (1, _leaky_tanh),
+    Code.PRELU: (1, _prelu),
+    Code.ADD: (1, lambda b, x, other: b.fadd(x, other)),
+    Code.SUBTRACT: (1, lambda b, x, other: b.fsub(x, other)),
+    Code.SUBTRACT_FROM: (1, lambda b, x, other: b.fsub(other, x)),
+    Code.MULTIPLY: (1, lambda b, x, other: b.fmul(x, other)),
+    Code.DIVIDE: (1, lambda b, x, divisor: b.fdiv(x, divisor)),
 }
+# Those whose operand is a tensor, and is another one for each row.
+MERGES = (Code.ADD, Code.SUBTRACT, Code.SUBTRACT_FROM, Code.MULTIPLY)
+
+
+def _rows(
+    b: Any, size: Any, starts: tuple[Any, ...], steps: tuple[Any, ...], body: Any
+) -> None:
+    """Emit a loop over rows: `body` gets addresses that go on from row to row."""
+
+    def row(index: Any, *addresses: Any) -> tuple[Any, ...]:
+        body(*addresses)
+        return tuple(b.add(a, step) for a, step in zip(addresses, steps, strict=True))
+
+    loop(b, integer(0), size, 1, starts, row)
 
 
 @intrinsic
-def change_row(
-    typing: Any, code: Any, row: Any, first: Any, second: Any, third: Any, channels: Any
+def change_rows(
+    typing: Any,
+    code: Any,
+    values: Any,
+    stride: Any,
+    size: Any,
+    first: Any,
+    second: Any,
+    third: Any,
+    move: Any,
+    channels: Any,
 ) -> Any:
-    """Do one of `CHANGES` to so many floats; all but those two are addresses."""
+    """Do one of `CHANGES` to so many floats of each of `size` rows.
+
+    `values` and the three operands are addresses. Rows are `stride` bytes apart, and
+    those of a tensor that is an operand `move` bytes.
+    """
 
     def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        code, row, *operands, channels = arguments
+        code, values, stride, size, *operands, move, channels = arguments
         done = b.append_basic_block("done")
         switch = b.switch(code, done)
-        for known, change in CHANGES.items():
+        for known, (count, change) in CHANGES.items():
             block = b.append_basic_block(known.name.lower())
             switch.add_case(integer(int(known)), block)
             b.position_at_end(block)
+            mine, moves = operands[:count], known in MERGES
 
-            def body(kind: Any, offset: Any, change: Any = change) -> None:
-                def of(number: int) -> Any:
-                    return load(b, kind, b.add(operands[number], offset))
+            # One column after the other, for which operands are in registers.
+            def body(kind: Any, index: Any, mine: Any = mine, moves: Any = moves,
+                     change: Any = change) -> None:  # fmt: skip
+                offset = b.mul(index, integer(4))
+                at, *others = [b.add(address, offset) for address in (values, *mine)]
+                held = [] if moves else [load(b, kind, address) for address in others]
 
-                at = b.add(row, offset)
-                store(b, change(b, load(b, kind, at), of), at)
+                def row(x: Any, *other: Any) -> None:
+                    given = [load(b, kind, address) for address in other] or held
+                    store(b, change(b, load(b, kind, x), *given), x)
+
+                moving = others if moves else []
+                steps = (stride, move)[: 1 + len(moving)]
+                _rows(b, size, (at, *moving), steps, row)
 
             over_channels(b, channels, body)
             b.branch(done)
         b.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 6), codegen
+    return types.void(*[types.intp] * 9), codegen
 
 
-def _vector(kind: Any) -> Any:
-    return ir.VectorType(kind, 8)
+def _planes(signs: bool) -> Any:
+    """The intrinsic for one threshold, or for more."""
+
+    def write(
+        typing: Any,
+        values: Any,
+        stride: Any,
+        size: Any,
+        thresholds: Any,
+        count: Any,
+        directions: Any,
+        out: Any,
+        planes: Any,
+        plane: Any,
+        channels: Any,
+    ) -> Any:
+        def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+            values, stride, size, thresholds, count, directions = arguments[:6]
+            out, planes, plane, channels = arguments[6:]
+
+            def body(kind: Any, index: Any) -> None:
+                offset = b.mul(index, integer(4))
+                edges = b.add(thresholds, offset)
+                direction = load(b, kind, b.add(directions, offset))
+                numbers = ir.VectorType(ir.IntType(32), kind.count)
+                first = load(b, kind, edges) if signs else None
+
+                def bits(found: Any, to: Any) -> None:
+                    store(b, b.bitcast(found, ir.IntType(kind.count)), to, align=1)
+
+                def row(x: Any, to: Any) -> None:
+                    directed = b.fmul(load(b, kind, x), direction)
+                    if signs:
+                        bits(b.fcmp_ordered(">=", directed, first), to)
+                        return
+
+                    def reached(index: Any, edge: Any, total: Any) -> tuple[Any, ...]:
+                        more = b.fcmp_ordered(">=", directed, load(b, kind, edge))
+                        return b.add(edge, stride), b.add(total, b.zext(more, numbers))
+
+                    def digit(index: Any, at: Any, rest: Any) -> tuple[Any, ...]:
+                        bits(b.trunc(rest, ir.VectorType(ir.IntType(1), kind.count)), at)
+                        ones = ir.Constant(numbers, [1] * kind.count)
+                        return b.add(at, plane), b.lshr(rest, ones)
+
+                    none = ir.Constant(numbers, None)
+                    _, total = loop(b, integer(0), count, 1, (edges, none), reached)
+                    loop(b, integer(0), planes, 1, (to, total), digit)
+
+                starts = b.add(values, offset), b.add(out, b.lshr(index, integer(3)))
+                _rows(b, size, starts, (stride, b.mul(planes, plane)), row)
+
+            over_channels(b, channels, body, LANES)
+            return context.get_dummy_value()
+
+        return types.void(*[types.intp] * 10), codegen
+
+    return intrinsic(write)
 
 
-@intrinsic
-def store_planes(
-    typing: Any,
-    values: Any,
-    thresholds: Any,
-    stride: Any,
-    count: Any,
-    directions: Any,
-    out: Any,
-    planes: Any,
-    plane: Any,
-) -> Any:
-    """Write how many thresholds 8 values reach, as bits: a byte for each plane.
-
-    All are integers or addresses: of 8 float32 values; of `count` rows of thresholds,
-    `stride` bytes apart; of directions; of the first of `planes` bytes, which are `plane`
-    bytes apart.
-    """
-
-    def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        values, thresholds, stride, count, directions, out, planes, plane = arguments
-
-        def load(address: Any) -> Any:
-            return b.load(b.inttoptr(address, _vector(_F32).as_pointer()), align=4)
-
-        directed = b.fmul(load(values), load(directions))
-        before, counting, counted, writing, done = (
-            b.block,
-            *(
-                b.append_basic_block(name)
-                for name in ("counting", "counted", "writing", "done")
-            ),
-        )
-        b.branch(counting)
-        b.position_at_end(counting)
-        index, reached = b.phi(_I64), b.phi(_vector(_I32))
-        index.add_incoming(ir.Constant(_I64, 0), before)
-        reached.add_incoming(ir.Constant(_vector(_I32), None), before)
-        row = load(b.add(thresholds, b.mul(index, stride)))
-        more = b.zext(b.fcmp_ordered(">=", directed, row), _vector(_I32))
-        new, following = b.add(reached, more), b.add(index, ir.Constant(_I64, 1))
-        index.add_incoming(following, counting)
-        reached.add_incoming(new, counting)
-        b.cbranch(b.icmp_signed("<", following, count), counting, counted)
-
-        b.position_at_end(counted)
-        b.branch(writing)
-        b.position_at_end(writing)
-        at, rest = b.phi(_I64), b.phi(_vector(_I32))
-        at.add_incoming(ir.Constant(_I64, 0), counted)
-        rest.add_incoming(new, counted)
-        ones = ir.Constant(_vector(_I32), [1] * 8)
-        bits = b.bitcast(b.trunc(b.and_(rest, ones), _vector(ir.IntType(1))), _I8)
-        b.store(bits, b.inttoptr(b.add(out, b.mul(at, plane)), _I8.as_pointer()))
-        next_ = b.add(at, ir.Constant(_I64, 1))
-        at.add_incoming(next_, writing)
-        rest.add_incoming(b.lshr(rest, ones), writing)
-        b.cbranch(b.icmp_signed("<", next_, planes), writing, done)
-        b.position_at_end(done)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 8), codegen
+# Write how many thresholds the floats of each row reach, as bits: `planes` of them, which
+# are `plane` bytes apart. All are integers or addresses; rows of values, and of the `count`
+# thresholds, are `stride` bytes apart. For one threshold there is one plane.
+store_planes, store_signs = _planes(signs=False), _planes(signs=True)
 
 
-@intrinsic
-def store_signs(
-    typing: Any, values: Any, thresholds: Any, directions: Any, out: Any
-) -> Any:
-    """Write which of 8 values reach their threshold, as a byte; all are addresses."""
-
-    def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        *given, out = arguments
-        kind = _vector(_F32).as_pointer()
-        x, edge, sign = (b.load(b.inttoptr(a, kind), align=4) for a in given)
-        found = b.bitcast(b.fcmp_ordered(">=", b.fmul(x, sign), edge), _I8)
-        b.store(found, b.inttoptr(out, _I8.as_pointer()))
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 4), codegen
-
-
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _find_levels(row: Any, channels: int, width: int, step: Any) -> None:
     directions, count, numbers = floats_at(step[2]), step[3], floats_at(step[4])
     for c in range(channels):
@@ -228,31 +247,7 @@ def _find_levels(row: Any, channels: int, width: int, step: Any) -> None:
         row[c] = numbers[0] + numbers[1] * low
 
 
-@numba.njit(nogil=True, cache=True)
-def _write_planes(address: int, pixel: int, stride: int, step: Any) -> None:
-    thresholds, directions, count = step[1], step[2], step[3]
-    planes, plane = step[5], step[6]
-    out = step[4] + pixel * planes * plane
-    if count == 1:
-        for byte in range(plane):
-            at = 32 * byte
-            store_signs(address + at, thresholds + at, directions + at, out + byte)
-        return
-    for byte in range(plane):
-        at = 32 * byte
-        store_planes(
-            address + at,
-            thresholds + at,
-            stride,
-            count,
-            directions + at,
-            out + byte,
-            planes,
-            plane,
-        )
-
-
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def follow(
     values: int, width: int, first: int, size: int, channels: int, chain: Any
 ) -> None:
@@ -261,19 +256,28 @@ def follow(
     `chain` has the address of the integers of the steps, and their number.
     """
     stride = 4 * width
+    # There is room for whole vectors, but in what is elsewhere.
+    room = (channels + 7) & ~7
     for index in range(chain[1]):
-        step = integers_at(chain[0] + 8 * INTEGERS * index)
-        code = step[0]
-        for i in range(size):
-            address = values + i * stride
-            if code == Code.PLANES:
-                _write_planes(address, first + i, stride, step)
-            elif code == Code.STORE:
-                copy(step[1] + 4 * (first + i) * channels, address, channels)
-            elif code == Code.LEVELS:
-                _find_levels(floats_at(address), channels, width, step)
+        p = integers_at(chain[0] + 8 * INTEGERS * index)
+        code = p[0]
+        if code == Code.PLANES:
+            out = p[4] + first * p[5] * p[6]
+            if p[3] == 1:
+                store_signs(values, stride, size, p[1], p[3], p[2], out, p[5], p[6], room)
             else:
-                # There is room for whole vectors, but for what moves.
-                count = channels if step[4] else (channels + 7) & ~7
-                operand = step[1] + (first + i) * step[4]
-                change_row(code, address, operand, step[2], step[3], count)
+                store_planes(values, stride, size, p[1], p[3], p[2], out, p[5], p[6], room)
+        elif code == Code.STORE:
+            out = p[1] + 4 * first * channels
+            if channels == width:
+                copy(out, values, size * channels)
+            else:
+                for i in range(size):
+                    copy(out + 4 * i * channels, values + i * stride, channels)
+        elif code == Code.LEVELS:
+            for i in range(size):
+                _find_levels(floats_at(values + i * stride), channels, width, p)
+        else:
+            operand = p[1] + first * p[4]
+            count = channels if p[4] else room
+            change_rows(code, values, stride, size, operand, p[2], p[3], p[4], count)

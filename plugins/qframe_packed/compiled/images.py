@@ -10,7 +10,7 @@ from qframe_packed.compiled.addresses import bytes_at, floats_at
 from qframe_packed.compiled.vectors import copy
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _fill(to: int, source: int, size: int, count: int) -> None:
     """Write some bytes again and again."""
     given = bytes_at(source)
@@ -20,7 +20,7 @@ def _fill(to: int, source: int, size: int, count: int) -> None:
             out[j] = given[j]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def spread(samples: int, p: Any) -> None:
     """Bits (row, column, plane, byte) as the items of an image (plane, row, column, item).
 
@@ -51,7 +51,7 @@ def spread(samples: int, p: Any) -> None:
                             out[i] = given[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def surround(samples: int, p: Any) -> None:
     """Floats with a number around them.
 
@@ -70,7 +70,7 @@ def surround(samples: int, p: Any) -> None:
             copy(to, source + 4 * (s * height + y) * length, length)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def unpack(samples: int, p: Any) -> None:
     """Bits as floats.
 

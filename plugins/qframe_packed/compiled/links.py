@@ -101,8 +101,8 @@ def store(out: Slot) -> Link:
 def _table(operation: operations.Quantize, channels: int, width: int) -> tuple[Any, ...]:
     given = operation.thresholds.astype(np.float32)
     found = aligned((len(given), width), np.float32)
-    # What is beyond the channels stays 0.
-    found[:] = np.inf
+    # What is beyond the channels may be anything, infinity too, and gives a 0.
+    found[:] = np.nan
     found[:, :channels] = given if given.ndim == 2 else given[:, None]
     return found, _row(operation.direction, width, 1), len(given)
 

@@ -20,17 +20,25 @@ class Slot:
     Args:
         size: the bytes of one sample.
         fixed: the bytes that are needed for any number of samples.
+        over: a slot in whose place it is; what is there is read for the last time in the
+            step that writes this, and number by number.
     """
 
     size: int
     fixed: int = 0
     first: int = 2**31
     last: int = -1
+    over: Slot | None = None
 
     def used(self, step: int) -> Slot:
         """The slot; it is needed in this step."""
         self.first, self.last = min(self.first, step), max(self.last, step)
         return self
+
+    @property
+    def place(self) -> Slot:
+        """The first of the slots that are in one place."""
+        return self if self.over is None else self.over.place
 
     def meets(self, other: Slot) -> bool:
         return self.first <= other.last and other.first <= self.last
@@ -38,20 +46,31 @@ class Slot:
 
 def laid_out(slots: list[Slot], samples: int) -> tuple[dict[Slot, int], int]:
     """The offset of each slot for so many samples, and the bytes of all."""
-    offsets: dict[Slot, int] = {}
-    length = {}
+    places: dict[Slot, list[Slot]] = {}
     for slot in slots:
-        size = slot.fixed + slot.size * samples + _SLACK
-        length[slot] = -(-size // _ALIGNMENT) * _ALIGNMENT
-    for slot in sorted(slots, key=lambda s: -s.size):
-        taken = sorted((offsets[s], length[s]) for s in offsets if s.meets(slot))
+        places.setdefault(slot.place, []).append(slot)
+    found: dict[Slot, int] = {}
+    most = 0
+    for place in sorted(places, key=lambda s: -s.size):
+        length = _length(place, samples)
+        taken = sorted(
+            (found[other], _length(other, samples))
+            for other in found
+            if any(a.meets(b) for a in places[place] for b in places[other])
+        )
         at = 0
         for offset, size in taken:
-            if at + length[slot] <= offset:
+            if at + length <= offset:
                 break
             at = max(at, offset + size)
-        offsets[slot] = at
-    return offsets, max((offsets[s] + length[s] for s in slots), default=0)
+        found[place] = at
+        most = max(most, at + length)
+    return {slot: found[slot.place] for slot in slots}, most
+
+
+def _length(slot: Slot, samples: int) -> int:
+    size = slot.fixed + slot.size * samples + _SLACK
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 class Memory:

@@ -12,15 +12,15 @@ from qframe_packed.compiled.tiles import add_products
 from qframe_packed.compiled.vectors import copy
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def multiply(samples: int, p: Any) -> None:
     """Products, a few pixels at a time, each time with the whole chain.
 
     `p` holds, in order: the address of the image, the bytes of a sample and of a plane; the
     places, and how many; the items, and how many; the weights, the bytes of a plane and of
     a block; blocks, columns, shifts; factors, planes of the image, planes of the weights;
-    starts, classes; the number of the tile and its pixels; room for floats, for places, its
-    pixels and the floats of one; channels; the chain (2).
+    starts, classes; the number of the tile and its pixels; room for floats, for addresses,
+    its pixels and the floats of one; channels; the chain (2).
     """
     image, sample_bytes, plane_bytes = p[0], p[1], p[2]
     places, count, items, length = integers_at(p[3]), p[4], p[5], p[6]
@@ -29,48 +29,48 @@ def multiply(samples: int, p: Any) -> None:
     factors, planes, digits = floats_at(p[13]), p[14], p[15]
     starts, classes = p[16], integers_at(p[17])
     tile, pixels = p[18], p[19]
-    values, offsets, most, width = p[20], p[21], p[22], p[23]
-    begins = integers_at(offsets)
+    values, addresses, most, width = p[20], p[21], p[22], p[23]
+    # Of each pixel at hand: its window in the image, what it starts from, and its sums.
+    begins, origins, sums = addresses, addresses + 8 * most, addresses + 16 * most
+    for i in range(most):
+        integers_at(sums)[i] = values + 4 * i * width
     total = samples * count
     for first in range(0, total, most):
         size = min(most, total - first)
         sample, place = first // count, first % count
         for i in range(size):
-            begins[i] = image + sample * sample_bytes + places[place]
-            copy(values + 4 * i * width, starts + 4 * classes[place] * width, width)
+            integers_at(begins)[i] = image + sample * sample_bytes + places[place]
+            integers_at(origins)[i] = starts + 4 * classes[place] * width
             place += 1
             if place == count:
                 sample, place = sample + 1, 0
         # A tile that is not full does the last pixel again, for nothing.
         for i in range(size, min(most, size + pixels - 1)):
-            begins[i] = begins[size - 1]
+            integers_at(begins)[i] = integers_at(begins)[size - 1]
+            integers_at(origins)[i] = integers_at(origins)[size - 1]
         for block in range(blocks):
-            if block > 0 and shifts[block] != shifts[block - 1]:
-                # A tile of the group before wrote beyond it: zeros, or NaN where what it
-                # read was not finite.
-                at = columns[block]
-                beyond = columns[block - 1] + width - columns[blocks - 1] - at
-                for i in range(size):
-                    start = starts + 4 * classes[(first + i) % count] * width
-                    copy(values + 4 * (i * width + at), start + 4 * at, beyond)
+            column = 4 * columns[block]
             for plane in range(planes):
                 for digit in range(digits):
+                    before = sums if plane + digit else origins
                     for i in range(0, size, pixels):
                         add_products(
                             tile,
                             shifts[block] + plane * plane_bytes,
-                            offsets + 8 * i,
+                            begins + 8 * i,
                             weights + digit * weight_plane + block * weight_block,
                             items,
                             length,
-                            values + 4 * (i * width + columns[block]),
+                            before + 8 * i,
+                            column,
+                            values + 4 * i * width + column,
                             4 * width,
                             factors[plane * digits + digit],
                         )
         follow(values, width, first, size, p[24], integers_at(p[25]))
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def change(samples: int, p: Any) -> None:
     """A chain alone.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from qframe_packed import operations
 from qframe_packed.compiled import links, steps
-from qframe_packed.compiled.chains import Code
+from qframe_packed.compiled.chains import MERGES, Code
 from qframe_packed.compiled.links import Link
 from qframe_packed.compiled.memory import Slot
 from qframe_packed.compiled.products import MOST_PLANES, Image, product_of
@@ -71,6 +71,9 @@ class Plan:
                 slot.used(number)
         for slot in self.outputs:
             slot.used(len(self.steps))
+        for number, step in enumerate(self.steps):
+            if isinstance(step, Chained):
+                _share(step, number)
 
     @property
     def slots(self) -> list[Slot]:
@@ -337,6 +340,25 @@ class Plan:
         *rows, channels = self.values[source].shape
         given, out = self.floats(source), self._float_slot(index)
         self._add(steps.softmax(given, out, math.prod(rows), channels))
+
+
+def _share(chain: Chained, number: int) -> None:
+    """Write sums in the place of what was added, where nothing reads that again."""
+    read: dict[Slot, int] = {}
+    for at, link in enumerate(chain.links):
+        if link.code in MERGES:
+            read[link.parts[0]] = at
+    for at, link in enumerate(chain.links):
+        if link.code != Code.STORE or link.parts[0].first != number:
+            continue
+        for slot, before in read.items():
+            # A product reads its own source around the pixels at hand.
+            source = any(part is slot for part in chain.row.parts)
+            free = slot.first < number == slot.last and before < at and not source
+            if free and slot.size == link.parts[0].size:
+                link.parts[0].over = slot
+                del read[slot]
+                break
 
 
 def _any(node: Node) -> Any:

@@ -23,6 +23,8 @@ from qframe_packed.values import Span, Value
 Array = NDArray[Any]
 
 MOST_PLANES = 4
+# In which the bits of a pixel come.
+ITEM_BYTES = max(BITS.bits // 8, 1)
 # Sums up to here are exact in float32, the halves of bits included.
 _EXACT = 2**20
 # The most bits that differ: a 16-bit number counts them.
@@ -125,7 +127,9 @@ def product_of(operation: Any, x: Value) -> Product | None:
     if x.span is not None and isinstance(kernel, Packed):
         ends = conv.infer(attrs.evolve(x, shape=shape)).span
         few = max(x.span.bits, kernel.span.bits) <= MOST_PLANES
-        if few and conv.groups == 1 and taken <= _MOST_BITS and _largest(ends) < _EXACT:
+        # The bits of a group begin where an item does.
+        whole = conv.groups == 1 or not kernel.shape[-1] % (8 * ITEM_BYTES)
+        if few and whole and taken <= _MOST_BITS and _largest(ends) < _EXACT:
             return _of_bits(conv, shape, x.span)
         if _largest(ends) >= 16 * _EXACT:
             return None
@@ -156,7 +160,7 @@ def _of_bits(conv: operations.Conv2D, shape: tuple[int, ...], span: Span) -> Pro
         scales = (*scales, digits.middle)
     middle, mine = _scale(span)
     factors = np.array([[-2 * a * b for b in scales] for a in mine])
-    image = _image(conv, shape, BITS, items_of(channels), span.bits)
+    image = _image(conv, shape, BITS, items_of(shape[2]), span.bits)
     # What is not in the span is padded with the lowest, and then corrected.
     inside = span.low <= conv.pad <= span.high and not (conv.pad - span.low) % span.step
     pad = (conv.pad - span.low) // span.step if inside else 0
@@ -182,7 +186,8 @@ def _of_floats(conv: operations.Conv2D, shape: tuple[int, ...]) -> Product:
 def items_of(channels: int) -> int:
     """The items that hold the bits of so many channels."""
     # Whole bytes of bits are read, and written.
-    return -(-channels // max(BITS.bits, 8)) * max(BITS.bits, 8) // BITS.bits
+    room = 8 * ITEM_BYTES
+    return -(-channels // room) * room // BITS.bits
 
 
 def _items(bits: Array) -> Array:

@@ -43,7 +43,9 @@ def _reduced(start: float, step: Callable[..., Any], directed: bool) -> Any:
             window, down, across, rows, columns = arguments[:5]
             weights, weights_down, weights_across, out, channels = arguments[5:]
 
-            def body(kind: Any, offset: Any) -> None:
+            def body(kind: Any, index: Any) -> None:
+                offset = b.mul(index, integer(4))
+
                 def row(index: Any, x: Any, w: Any, found: Any) -> tuple[Any, ...]:
                     def pixel(index: Any, x: Any, w: Any, found: Any) -> tuple[Any, ...]:
                         found = step(b, found, load(b, kind, x), load(b, kind, w))

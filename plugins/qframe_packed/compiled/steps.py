@@ -19,7 +19,7 @@ from qframe_packed.values import Span, Value
 
 _FLOAT = np.float32
 # The bytes that a chain works on are to stay near.
-_AT_HAND = 2**15
+_AT_HAND = 2**14
 
 
 @attrs.frozen
@@ -123,7 +123,7 @@ def multiply(source: Slot, product: Product) -> Chained:
         *(weights.shape[1], product.columns, product.shifts),
         *(product.factors, *product.factors.shape, starts, product.classes),
         *(product.tile, tile.pixels),
-        *(Slot(0, 4 * most * width), Slot(0, 8 * most), most, width),
+        *(Slot(0, 4 * most * width), Slot(0, 24 * most), most, width),
         *(product.channels, Chain(links)),
     )
     return Chained(

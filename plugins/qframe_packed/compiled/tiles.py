@@ -7,14 +7,17 @@ finds how many of 4 bits differ, for as many channels as a register has bytes), 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import attrs
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from qframe_packed.compiled import processor
+from qframe_packed.compiled.vectors import integer, loop
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
@@ -30,13 +33,13 @@ class Kind:
         lanes: the output channels in a register.
         item: the dtype of what a pixel gives at once.
         bits: how many of its bits count; for floats 32.
-        longest: the items after which the sums are put aside.
+        longest: the items after which the sums are put aside; None where never.
     """
 
     lanes: int
     item: Any
     bits: int
-    longest: int = 2**31
+    longest: int | None = None
 
     @property
     def vector(self) -> Any:
@@ -57,7 +60,8 @@ class Kind:
         raise NotImplementedError
 
     def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
-        return b.add(total, sums)
+        """The total with sums more."""
+        raise NotImplementedError
 
     def floats(self, b: Any, total: Any) -> Any:
         return b.uitofp(total, ir.VectorType(_F32, self.lanes))
@@ -91,7 +95,7 @@ class Lookup(Kind):
         return ir.VectorType(_I16, self.lanes)
 
     def left(self, b: Any, item: Any) -> Any:
-        row = b.gep(_rows(b.module), [_int(0), b.zext(item, _I64)], inbounds=True)
+        row = b.gep(_rows(b.module), [integer(0), b.zext(item, _I64)], inbounds=True)
         found = b.load(b.bitcast(row, ir.VectorType(_I8, 16).as_pointer()), align=16)
         return _shuffled(b, found, [lane % 16 for lane in range(self.lanes)])
 
@@ -124,9 +128,6 @@ class Floats(Kind):
         fma = _function(b, name, self.vector, [self.vector] * 3)
         return b.call(fma, [left, weights, sums])
 
-    def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
-        return b.fadd(total, sums)
-
     def floats(self, b: Any, total: Any) -> Any:
         return total
 
@@ -145,22 +146,16 @@ class Tile:
         return self.vectors * self.kind.lanes
 
 
-def _features() -> set[str]:
-    """What the processor that numba compiles for can do."""
-    text = cpu_target.target_context.codegen().magic_tuple()[2]
-    return {word[1:] for word in text.split(",") if word.startswith("+")}
-
-
 def _tiles() -> list[Tile]:
     """Those for this machine: for bits, then for floats, each from narrow to wide."""
-    has = _features().__contains__
+    has = processor.FEATURES.__contains__
     lookup = next((n for f, n in _SHUFFLES if has(f)), None)
     if has("avx512vpopcntdq") or lookup is None:
         lanes = 8 if has("avx512vpopcntdq") else 2
         bits: Kind = Popcount(lanes, np.uint64, 64)
     else:
         bits = Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
-    floats = Floats(16 if has("avx512f") else 8 if has("avx") else 4, np.float32, 32)
+    floats = Floats(processor.FLOATS, np.float32, 32)
     # As many sums as there are registers, less those that hold what is multiplied.
     sizes = ((8, 1), (4, 2), (4, 4)) if has("avx512f") else ((8, 1), (6, 2))
     return [Tile(kind, *size) for kind in (bits, floats) for size in sizes]
@@ -186,16 +181,19 @@ def add_products(
     weights: Any,
     items: Any,
     count: Any,
+    starts: Any,
+    column: Any,
     sums: Any,
     stride: Any,
     factor: Any,
 ) -> Any:
-    """Add `factor` times the products of the tile of this number to float32 `sums`.
+    """Write `starts` and `factor` times the products of the tile of this number.
 
     All but the factor are integers or addresses: of the `image`; `places`, of the byte
     there at which each window begins; `weights` (item, channel); `items`, of the bytes
-    from there to each of the `count` items; `sums` (pixel, channel), whose rows are
-    `stride` bytes apart.
+    from there to each of the `count` items; `starts`, of the address of each row of
+    float32 starts, and in it the byte of the first `column`; `sums` (pixel, channel) to
+    be written, whose rows are `stride` bytes apart.
     """
 
     def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
@@ -204,14 +202,14 @@ def add_products(
         blocks = [b.append_basic_block(f"tile{i}") for i in range(len(TILES))]
         switch = b.switch(number, done)
         for i, (block, tile) in enumerate(zip(blocks, TILES, strict=True)):
-            switch.add_case(_int(i), block)
+            switch.add_case(integer(i), block)
             b.position_at_end(block)
             _emit(b, tile, *rest)
             b.branch(done)
         b.position_at_end(done)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 8, types.float32), codegen
+    return types.void(*[types.intp] * 10, types.float32), codegen
 
 
 def _emit(
@@ -222,6 +220,8 @@ def _emit(
     weights: Any,
     items: Any,
     count: Any,
+    starts: Any,
+    column: Any,
     sums: Any,
     stride: Any,
     factor: Any,
@@ -230,75 +230,54 @@ def _emit(
     pixels, vectors = range(tile.pixels), range(tile.vectors)
     element = _F32 if item.kind == "f" else ir.IntType(8 * item.itemsize)
     size = item.itemsize * kind.lanes
-    with b.goto_entry_block():
-        totals = [[b.alloca(kind.total) for _ in vectors] for _ in pixels]
-    for row in totals:
-        for total in row:
-            b.store(ir.Constant(kind.total, None), total)
-    starts = [b.add(image, b.load(_at(b, places, 8 * p, _I64))) for p in pixels]
-    before, part, inside, after, done = (
-        b.block,
-        *(b.append_basic_block(name) for name in ("part", "inside", "after", "done")),
-    )
-    b.branch(part)
+    windows = [b.add(image, b.load(_at(b, places, 8 * p, _I64))) for p in pixels]
 
-    b.position_at_end(part)
-    first = b.phi(_I64)
-    first.add_incoming(_int(0), before)
-    limit = b.add(first, _int(kind.longest))
-    last = b.select(b.icmp_signed("<", limit, count), limit, count)
-    b.branch(inside)
+    def multiplied(k: Any, *old: Any) -> tuple[Any, ...]:
+        offset = b.load(b.gep(b.inttoptr(items, _I64.as_pointer()), [k]))
+        row = b.add(weights, b.mul(k, integer(tile.vectors * size)))
+        held = [
+            b.load(_at(b, row, v * size, kind.vector), align=item.itemsize) for v in vectors
+        ]
+        new = []
+        # One pixel after the other, so that a register holds one of them and not all.
+        for p in pixels:
+            left = kind.left(b, b.load(_at(b, b.add(windows[p], offset), 0, element)))
+            for v in vectors:
+                new.append(kind.add(b, old[p * tile.vectors + v], left, held[v]))
+        return tuple(new)
 
-    b.position_at_end(inside)
-    k = b.phi(_I64)
-    k.add_incoming(first, part)
-    old = [[b.phi(kind.vector) for _ in vectors] for _ in pixels]
-    new = [list(found) for found in old]
-    offset = b.load(b.gep(b.inttoptr(items, _I64.as_pointer()), [k]))
-    row = b.add(weights, b.mul(k, _int(tile.vectors * size)))
-    held = [
-        b.load(_at(b, row, v * size, kind.vector), align=item.itemsize) for v in vectors
-    ]
-    # One pixel after the other, so that a register holds one of them and not all.
-    for p, start in zip(pixels, starts, strict=True):
-        left = kind.left(b, b.load(_at(b, b.add(start, offset), 0, element)))
-        for v in vectors:
-            new[p][v] = kind.add(b, new[p][v], left, held[v])
-    following = b.add(k, _int(1))
-    k.add_incoming(following, inside)
-    for p in pixels:
-        for v in vectors:
-            old[p][v].add_incoming(ir.Constant(kind.vector, None), part)
-            old[p][v].add_incoming(new[p][v], inside)
-    b.cbranch(b.icmp_signed("<", following, last), inside, after)
+    def products(first: Any, last: Any) -> list[Any]:
+        zeros = (ir.Constant(kind.vector, None),) * (tile.pixels * tile.vectors)
+        return loop(b, first, last, 1, zeros, multiplied)
 
-    b.position_at_end(after)
-    for p in pixels:
-        for v in vectors:
-            total = kind.put_aside(b, b.load(totals[p][v]), new[p][v])
-            b.store(total, totals[p][v])
-    first.add_incoming(last, after)
-    b.cbranch(b.icmp_signed("<", last, count), part, done)
+    def part(longest: int, first: Any, *totals: Any) -> tuple[Any, ...]:
+        limit = b.add(first, integer(longest))
+        last = b.select(b.icmp_signed("<", limit, count), limit, count)
+        found = zip(totals, products(first, last), strict=True)
+        return tuple(kind.put_aside(b, total, sums) for total, sums in found)
 
-    b.position_at_end(done)
+    if kind.longest is None:
+        totals = products(integer(0), count)
+    else:
+        zeros = (ir.Constant(kind.total, None),) * (tile.pixels * tile.vectors)
+        parts = functools.partial(part, kind.longest)
+        totals = loop(b, integer(0), count, kind.longest, zeros, parts)
     floats = ir.VectorType(_F32, kind.lanes)
     factors = _splat(b, factor, kind.lanes)
     for p in pixels:
-        line = b.add(sums, b.mul(stride, _int(p)))
+        start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
+        line = b.add(sums, b.mul(stride, integer(p)))
         for v in vectors:
-            place = _at(b, line, 4 * v * kind.lanes, floats)
-            found = b.fmul(kind.floats(b, b.load(totals[p][v])), factors)
-            b.store(b.fadd(b.load(place, align=4), found), place, align=4)
-
-
-def _int(value: int) -> Any:
-    return ir.Constant(_I64, value)
+            at = 4 * v * kind.lanes
+            begin = b.load(_at(b, start, at, floats), align=4)
+            found = b.fmul(kind.floats(b, totals[p * tile.vectors + v]), factors)
+            b.store(b.fadd(begin, found), _at(b, line, at, floats), align=4)
 
 
 def _at(b: Any, address: Any, offset: int, kind: Any) -> Any:
     """A pointer to what is at an address."""
     return b.inttoptr(
-        b.add(address, _int(offset)) if offset else address, kind.as_pointer()
+        b.add(address, integer(offset)) if offset else address, kind.as_pointer()
     )
 
 

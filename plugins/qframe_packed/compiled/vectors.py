@@ -1,4 +1,4 @@
-"""Loops in LLVM's code over float32 channels: 8 at a time, then one at a time.
+"""Loops in LLVM's code over float32 channels: many at a time, then one at a time.
 
 Numba asks before each loop whether what is read and what is written overlap, which takes
 longer than a loop over the channels of a pixel; what is written as vectors needs no answer.
@@ -13,8 +13,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from qframe_packed.compiled.processor import FLOATS
+
 _I64, _F32 = ir.IntType(64), ir.FloatType()
-_LANES = 8
+# Rows have room for whole eights.
+LANES = (16, 8) if FLOATS == 16 else (8,)
 
 
 def integer(value: int) -> Any:
@@ -27,9 +30,9 @@ def load(b: Any, kind: Any, address: Any) -> Any:
     return b.load(b.inttoptr(address, kind.as_pointer()), align=4)
 
 
-def store(b: Any, vector: Any, address: Any) -> None:
-    """Write a vector to an address."""
-    b.store(vector, b.inttoptr(address, vector.type.as_pointer()), align=4)
+def store(b: Any, value: Any, address: Any, align: int = 4) -> None:
+    """Write a vector, or a number, to an address."""
+    b.store(value, b.inttoptr(address, value.type.as_pointer()), align=align)
 
 
 def loop(
@@ -69,21 +72,29 @@ def loop(
     return phis[1:]
 
 
-def over_channels(b: Any, channels: Any, body: Callable[[Any, Any], None]) -> None:
+def over_channels(
+    b: Any,
+    channels: Any,
+    body: Callable[[Any, Any], None],
+    lanes: tuple[int, ...] = (*LANES, 1),
+) -> None:
     """Emit loops over so many channels.
 
-    `body` emits what is done to some of them, from the type of their vector and the bytes
-    to the first.
+    `body` emits what is done to some of them, from the type of their vector and the
+    number of the first. `lanes` says how many these are, in descending powers of two;
+    there are whole ones of the last.
     """
-    whole = b.and_(channels, integer(-_LANES))
-    for first, last, lanes in ((integer(0), whole, _LANES), (whole, channels, 1)):
-        kind = ir.VectorType(_F32, lanes)
+    first = integer(0)
+    for count in lanes:
+        kind = ir.VectorType(_F32, count)
+        last = channels if count == lanes[-1] else b.and_(channels, integer(-count))
 
         def some(index: Any, kind: Any = kind) -> tuple[Any, ...]:
-            body(kind, b.mul(index, integer(4)))
+            body(kind, index)
             return ()
 
-        loop(b, first, last, lanes, (), some)
+        loop(b, first, last, count, (), some)
+        first = last
 
 
 @intrinsic
@@ -93,7 +104,8 @@ def copy(typing: Any, to: Any, source: Any, channels: Any) -> Any:
     def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         to, source, channels = arguments
 
-        def body(kind: Any, offset: Any) -> None:
+        def body(kind: Any, index: Any) -> None:
+            offset = b.mul(index, integer(4))
             store(b, load(b, kind, b.add(source, offset)), b.add(to, offset))
 
         over_channels(b, channels, body)

@@ -11,7 +11,7 @@ from qframe_packed.compiled.addresses import bytes_at, floats_at, words_at
 from qframe_packed.compiled.reductions import most_of_window, sum_window
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def depthwise(samples: int, p: Any) -> None:
     """Products of each channel with a kernel of its own.
 
@@ -39,14 +39,14 @@ def depthwise(samples: int, p: Any) -> None:
                 out += pixel
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _ends(place: int, stride: int, before: int, pool: int, size: int) -> tuple[int, int]:
     """The first of a window, and the one after its last, that are in the image."""
     start = place * stride - before
     return max(start, 0), min(start + pool, size)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def pool_floats(samples: int, p: Any) -> None:
     """The largest number of each window in the direction of its channel, or the mean.
 
@@ -75,7 +75,7 @@ def pool_floats(samples: int, p: Any) -> None:
                 out += pixel
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def _pool(samples: int, p: Any, source: Any, out: Any, turned: Any, size: int) -> None:
     height, width, rows, columns = p[1], p[2], p[11], p[12]
     for s in range(samples):
@@ -94,7 +94,7 @@ def _pool(samples: int, p: Any, source: Any, out: Any, turned: Any, size: int) -
                     out[to + part] = found ^ turned[part]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def pool_bits(samples: int, p: Any) -> None:
     """OR of the bits of each window, or AND.
 
@@ -107,7 +107,7 @@ def pool_bits(samples: int, p: Any) -> None:
         _pool(samples, p, words_at(p[0]), words_at(p[10]), words_at(p[13]), p[3] // 4)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def mean(samples: int, p: Any) -> None:
     """The mean of each channel. `p`: source, pixels of a sample, channels; out."""
     source, pixels, channels, out = p[0], p[1], p[2], p[3]
@@ -123,7 +123,7 @@ def mean(samples: int, p: Any) -> None:
             sums[c] /= np.float32(pixels)
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True)
 def softmax(samples: int, p: Any) -> None:
     """The softmax of each row. `p`: source, rows of a sample, channels; out."""
     channels = p[2]

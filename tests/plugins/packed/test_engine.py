@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -252,6 +254,45 @@ def test_kernels_are_kept_for_other_processes(saved, tmp_path):
     assert (before, misses, same) == (0, 0, True)
     assert hits == warm == after > 0
     assert again == written
+
+
+def test_what_is_kept_is_of_these_kernels(tmp_path):
+    """Another version does not find what this one compiled, whatever the dates of files."""
+    from qframe_packed.compiled import programs, tiles
+
+    folder = Path(programs.__file__).parent
+    for path in folder.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    digest = programs.digest(tmp_path)
+    assert programs.run.py_func.__qualname__ == f"run_{digest}"
+    other = tmp_path / Path(tiles.__file__).name
+    other.write_text(other.read_text("utf-8") + "# changed\n", "utf-8")
+    assert programs.digest(tmp_path) != digest
+
+
+def test_sums_are_written_in_the_place_of_what_was_added():
+    """So that a chain of residual blocks needs the room of one tensor of floats."""
+    kernel = signs(64, 1, 1, 64)
+
+    def network(count):
+        nodes, last = [], 0
+        for _ in range(count):
+            size = len(nodes)
+            nodes += [
+                Node(sign(), (last,)),
+                Node(op.Conv2D(kernel=kernel), (size + 1,)),
+                Node(op.Affine(), (size + 2,)),
+                Node(op.Merge(function="add"), (size + 3, last)),
+            ]
+            last = len(nodes)
+        return Graph(((32, 32, 64),), tuple(nodes), (last,))
+
+    one, four = (Engine(network(count)) for count in (1, 4))
+    tensor = 4 * 32 * 32 * 64 * one.samples
+    assert four.samples == one.samples
+    assert tensor < one.memory_bytes <= four.memory_bytes < 1.02 * one.memory_bytes
+    x = RNG.normal(size=(3, 32, 32, 64)).astype(F)
+    equal(four.predict([x]), computed(network(4), x))
 
 
 def test_without_numba(saved):

@@ -115,6 +115,28 @@ CHAINS = {
         (sign(), conv(integers(9, 2, 2, 2), groups=3, pads=(1, 0, 0, 1))),
         ("unpack", "float"),
     ),
+    "groups of signs": (
+        (5, 6, 128),
+        (
+            sign(),
+            conv(
+                integers(70, 3, 2, 64),
+                groups=2,
+                pads=(1, 2, 1, 0),
+                pad=-1,
+                strides=(1, 2),
+            ),
+        ),
+        ("bits 1 x 1",),
+    ),
+    "groups of levels": (
+        (4, 3, 192),
+        (
+            levels(4),
+            conv(integers(9, 2, 2, 64, of=(-1, 0, 1)), groups=3, pads=(1, 1, 0, 0)),
+        ),
+        ("bits 2 x 2",),
+    ),
     "wide groups": ((3, 3, 40), (conv(integers(80, 2, 2, 20), groups=2),), ("float",)),
     "depthwise": (
         IMAGE,

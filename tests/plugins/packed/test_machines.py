@@ -94,9 +94,11 @@ SCRIPT = """
 
     vars(codegen).pop("magic_tuple", None)
 
-    @numba.njit(types.void(*[types.intp] * 8, types.float32))
-    def tile(number, image, places, weights, items, count, sums, stride, factor):
-        add_products(number, image, places, weights, items, count, sums, stride, factor)
+    @numba.njit(types.void(*[types.intp] * 10, types.float32))
+    def tile(n, image, places, weights, items, count, starts, column, sums, stride, factor):
+        add_products(
+            *(n, image, places, weights, items, count, starts, column, sums, stride, factor)
+        )
 
     (code,) = tile.inspect_asm().values()
     equal = []
