@@ -23,11 +23,14 @@ from qframe_packed.compiled.vectors import (
     load,
     loop,
     over_channels,
+    splat,
     store,
 )
 
 # Of a row.
 INTEGERS = 8
+# In levels, how far a threshold is from where it were among evenly spaced ones.
+MOST_UNEVEN = 0.25
 
 
 class Code(enum.IntEnum):
@@ -50,7 +53,8 @@ class Code(enum.IntEnum):
     DIVIDE = 10  # divisors
     STORE = 11  # address of a tensor
     LEVELS = 12  # addresses of thresholds, of directions; their number; of low and step
-    PLANES = 13  # thresholds, directions, number; of a tensor; its planes; bytes of a plane
+    EVEN_LEVELS = 13  # the same, and of how many levels there are in 1.0
+    PLANES = 14  # thresholds, directions, number; of a tensor; its planes; bytes of a plane
 
 
 def _limited(b: Any, x: Any, most: Any) -> Any:
@@ -231,11 +235,70 @@ def _planes(signs: bool) -> Any:
 store_planes, store_signs = _planes(signs=False), _planes(signs=True)
 
 
+@intrinsic
+def find_even_levels(
+    typing: Any,
+    values: Any,
+    stride: Any,
+    size: Any,
+    thresholds: Any,
+    count: Any,
+    directions: Any,
+    numbers: Any,
+    steepness: Any,
+    channels: Any,
+) -> Any:
+    """Turn floats into levels, by a guess that is one too low, or right.
+
+    Those of each row; `stride` is that of rows, and of the `count` rows of thresholds.
+    """
+
+    def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        values, stride, size, thresholds, count, directions = arguments[:6]
+        numbers, steepness, channels = arguments[6:]
+
+        def body(kind: Any, index: Any) -> None:
+            offset = b.mul(index, integer(4))
+            table = b.add(thresholds, offset)
+            direction = load(b, kind, b.add(directions, offset))
+            steep, first = load(b, kind, b.add(steepness, offset)), load(b, kind, table)
+            low, step = (load(b, kind.element, b.add(numbers, integer(i))) for i in (0, 4))
+            low, step = splat(b, low, kind.count), splat(b, step, kind.count)
+            none = ir.Constant(kind, None)
+            most = b.sitofp(b.sub(count, integer(1)), kind.element)
+            most = splat(b, most, kind.count)
+            ahead = ir.Constant(kind, [1 - MOST_UNEVEN] * kind.count)
+
+            def row(at: Any) -> None:
+                x = b.fmul(load(b, kind, at), direction)
+                guess = b.fadd(b.fmul(b.fsub(x, first), steep), ahead)
+                # NaN is below all.
+                guess = b.select(b.fcmp_ordered(">", guess, none), guess, none)
+                guess = b.select(b.fcmp_ordered("<", guess, most), guess, most)
+                level = b.fptosi(guess, ir.VectorType(ir.IntType(64), kind.count))
+                edges = none
+                for lane in range(kind.count):
+                    place = ir.Constant(ir.IntType(32), lane)
+                    edge = b.mul(b.extract_element(level, place), stride)
+                    edge = b.add(b.add(table, edge), integer(4 * lane))
+                    edges = b.insert_element(edges, load(b, kind.element, edge), place)
+                more = b.uitofp(b.fcmp_ordered(">=", x, edges), kind)
+                level = b.fadd(b.sitofp(level, kind), more)
+                store(b, b.fadd(low, b.fmul(step, level)), at)
+
+            _rows(b, size, (b.add(values, offset),), (stride,), row)
+
+        over_channels(b, channels, body, LANES)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 9), codegen
+
+
 @numba.njit(nogil=True)
-def _find_levels(row: Any, channels: int, width: int, step: Any) -> None:
-    directions, count, numbers = floats_at(step[2]), step[3], floats_at(step[4])
+def _find_levels(row: Any, channels: int, width: int, p: Any) -> None:
+    directions, count, numbers = floats_at(p[2]), p[3], floats_at(p[4])
     for c in range(channels):
-        table = floats_at(step[1] + 4 * c)
+        table = floats_at(p[1] + 4 * c)
         x = row[c] * directions[c]
         low, high = 0, count
         while low < high:
@@ -274,6 +337,8 @@ def follow(
             else:
                 for i in range(size):
                     copy(out + 4 * i * channels, values + i * stride, channels)
+        elif code == Code.EVEN_LEVELS:
+            find_even_levels(values, stride, size, p[1], p[3], p[2], p[4], p[5], room)
         elif code == Code.LEVELS:
             for i in range(size):
                 _find_levels(floats_at(values + i * stride), channels, width, p)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe_packed import operations
-from qframe_packed.compiled.chains import INTEGERS, Code
+from qframe_packed.compiled.chains import INTEGERS, MOST_UNEVEN, Code
 from qframe_packed.compiled.memory import Memory, Slot, aligned
 
 Array = NDArray[Any]
@@ -72,7 +72,24 @@ def changes(operation: Any, width: int) -> list[Link] | None:
 def levels(operation: operations.Quantize, channels: int, width: int) -> Link:
     """A quantizer that leaves floats."""
     numbers = np.array([operation.low, operation.step], np.float32)
-    return Link(Code.LEVELS, (*_table(operation, channels, width), numbers))
+    parts = (*_table(operation, channels, width), numbers)
+    steepness = _steepness(parts[0][:, :channels], width)
+    if steepness is None:
+        return Link(Code.LEVELS, parts)
+    return Link(Code.EVEN_LEVELS, (*parts, steepness))
+
+
+def _steepness(thresholds: Array, width: int) -> Array | None:
+    """The levels in 1.0, where thresholds are as good as evenly spaced."""
+    if len(thresholds) == 1:
+        return None
+    with np.errstate(all="ignore"):
+        distance = thresholds - thresholds[0]
+        found = np.float32(len(thresholds) - 1) / distance[-1]
+        uneven = np.abs(distance * found - np.arange(len(thresholds))[:, None])
+    # NaN, where thresholds are not finite, is not even. Half of the room is for rounding.
+    even = (uneven <= MOST_UNEVEN / 2).all() and (found > 0).all()
+    return _row(found, width) if even and np.isfinite(found).all() else None
 
 
 def planes(

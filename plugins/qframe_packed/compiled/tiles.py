@@ -17,7 +17,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from qframe_packed.compiled import processor
-from qframe_packed.compiled.vectors import integer, loop
+from qframe_packed.compiled.vectors import integer, loop, shuffled, splat
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
@@ -53,7 +53,7 @@ class Kind:
 
     def left(self, b: Any, item: Any) -> Any:
         """The register for an item of a pixel."""
-        return _splat(b, item, self.lanes)
+        return splat(b, item, self.lanes)
 
     def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
         """The sums with one product more."""
@@ -97,7 +97,7 @@ class Lookup(Kind):
     def left(self, b: Any, item: Any) -> Any:
         row = b.gep(_rows(b.module), [integer(0), b.zext(item, _I64)], inbounds=True)
         found = b.load(b.bitcast(row, ir.VectorType(_I8, 16).as_pointer()), align=16)
-        return _shuffled(b, found, [lane % 16 for lane in range(self.lanes)])
+        return shuffled(b, found, [lane % 16 for lane in range(self.lanes)])
 
     def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
         name = {
@@ -263,7 +263,7 @@ def _emit(
         parts = functools.partial(part, kind.longest)
         totals = loop(b, integer(0), count, kind.longest, zeros, parts)
     floats = ir.VectorType(_F32, kind.lanes)
-    factors = _splat(b, factor, kind.lanes)
+    factors = splat(b, factor, kind.lanes)
     for p in pixels:
         start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
         line = b.add(sums, b.mul(stride, integer(p)))
@@ -279,16 +279,6 @@ def _at(b: Any, address: Any, offset: int, kind: Any) -> Any:
     return b.inttoptr(
         b.add(address, integer(offset)) if offset else address, kind.as_pointer()
     )
-
-
-def _shuffled(b: Any, vector: Any, lanes: list[int]) -> Any:
-    chosen = ir.Constant(ir.VectorType(_I32, len(lanes)), lanes)
-    return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
-
-
-def _splat(b: Any, value: Any, lanes: int) -> Any:
-    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    return _shuffled(b, b.insert_element(empty, value, ir.Constant(_I32, 0)), [0] * lanes)
 
 
 def _function(b: Any, name: str, returned: Any, taken: list[Any]) -> Any:

@@ -35,6 +35,19 @@ def store(b: Any, value: Any, address: Any, align: int = 4) -> None:
     b.store(value, b.inttoptr(address, value.type.as_pointer()), align=align)
 
 
+def shuffled(b: Any, vector: Any, lanes: list[int]) -> Any:
+    """These lanes of a vector."""
+    chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+    return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
+
+
+def splat(b: Any, value: Any, lanes: int) -> Any:
+    """A number in each of so many lanes."""
+    empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    first = b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+    return shuffled(b, first, [0] * lanes)
+
+
 def loop(
     b: Any,
     first: Any,

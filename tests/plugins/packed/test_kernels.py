@@ -20,11 +20,11 @@ CHAINS = {
     "nothing": (IMAGE, (), ()),
     "bits as an output": (IMAGE, (sign(),), ("PLANES", "unpack")),
     "levels as an output": (IMAGE, (levels(12, -3),), ("PLANES", "unpack")),
-    "17 levels": (IMAGE, (levels(17), conv(KERNEL)), ("LEVELS", "float")),
+    "17 levels": (IMAGE, (levels(17), conv(KERNEL)), ("EVEN_LEVELS", "float")),
     "256 levels": (
         (4000,),
         (op.Quantize(thresholds=np.arange(-127, 128) / F(42)),),
-        ("LEVELS",),
+        ("EVEN_LEVELS",),
     ),
     "levels for each channel": (
         IMAGE,
@@ -345,7 +345,7 @@ def test_a_tensor_is_returned_and_read_in_every_form():
     every = range(len(nodes) + 1)
     x = halves(5, *IMAGE)
     found = check(Graph((IMAGE,), nodes, (*every, 3, 0)), x)
-    assert found >= {"SUBTRACT", "STORE", "PLANES", "LEVELS", "pool of bits"}
+    assert found >= {"SUBTRACT", "STORE", "PLANES", "EVEN_LEVELS", "pool of bits"}
     for index in every:
         check(Graph((IMAGE,), nodes, (index,)), x)
 
@@ -385,6 +385,26 @@ def test_activations_of_numbers_that_are_not_finite(function):
     x = np.where(rng.random(x.shape) < 0.1, rng.choice(BAD, x.shape), x)
     graph = chain((3, 5), op.Activation(function=function, alpha=0.5))
     check(graph, x, exact=function != "softmax")
+
+
+def test_even_levels_are_exact_at_their_thresholds():
+    """Those of each channel are spaced otherwise, and not quite evenly."""
+    rng = np.random.default_rng(3)
+    first, step = rng.normal(size=19), rng.uniform(1e-3, 50, 19)
+    places = np.arange(200)[:, None] + rng.uniform(-0.05, 0.05, (200, 19))
+    thresholds = (first + step * places).astype(F)
+    direction = rng.choice([-1, 1], 19).astype(np.int8)
+    quantize = op.Quantize(thresholds=thresholds, direction=direction, low=-3, step=2)
+    at = [thresholds, *(np.nextafter(thresholds, F(end)) for end in (-np.inf, np.inf))]
+    beyond = np.repeat([*BAD, F(-1e38), F(1e38)], 19).reshape(-1, 19)
+    x = np.concatenate([*at, beyond]) * direction
+    assert check(chain((19,), quantize), x.astype(F)) >= {"EVEN_LEVELS"}
+
+
+def test_levels_that_are_far_apart_are_not_guessed():
+    thresholds = np.array([-3e38, 0, *np.arange(1, 20), 3e38], F)
+    x = np.array([[*thresholds, *BAD]], F).T
+    assert check(chain((1,), op.Quantize(thresholds=thresholds)), x) >= {"LEVELS"}
 
 
 def test_a_bad_number_stays_in_its_group():
