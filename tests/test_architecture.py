@@ -42,6 +42,7 @@ BELOW = {
     "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
     "keras_internals": set(),
+    "differentiation": set(),
     "math": set(),
     "activations": set(),
     "metrics": {"errors", "math", "quantizers"},
@@ -87,6 +88,7 @@ BELOW = {
     "testing": {
         *LIGHT,
         *("constraints", "layers", "models", "passes", "quantizers", "recipes", "rules"),
+        "differentiation",
     },
     "__main__": {"cli"},
     # Lazily, or for type checkers only.
