@@ -72,6 +72,7 @@ BELOW = {
         *("files", "keras_internals", "layers", "metrics", "optimizers", "passes"),
         "quantizers",
     },
+    "plots": {*LIGHT, "callbacks", "differentiation", "quantizers"},
     "distillation": {*LIGHT, "keras_internals"},
     "larq_weights": {*LIGHT, "files", "models"},
     "zoo": {
@@ -97,7 +98,7 @@ BELOW = {
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "rules"),
         *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),
-        *("metrics", "utils", "zoo"),
+        *("metrics", "plots", "utils", "zoo"),
     },
 }
 

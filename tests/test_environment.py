@@ -102,14 +102,13 @@ def test_there_is_no_keras():
 
 @pytest.mark.skipif("floors" not in ENVIRONMENT, reason="not the floors")
 def test_every_dependency_is_at_its_floor():
-    promised = {
-        r.name: floor(r) for r in requirements("", "testing", "packed", "tensorflow")
-    }
+    extras = "", "testing", "packed", "plot", "tensorflow"
+    promised = {r.name: floor(r) for r in requirements(*extras)}
     installed = {name: metadata.version(name) for name in promised}
     above = {
         name: f"{installed[name]}, not {least}"
         for name, least in promised.items()
         if not starts_with(installed[name], least.release)
     }
-    assert {"keras", "tensorflow", "pytest", "numba"} <= set(promised)
+    assert {"keras", "tensorflow", "pytest", "numba", "matplotlib"} <= set(promised)
     assert not above
