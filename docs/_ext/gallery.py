@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keras
+import matplotlib
 from sphinx.application import Sphinx
 
 import qframe as qf
@@ -96,9 +98,10 @@ def promises(quantizer: Any) -> Iterator[tuple[str, str]]:
 def draw(identifier: str, folder: Path) -> Path:
     """A picture of a quantizer, as a file."""
     path = folder / f"{re.sub(r'[^a-z0-9]+', '-', identifier.lower()).strip('-')}.svg"
-    figure = qf.plot_quantizer(identifier)
-    # The same picture from each build.
-    figure.savefig(path, metadata={"Date": None})
+    # Each build makes the same file.
+    keras.utils.set_random_seed(0)
+    with matplotlib.rc_context({"svg.hashsalt": identifier}):
+        qf.plot_quantizer(identifier).savefig(path, metadata={"Date": None})
     return path
 
 
