@@ -24,7 +24,7 @@ MODULES = ("qframe.components", "qframe.hookspecs", "qframe.testing")
 
 
 def public_names():
-    """Every public name, with where it is found."""
+    """Every public name, with where it is found, and what it is."""
     submodules = [
         f"qframe.{name}"
         for name in qframe.__all__
@@ -35,7 +35,7 @@ def public_names():
         for name in getattr(module, "__all__", None) or own_names(module):
             value = getattr(module, name)
             if not isinstance(value, (ModuleType, str)):
-                yield f"{path}.{name}"
+                yield f"{path}.{name}", value
 
 
 def own_names(module):
@@ -56,9 +56,21 @@ def documented():
 
 
 def test_every_public_name_is_in_the_reference(documented):
-    names = set(public_names())
+    names = dict(public_names())
     assert len(names) > 100
-    assert names - documented == set()
+    assert set(names) - documented == set()
+
+
+def test_every_public_name_has_a_docstring():
+    """One of its own: of a name without any, Sphinx shows the signature alone."""
+    own = [*public_names(), *((c.qualified_name, registry.load(c)) for c in QUANTIZERS)]
+    without = [
+        name
+        for name, value in own
+        # A word such as `first` is an object, described by its class.
+        if not (vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__)
+    ]
+    assert without == []
 
 
 def test_every_quantizer_is_in_the_reference(documented):
