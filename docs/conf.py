@@ -35,6 +35,8 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#20639b"},
 }
 
+# "" is an empty text, and no pair of quotation marks.
+smartquotes = False
 # What stands between backticks in a docstring: a link if it names something here.
 default_role = "py:obj"
 # Of what it overrides in Keras a method does not take the docstring.
