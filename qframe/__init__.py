@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         recalibrate_batchnorm,
         strip,
     )
+    from qframe.plots import plot_quantizer, plot_weights
     from qframe.recipes import Recipe
     from qframe.rules import first, last
 
@@ -66,6 +67,8 @@ __all__ = [
     "models",
     "optimizers",
     "plan",
+    "plot_quantizer",
+    "plot_weights",
     "quantize",
     "quantizers",
     "recalibrate_batchnorm",
@@ -91,6 +94,8 @@ _HOMES = {
     "load_larq_weights": "qframe.larq_weights",
     "load_model": "qframe.models",
     "plan": "qframe.passes",
+    "plot_quantizer": "qframe.plots",
+    "plot_weights": "qframe.plots",
     "quantize": "qframe.passes",
     "recalibrate_batchnorm": "qframe.passes",
     "register": "qframe.configurable",

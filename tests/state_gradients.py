@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from qframe.testing.differentiation import to_numpy, to_tensor
+from qframe.differentiation import to_numpy, to_tensor
 
 
 def state_gradients(layer, x, upstream, mode="eager"):
@@ -13,7 +13,7 @@ def state_gradients(layer, x, upstream, mode="eager"):
         layer: built.
         x: an array.
         upstream: an array of the shape of ``layer(x)``.
-        mode: one of `qframe.testing.differentiation.MODES`.
+        mode: one of `qframe.differentiation.MODES`.
     """
     backend = keras.backend.backend()
     run = globals()[f"_{backend}"]

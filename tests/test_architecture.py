@@ -42,6 +42,7 @@ BELOW = {
     "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
     "keras_internals": set(),
+    "differentiation": set(),
     "math": set(),
     "activations": set(),
     "metrics": {"errors", "math", "quantizers"},
@@ -71,6 +72,7 @@ BELOW = {
         *("files", "keras_internals", "layers", "metrics", "optimizers", "passes"),
         "quantizers",
     },
+    "plots": {*LIGHT, "callbacks", "differentiation", "quantizers"},
     "distillation": {*LIGHT, "keras_internals"},
     "larq_weights": {*LIGHT, "files", "models"},
     "zoo": {
@@ -87,6 +89,7 @@ BELOW = {
     "testing": {
         *LIGHT,
         *("constraints", "layers", "models", "passes", "quantizers", "recipes", "rules"),
+        "differentiation",
     },
     "__main__": {"cli"},
     # Lazily, or for type checkers only.
@@ -95,7 +98,7 @@ BELOW = {
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "rules"),
         *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),
-        *("metrics", "utils", "zoo"),
+        *("metrics", "plots", "utils", "zoo"),
     },
 }
 

@@ -74,7 +74,7 @@ def test_there_is_one_backend():
 def test_the_template_is_a_distribution_of_its_own():
     packed = {file.parts[0] for file in metadata.files("keras-qframe") or []}
     assert {"qframe", "qframe_binary"} <= packed
-    assert not packed & {"plugins", "qframe_template", "src", "template", "tests"}
+    assert not packed & {"docs", "plugins", "qframe_template", "src", "template", "tests"}
     template = util.find_spec("qframe_template")
     if ENVIRONMENT == "template":
         site = Path(os.environ["QFRAME_TEMPLATE"])
@@ -102,14 +102,13 @@ def test_there_is_no_keras():
 
 @pytest.mark.skipif("floors" not in ENVIRONMENT, reason="not the floors")
 def test_every_dependency_is_at_its_floor():
-    promised = {
-        r.name: floor(r) for r in requirements("", "testing", "packed", "tensorflow")
-    }
+    extras = "", "testing", "packed", "plot", "tensorflow"
+    promised = {r.name: floor(r) for r in requirements(*extras)}
     installed = {name: metadata.version(name) for name in promised}
     above = {
         name: f"{installed[name]}, not {least}"
         for name, least in promised.items()
         if not starts_with(installed[name], least.release)
     }
-    assert {"keras", "tensorflow", "pytest", "numba"} <= set(promised)
+    assert {"keras", "tensorflow", "pytest", "numba", "matplotlib"} <= set(promised)
     assert not above

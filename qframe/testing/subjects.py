@@ -13,11 +13,11 @@ import numpy as np
 
 from qframe import constraints, quantizers
 from qframe.configurable import Configurable, construct
+from qframe.differentiation import Array, to_numpy, to_tensor
 from qframe.errors import ArgumentError, UnknownNameError
 from qframe.identifier import Identifier
 from qframe.quantizers import Quantizer
 from qframe.registry import registry
-from qframe.testing.differentiation import Array, to_numpy, to_tensor
 
 # What a quantizer with state is built for: no power of two, so that loops have a rest.
 STATE_SHAPE = (13, 4)

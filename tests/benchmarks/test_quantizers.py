@@ -11,8 +11,8 @@ import pytest
 import qframe as qf
 from benchmarks.timing import interleaved, show
 from qframe.configurable import missing_arguments
+from qframe.differentiation import MODES, compiled_gradient, to_tensor
 from qframe.registry import registry
-from qframe.testing.differentiation import MODES, compiled_gradient, to_tensor
 
 SHAPE, ROUNDS = (64, 32, 32, 16), 30
 

@@ -15,6 +15,7 @@ import pytest
 
 import qframe as qf
 from layer_cases import CASES
+from qframe.differentiation import value_and_gradient
 from qframe.errors import (
     ArgumentError,
     QFrameError,
@@ -22,7 +23,6 @@ from qframe.errors import (
     UnknownNameError,
 )
 from qframe.layers.adapters import EXPLICIT
-from qframe.testing.differentiation import value_and_gradient
 from state_gradients import state_gradients
 
 # Most tests here look at one thing and leave the constraint out.

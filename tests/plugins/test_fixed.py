@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from qframe.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, IdentifierError, QFrameError
-from qframe.testing.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 
 pytestmark = pytest.mark.ends
 

@@ -12,9 +12,9 @@ import pytest
 from keras import ops
 
 import qframe as qf
+from qframe.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import straight_through
-from qframe.testing.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe_float.scaled import power_of
 
 pytestmark = [

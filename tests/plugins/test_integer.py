@@ -176,7 +176,7 @@ def test_the_gradient_reaches_half_a_step_beyond_the_grid():
     quantizer = Integer(bits=3, gather="widest")
     quantizer.build((4,))
     quantizer.set_range(-3.0, 3.0)
-    from qframe.testing.differentiation import value_and_gradient
+    from qframe.differentiation import value_and_gradient
 
     x = np.array([-4.6, -4.4, 0.2, 3.4, 3.6], "float32")
     value, gradient = value_and_gradient(quantizer, x, np.ones_like(x))

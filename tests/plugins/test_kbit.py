@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qframe as qf
+from qframe.differentiation import MODES, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
-from qframe.testing.differentiation import MODES, to_numpy, value_and_gradient
 from state_gradients import state_gradients
 
 pytestmark = pytest.mark.ends

@@ -6,17 +6,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.testing.check import require
-from qframe.testing.checks import of_constraints
-from qframe.testing.checks.placement import fit, network
-from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import (
+from qframe.differentiation import (
     MODES,
     Array,
     to_numpy,
     to_tensor,
     value_and_gradient,
 )
+from qframe.testing.check import require
+from qframe.testing.checks import of_constraints
+from qframe.testing.checks.placement import fit, network
+from qframe.testing.comparison import require_equal
 from qframe.testing.subjects import STATE_SHAPE, ConstraintSubject
 
 

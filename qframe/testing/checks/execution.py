@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from qframe.differentiation import MODES, Array, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value
 from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
-from qframe.testing.differentiation import MODES, Array, to_numpy, value_and_gradient
 from qframe.testing.subjects import QuantizerSubject
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from qframe.differentiation import Array, value_and_gradient
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import compare
 from qframe.testing.comparison import on_drawn_tensors, require_equal
-from qframe.testing.differentiation import Array, value_and_gradient
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from qframe.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import nearest, value
 from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.subjects import QuantizerSubject
 
 _DRAWS = 4096

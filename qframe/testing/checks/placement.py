@@ -10,12 +10,12 @@ import keras
 import numpy as np
 
 import qframe as qf
+from qframe.differentiation import Array, to_numpy
 from qframe.errors import StarvedWeightsWarning
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value
 from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import Array, to_numpy
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 SLOTS = ("input", "kernel", "output")

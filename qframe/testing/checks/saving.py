@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 import qframe as qf
+from qframe.differentiation import to_numpy
 from qframe.registry import LOCAL, registry
 from qframe.testing import fresh_process
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers
 from qframe.testing.checks.placement import SLOTS, fit, network
 from qframe.testing.comparison import require_equal
-from qframe.testing.differentiation import to_numpy
 from qframe.testing.subjects import QuantizerSubject, Subject
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from qframe.differentiation import to_numpy
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.placement import fit, network
-from qframe.testing.differentiation import to_numpy
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 # For rows of a kernel and columns of its input: every other one reaches far out.

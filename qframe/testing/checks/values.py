@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from qframe.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
-from qframe.testing.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 _SHAPES = ((), (0, 4), (1,), (7,), (2, 3), (3, 1, 5), (2, 1, 3, 2), (1, 2, 2, 1, 2))
