@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         strip,
     )
     from qframe.recipes import Recipe
+    from qframe.reports import compare, report
     from qframe.rules import first, last
 
 __version__ = "0.1.0"
@@ -48,6 +49,7 @@ __all__ = [
     "activations",
     "calibrate",
     "callbacks",
+    "compare",
     "constraints",
     "context",
     "distill",
@@ -72,6 +74,7 @@ __all__ = [
     "recipes",
     "register",
     "register_layer",
+    "report",
     "strip",
     "utils",
     "zoo",
@@ -81,6 +84,7 @@ __all__ = [
 _HOMES = {
     "Recipe": "qframe.recipes",
     "calibrate": "qframe.passes",
+    "compare": "qframe.reports",
     "distill": "qframe.distillation",
     "export": "qframe.exporters",
     "first": "qframe.rules",
@@ -95,6 +99,7 @@ _HOMES = {
     "recalibrate_batchnorm": "qframe.passes",
     "register": "qframe.configurable",
     "register_layer": "qframe.layers.adapters",
+    "report": "qframe.reports",
     "strip": "qframe.passes",
 }
 
