@@ -41,11 +41,11 @@ def report(
 
     Example:
         >>> import keras, numpy as np, qframe as qf
-        >>> words = {"kernel_quantizer": "dorefa(k_bit=8, mode='weights')"}
+        >>> words = {"kernel_quantizer": "integer(bits=8)"}
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
         >>> changed = qf.quantize(model, words)
         >>> report = qf.report(model, np.ones((8, 4)), verbose=0)
-        >>> report.weights[0].noise.decibels > 20
+        >>> report.weights[0].noise.decibels > 30
         True
         >>> "<svg" in report.html
         True

@@ -42,7 +42,7 @@ class Noise:
     def decibels(self) -> float | None:
         """``10 log10(signal / noise)``; None without noise, or where it is no number."""
         error = self.relative_error
-        return -20 * math.log10(error) if error else None
+        return 0.0 - 20 * math.log10(error) if error else None
 
     @property
     def cosine(self) -> float | None:

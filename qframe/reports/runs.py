@@ -7,14 +7,13 @@ layer are kept.
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 from numpy.typing import NDArray
 
 from qframe.layers.quantized import Quantized
@@ -23,15 +22,18 @@ from qframe.layers.tree import Site, sites
 from qframe.passes.stepping import seen_in_steps
 from qframe.quantizers import Quantizer
 from qframe.reports.noise import Noise
-from qframe.reports.saturation import at_the_ends
+from qframe.reports.notes import Notes, first_tensor
 
 # What is within them is called within a loop over time, which nothing can leave.
 _LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
-# Of each call of a layer and each example.
+# Of each example, in a call of a layer.
 _FIGURES = 7
 _OUTPUTS = "outputs"
 
-Found = Mapping[str, NDArray[Any]]
+# The path of a layer, and the layer in each of the models; one if it is in both.
+Pair = tuple[str, Sequence[Any]]
+# By the key of a layer and the id of a quantizer: it, and the path and the slot.
+Places = dict[tuple[int, int], tuple[Any, tuple[str, str]]]
 
 
 @attrs.frozen
@@ -77,52 +79,10 @@ class SideBySide:
     outputs: tuple[NDArray[Any], NDArray[Any]]
 
 
-class _Here(threading.local):
-    """What is noted of the calls in this thread."""
-
-    def __init__(self) -> None:
-        self.outputs: dict[int, list[Any]] = {}
-        self.saturation: dict[str, Any] = {}
-        self.compared: dict[str, Any] = {}
-
-    def noted(self, run: Callable[[], Any]) -> tuple[Any, dict[int, list[Any]]]:
-        """What a run returns, and what the layers in it do, by their keys."""
-        self.outputs = {}
-        return run(), self.outputs
-
-    def noting(self, call: Any, key: int) -> Callable[..., Any]:
-        """The call of a layer, noted."""
-
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            outputs = call(*args, **kwargs)
-            tensor = _first(outputs)
-            if getattr(tensor, "shape", ()):  # one that has a batch
-                self.outputs.setdefault(key, []).append(tensor)
-            return outputs
-
-        return noted
-
-    def counting(self, quantizer: Any, key: str) -> Callable[..., Any]:
-        """The call of a quantizer, with what it puts at the ends counted."""
-        call = quantizer.call
-
-        def counted(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            values = call(inputs, *args, **kwargs)
-            axis = kwargs.get("channel_axis", -1)
-            ends = ops.cast(at_the_ends(quantizer, inputs, values, axis), "float32")
-            # As often as the quantizer is called, the last call counts.
-            self.saturation[key] = ops.mean(
-                ops.reshape(ends, (ops.shape(ends)[0], -1)), axis=1
-            )
-            return values
-
-        return counted
-
-
 def side_by_side(
     model: Any,
     first: Callable[..., Any],
-    pairs: Sequence[tuple[str, Sequence[Any]]],
+    pairs: Sequence[Pair],
     data: Any,
     *,
     batch_size: int | None = None,
@@ -134,7 +94,7 @@ def side_by_side(
     Args:
         model: the second one.
         first: what to call for the first, with the call of `model` and its arguments.
-        pairs: the path and the layers (one, if it is in both) to compare the outputs of.
+        pairs: the layers to compare the outputs of.
         data: as in `Model.predict`.
         batch_size: as there.
         verbose: as in `qframe.calibrate`.
@@ -143,26 +103,29 @@ def side_by_side(
     Raises:
         DataError: there is no batch.
     """
-    here = _Here()
+    here = Notes()
     unlike: dict[str, tuple[Any, Any]] = {}
-    counted = _quantizers(model)
+    places = _places(pairs)
     call = model.call
 
     def both(*args: Any, **kwargs: Any) -> Any:
         result, before = here.noted(lambda: first(call, *args, **kwargs))
         here.saturation = {}
         outputs, after = here.noted(lambda: call(*args, **kwargs))
-        here.compared = dict(here.saturation)
+        here.compared = {
+            f"{key}/{quantizer}": ops.concatenate(parts)
+            for (key, quantizer), parts in here.saturation.items()
+            if (key, quantizer) in places
+        }
         for key, (path, _) in enumerate(pairs):
             calls = list(zip(before.get(key, ()), after.get(key, ()), strict=False))
-            shapes = [[tuple(x.shape) for x in pair] for pair in calls]
-            if any(len(of_first) != len(of_second) for of_first, of_second in shapes):
-                unlike[path] = shapes[0][0], shapes[0][1]
-            elif any(a[1:] != b[1:] for a, b in shapes):
-                unlike[path] = next((a, b) for a, b in shapes if a[1:] != b[1:])
+            shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in calls]
+            others = [(a, b) for a, b in shapes if len(a) != len(b) or a[1:] != b[1:]]
+            if others:
+                unlike[path] = others[0]
             elif calls:
-                here.compared[f"{key}"] = ops.stack([_figures(*c) for c in calls], axis=1)
-        here.compared[_OUTPUTS] = [_first(result), _first(outputs)]
+                here.compared[f"{key}"] = ops.concatenate([_figures(*c) for c in calls])
+        here.compared[_OUTPUTS] = [first_tensor(result), first_tensor(outputs)]
         return outputs
 
     @contextlib.contextmanager
@@ -173,8 +136,8 @@ def side_by_side(
         for key, (_, layers) in enumerate(pairs):
             for layer in layers:
                 stack.enter_context(_calling(layer, here.noting(layer.call, key)))
-        for name, (quantizer, _) in counted.items():
-            stack.enter_context(_calling(quantizer, here.counting(quantizer, name)))
+        for quantizer in {id(q): q for q, _ in places.values()}.values():
+            stack.enter_context(_calling(quantizer, here.counting(quantizer)))
         stack.enter_context(_calling(model, both))
         found: Any = seen_in_steps(
             model,
@@ -189,10 +152,9 @@ def side_by_side(
         {p: Heard.of(found[f"{k}"]) for k, (p, _) in enumerate(pairs) if f"{k}" in found},
         unlike,
         {
-            place: float(np.mean(found[key]))
-            for key, (_, places) in counted.items()
-            for place in places
-            if key in found
+            place: float(np.mean(found[f"{key}/{quantizer}"]))
+            for (key, quantizer), (_, place) in places.items()
+            if f"{key}/{quantizer}" in found
         },
         tuple(found[_OUTPUTS]),
     )
@@ -212,17 +174,16 @@ def compared_sites(model: Any) -> list[Site]:
     return found
 
 
-def _quantizers(model: Any) -> dict[str, tuple[Any, list[tuple[str, str]]]]:
-    """The quantizers of activations, each with the places that it is in, by a key."""
-    found: dict[int, tuple[Any, list[tuple[str, str]]]] = {}
-    for site in compared_sites(model):
-        held = site.layer.quantizers if isinstance(site.layer, Quantized) else {}
-        for slot in ACTIVATIONS:
-            if isinstance(held.get(slot), Quantizer):
-                found.setdefault(id(held[slot]), (held[slot], []))[1].append(
-                    (site.path, slot)
-                )
-    return {f"q{index}": each for index, each in enumerate(found.values())}
+def _places(pairs: Sequence[Pair]) -> Places:
+    """The slots for activations of the second layers, and a key for each."""
+    found: Places = {}
+    for key, (path, layers) in enumerate(pairs):
+        layer = layers[-1]
+        for slot in ACTIVATIONS if isinstance(layer, Quantized) else ():
+            quantizer = layer.quantizers.get(slot)
+            if isinstance(quantizer, Quantizer):
+                found[key, id(quantizer)] = quantizer, (path, slot)
+    return found
 
 
 @contextlib.contextmanager
@@ -245,7 +206,3 @@ def _figures(first: Any, second: Any) -> Any:
     sums = [ops.sum(x, axis=1) for x in (ops.square(a), ops.square(b - a), a * b)]
     ends = [end(x, axis=1) for x in (a, b) for end in (ops.min, ops.max)]
     return ops.stack([*sums, *ends], axis=1)
-
-
-def _first(outputs: Any) -> Any:
-    return tree.flatten(outputs)[0]
