@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -145,7 +146,8 @@ class Comparison:
         return tables.RichTables(self.grids())
 
     def _repr_html_(self) -> str:
-        return "\n".join(map(tables.to_html, self.grids()))
+        shown = "\n".join(map(tables.to_html, self.grids()))
+        return f"{shown}\n<p>{html.escape(self.conclusion)}</p>"
 
 
 def comparison_of(
@@ -184,6 +186,7 @@ def comparison_of(
         batch_size=batch_size,
         verbose=verbose,
         purpose="comparison",
+        keep_outputs=labels is not None,
     )
     layers = []
     for path, _ in pairs:
@@ -193,7 +196,7 @@ def comparison_of(
         elif path in seen.layers:
             layers.append(LayerComparison(path, kind, seen.layers[path].noise))
     accuracies = None
-    if labels is not None:
+    if seen.outputs is not None:
         labels = np.asarray(labels)
         one, other = (_accuracy(outputs, labels) for outputs in seen.outputs)
         accuracies = one, other

@@ -1,7 +1,7 @@
 """Two models run over the same data, side by side, and what their layers return.
 
 Both run in each step of `Model.predict`, so that only sums leave it: the outputs of no
-layer are kept.
+layer within are kept.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class SideBySide:
         unlike: by path, the shapes of layers that return others in the second model.
         saturation: by path and slot, such as ``("dense", "input")``, the part of the
             numbers that are at an end of the grid in the second model.
-        outputs: of both models, of every example.
+        outputs: of both models, of every example; None where they were not asked for.
     """
 
     layers: Mapping[str, Heard]
     unlike: Mapping[str, tuple[Any, Any]]
     saturation: Mapping[tuple[str, str], float]
-    outputs: tuple[NDArray[Any], NDArray[Any]]
+    outputs: tuple[NDArray[Any], NDArray[Any]] | None
 
 
 def side_by_side(
@@ -85,9 +85,10 @@ def side_by_side(
     pairs: Sequence[Pair],
     data: Any,
     *,
-    batch_size: int | None = None,
-    verbose: Any = "auto",
-    purpose: str = "report",
+    batch_size: int | None,
+    verbose: Any,
+    purpose: str,
+    keep_outputs: bool = False,
 ) -> SideBySide:
     """Run two models over data.
 
@@ -99,6 +100,7 @@ def side_by_side(
         batch_size: as there.
         verbose: as in `qframe.calibrate`.
         purpose: what the data is for, to be said.
+        keep_outputs: whether the outputs of both models are wanted. Default False.
 
     Raises:
         DataError: there is no batch.
@@ -125,7 +127,8 @@ def side_by_side(
                 unlike[path] = others[0]
             elif calls:
                 here.compared[f"{key}"] = ops.concatenate([_figures(*c) for c in calls])
-        here.compared[_OUTPUTS] = [first_tensor(result), first_tensor(outputs)]
+        if keep_outputs:
+            here.compared[_OUTPUTS] = [first_tensor(result), first_tensor(outputs)]
         return outputs
 
     @contextlib.contextmanager
@@ -156,7 +159,7 @@ def side_by_side(
             for (key, quantizer), (_, place) in places.items()
             if f"{key}/{quantizer}" in found
         },
-        tuple(found[_OUTPUTS]),
+        tuple(found[_OUTPUTS]) if keep_outputs else None,
     )
 
 

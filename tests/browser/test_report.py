@@ -113,7 +113,7 @@ def opened_heads(browser, table):
     heads = browser.find_elements(By.TAG_NAME, "table")[table].find_elements(
         By.CSS_SELECTOR, "thead button"
     )
-    return [" ".join(head.text.replace("↑", "").replace("↓", "").split()) for head in heads]
+    return [" ".join(head.text.replace("\xa0", " ").strip("↑↓ ").split()) for head in heads]
 
 
 def test_what_is_not_known_stays_last(opened):
