@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     )
     from qframe.plots import plot_quantizer, plot_weights
     from qframe.recipes import Recipe
+    from qframe.reports import compare, report
     from qframe.rules import first, last
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "activations",
     "calibrate",
     "callbacks",
+    "compare",
     "constraints",
     "context",
     "distill",
@@ -75,6 +77,7 @@ __all__ = [
     "recipes",
     "register",
     "register_layer",
+    "report",
     "strip",
     "utils",
     "zoo",
@@ -84,6 +87,7 @@ __all__ = [
 _HOMES = {
     "Recipe": "qframe.recipes",
     "calibrate": "qframe.passes",
+    "compare": "qframe.reports",
     "distill": "qframe.distillation",
     "export": "qframe.exporters",
     "first": "qframe.rules",
@@ -100,6 +104,7 @@ _HOMES = {
     "recalibrate_batchnorm": "qframe.passes",
     "register": "qframe.configurable",
     "register_layer": "qframe.layers.adapters",
+    "report": "qframe.reports",
     "strip": "qframe.passes",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,21 @@ def existing(name: Name, suffix: str) -> Path:
     if path.suffix != suffix:
         raise DataError(f"{name} does not end in {suffix}; name a {suffix} file.")
     return path
+
+
+def arrays_of(path: Path) -> dict[str, Any]:
+    """The arrays in an .npz file; raises `DataError` where it holds something else."""
+    import numpy as np
+
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array, not an archive of arrays")
+        with file:
+            return {name: file[name] for name in file.files}
+    # What a file that is damaged, foreign, pickled or unreadable makes numpy raise.
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
 
 
 @attrs.frozen

@@ -80,11 +80,15 @@ BELOW = {
         *("files", "initializers", "keras_internals", "larq_weights", "layers"),
     },
     "utils": {*LIGHT, "models"},
+    "reports": {
+        *LIGHT,
+        *("files", "keras_internals", "layers", "models", "passes", "quantizers"),
+    },
     "quickstart": {*LIGHT, "files", "layers", "models"},
     "cli": {
         *LIGHT,
         *("constraints", "exporters", "files", "layers", "models", "passes"),
-        *("quantizers", "quickstart", "recipes"),
+        *("quantizers", "quickstart", "recipes", "reports"),
     },
     "testing": {
         *LIGHT,
@@ -96,7 +100,7 @@ BELOW = {
     "__init__": {
         *LIGHT,
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
-        *("recipes", "rules"),
+        *("recipes", "reports", "rules"),
         *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),
         *("metrics", "plots", "utils", "zoo"),
     },

@@ -192,7 +192,6 @@ class Runtime:
         Raises:
             ArgumentError: `profile` with the engine ``"numpy"``, which has no kernels.
         """
-        from qframe.models.grids import Grid
         from qframe.models.tables import to_text
 
         if profile and self.engine == "numpy":
@@ -200,6 +199,16 @@ class Runtime:
                 "the engine 'numpy' is not profiled. Write qframe.packed.load(path, "
                 "engine='numba')."
             )
+        (print_fn or print)(to_text(self._grid(profile)))
+
+    def _repr_html_(self) -> str:
+        from qframe.models.tables import to_html
+
+        return to_html(self._grid())
+
+    def _grid(self, profile: bool = False) -> Any:
+        from qframe.models.grids import Grid
+
         seconds = self._engine.seconds(1, _REPEATS) if profile else []
         rows = [
             self._row(place, kernel) for place, kernel in enumerate(self._engine.kernels)
@@ -211,7 +220,7 @@ class Runtime:
             header = (*header, "Time\n(us)")
             footer = (*footer, f"{1e6 * sum(seconds):.1f}")
             rows = [(*row, f"{1e6 * t:.1f}") for row, t in zip(rows, seconds, strict=True)]
-        (print_fn or print)(to_text(Grid("packed model", header, rows, footer)))
+        return Grid("packed model", header, rows, footer)
 
     def _row(self, place: int, kernel: str) -> tuple[str, ...]:
         node = self.graph.nodes[place]

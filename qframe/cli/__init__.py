@@ -5,7 +5,15 @@ Nothing here imports a backend before a command needs one.
 
 from __future__ import annotations
 
-from qframe.cli import components, export, models, quantization
+from qframe.cli import (
+    completion,
+    components,
+    doctor,
+    export,
+    models,
+    quantization,
+    reports,
+)
 from qframe.cli.app import main
 
 __all__ = ["main"]
@@ -16,8 +24,12 @@ for _command in (
     quantization.plan,
     quantization.quantize,
     export.export,
+    reports.report,
+    reports.compare,
     components.list_,
     components.show,
     components.plugins,
+    doctor.doctor,
+    completion.completion,
 ):
     main.add_command(_command)

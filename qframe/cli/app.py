@@ -12,10 +12,7 @@ from qframe.errors import QFrameError
 
 
 class Root(click.Group):
-    """A group that keeps its commands in order and prints errors without traceback.
-
-    Exit codes: 1 for an error, 2 for wrong usage, 130 for an interrupt.
-    """
+    """A group that keeps its commands in order and prints errors without traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -57,6 +54,8 @@ def _print_any_character() -> None:
 
 @click.group(
     cls=Root,
+    epilog="Exit codes: 0 when all is done, 1 for an error, 2 for wrong usage, 130 for an "
+    "interrupt.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 88},
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")

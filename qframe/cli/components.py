@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from qframe.cli.output import console, table
+from qframe.cli.completion import component_names
+from qframe.cli.output import as_json, console, print_json, table
 
 if TYPE_CHECKING:
+    from qframe.components import Component
     from qframe.registry import Plugin
 
 KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter")
@@ -21,22 +23,39 @@ _kind = click.option(
 
 
 @click.command()
-def plugins() -> None:
+@as_json
+def plugins(as_json: bool) -> None:
     """List the plugins, broken ones too."""
     from qframe.registry import registry
 
+    if as_json:
+        print_json({"plugins": [plugin_dict(p) for p in registry.discover().values()]})
+        return
     console().print(
         table(
             ("Namespace", "Distribution", "Version", "Components", "State"),
             (
-                (p.namespace, p.distribution, p.version, len(p.components), _state(p))
+                (p.namespace, p.distribution, p.version, len(p.components), state(p))
                 for p in registry.discover().values()
             ),
         )
     )
 
 
-def _state(plugin: Plugin) -> str:
+def plugin_dict(plugin: Plugin) -> dict[str, Any]:
+    """A plugin as JSON types."""
+    return {
+        "namespace": plugin.namespace,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "components": len(plugin.components),
+        "disabled": plugin.disabled,
+        "error": plugin.error or None,
+    }
+
+
+def state(plugin: Plugin) -> str:
+    """Whether a plugin can be used."""
     if plugin.error:
         return f"broken: {plugin.error}"
     if plugin.disabled:
@@ -46,10 +65,16 @@ def _state(plugin: Plugin) -> str:
 
 @click.command("list")
 @_kind
-def list_(kind: str | None) -> None:
+@as_json
+def list_(kind: str | None, as_json: bool) -> None:
     """List the components of all plugins."""
     from qframe.registry import registry
 
+    broken = [p.namespace for p in registry.discover().values() if p.error]
+    if as_json:
+        components = [component_dict(c) for c in registry.components(kind)]
+        print_json({"components": components, "broken_plugins": broken})
+        return
     console().print(
         table(
             ("Name", "Kind", "Aliases", "Summary"),
@@ -59,7 +84,6 @@ def list_(kind: str | None) -> None:
             ),
         )
     )
-    broken = [p.namespace for p in registry.discover().values() if p.error]
     if broken:
         click.echo(
             f"Broken, so not listed: {', '.join(broken)}. `qframe plugins` says why.",
@@ -68,16 +92,32 @@ def list_(kind: str | None) -> None:
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=component_names)
 @_kind
-def show(name: str, kind: str | None) -> None:
-    """Describe one quantizer, constraint, recipe, adapter or exporter.
+@as_json
+def show(name: str, kind: str | None, as_json: bool) -> None:
+    """Describe one quantizer, recipe or other component.
 
     NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'; of an
     adapter the name of its layer class.
     """
     # What goes wrong with a name is said before a backend takes seconds to start.
-    from qframe.cli.description import describe, find
+    from qframe.cli.description import Description, find
 
     component, arguments = find(name, [kind] if kind else KINDS)
-    describe(console(), component, arguments)
+    found = Description.of(component, arguments)
+    if as_json:
+        print_json({**component_dict(component), **found.to_dict()})
+    else:
+        found.print(console())
+
+
+def component_dict(component: Component) -> dict[str, Any]:
+    """A component as JSON types."""
+    return {
+        "name": component.qualified_name,
+        "kind": component.kind,
+        "distribution": component.distribution,
+        "aliases": list(component.aliases),
+        "summary": component.summary,
+    }

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from qframe import recipes
 from qframe.cli.backend import start_backend
 from qframe.components import AdapterComponent, Component
@@ -44,43 +46,71 @@ def _resembles(name: str, kind: str) -> bool:
     return bool(did_you_mean(name, known))
 
 
-def describe(console: Console, component: Component, arguments: Mapping[str, Any]) -> None:
-    """Print all that is known of a component, as it is with these arguments."""
-    from rich.table import Table
+@attrs.frozen
+class Description:
+    """All that is known of a component, as it is with some arguments.
 
-    recipe = None
-    if component.kind == "recipe":
-        identifier = Identifier(component.name, component.namespace, arguments)
-        recipe = recipes.get(str(identifier))
-    else:
-        start_backend()
-    maker = registry.load(component)
-    rows = {
-        "kind": component.kind,
-        "plugin": f"{component.namespace} ({component.distribution})",
-    }
-    if isinstance(component, AdapterComponent):
-        rows |= _adaptation(component, arguments)
-    else:
-        if arguments:
-            construct(maker, arguments)
-        rows["aliases"] = ", ".join(component.aliases) or "none"
-        rows["class" if inspect.isclass(maker) else "function"] = component.target
-        rows["signature"] = _signature(component.name, maker)
-    if component.kind == "quantizer":
-        rows |= _promises(maker, arguments)
-    console.print(component.qualified_name, style="bold cyan", end="")
-    console.print(f"  {component.summary}\n")
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold")
-    grid.add_column(overflow="fold")
-    for label, value in rows.items():
-        grid.add_row(label, value)
-    console.print(grid)
-    if maker.__doc__:
-        console.print("\n" + inspect.cleandoc(maker.__doc__))
-    if recipe is not None:
-        console.print("\n" + recipe.to_toml(), end="", soft_wrap=True)
+    Args:
+        component: what is described.
+        rows: what is known of it, by label.
+        documentation: what its author wrote.
+        recipe: of a recipe, its rules in TOML.
+    """
+
+    component: Component
+    rows: Mapping[str, str]
+    documentation: str = ""
+    recipe: str = ""
+
+    @classmethod
+    def of(cls, component: Component, arguments: Mapping[str, Any]) -> Description:
+        """Import what is needed for it, a backend too, but for a recipe."""
+        recipe = ""
+        if component.kind == "recipe":
+            identifier = Identifier(component.name, component.namespace, arguments)
+            recipe = recipes.get(str(identifier)).to_toml()
+        else:
+            start_backend()
+        maker = registry.load(component)
+        rows = {
+            "kind": component.kind,
+            "plugin": f"{component.namespace} ({component.distribution})",
+        }
+        if isinstance(component, AdapterComponent):
+            rows |= _adaptation(component, arguments)
+        else:
+            if arguments:
+                construct(maker, arguments)
+            rows["aliases"] = ", ".join(component.aliases) or "none"
+            rows["class" if inspect.isclass(maker) else "function"] = component.target
+            rows["signature"] = _signature(component.name, maker)
+        if component.kind == "quantizer":
+            rows |= _promises(maker, arguments)
+        return cls(component, rows, inspect.cleandoc(maker.__doc__ or ""), recipe)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It as JSON types."""
+        return {
+            "properties": dict(self.rows),
+            "documentation": self.documentation,
+            "recipe": self.recipe or None,
+        }
+
+    def print(self, console: Console) -> None:
+        from rich.table import Table
+
+        console.print(self.component.qualified_name, style="bold cyan", end="")
+        console.print(f"  {self.component.summary}\n")
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="bold")
+        grid.add_column(overflow="fold")
+        for label, value in self.rows.items():
+            grid.add_row(label, value)
+        console.print(grid)
+        if self.documentation:
+            console.print("\n" + self.documentation)
+        if self.recipe:
+            console.print("\n" + self.recipe, end="", soft_wrap=True)
 
 
 def _adaptation(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
+from qframe.cli.output import model_argument
 from qframe.cli.source import Source
 from qframe.exporters import Export
 
 
 @click.command()
-@click.argument("model")
+@model_argument("model")
 @click.option(
     "-t",
     "--target",

@@ -5,15 +5,16 @@ from __future__ import annotations
 import click
 
 from qframe.cli.backend import start_backend
-from qframe.cli.output import console
+from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
 from qframe.files import Target
 
 
 @click.command()
-@click.argument("model")
+@model_argument("model")
 @click.option("--no-macs", is_flag=True, help="Leave out the multiply-accumulates.")
-def summary(model: str, no_macs: bool) -> None:
+@as_json
+def summary(model: str, no_macs: bool, as_json: bool) -> None:
     """Say what a saved model costs.
 
     Bits, memory and multiply-accumulates of each layer. MODEL is a .keras file.
@@ -21,7 +22,9 @@ def summary(model: str, no_macs: bool) -> None:
     loaded = Source.check(model).load(compile=False)
     import qframe as qf
 
-    if no_macs:
+    if as_json:
+        print_json(qf.models.profile(loaded).to_dict())
+    elif no_macs:
         qf.models.summary(loaded, print_fn=click.echo, include_macs=False)
     else:
         console().print(qf.models.profile(loaded))

@@ -1,14 +1,41 @@
-"""Where commands print to."""
+"""Where commands print to, and what they are asked about it."""
 
 from __future__ import annotations
 
+import json
+import math
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for a program to read."
+)
+
+
+def model_argument(name: str) -> Callable[..., Any]:
+    """An argument that is a model file, which shells complete."""
+    return click.argument(name, type=click.Path())
+
+
+def print_json(found: Any) -> None:
+    """Print JSON types; a number that JSON has not is null."""
+    click.echo(json.dumps(_finite(found), indent=2, allow_nan=False))
+
+
+def _finite(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {key: _finite(value) for key, value in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [_finite(value) for value in found]
+    return None if isinstance(found, float) and not math.isfinite(found) else found
+
 
 # Wide enough that nothing is cut or wrapped where a program reads along.
 _PIPED_WIDTH = 10_000

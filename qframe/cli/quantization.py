@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import click
 
 import qframe as qf
-from qframe.cli.output import console
+from qframe.cli.completion import recipe_names
+from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
 from qframe.files import Target
 
@@ -31,10 +31,12 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
             "--recipe",
             required=True,
             metavar="FILE.toml|NAME",
+            shell_complete=recipe_names,
             help="What to give to which layers: a file, or one of "
             "`qframe list --kind recipe`.",
         ),
-        click.argument("model"),
+        model_argument("model"),
+        as_json,
     ):
         command = decorate(command)
     return command
@@ -51,7 +53,13 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def quantize(
-    model: str, recipe: str, strict: bool, no_compile: bool, output: str, force: bool
+    model: str,
+    recipe: str,
+    strict: bool,
+    no_compile: bool,
+    as_json: bool,
+    output: str,
+    force: bool,
 ) -> None:
     """Quantize a saved model.
 
@@ -64,13 +72,15 @@ def quantize(
     loaded = source.load(compile=not no_compile)
     report = qf.quantize(loaded, found, strict=strict)
     target.write(loaded.save)
-    console().print(report)
-    click.echo(f"Saved {target.path}.")
+    if as_json:
+        print_json({**report.to_dict(), "saved": str(target.path)})
+    else:
+        console().print(report)
+        click.echo(f"Saved {target.path}.")
 
 
 @click.command()
 @_arguments
-@click.option("--json", "as_json", is_flag=True, help="Print it for a program to read.")
 def plan(model: str, recipe: str, strict: bool, no_compile: bool, as_json: bool) -> None:
     """Say what quantizing a saved model would do.
 
@@ -80,6 +90,6 @@ def plan(model: str, recipe: str, strict: bool, no_compile: bool, as_json: bool)
     loaded = source.load(compile=not no_compile)
     report = qf.plan(loaded, found, strict=strict)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
+        print_json(report.to_dict())
     else:
         console().print(report)

@@ -50,7 +50,8 @@ def calibrate(
             Default ``"minmax"``.
         batch_size: for arrays; default None is Keras's 32.
         steps: how many batches; all by default.
-        verbose: the progress bar, as in `Model.predict`. Default ``"auto"``.
+        verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
+            one on standard error, if that is a terminal, once it takes two seconds.
         **options: of the method: ``momentum`` (default 0.9) of a moving average,
             ``percentile`` (default 99.99).
 

@@ -67,7 +67,8 @@ def recalibrate_batchnorm(
             `keras.utils.PyDataset`, a generator. Targets in it are ignored.
         batch_size: for arrays; default None is Keras's 32.
         steps: how many batches; all by default. Some ten thousand examples do.
-        verbose: the progress bar, as in `Model.predict`. Default ``"auto"``.
+        verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
+            one on standard error, if that is a terminal, once it takes two seconds.
 
     Returns:
         By how much each layer's statistics moved; and the layers that were left as they

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import DataError
+from qframe.passes.progress import Progress
 
 Found = dict[str, list[NDArray[Any]]]
 # Of the arguments of a step: a scope that gives a function of what was seen in it.
@@ -30,6 +31,9 @@ def seen_in_steps(
 ) -> Found:
     """What `watch` sees in the steps of `predict`, joined along the first axis.
 
+    Args:
+        verbose: as in `Model.predict`, but for ``"auto"``, which is a bar of our own.
+
     Raises:
         DataError: there is no batch.
     """
@@ -45,10 +49,15 @@ def seen_in_steps(
         # On JAX a step returns the state too.
         return tree.map_structure(_whole, seen()), result[1]
 
-    with _stepping(model, step):
+    with _stepping(model, step), Progress(purpose) as progress:
+        own = verbose == "auto"
         try:
             found: Found = model.predict(
-                data, batch_size=batch_size, steps=steps, verbose=verbose
+                data,
+                batch_size=batch_size,
+                steps=steps,
+                verbose=0 if own else verbose,
+                callbacks=[progress] if own else None,
             )
         except (UnboundLocalError, TypeError) as error:
             if reached:

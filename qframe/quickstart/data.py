@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.errors import DataError, did_you_mean
+from qframe.files import arrays_of
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 _EMBEDDED = Path(__file__).with_name("digits.npz")
@@ -95,10 +94,9 @@ def _file(source: str) -> Digits:
         what = "is not a file" if path.exists() else "does not exist"
         raise DataError(f"{source} {what}. {_EXPECTED}")
     try:
-        arrays = _read(path)
-    # What a file that is damaged, foreign, pickled or unreadable makes numpy raise.
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{source} cannot be read: {error}. {_EXPECTED}") from error
+        arrays = arrays_of(path)
+    except DataError as error:
+        raise DataError(f"{error} {_EXPECTED}") from error
     for name in ARRAYS:
         if name not in arrays:
             found = ", ".join(sorted(arrays)) or "nothing"
@@ -107,14 +105,6 @@ def _file(source: str) -> Digits:
     if wrong:
         raise DataError(f"{source}: {wrong}. {_EXPECTED}")
     return Digits(path.name, 6, **{name: arrays[name] for name in ARRAYS})
-
-
-def _read(path: Path) -> Mapping[str, NDArray[Any]]:
-    file = np.load(path, allow_pickle=False)
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise ValueError("it holds one array, not an archive of arrays")
-    with file:
-        return {name: file[name] for name in file.files}
 
 
 def _wrong(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -29,9 +29,14 @@ def test_version(command):
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_names_all_commands(command, option):
     output = command(option).output
-    for name in ("quickstart", "summary", "plan", "quantize", "list", "show", "plugins"):
+    for name in main.commands:
         assert f"\n  {name} " in output
     assert "..." not in output.partition("Commands:")[2]  # no description is cut
+
+
+def test_help_says_the_exit_codes(command):
+    text = " ".join(command("--help").output.split())
+    assert "Exit codes: 0 when all is done, 1 for an error, 2 for wrong usage" in text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from qframe.cli import main
+
 PROGRAM = """
 import sys
 from qframe.cli import main
@@ -17,7 +19,11 @@ print("imported:", sorted(heavy & set(sys.modules)))
 
 @pytest.mark.parametrize(
     "command",
-    ["list", "plugins", "show bnn", "--help", "quickstart --help", "quantize --help"],
+    [
+        *("list", "list --json", "plugins", "show bnn", "show bnn --json"),
+        *("completion bash", "--help"),
+        *(f"{name} --help" for name in main.commands),
+    ],
 )
 def test_no_backend_is_imported(command):
     done = subprocess.run(

@@ -136,6 +136,12 @@ def test_summary():
     assert ["Total", "19"] in rows
 
 
+def test_a_notebook_shows_the_summary():
+    html = Runtime(GRAPH)._repr_html_()
+    assert html.startswith("<table>")
+    assert "layer2" in html
+
+
 def test_a_wrong_graph_is_refused():
     with pytest.raises(DataError, match="it takes 8 numbers"):
         Runtime(chain((7,), op.Dense(kernel=KERNEL)))

@@ -1,0 +1,111 @@
+"""What ``qframe doctor`` looks at."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import tempfile
+from pathlib import Path
+
+import attrs
+
+from qframe import __version__
+from qframe.cli.backend import BackendError, start_backend
+from qframe.registry import Plugin, registry
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+@attrs.frozen
+class Cpu:
+    """The processor as kernels are compiled for it."""
+
+    name: str
+    features: tuple[str, ...]
+
+
+@attrs.frozen
+class Diagnosis:
+    """What is installed, and whether it works.
+
+    Args:
+        versions: of qframe, Python, Keras and the backends; None for what is not there.
+        platform: the operating system and the machine.
+        backend: the one that is chosen; None where it cannot be imported.
+        cpu: None where numba, which asks for it, is not installed.
+        plugins: all that were found.
+        failure: what went wrong in the self-test; empty where it passed.
+    """
+
+    versions: dict[str, str | None]
+    platform: str
+    backend: str | None
+    cpu: Cpu | None
+    plugins: tuple[Plugin, ...]
+    failure: str
+
+    @classmethod
+    def make(cls) -> Diagnosis:
+        """Look, and run the self-test."""
+        names = ("keras", *BACKENDS, "numpy", "numba")
+        versions: dict[str, str | None] = {
+            "qframe": __version__,
+            "python": platform.python_version(),
+            **{name: _version(name) for name in names},
+        }
+        backend, failure = None, ""
+        try:
+            start_backend()
+            backend = importlib.import_module("keras").backend.backend()
+            failure = self_test()
+        except BackendError as error:
+            failure = str(error)
+        # Whatever it is, it is what a doctor is for.
+        except Exception as error:
+            failure = f"{type(error).__name__}: {error}"
+        plugins = tuple(registry.discover().values())
+        return cls(versions, platform.platform(), backend, _cpu(), plugins, failure)
+
+
+def self_test() -> str:
+    """How a small model predicts another thing once it is saved and loaded; or nothing."""
+    import keras
+    import numpy as np
+
+    import qframe as qf
+    from qframe.quickstart.reload import difference, predict
+
+    layers = [keras.layers.Dense(8), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((16,)), *layers])
+    words = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    qf.quantize(model, words)
+    inputs = np.random.default_rng(0).normal(size=(32, 16)).astype("float32")
+    predicted = predict(model, inputs)
+    with qf.float_weights(model):
+        if not difference(predicted, predict(model, inputs)):
+            return "a quantized model predicts what it does in float."
+    with tempfile.TemporaryDirectory(prefix="qframe-") as folder:
+        path = Path(folder, "model.keras")
+        model.save(path)
+        return difference(predicted, predict(qf.load_model(path), inputs))
+
+
+def _version(distribution: str) -> str | None:
+    for name in (distribution, f"{distribution}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _cpu() -> Cpu | None:
+    try:
+        # What numba asks. It is there with numba only, and nothing here needs it.
+        llvm = importlib.import_module("llvmlite.binding")
+        features = llvm.get_host_cpu_features()
+        name = llvm.get_host_cpu_name()
+    except (ImportError, RuntimeError):  # a processor that LLVM does not know
+        return None
+    return Cpu(name, tuple(sorted(key for key, there in features.items() if there)))

@@ -1,0 +1,66 @@
+"""Commands that look at what quantization does to saved models."""
+
+from __future__ import annotations
+
+import click
+
+import qframe as qf
+from qframe.cli.data import Data
+from qframe.cli.output import as_json, console, model_argument, print_json
+from qframe.cli.source import Source
+from qframe.files import Target
+
+
+@click.command()
+@model_argument("model")
+@click.option(
+    "--data",
+    metavar="FILE.npz",
+    help="Examples to run the model on, as the array x or x_test: for the ranges of "
+    "activations, and the noise of each layer.",
+)
+@click.option(
+    "-o", "--output", required=True, metavar="FILE.html", help="Where to save the page."
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+def report(model: str, data: str | None, output: str, force: bool) -> None:
+    """Draw what quantization does to a saved model.
+
+    One page of HTML, complete in itself: the layers and their bits, histograms of the
+    weights, errors and saturation. MODEL is a .keras file.
+    """
+    # What is wrong with the arguments is said before a backend takes seconds to start.
+    source, target = Source.check(model), Target.check(output, ".html", force=force)
+    given = None if data is None else Data.check(data).x
+    made = qf.report(source.load(compile=False), given)
+    made.save(target.path)
+    worst = made.activations[0] if made.activations else None
+    if worst is not None and worst.noise.decibels is not None:
+        click.echo(f"The worst layer is {worst.path}: {worst.noise.decibels:.1f} dB.")
+    click.echo(f"Saved {target.path}.")
+
+
+@click.command()
+@model_argument("first")
+@model_argument("second")
+@click.option(
+    "--data",
+    required=True,
+    metavar="FILE.npz",
+    help="Examples as the array x or x_test, and for the accuracy labels as y or y_test.",
+)
+@as_json
+def compare(first: str, second: str, data: str, as_json: bool) -> None:
+    """Say what two saved models cost, and where they part.
+
+    FIRST and SECOND are .keras files. Layers are matched by their paths.
+    """
+    sources = [Source.check(name) for name in (first, second)]
+    given = Data.check(data)
+    one, other = (source.load(compile=False) for source in sources)
+    found = qf.compare(one, other, given.x, given.y)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        console().print(found)
+        click.echo(found.conclusion)

@@ -1,0 +1,106 @@
+"""Pictures of quantized models: what they cost, and where they lose what they know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qframe.reports.comparison import Comparison, comparison_of
+from qframe.reports.model_report import ModelReport, report_of
+
+__all__ = ["Comparison", "ModelReport", "compare", "report"]
+
+
+def report(
+    model: Any, data: Any = None, *, batch_size: int | None = None, verbose: Any = "auto"
+) -> ModelReport:
+    r"""All that is known of a quantized model, as one HTML page.
+
+    With data the model runs twice, as it is and as its float twin, which is the same
+    model with its quantizers off. Of each layer with the outputs *y* of the twin and *q* of
+    the model the page says the ratio of signal to quantization noise,
+
+    .. math:: \mathrm{SQNR} = 10 \log_{10} \frac{\sum y^2}{\sum (q - y)^2}
+
+    in decibels, the worst layer first. Of what is within a loop over time (a cell of a
+    recurrent layer, what is in `TimeDistributed`) only the whole is seen.
+
+    Args:
+        model: a built Keras model of any topology.
+        data: what `Model.predict` takes; default None leaves out what needs data.
+        batch_size: for arrays; default None is Keras's 32.
+        verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
+            one on standard error, if that is a terminal, once it takes two seconds.
+
+    Returns:
+        The report: `html`, `save("report.html")`, and `to_dict()` for the figures.
+
+    Raises:
+        ArgumentError: `model` is no Keras model, or there is data and nothing quantized.
+        NotBuiltError: it has no weights yet.
+        DataError: the data is empty.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> words = {"kernel_quantizer": "integer(bits=8)"}
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> changed = qf.quantize(model, words)
+        >>> report = qf.report(model, np.ones((8, 4)), verbose=0)
+        >>> report.weights[0].noise.decibels > 30
+        True
+        >>> "<svg" in report.html
+        True
+    """
+    return report_of(model, data, batch_size=batch_size, verbose=verbose)
+
+
+def compare(
+    first: Any,
+    second: Any,
+    data: Any,
+    labels: Any = None,
+    *,
+    batch_size: int | None = None,
+    verbose: Any = "auto",
+) -> Comparison:
+    r"""Two models on the same data: what they cost, and where their layers part.
+
+    Layers are matched by path. Of one that returns *y* in the first model and *q* in the
+    second, the relative error is
+
+    .. math:: \sqrt{\sum (q - y)^2 / \sum y^2}
+
+    and two models part at the first layer, in the order of the first model, where it is
+    above 0.0001, which rounding does not make.
+
+    Args:
+        first: a built Keras model.
+        second: another one, with the same inputs and outputs.
+        data: what `Model.predict` takes.
+        labels: the class of each example, as numbers or one-hot, for the accuracy of both;
+            one output alone counts as a probability. Default None.
+        batch_size: for arrays; default None is Keras's 32.
+        verbose: as in `report`.
+
+    Returns:
+        The comparison. It prints as tables; `to_dict()` has the figures.
+
+    Raises:
+        ArgumentError: the models take or return other shapes, or no layer is in both.
+        NotBuiltError: one has no weights yet.
+        DataError: the data is empty, or it or the labels do not fit.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> def network():
+        ...     dense = keras.layers.Dense(2, name="head")
+        ...     return keras.Sequential([keras.Input((4,)), dense])
+        >>> first, second = network(), network()
+        >>> second.set_weights(first.get_weights())
+        >>> changed = qf.quantize(second, {"kernel_quantizer": "ste_sign"})
+        >>> compared = qf.compare(first, second, np.ones((8, 4)), verbose=0)
+        >>> compared.first_divergence.path
+        'head'
+    """
+    return comparison_of(
+        first, second, data, labels, batch_size=batch_size, verbose=verbose
+    )

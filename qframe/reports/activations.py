@@ -1,0 +1,80 @@
+"""What quantization makes of what passes through a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from qframe.layers.attachment import float_class_of
+from qframe.passes.float_scope import idle, quantized_layers
+from qframe.reports.noise import Noise
+from qframe.reports.runs import compared_sites, side_by_side
+
+
+@attrs.frozen
+class ActivationReport:
+    """What a layer returns, in the float twin and in the quantized model.
+
+    Args:
+        path: of the layer.
+        kind: the name of its class.
+        noise: what the twin returns, and what quantization adds to it.
+        float_range: the smallest and the largest number in the twin.
+        range: the same in the quantized model.
+        saturation: by slot, ``"input"`` or ``"output"``, the part of the numbers that the
+            quantizer in it puts at an end of its grid.
+    """
+
+    path: str
+    kind: str
+    noise: Noise
+    float_range: tuple[float, float]
+    range: tuple[float, float]
+    saturation: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            **self.noise.to_dict(),
+            "float_range": list(self.float_range),
+            "range": list(self.range),
+            "saturation": dict(self.saturation),
+        }
+
+
+def activations_of(
+    model: Any, data: Any, *, batch_size: int | None, verbose: Any
+) -> tuple[ActivationReport, ...]:
+    """Of each layer that runs over data, the worst first."""
+    layers = quantized_layers(model)
+    found = compared_sites(model)
+
+    def twin(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        with idle(layers):
+            return call(*args, **kwargs)
+
+    pairs = [(site.path, [site.layer]) for site in found]
+    seen = side_by_side(
+        model, twin, pairs, data, batch_size=batch_size, verbose=verbose, purpose="report"
+    )
+    rows = [
+        ActivationReport(
+            site.path,
+            float_class_of(site.layer).__name__,
+            heard.noise,
+            heard.first,
+            heard.second,
+            {
+                slot: part
+                for (path, slot), part in seen.saturation.items()
+                if path == site.path
+            },
+        )
+        for site in found
+        if (heard := seen.layers.get(site.path)) is not None
+    ]
+    return tuple(sorted(rows, key=lambda row: row.noise.rank))

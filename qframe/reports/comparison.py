@@ -1,0 +1,260 @@
+"""Two models against each other: what they cost, and where they part."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe import keras_internals
+from qframe.errors import ArgumentError, DataError
+from qframe.layers.attachment import float_class_of
+from qframe.layers.tree import Site
+from qframe.models import profile, tables
+from qframe.models.grids import Grid, readable, readable_size
+from qframe.models.records import ModelProfile
+from qframe.reports.noise import Noise
+from qframe.reports.runs import compared_sites, side_by_side
+from qframe.reports.shapes import (
+    Shapes,
+    check_data,
+    check_model,
+    input_shapes,
+    output_shapes,
+)
+
+# What one model may differ from the other by rounding alone.
+_SAME = 1e-4
+
+
+@attrs.frozen
+class LayerComparison:
+    """A layer that both models have, by its path.
+
+    Args:
+        path: of the layer.
+        kind: the name of its class in the first model.
+        noise: what it returns in the first model, and what the second adds; None where
+            the shapes differ.
+        shapes: of what it returns in both where they differ, else None.
+    """
+
+    path: str
+    kind: str
+    noise: Noise | None = None
+    shapes: tuple[Any, Any] | None = None
+
+    @property
+    def differs(self) -> bool:
+        """By more than rounding."""
+        error = None if self.noise is None else self.noise.relative_error
+        return error is None or error > _SAME
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as JSON types."""
+        noise = Noise(0, float("nan"), 0) if self.noise is None else self.noise
+        shapes = None if self.shapes is None else [list(shape) for shape in self.shapes]
+        return {"path": self.path, "kind": self.kind, **noise.to_dict(), "shapes": shapes}
+
+
+@attrs.frozen(eq=False)
+class Comparison:
+    """What `compare` found; prints as two tables.
+
+    Args:
+        profiles: what each model costs.
+        layers: the layers that both have, in the order of the first model.
+        accuracies: the part of the examples that each model is right about; None without
+            labels.
+        alone: the paths of layers that only one of them has, of each.
+    """
+
+    profiles: tuple[ModelProfile, ModelProfile]
+    layers: tuple[LayerComparison, ...]
+    accuracies: tuple[float, float] | None
+    alone: tuple[tuple[str, ...], tuple[str, ...]]
+
+    @property
+    def first_divergence(self) -> LayerComparison | None:
+        """The first layer that differs by more than rounding; None where none does."""
+        return next((layer for layer in self.layers if layer.differs), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON types; None stands for what is not known."""
+        part = self.first_divergence
+        models = []
+        for index, costs in enumerate(self.profiles):
+            figures = costs.to_dict()
+            del figures["layers"]
+            accuracy = None if self.accuracies is None else self.accuracies[index]
+            alone = list(self.alone[index])
+            models.append({**figures, "accuracy": accuracy, "layers_alone": alone})
+        return {
+            "models": models,
+            "layers": [layer.to_dict() for layer in self.layers],
+            "first_divergence": None if part is None else part.path,
+        }
+
+    def grids(self) -> list[Grid]:
+        """What both cost, and where they part."""
+        return [self._costs(), self._layers()]
+
+    @property
+    def conclusion(self) -> str:
+        """A sentence about where they part."""
+        part = self.first_divergence
+        alone = sum(map(len, self.alone))
+        rest = f" {alone} layers are in one of them only." if alone else ""
+        if part is None:
+            return f"All {len(self.layers)} layers that both have return the same.{rest}"
+        return f"They part at {part.path!r}, the first layer that returns others.{rest}"
+
+    def _costs(self) -> Grid:
+        pair = self.profiles
+        rows = [
+            ["Parameters", *(_text(p.parameter_count(), readable) for p in pair)],
+            ["Model size", *(_text(p.memory, readable_size) for p in pair)],
+            ["MACs", *(_text(p.mac_count(), readable) for p in pair)],
+        ]
+        for bits in sorted({bits for p in pair for bits in p.mac_precisions}):
+            counts = (_text(p.mac_count(bits), readable) for p in pair)
+            rows.append([f"{bits}-bit MACs", *counts])
+        if self.accuracies is not None:
+            rows.insert(
+                0, ["Accuracy", *(f"{100 * part:.2f} %" for part in self.accuracies)]
+            )
+        heads = (f"{w}\n{c.name}" for w, c in zip(("First", "Second"), pair, strict=True))
+        return Grid("models", ["", *heads], rows)
+
+    def _layers(self) -> Grid:
+        rows = []
+        for layer in self.layers:
+            cells = ["?", "?", "?"] if layer.noise is None else layer.noise.cells()
+            note = "" if layer.shapes is None else "{} and {}".format(*layer.shapes)
+            rows.append([layer.path, layer.kind, *cells, note])
+        header = ["Layer", "Class", "SQNR\n(dB)", "Relative\nerror", "Cosine", "Shapes"]
+        return Grid("layers", header, rows)
+
+    def __str__(self) -> str:
+        return "\n".join([*map(tables.to_text, self.grids()), self.conclusion])
+
+    def __rich__(self) -> Any:
+        return tables.RichTables(self.grids())
+
+    def _repr_html_(self) -> str:
+        shown = "\n".join(map(tables.to_html, self.grids()))
+        return f"{shown}\n<p>{html.escape(self.conclusion)}</p>"
+
+
+def comparison_of(
+    first: Any,
+    second: Any,
+    data: Any,
+    labels: Any,
+    *,
+    batch_size: int | None,
+    verbose: Any,
+) -> Comparison:
+    """The comparison of two built models over data."""
+    _check(first, second)
+    check_data(second, data)
+    ours, theirs = ({s.path: s for s in compared_sites(m)} for m in (first, second))
+    pairs = [
+        (path, [ours[path].layer, theirs[path].layer]) for path in ours if path in theirs
+    ]
+    if not pairs:
+        raise ArgumentError(
+            f"{first.name!r} and {second.name!r} have no layer of the same path: the first "
+            f"has {_some(ours)}, the second {_some(theirs)}. Name their layers alike."
+        )
+    options: dict[str, Any] = (
+        {"training": False} if keras_internals.takes_training(first) else {}
+    )
+
+    def run(call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return first(inputs, **options)
+
+    seen = side_by_side(
+        second,
+        run,
+        pairs,
+        data,
+        batch_size=batch_size,
+        verbose=verbose,
+        purpose="comparison",
+        keep_outputs=labels is not None,
+    )
+    layers = []
+    for path, _ in pairs:
+        kind = float_class_of(ours[path].layer).__name__
+        if path in seen.unlike:
+            layers.append(LayerComparison(path, kind, shapes=seen.unlike[path]))
+        elif path in seen.layers:
+            layers.append(LayerComparison(path, kind, seen.layers[path].noise))
+    accuracies = None
+    if seen.outputs is not None:
+        labels = np.asarray(labels)
+        one, other = (_accuracy(outputs, labels) for outputs in seen.outputs)
+        accuracies = one, other
+    alone = _missing(ours, theirs), _missing(theirs, ours)
+    return Comparison((profile(first), profile(second)), tuple(layers), accuracies, alone)
+
+
+def _check(first: Any, second: Any) -> None:
+    for model in (first, second):
+        check_model(model, "comparison")
+    if first is second:
+        raise ArgumentError(
+            "both models are the same object. Load one of them from its file, or write "
+            "qframe.report(model, data), which compares it with its float twin."
+        )
+    for word, shapes_of in (("takes", input_shapes), ("returns", output_shapes)):
+        one, other = shapes_of(first), shapes_of(second)
+        if one is not None and other is not None and not _alike(one, other):
+            raise ArgumentError(
+                f"{first.name!r} {word} {_listed(one)} and {second.name!r} {word} "
+                f"{_listed(other)}. Compare models for the same data."
+            )
+
+
+def _alike(one: Shapes, other: Shapes) -> bool:
+    return [shape[1:] for shape in one] == [shape[1:] for shape in other]
+
+
+def _listed(shapes: Shapes) -> str:
+    return " and ".join(map(str, shapes))
+
+
+def _some(sites: dict[str, Site]) -> str:
+    names = [repr(path) for path in list(sites)[:3]]
+    return ", ".join(names) + (", ..." if len(sites) > 3 else "") or "none"
+
+
+def _missing(of: dict[str, Site], there: dict[str, Site]) -> tuple[str, ...]:
+    return tuple(path for path in of if path not in there)
+
+
+def _text(number: int | None, text: Callable[[int], str]) -> str:
+    return "?" if number is None else text(number)
+
+
+def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    """The part of the examples whose label is what is most probable."""
+    if labels.ndim == outputs.ndim and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    if labels.ndim == outputs.ndim:  # one-hot
+        labels = labels.argmax(-1)
+    if labels.shape != outputs.shape[:-1]:
+        raise DataError(
+            f"the labels have the shape {labels.shape}, and the models return "
+            f"{outputs.shape}. Give a class for each example, or leave the labels out."
+        )
+    if outputs.shape[-1] == 1:
+        predicted = (outputs[..., 0] > 0.5).astype(int)  # a probability
+    else:
+        predicted = outputs.argmax(-1)
+    return float((predicted == labels).mean())

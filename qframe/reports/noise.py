@@ -1,0 +1,74 @@
+"""How far numbers are from what they were: relative error and signal to noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+
+@attrs.frozen
+class Noise:
+    """What came of a signal.
+
+    Args:
+        signal: the sum of the squares of the numbers.
+        noise: the sum of the squares of what was added to them.
+        product: the sum of the products of the numbers before and after.
+    """
+
+    signal: float
+    noise: float
+    product: float
+
+    @classmethod
+    def between(cls, before: NDArray[Any], after: NDArray[Any]) -> Noise:
+        a, b = (np.asarray(x, np.float64) for x in (before, after))
+        sums = np.square(a).sum(), np.square(b - a).sum(), (a * b).sum()
+        return cls(*map(float, sums))
+
+    @property
+    def relative_error(self) -> float | None:
+        """The root of noise by signal; None where that is no number."""
+        if self.noise == 0:
+            return 0.0
+        ratio = self.noise / self.signal if self.signal else math.inf
+        return math.sqrt(ratio) if math.isfinite(ratio) else None
+
+    @property
+    def decibels(self) -> float | None:
+        """``10 log10(signal / noise)``; None without noise, or where it is no number."""
+        error = self.relative_error
+        return 0.0 - 20 * math.log10(error) if error else None
+
+    @property
+    def cosine(self) -> float | None:
+        """The cosine of the angle between them, which no scale changes; None for zeros."""
+        # |a + n|^2 = |a|^2 + |n|^2 + 2 an, and an = ab - |a|^2.
+        after = self.noise - self.signal + 2 * self.product
+        norm = math.sqrt(self.signal * after) if self.signal > 0 and after > 0 else 0.0
+        return self.product / norm if norm and math.isfinite(norm) else None
+
+    def to_dict(self) -> dict[str, float | None]:
+        """The figures as JSON types."""
+        return {
+            "relative_error": self.relative_error,
+            "sqnr_db": self.decibels,
+            "cosine": self.cosine,
+        }
+
+    def cells(self) -> list[str]:
+        """Decibels, relative error and cosine for a table."""
+        found = [(self.decibels, ".1f"), (self.relative_error, ".3g"), (self.cosine, ".4f")]
+        cells = ["?" if value is None else format(value, how) for value, how in found]
+        return ["exact", *cells[1:]] if self.noise == 0 else cells
+
+    @property
+    def rank(self) -> float:
+        """To sort by, the worst first."""
+        if self.decibels is not None:
+            return self.decibels
+        return math.inf if self.noise == 0 else -math.inf

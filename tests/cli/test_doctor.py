@@ -1,0 +1,82 @@
+"""`qframe doctor`."""
+
+import json
+import os
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import qframe
+
+
+def test_what_is_installed(command):
+    found = json.loads(command("doctor", "--json").stdout)
+    versions = found["versions"]
+    assert versions["qframe"] == qframe.__version__
+    assert versions["keras"] == keras.__version__
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["backend"] == keras.backend.backend()
+    assert versions[found["backend"]] is not None
+    assert found["self_test"] == {"passed": True, "message": None}
+    assert "binary" in [plugin["namespace"] for plugin in found["plugins"]]
+
+
+def test_table(command, broken):
+    result = command("doctor")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.output.splitlines()]
+    assert ["self-test", "passed"] in lines
+    assert ["backend", keras.backend.backend()] in lines
+    assert "broken: ImportError: no module named flux" in result.output
+
+
+def test_the_processor_is_that_of_numba(command):
+    llvm = pytest.importorskip("llvmlite.binding")
+    found = json.loads(command("doctor", "--json").stdout)["cpu"]
+    assert found["name"] == llvm.get_host_cpu_name()
+    assert {key for key, there in llvm.get_host_cpu_features().items() if there} == set(
+        found["features"]
+    )
+
+
+def test_a_model_that_does_not_come_back(command, monkeypatch):
+    load = qframe.load_model
+
+    def other(path, **kwargs):
+        model = load(path, **kwargs)
+        model.set_weights([np.flip(w) for w in model.get_weights()])
+        return model
+
+    monkeypatch.setattr("qframe.models.load_model", other)
+    result = command("doctor")
+    assert result.exit_code == 1
+    assert "values differ" in result.output
+    failed = command("doctor", "--json")
+    assert failed.exit_code == 1
+    # Older versions of click mix standard error into what the runner sees.
+    found, _ = json.JSONDecoder().raw_decode(failed.output)
+    assert found["self_test"]["passed"] is False
+
+
+def test_an_error_in_the_self_test(command, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("oops")
+
+    monkeypatch.setattr("qframe.passes.quantize", broken)
+    result = command("doctor")
+    assert result.exit_code == 1
+    assert "the self-test failed: RuntimeError: oops" in result.output
+
+
+def test_no_backend(process, tmp_path):
+    absent = tmp_path / "site"
+    absent.mkdir()
+    (absent / "tensorflow.py").write_text("raise ModuleNotFoundError('no tensorflow')")
+    path = os.pathsep.join([str(absent), os.environ.get("PYTHONPATH", "")])
+    done = process("doctor", "--json", PYTHONPATH=path, KERAS_BACKEND="tensorflow")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["backend"] is None
+    assert "pip install 'keras-qframe[tensorflow]'" in found["self_test"]["message"]

@@ -1,0 +1,87 @@
+"""``--json``: nothing but JSON on standard output, with the keys that are documented."""
+
+import json
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import qframe as qf
+
+ROOT = Path(__file__).parents[2]
+MODEL = ["quantized.keras"]
+COMMANDS = {
+    "list": [],
+    "plugins": [],
+    "show": ["ste_sign"],
+    "summary": MODEL,
+    "plan": ["float.keras", "-r", "bnn"],
+    "quantize": ["float.keras", "-r", "bnn", "-o", "out.keras", "--force"],
+    "compare": ["float.keras", *MODEL, "--data", "data.npz"],
+    "doctor": [],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layers = [keras.layers.Dense(4, name="a"), keras.layers.Dense(2, name="b")]
+    model = keras.Sequential([keras.Input((6,)), *layers])
+    model.save("float.keras")
+    qf.quantize(model, "bnn")
+    model.save("quantized.keras")
+    np.savez("data.npz", x=np.eye(6, dtype="float32"))
+    return tmp_path
+
+
+def documented(name):
+    """The keys of a command's object, from its row in the document."""
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    (row,) = re.findall(rf"^\| `{name}` \| (.*?) \|", text, re.MULTILINE)
+    return set(re.findall(r"`(\w+)`", row))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_keys(command, folder, name):
+    result = command(name, *COMMANDS[name], "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert set(found) == documented(name)
+
+
+def test_every_table_can_be_had_as_json():
+    from qframe.cli import main
+
+    with_json = {
+        name
+        for name, command in main.commands.items()
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert with_json == set(COMMANDS)
+
+
+def test_nothing_else_is_on_standard_output(process, folder):
+    for name in ("compare", "quantize", "summary"):
+        done = process(name, *COMMANDS[name], "--json")
+        assert done.returncode == 0, done.stderr
+        json.loads(done.stdout)
+
+
+def test_list_of_broken_plugins(command, broken):
+    found = json.loads(command("list", "--json").stdout)
+    assert found["broken_plugins"] == ["broken"]
+    names = [each["name"] for each in found["components"]]
+    assert "binary:ste_sign" in names
+    plugins = json.loads(command("plugins", "--json").stdout)["plugins"]
+    (entry,) = (each for each in plugins if each["namespace"] == "broken")
+    assert entry["error"].startswith("ImportError")
+    assert entry["components"] == 0
+
+
+def test_what_json_has_not_is_null(capsys):
+    from qframe.cli.output import print_json
+
+    print_json({"a": [float("nan"), (float("inf"), 1)]})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, [None, 1]]}
