@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from qframe_packed.compiled.links import row
 from qframe_packed.compiled.memory import Memory, laid_out
 from qframe_packed.compiled.planning import Plan
-from qframe_packed.compiled.programs import LENGTH, run
+from qframe_packed.compiled.programs import LENGTH, prepare, run
 from qframe_packed.compiled.steps import Chained, Fallback, Row, Step
 from qframe_packed.graph import Graph
 
@@ -47,6 +47,7 @@ class Session:
     """The memory of one thread, and the steps that are bound to it."""
 
     def __init__(self, plan: Plan, samples: int) -> None:
+        prepare()
         self._memory = Memory(plan.slots, samples)
         self._inputs = [self._memory.array(slot, np.float32) for slot in plan.inputs]
         self._outputs = [self._memory.array(slot, np.float32) for slot in plan.outputs]

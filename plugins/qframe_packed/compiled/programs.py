@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 
 from qframe_packed.compiled import images, multiplying, windows
 from qframe_packed.compiled.addresses import integers_at
+from qframe_packed.compiled.notices import noticed
 
 # The integers of a row: a code, and what its kernel takes.
 LENGTH = 32
@@ -75,3 +77,10 @@ def digest(folder: Path) -> str:
 # Numba keeps what it compiles under this name, and asks no other file whether it changed.
 _run.__qualname__ = f"run_{digest(Path(__file__).parent)}"
 run = numba.njit(nogil=True, cache=True)(_run)
+
+
+def prepare() -> None:
+    """Compile what runs a program, or load it, if no program ran before."""
+    if not run.signatures:
+        with noticed("Compiling kernels for this processor, once"):
+            run(0, np.zeros((0, LENGTH), np.int64))

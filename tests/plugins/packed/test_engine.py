@@ -1,5 +1,6 @@
 """How the compiled engine is run: batches, threads, memory, what it keeps, what it says."""
 
+import io
 import json
 import os
 import re
@@ -254,6 +255,22 @@ def test_kernels_are_kept_for_other_processes(saved, tmp_path):
     assert (before, misses, same) == (0, 0, True)
     assert hits == warm == after > 0
     assert again == written
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_what_takes_long_is_said_on_a_terminal(monkeypatch, capsys, terminal, seconds):
+    from qframe_packed.compiled import notices
+
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(notices, "PATIENCE", 0.05 if seconds else 60)
+    with notices.noticed("Compiling"):
+        time.sleep(seconds)
+    assert ("Compiling" in stream.getvalue()) is (terminal and seconds > 0)
+    assert capsys.readouterr().out == ""
 
 
 def test_what_is_kept_is_of_these_kernels(tmp_path):
