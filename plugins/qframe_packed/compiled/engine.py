@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -89,6 +90,11 @@ class Engine:
     plan: Plan = attrs.field(init=False)
     samples: int = attrs.field(init=False)
     _free: list[Session] = attrs.field(init=False, factory=list)
+    # By their number, the threads beside the one that calls; a process that was forked
+    # has none of those of its parent.
+    _pools: dict[tuple[int, int], ThreadPoolExecutor] = attrs.field(
+        init=False, factory=dict
+    )
 
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.graph)
@@ -112,12 +118,25 @@ class Engine:
         threads = max(1, min(threads, size))
         cuts = [size * i // threads for i in range(threads + 1)]
         parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-        if threads == 1:
-            self._run(parts[0], inputs, outputs)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                list(pool.map(lambda part: self._run(part, inputs, outputs), parts))
+        rest = [
+            self._pool(threads - 1).submit(self._run, part, inputs, outputs)
+            for part in parts[1:]
+        ]
+        self._run(parts[0], inputs, outputs)
+        for future in rest:
+            future.result()
         return outputs
+
+    def _pool(self, size: int) -> ThreadPoolExecutor:
+        # To begin threads takes as long as some images.
+        key = os.getpid(), size
+        if key not in self._pools:
+            self._pools.setdefault(key, ThreadPoolExecutor(size))
+        return self._pools[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sessions hold addresses, which are those of this process.
+        return Engine, (self.graph,)
 
     def _run(self, part: slice, inputs: list[Array], outputs: list[Array]) -> None:
         # Lists are safe to share: one thread gets a session, or none.

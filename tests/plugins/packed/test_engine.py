@@ -1,8 +1,10 @@
 """How the compiled engine is run: batches, threads, memory, what it keeps, what it says."""
 
+import copy
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -135,6 +137,37 @@ def test_python_threads_share_a_runtime(runtime):
     for worker in workers:
         worker.join()
     assert failures == []
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda runtime: pickle.loads(pickle.dumps(runtime))]
+)
+def test_a_copy_has_memory_of_its_own(runtime, copied):
+    expected = runtime.predict(X[:9], threads=3)
+    other = copied(runtime)
+    assert not other._engine._free
+    equal(other.predict(X[:9], threads=3), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own(saved):
+    """In a process that has used threads, and has no others than these."""
+    code = """
+        import os, sys
+        import numpy as np
+        import qframe as qf
+
+        runtime, x = qf.packed.load(sys.argv[1]), np.load(sys.argv[2])
+        expected = runtime.predict(x, threads=2)
+        child = os.fork()
+        if child == 0:
+            same = np.array_equal(runtime.predict(x, threads=2)[0], expected[0])
+            os._exit(0 if same else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        print("[]")
+    """
+    assert script(code, saved, saved.with_name("x.npy")) == []
 
 
 def test_python_goes_on_while_a_kernel_runs():
