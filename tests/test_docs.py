@@ -3,7 +3,6 @@
 import doctest
 import importlib
 import pkgutil
-import re
 
 import pytest
 
@@ -49,7 +48,7 @@ pytestmark = [
 @pytest.mark.parametrize("document", documents.RUN, ids=lambda path: path.name)
 def test_document(document, monkeypatch):
     monkeypatch.setattr("keras.datasets.mnist.load_data", few_digits)
-    blocks = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    blocks = [b.text for b in documents.blocks(document) if b.language == "python"]
     assert blocks, f"{document.name} has no example"
     namespace = {"__name__": "example"}
     try:
