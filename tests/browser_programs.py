@@ -13,6 +13,18 @@ DRIVERS = ("chromedriver",)
 COMMANDS = ("apt-get update", "apt-get install -y chromium chromium-driver")
 WRITE = f"Write, as root: {' && '.join(COMMANDS)}"
 
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1200,900",
+)
+
 
 def found(names):
     """The path of the first of some programs that is there, or None."""
@@ -22,6 +34,19 @@ def found(names):
 def missing():
     """What is not there, in words."""
     return [names[0] for names in (BROWSERS, DRIVERS) if found(names) is None]
+
+
+def start(profile):
+    """A Chromium without a window, with a folder for its profile."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = found(BROWSERS)
+    for argument in (*OPTIONS, f"--user-data-dir={profile}"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(options, Service(found(DRIVERS)))
 
 
 def main():

@@ -3,23 +3,14 @@
 import doctest
 import importlib
 import pkgutil
-import re
-from pathlib import Path
 
 import pytest
 
+import documents
 import qframe
 from qframe.quickstart import data
 from qframe.registry import FIRST_PARTY, registry
 
-ROOT = Path(__file__).parents[1]
-# It shows plugins/README.md, and tests/template does what that says. The pages of the
-# reference are made of docstrings, whose examples are run below.
-MADE = {"template.md"}
-DOCUMENTS = [
-    ROOT / "README.md",
-    *sorted(p for p in (ROOT / "docs").glob("*.md") if p.name not in MADE),
-]
 PACKAGES = [
     qframe,
     *(
@@ -54,10 +45,10 @@ pytestmark = [
 
 
 @pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", documents.RUN, ids=lambda path: path.name)
 def test_document(document, monkeypatch):
     monkeypatch.setattr("keras.datasets.mnist.load_data", few_digits)
-    blocks = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    blocks = [b.text for b in documents.blocks(document) if b.language == "python"]
     assert blocks, f"{document.name} has no example"
     namespace = {"__name__": "example"}
     try:

@@ -67,7 +67,7 @@ def unbiased(subject: QuantizerSubject) -> None:
             expected = float(np.clip(x, *(traits.range or (-np.inf, np.inf))))
         # Five standard errors, and what rounding in float32 adds. The error is that of
         # fair draws too: a rare level may not have been drawn at all.
-        error = drawn.std()
+        error = float(drawn.std())
         if traits.levels and len(traits.levels) > 1 and not traits.scaled:
             error = max(error, _fair(traits.levels, expected))
         allowed = 5 * error / np.sqrt(_DRAWS) + 1e-4 * max(1, abs(expected))

@@ -1,0 +1,130 @@
+"""The wheel and the sdist hold what they are to hold, and work by themselves."""
+
+import json
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import tomllib
+from packaging.requirements import Requirement
+from readme_renderer import markdown
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PACKAGES = sorted(p for p in (ROOT / "plugins").glob("qframe_*") if p.is_dir())
+# Beside modules, all that is read at run time.
+DATA = {
+    "qframe/layers/__init__.pyi",
+    "qframe/quickstart/DIGITS.md",
+    "qframe/quickstart/digits.npz",
+    "qframe/reports/page.css",
+    "qframe/reports/page.js",
+    "qframe/py.typed",
+    *(f"{package.name}/py.typed" for package in PACKAGES),
+}
+
+
+def modules():
+    """The path in the wheel of each module in the checkout."""
+    for package in (ROOT / "qframe", *PACKAGES):
+        for path in package.rglob("*.py"):
+            yield path.relative_to(package.parent).as_posix()
+
+
+def test_the_wheel_holds_the_packages_and_no_more(wheel):
+    expected = {*modules(), *DATA}
+    assert len(PACKAGES) >= 7
+    assert {f for f in wheel.files if not f.startswith(wheel.info)} == expected
+
+
+def test_the_metadata(wheel):
+    found = wheel.metadata
+    assert found["Name"] == "keras-qframe"
+    assert found["Version"] == PROJECT["version"]
+    assert found["License-Expression"] == "Apache-2.0"
+    (name,) = found.get_all("License-File")
+    text = wheel.read(f"{wheel.info}/licenses/{name}").decode()
+    assert text == (ROOT / "LICENSE").read_text("utf-8")
+    extras = PROJECT["optional-dependencies"]
+    assert set(found.get_all("Provides-Extra")) == set(extras)
+    asked = [Requirement(r) for r in found.get_all("Requires-Dist")]
+    for extra, requirements in {"": PROJECT["dependencies"], **extras}.items():
+        assert {Requirement(r).name for r in requirements} == {
+            r.name
+            for r in asked
+            if (r.marker is None) == (not extra)
+            and (r.marker is None or r.marker.evaluate({"extra": extra}))
+        }
+    # A range that is open below is one that nobody has tested.
+    assert [str(r) for r in asked if ">=" not in str(r.specifier)] == []
+
+
+def test_the_readme_renders(wheel):
+    """As on a package index, whose renderer drops what it does not trust."""
+    found = wheel.metadata
+    assert found["Description-Content-Type"] == "text/markdown"
+    page = markdown.render(found.get_payload(decode=True).decode())
+    assert page
+    for tag in ("<h1", "<h2", "<pre", "<table", "<img"):
+        assert tag in page, tag
+
+
+def test_the_source_distribution_holds_what_is_kept_under_version_control(source):
+    """So that it can be built, tested and read: all but how this repository is run."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not in a clone")
+    listed = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listed, capture_output=True, text=True, check=True)
+    tracked = {line for line in done.stdout.splitlines() if not line.startswith(".ci/")}
+    found = {p.relative_to(source).as_posix() for p in source.rglob("*") if p.is_file()}
+    assert found - {"PKG-INFO"} == tracked
+
+
+def test_the_checkout_builds_the_same_wheel(wheel, build):
+    assert build(ROOT).record == wheel.record
+
+
+def test_the_commands_work_outside_of_the_checkout(program):
+    assert program("qframe", "--version") == f"qframe, version {PROJECT['version']}\n"
+    assert "binary:ste_sign" in program("qframe", "list")
+    found = json.loads(program("qframe", "doctor", "--json"))
+    assert found["self_test"] == {"passed": True, "message": None}
+    assert found["backend"] == "tensorflow"
+    assert {plugin["namespace"] for plugin in found["plugins"]} == set(
+        PROJECT["entry-points"]["qframe"]
+    )
+    assert [plugin for plugin in found["plugins"] if plugin["error"]] == []
+
+
+ENTRIES = """
+import importlib.util, json
+from importlib import metadata
+from pathlib import Path
+import qframe
+
+found = metadata.distribution("keras-qframe")
+assert found.version == qframe.__version__
+for entry in found.entry_points:
+    # The plugin of pytest is for where pytest is.
+    if entry.group == "pytest11":
+        assert importlib.util.find_spec(entry.module), entry
+    else:
+        entry.load()
+print(json.dumps([[e.group, e.name, e.value] for e in found.entry_points]))
+"""
+
+
+def test_every_entry_point_resolves(program):
+    groups = {"console_scripts": PROJECT["scripts"], **PROJECT["entry-points"]}
+    assert {tuple(entry) for entry in json.loads(program("python", "-c", ENTRIES))} == {
+        (group, name, value)
+        for group, entries in groups.items()
+        for name, value in entries.items()
+    }
+
+
+def test_nothing_is_installed_here():
+    """These tests see the archives, and not what they were built from."""
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.distribution("keras-qframe")

@@ -1,0 +1,116 @@
+"""What the documents show beside examples: commands, files and links, which exist.
+
+Examples are the blocks of `python`, and tests/test_docs.py runs them. Commands are not run
+here, and settings are read; a block of any other language says why nothing is done with it,
+in a comment above that names the language: ``<!-- py: run by tests/distribution -->``.
+"""
+
+import configparser
+import re
+import shlex
+
+import click
+import pytest
+import tomlkit
+
+import documents
+from qframe import Recipe
+from qframe.cli import main
+
+pytestmark = pytest.mark.ends
+
+# Sphinx's own words are in braces, and tests/site reads what Sphinx makes of them.
+SEEN = {"console", "python", "toml"}
+QFRAME = re.compile(r"(?:^|[\s(/])qframe((?: [^|&;)>\n]*)?)", re.MULTILINE)
+each_document = pytest.mark.parametrize(
+    "document", documents.ALL, ids=lambda p: str(p.relative_to(documents.ROOT))
+)
+
+
+def commands(document):
+    """The words after ``qframe`` of each command in a document."""
+    texts = [b.text for b in documents.blocks(document) if b.language == "console"]
+    texts += [span for span in documents.spans(document) if span.startswith("qframe ")]
+    for text in texts:
+        for words in QFRAME.findall(text):
+            yield shlex.split(words, comments=True)
+
+
+def parse(command, words):
+    """Have click read words as a command's, without doing anything."""
+    context = click.Context(command, info_name=command.name)
+    return command.make_parser(context).parse_args(list(words))
+
+
+def check(words):
+    """Raise an error where the command or one of its options does not exist."""
+    _, rest, _ = parse(main, words)
+    # What a reader is to put in is in capitals.
+    if not rest or rest[0].isupper():
+        return
+    name, *words = rest
+    assert name in main.commands, f"there is no qframe {name}"
+    _, left, _ = parse(main.commands[name], words)
+    assert not left, f"qframe {name} does not take {left}"
+
+
+@each_document
+def test_blocks_are_run_or_say_why_not(document):
+    reasons = ""
+    for block in documents.blocks(document):
+        if block.language == "<!--":
+            reasons += block.text
+        elif block.language == "python":
+            assert document in documents.RUN
+        elif block.language not in SEEN and not block.language.startswith("{"):
+            assert f"<!-- {block.language}: " in reasons, block.text
+
+
+@each_document
+def test_commands_exist(document):
+    for words in commands(document):
+        try:
+            check(words)
+        except click.UsageError as error:
+            pytest.fail(f"qframe {' '.join(words)}: {error.format_message()}")
+
+
+def test_the_commands_are_found():
+    found = [words[0] for d in documents.ALL for words in commands(d) if words]
+    assert set(main.commands) <= set(found)
+
+
+@pytest.mark.parametrize(
+    "words", ["reports m.keras", "report --out m.html", "report a.keras b.keras", "--loud"]
+)
+def test_a_command_that_is_not_there_is_found_out(words):
+    with pytest.raises((AssertionError, click.UsageError)):
+        check(words.split())
+
+
+@each_document
+def test_settings_can_be_read(document):
+    for block in documents.blocks(document):
+        if block.language == "toml" and "rule" in tomlkit.parse(block.text):
+            assert Recipe.from_toml(block.text).rules
+
+
+def test_environments_of_tox_exist():
+    settings = configparser.ConfigParser()
+    settings.read(documents.ROOT / "tox.ini", "utf-8")
+    heads = " ".join(s for s in settings.sections() if s.startswith("testenv:"))
+    labels = " ".join(s.get("labels", "") for s in settings.values())
+    for document in documents.ALL:
+        for kind, name in re.findall(
+            r"tox run(?:-parallel)? -([em]) ([\w-]+)", document.read_text("utf-8")
+        ):
+            known = heads if kind == "e" else labels
+            assert name in re.findall(r"[\w-]+", known), f"{document.name}: {name}"
+
+
+@each_document
+def test_links_lead_somewhere(document):
+    for address in documents.links(document):
+        path = address.partition("#")[0]
+        if path and not re.match(r"\w+:", path):
+            assert (document.parent / path).exists(), address
