@@ -117,6 +117,38 @@ def _rows(
     loop(b, integer(0), size, 1, starts, row)
 
 
+def _emit_change(
+    b: Any,
+    code: Code,
+    values: Any,
+    stride: Any,
+    size: Any,
+    operands: list[Any],
+    move: Any,
+    channels: Any,
+) -> None:
+    """Emit what one of `CHANGES` is, one column after the other."""
+    count, change = CHANGES[code]
+
+    def body(kind: Any, index: Any) -> None:
+        offset = b.mul(index, integer(4))
+        at, *others = [b.add(a, offset) for a in (values, *operands[:count])]
+        merges = code in MERGES
+        # What is the same for each row stays in registers.
+        held = [] if merges else [load(b, kind, address) for address in others]
+
+        def row(x: Any, *other: Any) -> None:
+            given = held or [load(b, kind, address) for address in other]
+            store(b, change(b, load(b, kind, x), *given), x)
+
+        if merges:
+            _rows(b, size, (at, *others), (stride, move), row)
+        else:
+            _rows(b, size, (at,), (stride,), row)
+
+    over_channels(b, channels, body)
+
+
 @intrinsic
 def change_rows(
     typing: Any,
@@ -140,28 +172,11 @@ def change_rows(
         code, values, stride, size, *operands, move, channels = arguments
         done = b.append_basic_block("done")
         switch = b.switch(code, done)
-        for known, (count, change) in CHANGES.items():
+        for known in CHANGES:
             block = b.append_basic_block(known.name.lower())
             switch.add_case(integer(int(known)), block)
             b.position_at_end(block)
-            mine, moves = operands[:count], known in MERGES
-
-            # One column after the other, for which operands are in registers.
-            def body(kind: Any, index: Any, mine: Any = mine, moves: Any = moves,
-                     change: Any = change) -> None:  # fmt: skip
-                offset = b.mul(index, integer(4))
-                at, *others = [b.add(address, offset) for address in (values, *mine)]
-                held = [] if moves else [load(b, kind, address) for address in others]
-
-                def row(x: Any, *other: Any) -> None:
-                    given = [load(b, kind, address) for address in other] or held
-                    store(b, change(b, load(b, kind, x), *given), x)
-
-                moving = others if moves else []
-                steps = (stride, move)[: 1 + len(moving)]
-                _rows(b, size, (at, *moving), steps, row)
-
-            over_channels(b, channels, body)
+            _emit_change(b, known, values, stride, size, operands, move, channels)
             b.branch(done)
         b.position_at_end(done)
         return context.get_dummy_value()
