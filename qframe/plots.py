@@ -13,10 +13,11 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe import quantizers
-from qframe.callbacks.measuring import QuantizedWeight, quantized_weights
+from qframe.callbacks.measuring import quantized_weights
 from qframe.configurable import construct, named_parameters
 from qframe.differentiation import to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
+from qframe.layers.weights import QuantizedWeight
 from qframe.quantizers import Quantizer
 from qframe.registry import registry
 

@@ -72,7 +72,7 @@ BELOW = {
         *("files", "keras_internals", "layers", "metrics", "optimizers", "passes"),
         "quantizers",
     },
-    "plots": {*LIGHT, "callbacks", "differentiation", "quantizers"},
+    "plots": {*LIGHT, "callbacks", "differentiation", "layers", "quantizers"},
     "distillation": {*LIGHT, "keras_internals"},
     "larq_weights": {*LIGHT, "files", "models"},
     "zoo": {

@@ -12,7 +12,6 @@ from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 from qframe_packed.operations import Quantize
 from qframe_packed.thresholds import Domain, first
-from qframe_packed.values import Span
 
 _MOST_LEVELS = 2**8
 _FAR = np.float32(2.0**100)
@@ -78,13 +77,6 @@ def steps_of(quantizer: Any) -> Steps:
     return Steps(
         Quantize(thresholds=thresholds[places], low=int(low), step=step), float(scale)
     )
-
-
-def span_of(steps: Steps) -> Span:
-    """The integers that these steps give."""
-    operation = steps.operation
-    count = len(operation.thresholds)
-    return Span(operation.low, operation.low + operation.step * count, operation.step)
 
 
 def _integers(quantizer: Quantizer, x: NDArray[Any]) -> tuple[NDArray[Any], float]:

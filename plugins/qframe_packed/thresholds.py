@@ -46,10 +46,6 @@ class Domain:
             return cls(-_LARGEST, _LARGEST, True)
         return cls(span.low, span.high, False)
 
-    def reversed(self) -> Domain:
-        """That of the numbers with their signs changed."""
-        return Domain(-self.high, -self.low, self.floats)
-
     def numbers(self, keys: Array) -> Array:
         """The numbers of keys."""
         return _floats(keys) if self.floats else keys.astype(np.int32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -13,40 +12,23 @@ from numpy.typing import NDArray
 
 from qframe.arguments import boolean, one_of
 from qframe.errors import ArgumentError
-from qframe.keras_internals import latent_value
-from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
-from qframe.layers.tree import sites
+from qframe.layers.weights import QuantizedWeight, weights_with_quantizers
 from qframe.metrics import FlipRatio
 from qframe.quantizers import Quantizer
 
 MEASURES = ("flip_ratio", "saturation", "quantization_error")
 
 
-@attrs.frozen(eq=False)
-class QuantizedWeight:
-    """A quantized weight of a model."""
-
-    path: str
-    layer: Any
-    weight: Any
-    quantizer: Any
-
-    def latent(self) -> Any:
-        """The latent values."""
-        return latent_value(latent(self.layer, self.weight.attribute))
-
-    def values(self) -> Any:
-        """The quantized values."""
-        return self.layer.quantized_weights()[self.weight.attribute]
+class MeasuredWeight(QuantizedWeight):
+    """A quantized weight, and numbers about it."""
 
     def _affine(self) -> Any:
         quantizer = self.quantizer
         if not isinstance(quantizer, Quantizer):
             return None
         channelwise = quantizer.traits.channelwise
-        axis = self.weight.channel_axis_of(self.layer)
-        axis = {"channel_axis": axis} if channelwise else {}
+        axis = {"channel_axis": self.channel_axis} if channelwise else {}
         return quantizer.affine(self.latent(), **axis)
 
     def levels(self) -> Any:
@@ -84,13 +66,16 @@ def _array(tensor: Any) -> NDArray[np.float64]:
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
 
 
-def quantized_weights(model: Any) -> list[QuantizedWeight]:
+def quantized_weights(model: Any) -> list[MeasuredWeight]:
     """The quantized weights of a model, in call order.
 
     Raises:
         ArgumentError: there are none.
     """
-    found = list(_quantized_weights(model))
+    found = [
+        MeasuredWeight(*attrs.astuple(weight, recurse=False))
+        for weight in weights_with_quantizers(model)
+    ]
     if not found:
         raise ArgumentError(
             f"no weight of {model.name!r} is quantized, so there is nothing to measure. "
@@ -99,24 +84,13 @@ def quantized_weights(model: Any) -> list[QuantizedWeight]:
     return found
 
 
-def _quantized_weights(model: Any) -> Iterator[QuantizedWeight]:
-    for site in sites(model):
-        layer = site.layer
-        if isinstance(layer, Quantized):
-            for weight in layer.adapter.weights:
-                quantizer = layer.quantizers.get(weight.prefix)
-                if quantizer is not None and latent(layer, weight.attribute) is not None:
-                    path = f"{site.path}/{weight.attribute}"
-                    yield QuantizedWeight(path, layer, weight, quantizer)
-
-
 class Flips:
     """How many weights flip, by the path of each."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, FlipRatio] = {}
 
-    def update(self, weights: list[QuantizedWeight]) -> None:
+    def update(self, weights: list[MeasuredWeight]) -> None:
         """Compare with the last time."""
         for weight in weights:
             # Levels are whole numbers, or values without a grid: any change is a flip.
@@ -205,13 +179,13 @@ class QuantizationMetrics(keras.callbacks.Callback):
                 {f"{p}/{name}": v for name, all_ in found.items() for p, v in all_.items()}
             )
 
-    def _update(self, weights: list[QuantizedWeight]) -> None:
+    def _update(self, weights: list[MeasuredWeight]) -> None:
         if "flip_ratio" in self.metrics:
             self._flips.update(weights)
 
 
 def measured(
-    weights: list[QuantizedWeight], names: Any, flips: Flips
+    weights: list[MeasuredWeight], names: Any, flips: Flips
 ) -> dict[str, dict[str, float]]:
     """The numbers by name and by path of the weight."""
     found: dict[str, dict[str, float]] = {}

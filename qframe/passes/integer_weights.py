@@ -5,11 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qframe.errors import ArgumentError, QFrameError
-from qframe.keras_internals import latent_value
-from qframe.layers.adapters import slot_attribute
-from qframe.layers.quantized import Quantized
-from qframe.layers.substitution import latent
-from qframe.layers.tree import sites
+from qframe.layers.weights import weights_with_quantizers
 from qframe.quantizers import Integers, Quantizer
 
 
@@ -44,23 +40,14 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
     """
     found: dict[str, Integers] = {}
     without: dict[str, str] = {}
-    for site in sites(model):
-        layer = site.layer
-        if not isinstance(layer, Quantized):
-            continue
-        for weight in layer.adapter.weights:
-            quantizer = getattr(layer, slot_attribute(weight.prefix), None)
-            variable = None if quantizer is None else latent(layer, weight.attribute)
-            if variable is None:
-                continue
-            path = f"{site.path}/{weight.attribute}"
-            value = latent_value(variable)
-            try:
-                if not isinstance(quantizer, Quantizer):
-                    raise QFrameError(f"{quantizer!r} is no qframe quantizer.")
-                found[path] = quantizer.integers(value, weight.channel_axis_of(layer))
-            except QFrameError as error:
-                without[path] = str(error)
+    for weight in weights_with_quantizers(model):
+        quantizer = weight.quantizer
+        try:
+            if not isinstance(quantizer, Quantizer):
+                raise QFrameError(f"{quantizer!r} is no qframe quantizer.")
+            found[weight.path] = quantizer.integers(weight.latent(), weight.channel_axis)
+        except QFrameError as error:
+            without[weight.path] = str(error)
     if not found and not without:
         raise ArgumentError(
             f"no weight of {model.name!r} is quantized. Quantize it first: "

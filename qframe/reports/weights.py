@@ -9,11 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from qframe.keras_internals import latent_value
-from qframe.layers.adapters import slot_attribute
-from qframe.layers.quantized import Quantized
-from qframe.layers.substitution import latent
-from qframe.layers.tree import sites
+from qframe.layers.weights import QuantizedWeight, weights_with_quantizers
 from qframe.models.precision import quantizer_bits
 from qframe.reports.noise import Noise
 from qframe.reports.saturation import at_the_ends
@@ -80,33 +76,23 @@ class WeightReport:
 
 def weights_of(model: Any) -> tuple[WeightReport, ...]:
     """Of each quantized weight of a built model, in call order."""
-    found = []
-    for site in sites(model):
-        layer = site.layer
-        if not isinstance(layer, Quantized) or not layer.built:  # type: ignore[attr-defined]
-            continue
-        values = layer.quantized_weights()
-        for weight in layer.adapter.weights:
-            if weight.attribute not in values:
-                continue
-            quantizer = getattr(layer, slot_attribute(weight.prefix))
-            before = latent_value(latent(layer, weight.attribute))
-            after, axis = values[weight.attribute], weight.channel_axis_of(layer)
-            ends = ops.convert_to_numpy(at_the_ends(quantizer, before, after, axis))
-            arrays = [_array(x) for x in (before, after)]
-            bits = quantizer_bits(quantizer)
-            found.append(
-                WeightReport(
-                    f"{site.path}/{weight.attribute}",
-                    repr(quantizer),
-                    bits if isinstance(bits, int) else None,
-                    arrays[0].size,
-                    Noise.between(*arrays),
-                    float(ends.mean()),
-                    Histogram.of(*arrays),
-                )
-            )
-    return tuple(found)
+    return tuple(_report(weight) for weight in weights_with_quantizers(model))
+
+
+def _report(weight: QuantizedWeight) -> WeightReport:
+    before, after, quantizer = weight.latent(), weight.values(), weight.quantizer
+    ends = at_the_ends(quantizer, before, after, weight.channel_axis)
+    arrays = [_array(x) for x in (before, after)]
+    bits = quantizer_bits(quantizer)
+    return WeightReport(
+        weight.path,
+        repr(quantizer),
+        bits if isinstance(bits, int) else None,
+        arrays[0].size,
+        Noise.between(*arrays),
+        float(ops.convert_to_numpy(ends).mean()),
+        Histogram.of(*arrays),
+    )
 
 
 def _array(tensor: Any) -> NDArray[Any]:

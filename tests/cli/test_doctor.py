@@ -33,7 +33,7 @@ def test_table(command, broken):
 
 
 def test_the_processor_is_that_of_numba(command):
-    llvm = pytest.importorskip("llvmlite.binding")
+    llvm = pytest.importorskip("llvmlite.binding", reason="numba is not installed")
     found = json.loads(command("doctor", "--json").stdout)["cpu"]
     assert found["name"] == llvm.get_host_cpu_name()
     assert {key for key, there in llvm.get_host_cpu_features().items() if there} == set(
