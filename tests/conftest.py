@@ -1,6 +1,7 @@
 """What every test starts from."""
 
 import os
+import random
 import sys
 import textwrap
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("fixed")
+# For the same reason every test starts from one seed. Keras draws its own from `random`
+# where it is first imported within a test.
+SEED = 0
 
 
 def pytest_collection_modifyitems(items):
@@ -27,7 +31,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def clean_session():
-    """No test sees the layer names or policies of another."""
+    """No test sees the layer names, policies or random numbers of another."""
+    random.seed(SEED)
+    if "keras" in sys.modules:
+        import keras
+
+        keras.utils.set_random_seed(SEED)
     yield
     if "keras" in sys.modules:
         import keras
