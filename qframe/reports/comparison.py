@@ -253,8 +253,27 @@ def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
             f"the labels have the shape {labels.shape}, and the models return "
             f"{outputs.shape}. Give a class for each example, or leave the labels out."
         )
-    if outputs.shape[-1] == 1:
-        predicted = (outputs[..., 0] > 0.5).astype(int)  # a probability
-    else:
-        predicted = outputs.argmax(-1)
-    return float((predicted == labels).mean())
+    return float((_predicted(outputs, _classes(outputs, labels)) == labels).mean())
+
+
+def _classes(outputs: NDArray[Any], labels: NDArray[Any]) -> tuple[float, ...]:
+    """The labels that there may be, in order; one output tells two of them apart."""
+    count = max(outputs.shape[-1], 2)
+    classes = tuple(range(count))
+    if outputs.shape[-1] == 1 and (labels == -1).any():
+        classes = (-1, 1)
+    wrong = labels[~np.isin(labels, classes)]
+    if wrong.size:
+        wanted = " or ".join(map(str, classes)) if count == 2 else f"0 to {count - 1}"
+        raise DataError(
+            f"{wrong[0]} is a label, and the models return {outputs.shape}, for which a "
+            f"class is {wanted}. Give the class of each example, or leave the labels out."
+        )
+    return classes
+
+
+def _predicted(outputs: NDArray[Any], classes: tuple[float, ...]) -> NDArray[Any]:
+    if outputs.shape[-1] > 1:
+        return outputs.argmax(-1)
+    probable = classes == (0, 1) and ((outputs >= 0) & (outputs <= 1)).all()
+    return np.where(outputs[..., 0] > (0.5 if probable else 0), classes[1], classes[0])

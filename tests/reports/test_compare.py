@@ -50,14 +50,19 @@ def test_accuracy(known, x, weights, kind):
     assert "80.00 %" in str(found)
 
 
-def test_accuracy_of_one_probability(x):
-    def model():
-        made = keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, name="only")])
-        made.set_weights([np.eye(6, 1), np.array([0.5])])
-        return made
-
-    labels = (x[:, 0] > 0).astype(int)
-    assert compare(model(), model(), x, labels).accuracies == (1, 1)
+@pytest.mark.parametrize(
+    ("activation", "bias", "low"),
+    [("sigmoid", 0, 0), (None, 0, 0), (None, 0.2, 0), ("tanh", 0, -1), ("sigmoid", 5, 0)],
+)
+def test_accuracy_of_one_output(x, activation, bias, low):
+    """A probability is above a half, and a logit above 0."""
+    layer = keras.layers.Dense(1, activation, name="only")
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.set_weights([np.eye(6, 1), np.array([bias])])
+    labels = np.where(x[:, 0] > 0, 1, low)
+    right = ((x[:, 0] + bias > 0) == (labels == 1)).mean()
+    found = compare(model, keras.models.clone_model(model), x, labels)
+    assert found.accuracies[0] == pytest.approx(right)
 
 
 def test_figures_in_json(known, x):
@@ -123,3 +128,18 @@ def test_what_cannot_be_compared(x):
 def test_labels_that_do_not_fit(known, x, labels):
     with pytest.raises(DataError, match="the labels have the shape"):
         compare(known(), known(), x, labels)
+
+
+@pytest.mark.parametrize("labels", [np.linspace(0, 2, 50), np.full(50, 3), -np.ones(50)])
+def test_labels_that_are_no_classes(known, x, labels):
+    with pytest.raises(DataError, match="for which a class is 0 to 2"):
+        compare(known(), known(), x, labels)
+
+
+@pytest.mark.parametrize("labels", [np.linspace(0, 1, 50), np.full(50, 2)])
+def test_labels_of_one_output_that_are_no_classes(x, labels):
+    def model():
+        return keras.Sequential([keras.Input((6,)), keras.layers.Dense(1, name="only")])
+
+    with pytest.raises(DataError, match="for which a class is 0 or 1"):
+        compare(model(), model(), x, labels)
