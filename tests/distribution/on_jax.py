@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import qframe as qf
-from distribution import document
+from distribution import document, scenarios
 from distribution.scenarios import SCENARIOS, Notes, X, arrays, trained
 
 SHARDED = "ranges", "quantized"
@@ -57,6 +57,14 @@ def main(folder):
                 qf.recalibrate_batchnorm(again, X, batch_size=16, verbose=0)
                 qf.calibrate(again, X, batch_size=16, verbose=0)
                 notes.arrays(f"estimates.{name}", arrays(again))
+    with notes.attempt("reports"):
+        pair = scenarios.pair()
+        notes.arrays("reports.one", scenarios.reported(*pair))
+        with data.scope():
+            again = scenarios.pair()
+            for model, source in zip(again, pair, strict=True):
+                model.set_weights(source.get_weights())
+            notes.arrays("reports.data", scenarios.reported(*again))
     with notes.attempt("document"):
         document.run("JAX")
     notes.write()

@@ -154,6 +154,23 @@ def arrays(model):
     return [ops.convert_to_numpy(variable) for variable in model.variables]
 
 
+def pair():
+    """A model, and the same one quantized."""
+    first = plain()
+    second = keras.models.clone_model(first)
+    second.set_weights(first.get_weights())
+    qf.quantize(second, {"kernel_quantizer": "ste_sign", "input_quantizer": "dorefa"})
+    return first, second
+
+
+def reported(first, second):
+    """What a report on a model says, and its comparison with another."""
+    found = qf.report(second, X, verbose=0).activations
+    found += qf.compare(first, second, X, verbose=0).layers
+    noises = [layer.noise for layer in sorted(found, key=lambda layer: layer.path)]
+    return [np.array([noise.signal, noise.noise, noise.product]) for noise in noises]
+
+
 def trained(model, x=X, y=Y, batch_size=BATCH):
     """The variables after ten steps, and the loss."""
     history = model.fit(x, y, batch_size=batch_size, shuffle=False, verbose=0)

@@ -58,6 +58,11 @@ def test_estimates_are_those_of_whole_batches(folder):
     assert_same(folder, "estimates", "data")
 
 
+def test_reports_are_those_of_one_device(folder):
+    assert facts(folder, "jax").get("reports") is None
+    assert_same(folder, "reports", "data")
+
+
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
     folder, ports = tmp_path_factory.mktemp("processes"), free_ports(1)

@@ -64,6 +64,11 @@ def test_estimates_are_of_whole_batches_or_of_the_parts_of_them(folder, synchron
     assert_same(folder, f"estimates {synchronized}", "mirrored")
 
 
+def test_reports_are_those_of_one_device(folder):
+    assert facts(folder, "tensorflow").get("reports") is None
+    assert_same(folder, "reports", "mirrored")
+
+
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
     folder, ports = tmp_path_factory.mktemp("workers"), free_ports(2)
