@@ -16,6 +16,7 @@ from unittest import mock
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from scripts import many_layers
 
 # larq-zoo imports it to describe data sets, and it needs an old protobuf.
 sys.modules["tensorflow_datasets"] = mock.MagicMock()
@@ -52,48 +53,11 @@ def tutorial():
     )
 
 
-def many_layers():
-    """Every kind of layer that Larq quantizes and Keras 3 has, and a model in a model."""
-    layers, quant = tf.keras.layers, lq.layers
-    binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-    depthwise = {
-        "depthwise_quantizer": "ste_sign",
-        "depthwise_constraint": "weight_clip",
-    }
-    separable = {
-        **depthwise,
-        "pointwise_quantizer": "ste_sign",
-        "pointwise_constraint": "weight_clip",
-    }
-    inner = tf.keras.Sequential(
-        [
-            layers.BatchNormalization(input_shape=(4,)),
-            quant.QuantDense(6, **binary),
-            layers.BatchNormalization(),
-            quant.QuantDense(4, **binary),
-        ]
-    )
-    images = layers.Input((8, 8, 2))
-    x = quant.QuantConv2D(4, 3, padding="same", pad_values=1.0, **binary)(images)
-    x = quant.QuantDepthwiseConv2D(3, padding="same", **depthwise)(x)
-    x = quant.QuantSeparableConv2D(4, 3, padding="same", **separable)(x)
-    x = quant.QuantConv2DTranspose(4, 2, strides=2, **binary)(x)
-    x = layers.PReLU(shared_axes=[1, 2])(x)
-    x = quant.QuantConv3D(2, 2, **binary)(layers.Reshape((4, 8, 8, 4))(x))
-    x = quant.QuantConv3DTranspose(2, 2, **binary)(x)
-    x = layers.Reshape((32, 16))(x)
-    x = quant.QuantConv1D(4, 3, **binary)(x)
-    x = quant.QuantSeparableConv1D(4, 3, **separable)(x)
-    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
-    x = layers.LayerNormalization()(x)
-    x = layers.GRU(4)(x)
-    return tf.keras.Model(images, inner(inner(x)))
-
-
 def build(network, metrics=False, whole=False, **arguments):
-    if network in ("tutorial", "many_layers"):
+    own = {"tutorial": tutorial, "many_layers": lambda: many_layers(tf.keras, lq)}
+    if network in own:
         with lq.context.metrics_scope(["flip_ratio"] if metrics else []):
-            return globals()[network]()
+            return own[network]()
     if "input_shape" in arguments:
         arguments["input_shape"] = tuple(arguments["input_shape"])
     group = lqz.sota if hasattr(lqz.sota, network) else lqz.literature

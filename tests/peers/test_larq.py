@@ -13,9 +13,9 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
 import qframe as qf
+from peers.scripts import many_layers
 from qframe.quickstart import network
 
 SIDE = Path(__file__).with_name("larq_side.py")
@@ -73,45 +73,6 @@ def larq(request, tmp_path_factory):
     return folder
 
 
-def many_layers():
-    """The network of that name in `larq_side`, in the layers of qframe and Keras 3."""
-    quant = qf.layers
-    binary = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-    depthwise = {
-        "depthwise_quantizer": "ste_sign",
-        "depthwise_constraint": "weight_clip",
-    }
-    separable = {
-        **depthwise,
-        "pointwise_quantizer": "ste_sign",
-        "pointwise_constraint": "weight_clip",
-    }
-    inner = keras.Sequential(
-        [
-            keras.Input((4,)),
-            layers.BatchNormalization(),
-            quant.QuantDense(6, **binary),
-            layers.BatchNormalization(),
-            quant.QuantDense(4, **binary),
-        ]
-    )
-    images = keras.Input((8, 8, 2))
-    x = quant.QuantConv2D(4, 3, padding="same", pad_values=1.0, **binary)(images)
-    x = quant.QuantDepthwiseConv2D(3, padding="same", **depthwise)(x)
-    x = quant.QuantSeparableConv2D(4, 3, padding="same", **separable)(x)
-    x = quant.QuantConv2DTranspose(4, 2, strides=2, **binary)(x)
-    x = layers.PReLU(shared_axes=[1, 2])(x)
-    x = quant.QuantConv3D(2, 2, **binary)(layers.Reshape((4, 8, 8, 4))(x))
-    x = quant.QuantConv3DTranspose(2, 2, **binary)(x)
-    x = layers.Reshape((32, 16))(x)
-    x = quant.QuantConv1D(4, 3, **binary)(x)
-    x = quant.QuantSeparableConv1D(4, 3, **separable)(x)
-    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(x)
-    x = layers.LayerNormalization()(x)
-    x = layers.GRU(4)(x)
-    return keras.Model(images, inner(inner(x)))
-
-
 def build(path, network, metrics=False, whole=False, **arguments):
     if network in OWN:
         model = OWN[network]()
@@ -120,7 +81,7 @@ def build(path, network, metrics=False, whole=False, **arguments):
     return getattr(qf.zoo, network)(weights=path, **arguments)
 
 
-OWN = {"tutorial": network.build, "many_layers": many_layers}
+OWN = {"tutorial": network.build, "many_layers": lambda: many_layers(keras, qf)}
 
 
 @pytest.mark.parametrize(
