@@ -20,13 +20,17 @@ SEED = 0
 
 
 def pytest_collection_modifyitems(items):
-    """What runs once per backend is long on TensorFlow, for which many environments are."""
+    """What runs once per backend is long on TensorFlow, for which many environments are.
+
+    And a sample of it is long elsewhere, where all of it runs.
+    """
+    rare = {"sample"}
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         oldest = os.environ.get("TOX_ENV_NAME", "").endswith("floors")
         rare = {"once_per_backend"} if oldest else {"once_per_backend", "ends"}
-        for item in items:
-            if any(item.get_closest_marker(name) for name in rare):
-                item.add_marker(pytest.mark.long)
+    for item in items:
+        if any(item.get_closest_marker(name) for name in rare):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(autouse=True)

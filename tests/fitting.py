@@ -9,9 +9,14 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")
 Y = RNG.normal(size=(64, 2)).astype("float32")
 
-# How Keras runs a step of training; the first without arguments to the contrary.
+# How Keras runs a step of training; the first without arguments to the contrary, and alone
+# on the versions of TensorFlow between the oldest and the newest.
 MODES = {
-    "tensorflow": ["graph", "eager", pytest.param("xla", marks=pytest.mark.long)],
+    "tensorflow": [
+        "graph",
+        pytest.param("eager", marks=pytest.mark.ends),
+        pytest.param("xla", marks=pytest.mark.long),
+    ],
     "jax": ["xla", "eager"],
     "torch": ["eager"],
 }[keras.backend.backend()]

@@ -45,6 +45,7 @@ def test_quantize_and_strip(topology):
     same(topology.call(model), plain, "output")
 
 
+@pytest.mark.sample
 def test_a_sample_makes_the_whole_journey(tmp_path):
     # The table in docs/topologies.md comes of the same with every topology.
     errors = travel([named(name) for name in SAMPLE], tmp_path)
