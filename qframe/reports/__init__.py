@@ -77,8 +77,9 @@ def compare(
         second: another one, with the same inputs and outputs.
         data: what `Model.predict` takes.
         labels: the class of each example, as numbers or one-hot, for the accuracy of both;
-            one output alone is a probability where all are from 0 to 1, else a logit, and
-            is right above 0.5, or 0; then labels may also be -1 and 1. Default None.
+            one output alone counts as a probability, whose threshold is 0.5, where all of
+            them are from 0 to 1, else as a logit, whose threshold is 0, as it is where
+            labels are -1 and 1. Default None.
         batch_size: for arrays; default None is Keras's 32.
         verbose: as in `report`.
 
