@@ -3,6 +3,7 @@
 Usage: python on_torch.py FOLDER RANK PORT
 """
 
+import os
 import sys
 from datetime import timedelta
 
@@ -53,6 +54,10 @@ def main(folder, rank, port):
         document.run("PyTorch", model=SCENARIOS["signs"](), rank=int(rank))
     notes.write()
     torch.distributed.destroy_process_group()
+    # PyTorch's threads may let go of tensors while the interpreter ends, which aborts the
+    # process (pytorch/pytorch#179291). All is written, so it ends at once.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
