@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import keras
 import numpy as np
 from keras import ops
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 
 from qframe.arguments import boolean, one_of
 from qframe.errors import ArgumentError
-from qframe.layers.substitution import latent
-from qframe.layers.weights import QuantizedWeight, weights_with_quantizers
+from qframe.layers.weights import QuantizedWeight
 from qframe.metrics import FlipRatio
 from qframe.quantizers import Quantizer
 
@@ -72,10 +70,7 @@ def quantized_weights(model: Any) -> list[MeasuredWeight]:
     Raises:
         ArgumentError: there are none.
     """
-    found = [
-        MeasuredWeight(*attrs.astuple(weight, recurse=False))
-        for weight in weights_with_quantizers(model)
-    ]
+    found = list(MeasuredWeight.of(model))
     if not found:
         raise ArgumentError(
             f"no weight of {model.name!r} is quantized, so there is nothing to measure. "
@@ -167,9 +162,7 @@ class QuantizationMetrics(keras.callbacks.Callback):
         found = measured(weights, self.metrics, self._flips)
         if logs is None:
             return
-        sizes = {
-            w.path: int(np.prod(latent(w.layer, w.weight.attribute).shape)) for w in weights
-        }
+        sizes = {weight.path: int(np.prod(weight.latent().shape)) for weight in weights}
         for name, numbers in found.items():
             if numbers:
                 shares = [sizes[path] for path in numbers]

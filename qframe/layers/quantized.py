@@ -192,7 +192,7 @@ class Quantized(Readable):
 
     def _values_of(self, weights: Iterable[Weight]) -> dict[str, Any]:
         held = self._with_quantizer(weights)
-        return {weight.attribute: self._value_of(weight) for weight in held}
+        return {weight.attribute: self.value_of(weight) for weight in held}
 
     def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
         return [
@@ -202,7 +202,8 @@ class Quantized(Readable):
             and latent(self, weight.attribute) is not None  # a bias under use_bias=False
         ]
 
-    def _value_of(self, weight: Weight) -> Any:
+    def value_of(self, weight: Weight) -> Any:
+        """The quantized value of one weight that has a quantizer."""
         return quantized(
             getattr(self, slot_attribute(weight.prefix)),
             keras_internals.latent_value(latent(self, weight.attribute)),

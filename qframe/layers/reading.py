@@ -91,14 +91,14 @@ class Readable:
 
     def _readings(self, weights: Iterable[Weight]) -> list[Reading]:
         return [
-            Reading(latent(self, w.attribute), functools.partial(self._value_of, w))
+            Reading(latent(self, w.attribute), functools.partial(self.value_of, w))
             for w in self._with_quantizer(weights)
         ]
 
     def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
         raise NotImplementedError
 
-    def _value_of(self, weight: Weight) -> Any:
+    def value_of(self, weight: Weight) -> Any:
         raise NotImplementedError
 
     def _by_id(self) -> dict[int, Reading]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
@@ -12,6 +12,8 @@ from qframe.layers.adapters import Weight
 from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
 from qframe.layers.tree import sites
+
+_W = TypeVar("_W", bound="QuantizedWeight")
 
 
 @attrs.frozen(eq=False)
@@ -22,6 +24,19 @@ class QuantizedWeight:
     layer: Any
     weight: Weight
     quantizer: Any
+
+    @classmethod
+    def of(cls: type[_W], model: Any) -> Iterator[_W]:
+        """Those of a model or layer, in call order; a shared layer's once."""
+        for site in sites(model):
+            layer = site.layer
+            if not isinstance(layer, Quantized):
+                continue
+            held = layer.quantizers
+            for weight in layer.adapter.weights:
+                quantizer = held.get(weight.prefix)
+                if quantizer is not None and latent(layer, weight.attribute) is not None:
+                    yield cls(f"{site.path}/{weight.attribute}", layer, weight, quantizer)
 
     @property
     def channel_axis(self) -> Any:
@@ -34,16 +49,4 @@ class QuantizedWeight:
 
     def values(self) -> Any:
         """The quantized values."""
-        return self.layer.quantized_weights()[self.weight.attribute]
-
-
-def weights_with_quantizers(model: Any) -> Iterator[QuantizedWeight]:
-    """The quantized weights of a model or layer, in call order; a shared layer's once."""
-    for site in sites(model):
-        layer = site.layer
-        if isinstance(layer, Quantized):
-            for weight in layer.adapter.weights:
-                quantizer = layer.quantizers.get(weight.prefix)
-                if quantizer is not None and latent(layer, weight.attribute) is not None:
-                    path = f"{site.path}/{weight.attribute}"
-                    yield QuantizedWeight(path, layer, weight, quantizer)
+        return self.layer.value_of(self.weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qframe.errors import ArgumentError, QFrameError
-from qframe.layers.weights import weights_with_quantizers
+from qframe.layers.weights import QuantizedWeight
 from qframe.quantizers import Integers, Quantizer
 
 
@@ -40,7 +40,7 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
     """
     found: dict[str, Integers] = {}
     without: dict[str, str] = {}
-    for weight in weights_with_quantizers(model):
+    for weight in QuantizedWeight.of(model):
         quantizer = weight.quantizer
         try:
             if not isinstance(quantizer, Quantizer):

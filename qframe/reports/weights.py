@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from qframe.layers.weights import QuantizedWeight, weights_with_quantizers
+from qframe.layers.weights import QuantizedWeight
 from qframe.models.precision import quantizer_bits
 from qframe.reports.noise import Noise
 from qframe.reports.saturation import at_the_ends
@@ -76,7 +76,7 @@ class WeightReport:
 
 def weights_of(model: Any) -> tuple[WeightReport, ...]:
     """Of each quantized weight of a built model, in call order."""
-    return tuple(_report(weight) for weight in weights_with_quantizers(model))
+    return tuple(_report(weight) for weight in QuantizedWeight.of(model))
 
 
 def _report(weight: QuantizedWeight) -> WeightReport:
