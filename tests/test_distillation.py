@@ -47,7 +47,6 @@ def softened(logits, temperature):
 @pytest.mark.parametrize("from_logits", [True, False])
 def test_the_loss_by_hand(from_logits):
     """Without dropout and batch normalization, whose training differs from inference."""
-    keras.utils.set_random_seed(0)
     activation = None if from_logits else "softmax"
     student, teacher = (
         keras.Sequential([keras.Input((6,)), layers.Dense(3, activation=activation)])
@@ -150,7 +149,6 @@ class Subclassed(keras.Model):
 
 
 def test_subclassed_models_sample_weights_and_a_dataset():
-    keras.utils.set_random_seed(0)
     student, teacher = Subclassed(), Subclassed()
     for each in (student, teacher):
         each(X)
@@ -169,7 +167,6 @@ def test_several_outputs():
         heads = {name: layers.Dense(3, activation="softmax", name=name)(x) for name in "ab"}
         return keras.Model(x, heads)
 
-    keras.utils.set_random_seed(0)
     student, teacher = make(), make()
     model = compiled(
         qf.distill(student, teacher, alpha=0.0),

@@ -122,7 +122,6 @@ def test_a_train_step_of_ones_own_is_used():
             seen.append(True)
             return super().train_step(*args)
 
-    keras.utils.set_random_seed(0)
     model = Own([keras.Input((6,)), layers.Dense(2)])
     qf.quantize(model, RULES)
     model.compile(keras.optimizers.SGD(0.05), "mse")

@@ -43,7 +43,7 @@ def test_in_bash(tmp_path):
     """The real shell, with a `qframe` that it finds on its path."""
     bash = shutil.which("bash")
     if bash is None:
-        pytest.skip("no bash on this machine")
+        pytest.skip(reason="no bash on this machine")
     program = tmp_path / "qframe"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m qframe "$@"\n')
     program.chmod(0o755)

@@ -58,13 +58,9 @@ def main(folder):
                 qf.calibrate(again, X, batch_size=16, verbose=0)
                 notes.arrays(f"estimates.{name}", arrays(again))
     with notes.attempt("reports"):
-        pair = scenarios.pair()
-        notes.arrays("reports.one", scenarios.reported(*pair))
+        notes.arrays("reports.one", scenarios.reported(*scenarios.pair()))
         with data.scope():
-            again = scenarios.pair()
-            for model, source in zip(again, pair, strict=True):
-                model.set_weights(source.get_weights())
-            notes.arrays("reports.data", scenarios.reported(*again))
+            notes.arrays("reports.data", scenarios.reported(*scenarios.pair()))
     with notes.attempt("document"):
         document.run("JAX")
     notes.write()

@@ -74,13 +74,10 @@ def main(folder):
                 qf.calibrate(model, X, batch_size=size, verbose=0)
                 notes.arrays(f"estimates {synchronized}.{kind}", arrays(model))
     with notes.attempt("reports"):
-        one = scenarios.pair()
+        notes.arrays("reports.one", scenarios.reported(*scenarios.pair()))
         with strategy.scope():
-            two = scenarios.pair()
-        for model, source in zip(two, one, strict=True):
-            model.set_weights(source.get_weights())
-        for models, kind in ((one, "one"), (two, "mirrored")):
-            notes.arrays(f"reports.{kind}", scenarios.reported(*models))
+            pair = scenarios.pair()
+        notes.arrays("reports.mirrored", scenarios.reported(*pair))
     with notes.attempt("document"):
         # TensorFlow's collectives take one strategy in a process, as the document says.
         tf.distribute.MirroredStrategy = lambda: strategy

@@ -65,7 +65,8 @@ def test_estimates_are_of_whole_batches_or_of_the_parts_of_them(folder, synchron
 
 
 def test_reports_are_those_of_one_device(folder):
-    assert facts(folder, "tensorflow").get("reports") is None
+    found = facts(folder, "tensorflow")
+    assert "reports" not in found, found["reports"]
     assert_same(folder, "reports", "mirrored")
 
 

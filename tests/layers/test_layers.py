@@ -291,7 +291,6 @@ def test_mixed_precision_quantizes_the_float32_weight(policy):
 def test_a_model_trains(policy, jit):
     if jit and keras.backend.backend() == "torch":
         pytest.skip(reason="torch.compile needs a C++ toolchain of its own")
-    keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(policy)
     binary = {
         "kernel_quantizer": "ste_sign",

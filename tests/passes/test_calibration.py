@@ -227,7 +227,6 @@ def test_a_weight_has_the_range_that_it_has_itself():
 
 
 def test_one_range_that_does_not_fit_leaves_all_as_they_were():
-    keras.utils.set_random_seed(0)
     parts = [
         layers.Dense(4, activation="relu"),
         layers.Dense(3),

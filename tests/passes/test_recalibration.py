@@ -218,7 +218,7 @@ def test_frozen_layers_are_skipped_with_the_reason():
 
 @pytest.mark.skipif(
     "renorm" not in inspect.signature(layers.BatchNormalization).parameters,
-    reason="no renorm",
+    reason="this Keras has no renorm",
 )
 def test_renorm_is_skipped():
     model = chain(layers.BatchNormalization(renorm=True), layers.BatchNormalization())

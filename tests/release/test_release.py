@@ -73,7 +73,7 @@ def test_the_readme_renders(wheel):
 def test_the_source_distribution_holds_what_is_kept_under_version_control(source):
     """So that it can be built, tested and read: all but how this repository is run."""
     if not (ROOT / ".git").exists():
-        pytest.skip("not in a clone")
+        pytest.skip(reason="no clone, which would say what is under version control")
     listed = ["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(listed, capture_output=True, text=True, check=True)
     tracked = {line for line in done.stdout.splitlines() if not line.startswith(".ci/")}

@@ -32,7 +32,6 @@ def as_trained(model):
 )
 @pytest.mark.parametrize("name", ["QuickNet", "BiRealNet", "BinaryResNetE18"])
 def test_as_in_keras(name, tmp_path):
-    keras.utils.set_random_seed(0)
     model = as_trained(getattr(qf.zoo, name)(input_shape=SHAPE))
     # The logits: of random weights the softmax is 0 or 1.
     logits = keras.Model(model.inputs, model.layers[-1].input)
