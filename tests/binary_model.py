@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(32, 8)).astype("float32")
@@ -32,7 +33,7 @@ def model(given=None, **compiled):
             layers.Rescaling(0.25),
         ]
     )
-    made.compile(given or optimizer(), "mse", **compiled)
+    made.compile(given or optimizer(), "mse", **{**WITHOUT_XLA, **compiled})
     return made
 
 

@@ -1,5 +1,6 @@
-"""What every test starts from."""
+"""What every test starts from, and which tests an environment runs."""
 
+import gc
 import os
 import random
 import sys
@@ -10,27 +11,51 @@ import pytest
 from hypothesis import settings
 
 # A failure must repeat, here and in CI: every run draws the same examples. To look for new
-# ones, run pytest with --hypothesis-profile=explore.
+# ones, run `tox run -e shuffled`, or pytest with --hypothesis-profile=explore.
 settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.register_profile("seeded", deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("fixed")
 # For the same reason every test starts from one seed. Keras draws its own from `random`
 # where it is first imported within a test.
-SEED = 0
+SEED = int(os.environ.get("QFRAME_SEED", "0"))
+
+# Where a test runs, by its mark. One without a mark may fail on any version of Keras or its
+# backend, and runs everywhere.
+SHARES = {
+    "pure": {"newest", "oldest"},
+    "ends": {"newest", "oldest", "jax", "torch"},
+    "once_per_backend": {"newest", "jax", "torch"},
+    "long": {"newest"},
+    "elsewhere": {"oldest", "between", "jax", "torch"},
+    "sample": {"oldest", "between"},
+}
+PLACES = ("newest", "oldest", "between", "jax", "torch")
 
 
-def pytest_collection_modifyitems(items):
-    """What runs once per backend is long on TensorFlow, for which many environments are.
+def pytest_addoption(parser):
+    parser.addoption(
+        "--share",
+        choices=PLACES,
+        help="Run only what can differ in such an environment; without it, all tests run.",
+    )
 
-    And a sample of it is long elsewhere, where all of it runs.
-    """
-    rare = {"sample"}
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        oldest = os.environ.get("TOX_ENV_NAME", "").endswith("floors")
-        rare = {"once_per_backend"} if oldest else {"once_per_backend", "ends"}
-    for item in items:
-        if any(item.get_closest_marker(name) for name in rare):
-            item.add_marker(pytest.mark.long)
+
+def pytest_collection_modifyitems(config, items):
+    place = config.getoption("share")
+    if not place:
+        return
+    elsewhere = {mark for mark, places in SHARES.items() if place not in places}
+    left = [i for i in items if elsewhere & {mark.name for mark in i.iter_markers()}]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector what stays until the end: an eighth of all time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

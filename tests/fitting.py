@@ -21,6 +21,10 @@ MODES = {
     "torch": ["eager"],
 }[keras.backend.backend()]
 
+# For `compile`, where how it runs is nothing to the test: on TensorFlow Keras would compile
+# with XLA, which takes seconds for each model. `MODES` and the documents have that too.
+WITHOUT_XLA = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
+
 
 def network(*parts, optimizer=None, mode=MODES[0]):
     """The model of some layers; without any, of two plain ones."""

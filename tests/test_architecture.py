@@ -11,6 +11,8 @@ import pytest
 import qframe
 from qframe.registry import FIRST_PARTY, registry
 
+pytestmark = pytest.mark.pure
+
 CORE = Path(qframe.__file__).parent
 MANIFESTS = [
     plugin.target

@@ -2,7 +2,8 @@
 
 import doctest
 import importlib
-import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -20,10 +21,12 @@ PACKAGES = [
     ),
 ]
 MODULES = [
-    module.name
-    for package in PACKAGES
-    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-    if not module.name.endswith("__main__")
+    ".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
+    for folder in (Path(package.__file__).parent for package in PACKAGES)
+    for path in sorted(folder.rglob("*.py"))
+    if re.search(r"^ *>>> ", path.read_text("utf-8"), re.MULTILINE)
 ]
 
 
@@ -58,20 +61,11 @@ def test_document(document, monkeypatch):
         registry.forget_local()
 
 
-@pytest.mark.parametrize("name", [package.__name__ for package in PACKAGES] + MODULES)
+@pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name):
     try:
         result = doctest.testmod(importlib.import_module(name))
     finally:
         registry.forget_local()
     assert result.failed == 0
-
-
-def test_there_are_examples_in_docstrings():
-    found = [
-        example
-        for name in MODULES
-        for example in doctest.DocTestFinder().find(importlib.import_module(name))
-        if example.examples
-    ]
-    assert len(found) > 10
+    assert result.attempted

@@ -17,7 +17,7 @@ import documents
 from qframe import Recipe
 from qframe.cli import main
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 
 # Sphinx's own words are in braces, and tests/site reads what Sphinx makes of them.
 SEEN = {"console", "python", "toml"}

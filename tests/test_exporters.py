@@ -6,6 +6,8 @@ import qframe as qf
 from qframe.components import exporter
 from qframe.errors import ArgumentError, OutputError, PluginError, UnknownNameError
 
+pytestmark = pytest.mark.pure
+
 PLUGIN = '''
 import qframe
 from qframe.components import exporter

@@ -7,6 +7,8 @@ import pytest
 from qframe.errors import DataError, OutputError
 from qframe.files import Target, existing
 
+pytestmark = pytest.mark.pure
+
 
 class Model:
     """Saves some text, or fails halfway."""

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from qframe.errors import IdentifierError
 from qframe.identifier import Identifier
 
+pytestmark = pytest.mark.pure
+
 NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(
     lambda name: name not in {"None", "True", "False"} and not _is_keyword(name)
 )

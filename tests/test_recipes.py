@@ -27,6 +27,8 @@ from qframe.registry import registry
 from qframe.rules import Position, Rule
 from test_identifier import LITERALS, NAMES
 
+pytestmark = pytest.mark.pure
+
 WORDS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
 

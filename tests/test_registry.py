@@ -17,6 +17,8 @@ from qframe.errors import (
 from qframe.identifier import Identifier
 from qframe.registry import Registry, registry
 
+pytestmark = pytest.mark.pure
+
 MANIFEST = """
     from qframe.components import quantizer
     from qframe.hookspecs import hookimpl

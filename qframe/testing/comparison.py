@@ -14,10 +14,17 @@ from qframe.testing.check import require
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 
-def on_drawn_tensors(
+def on_tensors(
     subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 10
 ) -> None:
-    """Run `body` on tensors for a quantizer: its kinks, and some that are drawn."""
+    """Run `body` on tensors for a quantizer: its kinks, and others.
+
+    The shape and the other numbers of a tensor are nothing to an elementwise quantizer, so
+    one tensor has all of its numbers. Other quantizers see many tensors, which are drawn.
+    """
+    if subject.elementwise:
+        body(subject.numbers)
+        return
     shapes = (STATE_SHAPE,) if subject.stateful else strategies.SHAPES
     # A statistic of the tensor overflows where its numbers do not.
     magnitude = None if subject.traits.elementwise else 2.0**20

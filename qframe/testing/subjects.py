@@ -162,6 +162,20 @@ class QuantizerSubject(Subject):
         smallest = float(np.finfo(np.float32).tiny)
         return tuple(sorted(x for x in exact | beside if x == 0 or abs(x) >= smallest))
 
+    @functools.cached_property
+    def numbers(self) -> Array:
+        """What tells most of an elementwise quantizer: kinks, usual and extreme numbers.
+
+        Half of those that are not kinks lie where most grids do; the other half has every
+        exponent of float32, subnormal numbers apart.
+        """
+        rng = np.random.default_rng(0)
+        usual = rng.uniform(-8, 8, size=2048)
+        extreme = rng.choice([-1, 1], size=2048) * 2.0 ** rng.uniform(-126, 128, size=2048)
+        kinks = self.tensor_of_kinks().ravel()
+        found = np.concatenate([kinks, usual, extreme]).astype("float32")
+        return found[: len(found) // 4 * 4].reshape(-1, 4)
+
     def tensor_of_kinks(self, magnitude: float | None = None) -> Array:
         """All kinks up to a magnitude, some twice, in a tensor of four channels."""
         kinks = [x for x in self.kinks if magnitude is None or abs(x) <= magnitude]

@@ -14,7 +14,7 @@ from fitting import X, equal, fit, network, weights
 from qframe.errors import OutputError
 from unending import quantized, train_for_ever
 
-KILLS = 20
+KILLS = 10
 
 
 def test_files_are_those_of_keras(tmp_path):
@@ -78,6 +78,10 @@ def test_a_folder_in_the_way(tmp_path):
         fit(quantized(), qf.callbacks.ModelCheckpoint(tmp_path / "last.keras"))
 
 
+def checkpoints(folder):
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
 @pytest.mark.long
 def test_whenever_training_is_killed_every_checkpoint_loads(tmp_path):
     # Children of a process that has imported Keras already, and done nothing with it.
@@ -89,14 +93,15 @@ def test_whenever_training_is_killed_every_checkpoint_loads(tmp_path):
         folder.mkdir()
         child = start.Process(target=train_for_ever, args=(folder,))
         child.start()
-        while not (folder / "last.keras").exists():
+        # Half of them are killed at their first checkpoint, others when there are several.
+        while len(checkpoints(folder)) < 1 + kill % 2:
             assert child.is_alive(), "training ended by itself"
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 0.5))
         child.kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
-        paths = [p for p in folder.iterdir() if not p.name.startswith(".")]
+        paths = checkpoints(folder)
         found += len(paths)
         for path in paths:
             model = qf.load_model(path)
@@ -105,4 +110,4 @@ def test_whenever_training_is_killed_every_checkpoint_loads(tmp_path):
             history = fit(model).history
             assert np.isfinite(history["loss"]).all()
             assert int(model.optimizer.iterations) == steps + len(X) // 16
-    assert found > KILLS
+    assert found >= KILLS * 3 // 2

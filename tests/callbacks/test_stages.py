@@ -6,7 +6,19 @@ import pytest
 from keras import layers, ops
 
 import qframe as qf
-from fitting import MODES, Fail, Probe, X, Y, equal, fit, network, state, weights
+from fitting import (
+    MODES,
+    WITHOUT_XLA,
+    Fail,
+    Probe,
+    X,
+    Y,
+    equal,
+    fit,
+    network,
+    state,
+    weights,
+)
 from qframe.callbacks import BitwidthSchedule, FreezeQuantizers, QuantizerDelay
 from qframe.errors import ArgumentError, QFrameError
 
@@ -124,7 +136,7 @@ def test_a_train_step_of_ones_own_is_used():
 
     model = Own([keras.Input((6,)), layers.Dense(2)])
     qf.quantize(model, RULES)
-    model.compile(keras.optimizers.SGD(0.05), "mse")
+    model.compile(keras.optimizers.SGD(0.05), "mse", **WITHOUT_XLA)
     floats = network(layers.Dense(2))
     model.set_weights(floats.get_weights())
     fit(model, QuantizerDelay(1), epochs=1)

@@ -10,6 +10,8 @@ from click.shell_completion import ShellComplete
 
 from qframe.cli import main
 
+pytestmark = pytest.mark.pure
+
 
 def completed(*words):
     """What the last of some words can become."""

@@ -8,6 +8,8 @@ import pytest
 
 import qframe
 
+pytestmark = pytest.mark.pure
+
 
 def rows(output):
     """The rows of a table, as lists of cells."""

@@ -8,6 +8,8 @@ import pytest
 
 from qframe.cli import main
 
+pytestmark = pytest.mark.pure
+
 PROGRAM = """
 import sys
 from qframe.cli import main

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers, ops
 
 import qframe as qf
-from fitting import network
+from fitting import WITHOUT_XLA, network
 from qframe.quantizers import Quantizer
 
 BATCH, STEPS = 16, 10
@@ -100,7 +100,7 @@ def quantized(model=None):
         ),
     ]
     qf.quantize(model, rules)
-    model.compile(keras.optimizers.SGD(0.05), "mse")
+    model.compile(keras.optimizers.SGD(0.05), "mse", **WITHOUT_XLA)
     return model
 
 
@@ -127,7 +127,7 @@ def distilled():
     )
     teacher = network(layers.Dense(2), layers.Activation("softmax"))
     model = qf.distill(student, teacher, temperature=2.0)
-    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.compile(keras.optimizers.Adam(0.01), "mse", **WITHOUT_XLA)
     return model
 
 

@@ -334,23 +334,33 @@ def test_a_model_trains(policy, jit):
 
 
 def test_threads_do_not_see_each_others_calls():
-    layer = qf.layers.QuantDense(64, kernel_quantizer="ste_sign(clip_value=None)")
-    x = np.ones((64, 64), "float32")
-    layer(x)
-    latent_seen = []
-    stop = threading.Event()
+    within, looked = threading.Event(), threading.Event()
+    seen = []
 
-    def watch():
-        while not stop.is_set():
-            latent_seen.append(hasattr(layer.kernel, "assign"))
+    def wait_for_the_other_thread(kernel):
+        within.set()
+        assert looked.wait(60)
+        return -kernel
 
-    watcher = threading.Thread(target=watch)
+    layer = qf.layers.QuantDense(2, kernel_quantizer=wait_for_the_other_thread)
+    looked.set()
+    layer.build((None, 2))
+    looked.clear()
+    within.clear()
+
+    def look():
+        assert within.wait(60)
+        seen.append(keras.ops.convert_to_numpy(layer.kernel))
+        looked.set()
+
+    watcher = threading.Thread(target=look)
     watcher.start()
-    for _ in range(50):
-        layer(x)
-    stop.set()
+    x = np.eye(2, dtype="float32")
+    y = output(layer, x)
     watcher.join()
-    assert set(latent_seen) == {True}
+    kernel, bias = layer.get_weights()
+    np.testing.assert_array_equal(seen, [kernel])
+    np.testing.assert_array_equal(y, bias - kernel)
 
 
 # Quantizers of other kinds.

@@ -10,6 +10,7 @@ from keras import ops
 from keras.optimizers import schedules
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 
 # Numbers whose sums and products with each other float32 holds exactly.
@@ -259,7 +260,7 @@ def test_a_variable_without_gradient_is_left_alone():
 
 def test_keras_callbacks_set_gamma():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, use_bias=False)])
-    model.compile(qf.optimizers.Bop(gamma=0.5), "mse")
+    model.compile(qf.optimizers.Bop(gamma=0.5), "mse", **WITHOUT_XLA)
     x = np.ones((4, 3), "float32")
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     model.fit(x, x[:, :2], epochs=2, verbose=0, callbacks=[halve])
@@ -270,7 +271,7 @@ def test_flips_the_rows_of_an_embedding():
     # On TensorFlow the gradient comes in slices.
     layer = qf.layers.QuantEmbedding(4, 2, embeddings_quantizer="noop(precision=1)")
     model = keras.Sequential([layer, keras.layers.Flatten()])
-    model.compile(qf.optimizers.Bop(threshold=1e-3, gamma=1.0), "mse")
+    model.compile(qf.optimizers.Bop(threshold=1e-3, gamma=1.0), "mse", **WITHOUT_XLA)
     x = np.array([[1, 1]])
     model(x)
     layer.set_weights([np.ones((4, 2), "float32")])
@@ -297,7 +298,7 @@ def kernel_behind(quantizer):
         2, kernel_quantizer=quantizer, kernel_constraint="weight_clip", use_bias=False
     )
     model = keras.Sequential([keras.Input((3,)), layer])
-    model.compile(qf.optimizers.Bop(threshold=1e-3, gamma=0.5), "mse")
+    model.compile(qf.optimizers.Bop(threshold=1e-3, gamma=0.5), "mse", **WITHOUT_XLA)
     return model
 
 

@@ -11,6 +11,7 @@ from keras import layers, ops
 
 import binary_model
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, IdleOptimizerWarning
 
 CaseOptimizer, Bop = qf.optimizers.CaseOptimizer, qf.optimizers.Bop
@@ -183,7 +184,7 @@ def test_binary_variables_are_found_in_a_model_that_is_quantized_later():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(3), layers.Dense(3)])
     words = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     qf.quantize(model, [(qf.first, words), (layers.Dense, None)])
-    model.compile(binary_model.optimizer(), "mse")
+    model.compile(binary_model.optimizer(), "mse", **WITHOUT_XLA)
     binary_model.train(model)
     first, last = (layer.get_weights()[0] for layer in model.layers)
     assert set(np.unique(first)) == {-1, 1}
@@ -201,7 +202,7 @@ def test_layers_that_are_built_by_the_first_step_and_shared():
             return self.head(self.dense(self.dense(inputs)))
 
     model = Twice()
-    model.compile(binary_model.optimizer(), "mse")
+    model.compile(binary_model.optimizer(), "mse", **WITHOUT_XLA)
     model.train_on_batch(binary_model.X, binary_model.Y)
     assert set(np.unique(model.dense.get_weights()[0])) == {-1, 1}
     assert len(np.unique(model.head.get_weights()[0])) == 24
@@ -265,7 +266,7 @@ def test_a_variable_that_is_claimed_twice():
 def test_a_variable_that_is_not_claimed():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(3)])
     case = CaseOptimizer((is_kernel, SGD()))
-    model.compile(case, "mse")
+    model.compile(case, "mse", **WITHOUT_XLA)
     with pytest.raises(ArgumentError, match=r"bias is claimed by no predicate"):
         model.train_on_batch(binary_model.X, binary_model.Y)
     assert unchanged(case)
@@ -273,7 +274,7 @@ def test_a_variable_that_is_not_claimed():
 
 def test_a_predicate_that_claims_nothing_is_said_once():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(3)])
-    model.compile(binary_model.optimizer(), "mse")
+    model.compile(binary_model.optimizer(), "mse", **WITHOUT_XLA)
     with pytest.warns(
         IdleOptimizerWarning, match=r"is_binary_variable claims none of the 2"
     ):

@@ -11,6 +11,7 @@ import pytest
 
 import binary_model
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError
 from qframe.optimizers import Bop, CaseOptimizer
 
@@ -109,7 +110,7 @@ def test_bop_alone_is_saved(tmp_path):
     model = keras.Sequential(
         [keras.Input((8,)), keras.layers.Dense(3, use_bias=False)], name="whole"
     )
-    model.compile(Bop(1e-3, 0.5), "mse")
+    model.compile(Bop(1e-3, 0.5), "mse", **WITHOUT_XLA)
     binary_model.train(model).save(tmp_path / "m.keras")
     again = qf.load_model(tmp_path / "m.keras")
     binary_model.assert_same(binary_model.train(model), binary_model.train(again))

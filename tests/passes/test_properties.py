@@ -28,9 +28,9 @@ def _name_of_offset():
 
 def examples(test):
     """A few examples everywhere; many once."""
-    return pytest.mark.parametrize(
-        "count", [10, pytest.param(80, marks=pytest.mark.long)], ids=["few", "many"]
-    )(test)
+    few = pytest.param(10, marks=pytest.mark.elsewhere, id="few")
+    many = pytest.param(80, marks=pytest.mark.long, id="many")
+    return pytest.mark.parametrize("count", [few, many])(test)
 
 
 def attributes(layer):

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError, UnknownNameError
 from topologies import Block
 
@@ -226,7 +227,7 @@ def test_what_is_no_model_or_not_built():
 
 def test_state_that_learns_needs_a_new_optimizer():
     model = network()
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", **WITHOUT_XLA)
     model.optimizer.build(model.trainable_variables)
     with pytest.raises(ArgumentError, match="the optimizer of this model was built"):
         qf.quantize(model, {"kernel_quantizer": Learned()})

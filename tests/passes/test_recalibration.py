@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 
 BACKEND = keras.backend.backend()
@@ -124,7 +125,7 @@ def test_nothing_else_changes_and_each_run_is_the_same():
 
 def test_the_model_predicts_with_them_and_trains_on():
     model = chain(layers.Dense(4), layers.BatchNormalization())
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **WITHOUT_XLA)
     predicted = model.predict(DATA, verbose=0)  # traces a function
     model.fit(DATA, np.zeros((100, 4)), verbose=0)
     recalibrate(model, batch_size=100)
@@ -194,7 +195,7 @@ def test_where_training_uses_no_statistics_of_batches_there_is_nothing_to_do():
     model(DATA)
     with pytest.raises(ArgumentError, match="inference mode"):
         recalibrate(model)
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", **WITHOUT_XLA)
     before = statistics(model.normalize)
     model.fit(DATA, DATA, verbose=0)
     same(statistics(model.normalize), before)
@@ -249,7 +250,7 @@ for synchronized in (False, True):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         layer = keras.layers.BatchNormalization(synchronized=synchronized)
         model = keras.Sequential([keras.Input((1,)), layer])
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", jit_compile=False)
     qf.recalibrate_batchnorm(model, x, batch_size=64, verbose=0)
     halves = np.mean([x[:32].var(), x[32:].var()])
     np.testing.assert_allclose(layer.moving_mean.numpy(), x.mean(0), rtol=1e-5)

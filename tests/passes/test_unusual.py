@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from fresh_process import quantized
 from journey import WORDS, classes, same, values
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError
@@ -270,7 +271,7 @@ def test_what_a_cell_would_quantize_at_every_step_is_quantized_before(kind):
 def test_a_step_starts_before_the_loop_over_time():
     model = keras.Sequential([keras.Input((5, 3)), layers.GRU(4)])
     qf.quantize(model, {"input_quantizer": UPDATES, "weight_quantizer": UPDATES})
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", **WITHOUT_XLA)
     inputs = np.random.default_rng(0).normal(size=(16, 5, 3)).astype("float32")
     model.fit(inputs, np.zeros((16, 4)), batch_size=16, epochs=1, verbose=0)
     # Of the whole batch, and not of its first step: 2 mean |x| / sqrt(7).
@@ -297,6 +298,6 @@ def test_what_writes_within_a_loop_over_time(slot, make):
             qf.quantize(model, words)
         return
     qf.quantize(model, words)
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", **WITHOUT_XLA)
     history = model.fit(np.ones((4, 5, 3)), np.zeros((4, 4)), verbose=0)
     assert np.isfinite(history.history["loss"]).all()

@@ -12,6 +12,7 @@ import pytest
 from keras import ops
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import straight_through
@@ -534,7 +535,7 @@ def test_a_layer_trains_and_is_saved(name, tmp_path):
     model = model_of(layer, shape=(12,))
     x = normal((64, 12))
     y = x[:, :2] - x[:, 2:4]
-    model.compile(keras.optimizers.Adam(0.02), "mse")
+    model.compile(keras.optimizers.Adam(0.02), "mse", **WITHOUT_XLA)
     history = model.fit(x, y, batch_size=32, epochs=30, verbose=0).history["loss"]
     assert history[-1] < 0.6 * history[0]
     model.save(tmp_path / "model.keras")

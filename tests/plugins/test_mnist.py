@@ -1,4 +1,4 @@
-"""Few bits on MNIST, half of it: trained with steps that learn, and calibrated."""
+"""Few bits on MNIST, a quarter of it: trained with steps that learn, and calibrated."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 import qframe as qf
 
-IMAGES = 30_000
+IMAGES = 15_000
 BATCH_SIZE = 64
 SIGNS = {
     "input_quantizer": "ste_sign",

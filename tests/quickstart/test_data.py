@@ -8,6 +8,8 @@ import pytest
 from qframe.errors import DataError
 from qframe.quickstart.data import as_input, load
 
+pytestmark = pytest.mark.pure
+
 
 def test_digits():
     digits = load("digits")

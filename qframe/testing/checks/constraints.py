@@ -15,7 +15,7 @@ from qframe.differentiation import (
 )
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints
-from qframe.testing.checks.placement import fit, network
+from qframe.testing.checks.placement import trained
 from qframe.testing.comparison import require_equal
 from qframe.testing.subjects import STATE_SHAPE, ConstraintSubject
 
@@ -67,8 +67,6 @@ def constrains_in_every_mode(subject: ConstraintSubject) -> None:
 @of_constraints()
 def holds_in_training(subject: ConstraintSubject) -> None:
     """After each step of training the kernel of a layer is as the constraint wants it."""
-    model = network(kernel_constraint=subject.fresh())
-    fit(model)
-    kernel = to_numpy(model.layers[0].kernel)
+    kernel = to_numpy(trained(subject).model.layers[0].kernel)
     held = to_numpy(subject.sample(to_tensor(kernel)))
     require_equal(kernel, held, kernel, "a kernel after training", 1e-5, 1e-6)

@@ -9,7 +9,7 @@ from qframe.errors import ArgumentError
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value
-from qframe.testing.comparison import beside, on_drawn_tensors, require_equal
+from qframe.testing.comparison import beside, on_tensors, require_equal
 from qframe.testing.subjects import QuantizerSubject
 
 
@@ -73,7 +73,7 @@ def elementwise(subject: QuantizerSubject) -> None:
                 value(subject.call, part), whole[where], part, "a part of the batch"
             )
 
-    on_drawn_tensors(subject, parts, examples=8)
+    on_tensors(subject, parts, examples=8)
 
 
 @of_quantizers(when=lambda subject: subject.traits.channelwise)

@@ -8,7 +8,7 @@ from qframe.differentiation import Array, value_and_gradient
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import compare
-from qframe.testing.comparison import on_drawn_tensors, require_equal
+from qframe.testing.comparison import on_tensors, require_equal
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 
@@ -26,7 +26,7 @@ def surrogate(subject: QuantizerSubject) -> None:
     def agree(x: Array) -> None:
         compare(subject, gradient(subject, x), function, x, "the surrogate gradient")
 
-    on_drawn_tensors(subject, agree)
+    on_tensors(subject, agree)
 
 
 @of_quantizers()
@@ -43,7 +43,7 @@ def linear(subject: QuantizerSubject) -> None:
         message = "the gradient for 2 a - 4096 b against 2 g(a) - 4096 g(b)"
         require_equal(both, 2 * one - 4096 * other, x, message, 1e-4, 1e-5 * size + 1e-30)
 
-    on_drawn_tensors(subject, scales)
+    on_tensors(subject, scales)
 
 
 @of_quantizers()
@@ -59,7 +59,7 @@ def finite(subject: QuantizerSubject) -> None:
         )
 
     no_nan(np.zeros(STATE_SHAPE, "float32"))
-    on_drawn_tensors(subject, no_nan)
+    on_tensors(subject, no_nan)
 
 
 @of_quantizers(when=lambda s: s.traits.elementwise)
@@ -85,7 +85,7 @@ def support(subject: QuantizerSubject) -> None:
         found = gradient(subject, x)[outside]
         require_equal(found, np.zeros_like(found), x[outside], "outside of the support")
 
-    on_drawn_tensors(subject, silent)
+    on_tensors(subject, silent)
     inside = np.linspace(max(low, -10.0), min(high, 10.0), 52, dtype="float32")
     inside = inside.reshape(STATE_SHAPE)
     require(gradient(subject, inside).any(), "the gradient is zero in the support too.")

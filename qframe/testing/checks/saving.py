@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 import qframe as qf
 from qframe.differentiation import to_numpy
@@ -14,24 +14,17 @@ from qframe.registry import LOCAL, registry
 from qframe.testing import fresh_process
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers
-from qframe.testing.checks.placement import SLOTS, fit, network
+from qframe.testing.checks.placement import Trained, trained
 from qframe.testing.comparison import require_equal
-from qframe.testing.subjects import QuantizerSubject, Subject
+from qframe.testing.subjects import Subject
 
 
-def model_of(subject: Subject) -> Any:
-    """A trained model with the component in it wherever it fits."""
-    if isinstance(subject, QuantizerSubject):
-        model = network(**{f"{slot}_quantizer": subject.fresh() for slot in SLOTS})
-    else:
-        model = network(kernel_constraint=subject.fresh())
-    fit(model, steps=2)
-    return model
-
-
-def _inputs(model: Any) -> Any:
-    shape = (5, *model.input_shape[1:])
-    return np.random.default_rng(4).normal(size=shape).astype("float32")
+@contextmanager
+def _written(model: Trained) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        path.write_bytes(model.file)
+        yield path
 
 
 def _words(model: Any) -> dict[str, str]:
@@ -44,19 +37,17 @@ def _words(model: Any) -> dict[str, str]:
 @of_quantizers()
 def saved_model(subject: Subject) -> None:
     """A saved model comes back with the same component, state and outputs."""
-    model = model_of(subject)
-    x = _inputs(model)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
+    found = trained(subject)
+    with _written(found) as path:
         again = qf.load_model(path)
+    model, expected = found.model, found.outputs
     require(_words(again) == _words(model), f"{_words(model)} became {_words(again)}.")
     for was, now in zip(model.weights, again.weights, strict=True):
         message = f"the variable {was.path} came back with other values"
         require_equal(to_numpy(now), to_numpy(was), to_numpy(was), message)
-    expected = model.predict(x, verbose=0)
-    found = again.predict(x, verbose=0)
-    require_equal(found, expected, expected, "the outputs of the loaded model", 1e-5, 1e-6)
+    outputs = again.predict(found.inputs, verbose=0)
+    message = "the outputs of the loaded model"
+    require_equal(outputs, expected, expected, message, 1e-5, 1e-6)
 
 
 def _shipped(subject: Subject) -> bool:
@@ -69,11 +60,7 @@ def _shipped(subject: Subject) -> bool:
 @of_quantizers(when=_shipped)
 def saved_for_others(subject: Subject) -> None:
     """A fresh process, which finds plugins by their entry points alone, loads the model."""
-    model = model_of(subject)
-    x = _inputs(model)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        found = fresh_process.predict(path, x)
-    expected = model.predict(x, verbose=0)
-    require_equal(found, expected, expected, "the outputs there", 1e-5, 1e-6)
+    found = trained(subject)
+    with _written(found) as path:
+        outputs = fresh_process.predict(path, found.inputs)
+    require_equal(outputs, found.outputs, found.outputs, "the outputs there", 1e-5, 1e-6)

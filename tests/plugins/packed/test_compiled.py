@@ -16,7 +16,7 @@ from qframe_packed.packing import Packed
 from qframe_packed.rewriting import RULES, lowered
 from qframe_packed.values import Value
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 
 
 @pytest.mark.parametrize("rules", [(), RULES], ids=["as drawn", "rewritten"])

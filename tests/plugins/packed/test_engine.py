@@ -28,7 +28,7 @@ from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.runtime import Runtime
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 F = np.float32
 RNG = np.random.default_rng(0)
 
@@ -185,11 +185,15 @@ def test_python_goes_on_while_a_kernel_runs():
 
     counter = threading.Thread(target=count)
     counter.start()
-    before = turns
-    run(300)
-    found, running = turns - before, False
+    found = []
+    # A machine that is busy may not let that thread run at once.
+    while max(found, default=0) <= 10 and len(found) < 100:
+        before = turns
+        run(300)
+        found.append(turns - before)
+    running = False
     counter.join()
-    assert found > 10
+    assert max(found) > 10
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
@@ -291,7 +295,7 @@ def test_kernels_are_kept_for_other_processes(saved, tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-@pytest.mark.parametrize("seconds", [0.0, 0.2])
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
 def test_what_takes_long_is_said_on_a_terminal(monkeypatch, capsys, terminal, seconds):
     from qframe_packed.compiled import notices
 
@@ -301,7 +305,9 @@ def test_what_takes_long_is_said_on_a_terminal(monkeypatch, capsys, terminal, se
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(notices, "PATIENCE", 0.05 if seconds else 60)
     with notices.noticed("Compiling"):
-        time.sleep(seconds)
+        end = time.monotonic() + (60 if terminal else 1) * seconds
+        while not stream.getvalue() and time.monotonic() < end:
+            time.sleep(0.01)
     assert ("Compiling" in stream.getvalue()) is (terminal and seconds > 0)
     assert capsys.readouterr().out == ""
 

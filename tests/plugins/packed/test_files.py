@@ -21,7 +21,7 @@ from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.runtime import Runtime
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 
 # How many files are damaged, and how many are written with bad intentions.
 MUTATIONS = int(os.environ.get("QFRAME_MUTATIONS", "1000"))

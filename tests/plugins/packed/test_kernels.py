@@ -8,7 +8,7 @@ from packed_graphs import adds_exactly, chain, computed, sign
 from qframe_packed import operations as op
 from qframe_packed.graph import Graph, Node
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 IMAGE = (6, 7, 5)
 DIRECTION = np.array([1, -1, -1, 1, 1], np.int8)
 KERNEL = integers(4, 3, 3, 5)

@@ -10,7 +10,7 @@ from qframe_packed.packing import Packed
 from qframe_packed.thresholds import Domain, first
 from qframe_packed.values import LARGEST, Span, Value
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 
 
 @pytest.mark.parametrize(

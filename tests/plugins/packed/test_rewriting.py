@@ -20,7 +20,7 @@ from qframe_packed.operations import (
 from qframe_packed.packing import Packed
 from qframe_packed.rewriting import absorb, fold, lowered, pool_after, reshape_after
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 EXACT = (absorb, pool_after, reshape_after)
 F = np.float32
 

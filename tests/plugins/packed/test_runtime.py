@@ -16,7 +16,7 @@ from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.runtime import Runtime
 
-pytestmark = pytest.mark.ends
+pytestmark = pytest.mark.pure
 KERNEL = Packed.of(np.where(np.arange(24).reshape(3, 8) % 3, 1, -1))
 AFFINE = op.Affine(scale=np.array([1, 2, 3], np.float32))
 GRAPH = chain((8,), sign(), op.Dense(kernel=KERNEL), AFFINE)
