@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import tomlkit
 
 from mutants.areas import Area, area_of
@@ -27,6 +28,8 @@ SEED, COUNT = 0, 96
 # Seconds for a run without a fault. A run with one may take LEAST and FACTOR times what the
 # run without took, as the machine may be busier by then.
 LONGEST, LEAST, FACTOR = 3600, 300, 4
+# A survivor that proves nothing: the area of its module is wrong.
+UNSEEN = "not imported by its tests"
 
 T = TypeVar("T")
 
@@ -88,21 +91,28 @@ def control(runner: Runner, jobs: int, areas: Iterable[Area]) -> dict[Area, floa
 def attempt(
     runner: Runner, mutant: Mutant, source: str, area: Area, limit: float
 ) -> Outcome:
-    """Run the tests of an area with a mutant, and check that they import its module."""
+    """Run the tests of an area with a mutant, and note if they do not import its module."""
     outcome = runner.run(area, {mutant.path: mutant.applied(source)}, limit)
     if outcome.outcome == SURVIVED and not runner.imports(area, mutant.path, limit):
-        sys.exit(f"{mutant.diff}\nis in no module that {area} import")
+        return attrs.evolve(outcome, by=UNSEEN)
     return outcome
 
 
+def accepted() -> dict[str, str]:
+    """Return the names of the accepted survivors, each with its reason."""
+    entries = tomlkit.parse(ACCEPTED.read_text("utf-8")).unwrap()["accepted"]
+    return {entry["mutant"]: entry["reason"] for entry in entries}
+
+
 def complaints(
-    outcomes: dict[Mutant, Outcome], accepted: dict[str, str], whole: bool
+    outcomes: dict[Mutant, Outcome], reasons: dict[str, str], whole: bool
 ) -> list[str]:
-    """List survivors without a reason, and reasons for what did not survive."""
+    """List survivors without a reason or unseen, and reasons for what did not survive."""
     survived = {m.name for m, o in outcomes.items() if o.outcome == SURVIVED}
-    wrong = [f"survived: {m.diff}" for m in outcomes if m.name in survived - set(accepted)]
+    wrong = [f"survived: {m.diff}" for m in outcomes if m.name in survived - set(reasons)]
+    wrong += [f"{UNSEEN}: {m.diff}" for m, o in outcomes.items() if o.by == UNSEEN]
     if whole:
-        wrong += [f"accepted, and no survivor: {n}" for n in accepted if n not in survived]
+        wrong += [f"accepted, and no survivor: {n}" for n in reasons if n not in survived]
     return wrong
 
 
@@ -146,11 +156,9 @@ def main() -> None:
             found = {m.name: {k: getattr(o, k) for k in shown} for m, o in ended.items()}
             given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     outcomes = {mutant: ended[mutant] for mutant in drawn}
-    entries = tomlkit.parse(ACCEPTED.read_text("utf-8")).unwrap().get("accepted", [])
-    accepted = {entry["mutant"]: entry["reason"] for entry in entries}
     whole = (given.seed, given.count, given.only, tests) == (SEED, COUNT, None, TESTS)
     print(f"\n{table(outcomes)}\n")
-    wrong = complaints(outcomes, accepted, whole)
+    wrong = complaints(outcomes, accepted(), whole)
     sys.exit("\n".join(wrong) if wrong else 0)
 
 
