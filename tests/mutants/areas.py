@@ -1,0 +1,131 @@
+"""The tests of each module.
+
+The row with the longest prefix of a module's path counts. It names the tests that mirror
+the code and then those that use it most, the cheap ones first. A module at the top of
+qframe needs no row when a test file has its name.
+"""
+
+from pathlib import Path
+
+import attrs
+
+# Without the slow tests. On TensorFlow, those that run once per backend are `long` too.
+SELECTION = "not long or ends or once_per_backend"
+
+_CONFORMANCE = "plugins/test_conformance.py"
+_VALUES = "plugins/test_binary.py plugins/test_ternary.py plugins/test_integer.py"
+_PACKED = "plugins/packed/test_"
+_GRAPHS = f"{_PACKED}packing.py {_PACKED}rewriting.py {_PACKED}runtime.py {_PACKED}files.py"
+_OPERATIONS = f"{_GRAPHS} {_PACKED}kernels.py {_PACKED}export.py"
+_ENGINE = f"{_PACKED}kernels.py {_PACKED}compiled.py {_PACKED}engine.py"
+_NAMES = "test_identifier.py test_registry.py test_recipes.py"
+_QUANTIZE = "passes/test_planning.py passes/test_quantize.py passes/test_unusual.py"
+
+
+@attrs.frozen
+class Area:
+    """Paths within the folder of tests, and the selection that pytest makes there."""
+
+    paths: tuple[str, ...]
+    keyword: str = ""
+    marks: str = SELECTION
+
+    def __str__(self) -> str:
+        return " ".join(self.paths) + (f" -k '{self.keyword}'" if self.keyword else "")
+
+    def within(self, tests: Path) -> "Area":
+        """Return the same area without the paths that a folder does not have."""
+        return attrs.evolve(
+            self, paths=tuple(p for p in self.paths if (tests / p).exists())
+        )
+
+
+def _area(paths: str, keyword: str = "", marks: str = SELECTION) -> Area:
+    return Area(tuple(paths.split()), keyword, marks)
+
+
+def _plugin(name: str) -> Area:
+    # The keyword selects the whole first file, and the plugin's own cases of the second.
+    return _area(f"plugins/test_{name}.py {_CONFORMANCE}", f"test_{name} or {name}:")
+
+
+TABLE = {
+    **{f"plugins/qframe_{p}/": _plugin(p) for p in ("binary", "fixed", "float", "integer")},
+    **{f"plugins/qframe_{p}/": _plugin(p) for p in ("kbit", "ternary")},
+    "plugins/qframe_packed/": _area(f"{_GRAPHS} {_PACKED}export.py"),
+    "plugins/qframe_packed/compiled/": _area(_ENGINE),
+    "plugins/qframe_packed/interpreter.py": _area(f"{_GRAPHS} {_PACKED}compiled.py"),
+    "plugins/qframe_packed/operations.py": _area(_OPERATIONS),
+    "plugins/qframe_packed/products.py": _area(f"{_GRAPHS} {_ENGINE}"),
+    "plugins/qframe_packed/reference.py": _area(_OPERATIONS),
+    "qframe/__init__.py": _area("test_documents.py test_registry.py"),
+    "qframe/__main__.py": _area("cli/test_errors.py"),
+    "qframe/arguments.py": _area(f"test_metrics.py {_VALUES} passes/test_calibration.py"),
+    "qframe/callbacks/": _area("callbacks test_plots.py"),
+    "qframe/cli/": _area("cli"),
+    "qframe/components.py": _area(
+        "test_registry.py test_exporters.py testing/test_plugins.py"
+    ),
+    "qframe/configurable.py": _area(f"test_registry.py test_recipes.py {_VALUES}"),
+    "qframe/constraints.py": _area("plugins/test_binary.py layers optimizers/test_bop.py"),
+    "qframe/differentiation.py": _area(f"{_VALUES} test_plots.py"),
+    "qframe/errors.py": _area(f"{_NAMES} cli/test_errors.py"),
+    "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
+    "qframe/identifier.py": _area(_NAMES),
+    "qframe/layers/": _area("layers passes/test_quantize.py"),
+    "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks="long"),
+    "qframe/models/": _area("models passes/test_planning.py"),
+    "qframe/optimizers/": _area("optimizers callbacks/test_hyperparameters.py"),
+    "qframe/passes/": _area(f"{_QUANTIZE} passes/test_properties.py"),
+    "qframe/passes/calibration.py": _area(
+        "passes/test_progress.py passes/test_calibration.py"
+    ),
+    "qframe/passes/entries.py": _area("passes/test_calibration.py reports/test_report.py"),
+    "qframe/passes/float_scope.py": _area("passes/test_float_scope.py reports"),
+    "qframe/passes/hearing.py": _area("passes/test_calibration.py reports"),
+    "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),
+    "qframe/passes/progress.py": _area("passes/test_progress.py"),
+    "qframe/passes/ranges.py": _area("passes/test_calibration.py"),
+    "qframe/passes/recalibration.py": _area("passes/test_recalibration.py callbacks"),
+    "qframe/passes/stepping.py": _area(
+        "passes/test_recalibration.py passes/test_calibration.py"
+    ),
+    "qframe/passes/trials.py": _area("passes/test_calibration.py"),
+    "qframe/quantizers/": _area(
+        f"layers/test_slots.py {_VALUES} plugins/test_kbit.py {_CONFORMANCE}",
+        "not test_conformance or ste_sign or lsq or integer: or dorefa",
+    ),
+    "qframe/quantizers/integers.py": _area(
+        "plugins/test_integer.py passes/test_integer_weights.py"
+    ),
+    "qframe/quickstart/": _area("quickstart"),
+    "qframe/reports/": _area("reports"),
+    "qframe/requirements.py": _area("test_registry.py cli/test_doctor.py"),
+    "qframe/rules.py": _area(
+        "test_recipes.py passes/test_quantize.py passes/test_planning.py"
+    ),
+    "qframe/testing/": _area("testing passes/test_properties.py"),
+    "qframe/utils.py": _area("test_utils.py models/test_tables.py"),
+    "qframe/zoo/": _area("zoo"),
+}
+
+
+def area_of(path: str) -> Area:
+    """Return the tests of a module, and the examples in docstrings around it."""
+    first, second, *rest = path.removesuffix(".py").split("/")
+    rows = [prefix for prefix in TABLE if path.startswith(prefix)]
+    if rows:
+        area = TABLE[max(rows, key=len)]
+    elif first == "qframe" and not rest:
+        area = Area((f"test_{second}.py",))
+    else:
+        raise ValueError(f"no tests for {path}; give it a row in {Path(__file__).name}")
+    module = "qframe" if second == "__init__" else f"qframe.{second}"
+    name = second if first == "plugins" else module if rest else f"{module}]"
+    examples = f"test_docstrings[{name}"
+    keyword = f"not test_docs and ({area.keyword})" if area.keyword else "not test_docs"
+    if area.marks != SELECTION:
+        return area
+    return attrs.evolve(
+        area, paths=(*area.paths, "test_docs.py"), keyword=f"{keyword} or {examples}"
+    )
