@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 
-# Without the slow tests. On TensorFlow, those that run once per backend are `long` too.
-SELECTION = "not long or ends or once_per_backend"
+# Without the slow tests.
+SELECTION = "not long"
 
 _CONFORMANCE = "plugins/test_conformance.py"
 _VALUES = "plugins/test_binary.py plugins/test_ternary.py plugins/test_integer.py"
