@@ -79,7 +79,8 @@ for words in json.loads(sys.argv[1]):
     if output is not None:
         # Another command in the documents may write the same file.
         output.unlink(missing_ok=True)
-    main(words, standalone_mode=False)
+    # Either what it returns, which is None, or an exit code.
+    assert not main(words, standalone_mode=False), words
     assert output is None or output.is_file(), output
 """
 EXAMPLE = re.compile(r"\bsave\w*\(\"([^\"{}/]+)\"")
