@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import click
 
 from qframe.cli.backend import start_backend
@@ -54,13 +57,14 @@ def summary(model: str, no_macs: bool, as_json: bool) -> None:
 @click.option(
     "-o",
     "--output",
-    default="qframe-quickstart.keras",
-    show_default=True,
     metavar="FILE.keras",
-    help="Where to save the model.",
+    help="Where to save the model. Default: qframe-quickstart.keras, or "
+    "qframe-quickstart-2.keras and so on where that exists.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
-def quickstart(data: str, epochs: int | None, seed: int, output: str, force: bool) -> None:
+def quickstart(
+    data: str, epochs: int | None, seed: int, output: str | None, force: bool
+) -> None:
     """Train, save and load a binary network.
 
     It reads handwritten digits. A fresh process loads the saved file and predicts the
@@ -69,7 +73,8 @@ def quickstart(data: str, epochs: int | None, seed: int, output: str, force: boo
     from qframe.quickstart.data import load
 
     # What is wrong with the arguments is said before a backend takes seconds to start.
-    target = Target.check(output, ".keras", force=force)
+    name = _default_output(force) if output is None else output
+    target = Target.check(name, ".keras", force=force)
     given = None if data == "mnist" else load(data)
     out = console()
     with out.status("Starting Keras"):
@@ -78,3 +83,14 @@ def quickstart(data: str, epochs: int | None, seed: int, output: str, force: boo
     # Keras downloads MNIST.
     digits = given or load(data)
     run(digits, epochs or digits.epochs, seed, target, out)
+
+
+def _default_output(force: bool) -> str:
+    """The default name of the quickstart's file: the first that no file has.
+
+    A second run must neither fail nor replace what the first one saved. With `--force` it
+    is the first name.
+    """
+    ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (f"qframe-quickstart{end}.keras" for end in ends)
+    return next(name for name in names if force or not Path(name).exists())

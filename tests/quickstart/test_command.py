@@ -57,6 +57,7 @@ def test_one_epoch(arrays, save, tmp_path):
     ("arguments", "message"),
     [
         (["--output", "m.h5"], "does not end in .keras"),
+        (["--output", ""], "does not end in .keras"),
         (["--output", "absent/m.keras"], "does not exist; make it first"),
         (["--output", "there.keras"], "there.keras exists; name another file"),
         (["--data", "absent.npz"], "absent.npz does not exist"),
@@ -75,6 +76,47 @@ def test_mistakes_are_said_before_anything_starts(
     assert "Traceback" not in result.output
     assert Path("there.keras").read_text() == "before"
     assert os.listdir() == ["there.keras"]
+
+
+def test_output_without_a_name_replaces_no_file(arrays, save, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "qframe.quickstart.job.run",
+        lambda data, epochs, seed, target, console: target.write(
+            lambda path: path.write_text(f"seed {seed}")
+        ),
+    )
+    arguments = ["quickstart", "--data", save(arrays)]
+    for seed in ("1", "2", "3"):
+        result = CliRunner().invoke(main, [*arguments, "--seed", seed])
+        assert result.exit_code == 0, result.output
+    found = {path.name: path.read_text() for path in tmp_path.glob("*.keras")}
+    assert found == {
+        "qframe-quickstart.keras": "seed 1",
+        "qframe-quickstart-2.keras": "seed 2",
+        "qframe-quickstart-3.keras": "seed 3",
+    }
+
+
+def test_output_without_a_name_forced_replaces_the_first_file(
+    arrays, save, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "qframe.quickstart.job.run",
+        lambda data, epochs, seed, target, console: target.write(
+            lambda path: path.write_text("after")
+        ),
+    )
+    for name in ("qframe-quickstart.keras", "qframe-quickstart-2.keras"):
+        Path(name).write_text("before")
+    result = CliRunner().invoke(main, ["quickstart", "--data", save(arrays), "--force"])
+    assert result.exit_code == 0, result.output
+    found = {path.name: path.read_text() for path in tmp_path.glob("*.keras")}
+    assert found == {
+        "qframe-quickstart.keras": "after",
+        "qframe-quickstart-2.keras": "before",
+    }
 
 
 def test_different_predictions_are_an_error(arrays, save, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What would be published: built once, and installed where there is nothing else."""
 
 import os
+import shutil
 import subprocess
 import sysconfig
 import tarfile
@@ -15,13 +16,15 @@ ROOT = Path(__file__).parents[2]
 UV = Path(sysconfig.get_path("scripts")) / "uv"
 
 
-def run(*command, folder):
+def run(*command, folder, **environment):
     """What a command prints, in a folder and without the settings of this process."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    # Git tells the programs that it starts which repository is its own.
+    ours = ("PYTHON", "GIT_")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     done = subprocess.run(
         [*map(str, command)],
         cwd=folder,
-        env=environment,
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -79,6 +82,44 @@ def source(sdist, tmp_path_factory):
         archive.extractall(folder, filter="data")
     (unpacked,) = folder.iterdir()
     return unpacked
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone, with the environment that the first command of README.md makes in it."""
+
+    folder: Path
+
+    def bash(self, text):
+        """Run a command as a shell does in which that environment is activated."""
+        programs = self.folder / ".venv" / "bin"
+        path = os.pathsep.join([str(programs), os.environ["PATH"]])
+        return run("bash", "-euc", text, folder=self.folder, PATH=path)
+
+    def git(self, *arguments):
+        """Run git without what the user has it ignore everywhere."""
+        settings = ("-c", f"core.excludesFile={os.devnull}", "-c", "core.quotePath=false")
+        return run("git", *settings, *arguments, folder=self.folder)
+
+    def status(self, *arguments):
+        """The lines of `git status`."""
+        return set(self.git("status", "--porcelain", *arguments).splitlines())
+
+
+@pytest.fixture(scope="session")
+def clone(source, tmp_path_factory):
+    """A clone of what this checkout would be with all its changes committed.
+
+    It is made of the source distribution, which holds everything but `.ci`.
+    """
+    folder = tmp_path_factory.mktemp("clone") / "qframe"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("PKG-INFO"))
+    made = Clone(folder)
+    made.git("init", "-q", "--template=")
+    made.git("add", ".")
+    author = ("-c", "user.name=A test", "-c", "user.email=", "-c", "commit.gpgSign=false")
+    made.git(*author, "commit", "-q", "-m", "All files")
+    return made
 
 
 @pytest.fixture(scope="session")
