@@ -92,6 +92,7 @@ def check(model):
     assert {path: set(vars(layer)) for path, layer in layers.items()} == attributes
 
 
+@pytest.mark.long
 def test_mobilenet():
     model = build("MobileNetV2")
     check(model)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, IdentifierError, QFrameError
 
@@ -369,7 +370,7 @@ def test_saved_in_layers(tmp_path):
     ]
     model = keras.Sequential([keras.Input((4,)), *layers])
     x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
-    model.compile("sgd", "mse", jit_compile=False)
+    model.compile("sgd", "mse", **WITHOUT_XLA)
     model.fit(x, x, verbose=0)
     model.save(tmp_path / "model.keras")
     again = qf.load_model(tmp_path / "model.keras")
@@ -565,7 +566,7 @@ def test_learns_with_draws():
         kernel_constraint="weight_clip",
     )
     model = keras.Sequential([keras.Input((2,)), dense])
-    model.compile(keras.optimizers.Adam(0.02), "mse", jit_compile=False)
+    model.compile(keras.optimizers.Adam(0.02), "mse", **WITHOUT_XLA)
     x = np.random.default_rng(0).normal(size=(640, 2)).astype("float32")
     y = x @ np.float32([[0.5], [-0.25]])
     model.fit(x, y, batch_size=32, epochs=15, verbose=0)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.differentiation import MODES, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
 from state_gradients import state_gradients
@@ -37,7 +38,7 @@ def fit(model, x, y, steps=1, optimizer=None, **kwargs):
 
     before = error()
     optimizer = optimizer or keras.optimizers.Adam(0.05)
-    model.compile(optimizer, "mse", **{"jit_compile": False, **kwargs})
+    model.compile(optimizer, "mse", **{**WITHOUT_XLA, **kwargs})
     again = [np.concatenate([array] * steps) for array in (x, y)]
     model.fit(*again, batch_size=len(x), shuffle=False, verbose=0)
     return before, error()

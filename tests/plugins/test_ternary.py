@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from fitting import WITHOUT_XLA
 from qframe.differentiation import MODES, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
 from state_gradients import state_gradients
@@ -171,7 +172,7 @@ def test_a_scale_beyond_zero_keeps_its_formulas(scale):
 
 def fit(model, x, y, steps):
     """Train on one batch, so many times."""
-    model.compile(keras.optimizers.Adam(0.05), "mse", jit_compile=False)
+    model.compile(keras.optimizers.Adam(0.05), "mse", **WITHOUT_XLA)
     again = [np.concatenate([array] * steps) for array in (x, y)]
     model.fit(*again, batch_size=len(x), shuffle=False, verbose=0)
 
