@@ -53,6 +53,7 @@ class Component:
 
     @property
     def qualified_name(self) -> str:
+        """The name behind its namespace, as in ``"binary:ste_sign"``."""
         return f"{self.namespace}:{self.name}"
 
     @property
@@ -175,8 +176,9 @@ def constraint(
 def recipe(
     name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
 ) -> Component:
-    """A recipe: `target` is ``"module:function"`` of a function, with parameters that have
-    defaults or without any, that returns a `qframe.Recipe`. Its module imports no backend.
+    """A recipe: `target` is ``"module:function"`` of what returns a `qframe.Recipe`.
+
+    Each parameter of the function has a default. Its module imports no backend.
     """
     return Component("recipe", name, target, summary, tuple(aliases))
 

@@ -25,15 +25,18 @@ def mathml(node: Any, block: bool) -> str:
 
 
 def inline(translator: Any, node: Any) -> None:
+    """Write a formula within a line."""
     translator.body.append(mathml(node, block=False))
     raise nodes.SkipNode
 
 
 def block(translator: Any, node: Any) -> None:
+    """Write a formula as a block."""
     translator.body.append(f'<div class="formula">{mathml(node, block=True)}</div>')
     raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the renderer of formulas with Sphinx."""
     app.add_html_math_renderer("mathml", (inline, None), (block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -74,5 +74,6 @@ def expand(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the expansion of lists of names with Sphinx."""
     app.connect("source-read", expand)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -137,6 +137,7 @@ class QuantizedBits(Stepped):
 
     @property
     def is_sign(self) -> bool:
+        """True for one bit with a sign, whose values are -1 and +1."""
         return self.bits == 1 and self.keep_negative
 
     @property
@@ -153,7 +154,7 @@ class QuantizedBits(Stepped):
 
     @property
     def step(self) -> float:
-        """d."""
+        """The step d."""
         return 2.0 ** (self.integer - self.bits + self.keep_negative)
 
     @property
@@ -184,7 +185,7 @@ class QuantizedBits(Stepped):
         return clip_through(steps, 0, self.high)
 
     def scale(self, x: Any, channel_axis: Any) -> Any:
-        """s."""
+        """The scale s of each channel."""
         if self.alpha == "auto":
             return largest(x, channel_axis) / self.high
         # What is added to scales, and the bounds, are about x without its integer bits.

@@ -71,9 +71,11 @@ class Stepped(Drawn):
         return float(np.float32(self.alpha)) if isinstance(self.alpha, float) else 1.0
 
     def parts(self, x: Any, noise: Any, channel_axis: Any) -> tuple[Any, Any]:
+        """The integers and the scale, whose product is the value."""
         raise NotImplementedError
 
     def reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any]:
+        """The NumPy reference of `parts`, without noise."""
         raise NotImplementedError
 
     def value(self, inputs: Any, noise: Any = None, channel_axis: Any = -1) -> Any:

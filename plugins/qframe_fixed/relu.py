@@ -133,12 +133,12 @@ class QuantizedRelu(Stepped):
 
     @property
     def half(self) -> int:
-        """m."""
+        """The number m of steps from 0 to 2^i."""
         return int(2 ** (self.bits - (self.negative_slope != 0)))
 
     @property
     def step(self) -> float:
-        """d."""
+        """The step d."""
         return 2.0**self.integer / self.half
 
     @property
@@ -155,7 +155,7 @@ class QuantizedRelu(Stepped):
 
     @property
     def top(self) -> float | None:
-        """t."""
+        """The top t; None without one."""
         return self.high * self.step if self.is_quantized_clip else self.relu_upper_bound
 
     @property

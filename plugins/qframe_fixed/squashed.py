@@ -63,9 +63,11 @@ class _Squashed(Stepped):
         )
 
     def curve(self, x: Any, xp: Any = ops) -> Any:
+        """The function of x that is rounded."""
         raise NotImplementedError
 
     def slope(self, x: Any, xp: Any = ops) -> Any:
+        """The derivative of `curve`."""
         raise NotImplementedError
 
     def parts(self, x: Any, noise: Any, channel_axis: Any) -> tuple[Any, Any]:

@@ -118,7 +118,7 @@ class DoReFa(Quantizer):
 
 
 def _tanh(x: Any) -> tuple[Any, Any]:
-    """tanh x, and its largest magnitude."""
+    """The tanh of x, and its largest magnitude."""
     tanh = ops.tanh(x)
     largest = ops.max(ops.abs(tanh), initial=0)
     return tanh, ops.where(ops.less(largest, tiny(x)), ops.zeros_like(largest), largest)

@@ -62,7 +62,7 @@ class HWGQ(Quantizer):
 
     @property
     def step(self) -> float:
-        """d."""
+        """The step d."""
         return STEPS[self.bits]
 
     @property

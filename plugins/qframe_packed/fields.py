@@ -30,6 +30,7 @@ class Integers:
     count: int | range | None = None
 
     def read(self, value: Any, tensors: Tensors) -> int | tuple[int, ...]:
+        """The integers of a value from JSON, as a tuple, or the integer."""
         if self.count is None:
             return self._one(value)
         counts = self.count if isinstance(self.count, range) else (self.count,)
@@ -46,6 +47,7 @@ class Integers:
         return value
 
     def write(self, value: Any, store: Store) -> Any:
+        """The integers as JSON has them."""
         return value if self.count is None else list(value)
 
 
@@ -56,6 +58,7 @@ class Number:
     optional: bool = False
 
     def read(self, value: Any, tensors: Tensors) -> float | None:
+        """The number of a value from JSON, as a float."""
         if value is None and self.optional:
             return None
         if type(value) not in (int, float) or not abs(value) <= LARGEST:
@@ -63,6 +66,7 @@ class Number:
         return float(value)
 
     def write(self, value: Any, store: Store) -> Any:
+        """The number as JSON has it, an integer where it is whole."""
         whole = value is not None and value == int(value)
         return int(value) if whole else value
 
@@ -74,6 +78,7 @@ class Choice:
     words: tuple[str, ...]
 
     def read(self, value: Any, tensors: Tensors) -> str:
+        """The word of a value from JSON."""
         if not isinstance(value, str) or value not in self.words:
             raise DataError(
                 f"expected one of {', '.join(self.words)}, found {_short(value)}"
@@ -81,6 +86,7 @@ class Choice:
         return value
 
     def write(self, value: Any, store: Store) -> Any:
+        """The word, which JSON has as it is."""
         return value
 
 
@@ -101,6 +107,7 @@ class Array:
     optional: bool = False
 
     def read(self, value: Any, tensors: Tensors) -> Any:
+        """The tensor that a value from JSON names."""
         if value is None and self.optional:
             return None
         array = _tensor(value, tensors)
@@ -118,6 +125,7 @@ class Array:
         return array
 
     def write(self, value: Any, store: Store) -> Any:
+        """The name of the tensor in the file, once it is stored."""
         return None if value is None else store(value)
 
 
@@ -128,6 +136,7 @@ class Weights:
     rank: int
 
     def read(self, value: Any, tensors: Tensors) -> Any:
+        """The tensor that a value from JSON names, or the packed integers."""
         if not isinstance(value, dict):
             return Array(range(self.rank, self.rank + 1)).read(value, tensors)
         keys = {"tensor", "shape", "low", "high", "step"}
@@ -142,6 +151,7 @@ class Weights:
         return Packed(data, shape, Span(*ends))  # type: ignore[arg-type]
 
     def write(self, value: Any, store: Store) -> Any:
+        """The name of the tensor in the file, or the description of packed integers."""
         if not isinstance(value, Packed):
             return store(value)
         found = {"tensor": store(value.data), "shape": list(value.shape)}

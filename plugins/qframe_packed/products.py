@@ -27,6 +27,7 @@ def pads_of(
 
 
 def dense(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
+    """Add a dense layer."""
     (x,) = given
     if getattr(layer, "quantization_mode", None):
         raise QFrameError(
@@ -39,6 +40,7 @@ def dense(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
 
 
 def convolution(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
+    """Add a two-dimensional convolution, grouped or not."""
     (x,) = given
     kernel = kernel_of(layer, "kernel", lambda a: a.transpose(3, 0, 1, 2), tracer.floats)
     found = _windows(tracer, layer, x, kernel, layer.groups)
@@ -46,6 +48,7 @@ def convolution(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
 
 
 def depthwise(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
+    """Add a depthwise convolution."""
     (x,) = given
     kernel = kernel_of(layer, "kernel", _by_channel, tracer.floats)
     found = _windows(tracer, layer, x, kernel, x.shape[-1])
@@ -53,6 +56,7 @@ def depthwise(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
 
 
 def separable(tracer: Tracer, layer: Any, given: list[Tensor]) -> Tensor:
+    """Add a separable convolution, as a depthwise one and a pointwise one."""
     (x,) = given
     kernel = kernel_of(layer, "depthwise_kernel", _by_channel, tracer.floats)
     middle = _scaled(tracer, _windows(tracer, layer, x, kernel, x.shape[-1]), kernel, None)

@@ -34,6 +34,7 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
         return self.value.shape
 
 

@@ -97,6 +97,7 @@ class Description:
         }
 
     def print(self, console: Console) -> None:
+        """Print the properties, the documentation and the recipe."""
         from rich.table import Table
 
         console.print(self.component.qualified_name, style="bold cyan", end="")

@@ -39,6 +39,7 @@ class Weight:
     channel_axis: ChannelAxis | Callable[[Any], ChannelAxis] = -1
 
     def channel_axis_of(self, layer: Any) -> ChannelAxis:
+        """The channel axis or axes in one layer."""
         axis = self.channel_axis
         return axis(layer) if callable(axis) else axis
 

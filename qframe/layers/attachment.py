@@ -36,6 +36,7 @@ class Recurrent:
     """A recurrent layer: quantizes once per call what its cells would at every step."""
 
     def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the Keras layer with its cells quantized once, before the loop over time."""
         cells = [cell for cell in cells_of(self) if isinstance(cell, Quantized)]
         with contextlib.ExitStack() as stack:
             for cell in cells:

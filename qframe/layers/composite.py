@@ -70,6 +70,7 @@ class Composite:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the Keras layer of a config, and quantize the layers inside it."""
         required = config.get("qframe_requires", {})
         config = without_requirements(config)
         for component in registry.components("adapter"):
@@ -86,6 +87,7 @@ class Composite:
         _apply(self)
 
     def build_from_config(self, config: Any) -> None:
+        """Build the Keras layer, and quantize the layers that this adds."""
         # A subclassed model is built by a call, without _post_build.
         super().build_from_config(config)  # type: ignore[misc]
         _apply(self)

@@ -241,6 +241,7 @@ class Quantized(Readable):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
+        """Make the layer of a config, with its identifiers resolved."""
         config = without_requirements(config)
         # Keras wraps what goes wrong in a constructor; resolve here, where errors are ours.
         resolved = {k: resolve(cls, k, v) for k, v in config.items()}

@@ -28,10 +28,12 @@ class Reading:
 
     @property
     def value(self) -> Any:
+        """The quantized value."""
         # Not before it is asked for: while JAX trains, the variables hold nothing.
         return self._read()
 
     def numpy(self) -> NDArray[Any]:
+        """The quantized value as a NumPy array."""
         array: NDArray[Any] = ops.convert_to_numpy(self.value)
         return array
 
@@ -99,6 +101,7 @@ class Readable:
         raise NotImplementedError
 
     def value_of(self, weight: Weight) -> Any:
+        """The quantized value of a weight."""
         raise NotImplementedError
 
     def _by_id(self) -> dict[int, Reading]:
@@ -114,6 +117,7 @@ class Readable:
         return [readings.get(id(variable), variable) for variable in weights]
 
     def save_own_variables(self, store: Any) -> None:
+        """Save the variables; the quantized values within a quantized scope."""
         if should_quantize():
             store = _Store(store, self._by_id())
         super().save_own_variables(store)  # type: ignore[misc]

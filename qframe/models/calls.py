@@ -49,6 +49,7 @@ class Call:
 
     @property
     def input(self) -> Tensor:
+        """The first of `inputs`; an unknown tensor where there are none."""
         return next(iter(self.inputs), Tensor())
 
     def tensor(self, name: str) -> Tensor | None:

@@ -44,23 +44,27 @@ def kernel_product(
 
 
 def dense(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a dense layer, once for each row of its input."""
     shape = call.input.shape
     rows = size(shape[1:-1]) if shape is not None else None
     yield kernel_product(layer, layer.kernel, rows, input_bits(layer, call))
 
 
 def convolution(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a convolution, once for each pixel of its output."""
     # The kernel of a grouped convolution holds the input channels of one group only.
     pixels = _pixels(layer, call.outputs[0])
     yield kernel_product(layer, layer.kernel, pixels, input_bits(layer, call))
 
 
 def transposed_convolution(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a transposed convolution, once for each pixel of its input."""
     pixels = _pixels(layer, call.input.shape)
     yield kernel_product(layer, layer.kernel, pixels, input_bits(layer, call))
 
 
 def separable_convolution(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of both parts of a separable convolution."""
     pixels = _pixels(layer, call.outputs[0])
     bits = input_bits(layer, call)
     yield kernel_product(layer, layer.depthwise_kernel, pixels, bits)
@@ -69,6 +73,7 @@ def separable_convolution(layer: Any, call: Call) -> Iterator[Product]:
 
 
 def einsum_dense(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of an `EinsumDense` layer, by its equation."""
     operands, _ = layer.equation.replace(" ", "").split("->")
     inputs, kernel = operands.split(",")
     free: Shape = None
@@ -80,6 +85,7 @@ def einsum_dense(layer: Any, call: Call) -> Iterator[Product]:
 
 
 def reversible_embedding(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a `ReversibleEmbedding`, which multiplies in reverse only."""
     if "reverse" not in call.arguments:
         yield Product()
     elif call.arguments["reverse"]:

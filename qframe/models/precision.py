@@ -65,6 +65,7 @@ class StoredBits:
             self._add(part)
 
     def of(self, variable: Any) -> int:
+        """The bits of a variable: those its quantizer declares, else those of its dtype."""
         if id(variable) in self._declared:
             return self._declared[id(variable)][1]
         return dtype_bits(variable.dtype)

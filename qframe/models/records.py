@@ -60,12 +60,14 @@ class Tally:
 
     @classmethod
     def of(cls, terms: Iterable[int | None]) -> Tally:
+        """Sum the known terms."""
         listed = list(terms)
         known = [term for term in listed if term is not None]
         return cls(sum(known), len(known) == len(listed))
 
     @property
     def value(self) -> int | None:
+        """The sum; None where a term is not known."""
         return self.known if self.complete else None
 
 

@@ -16,6 +16,7 @@ _CELLS = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCel
 
 
 def recurrent(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a recurrent layer, in each step of each of its cells."""
     shape = call.input.shape
     steps = shape[1] if shape is not None else None
     bits: Bits = input_bits(layer, call)
@@ -28,6 +29,7 @@ def recurrent(layer: Any, call: Call) -> Iterator[Product]:
 
 
 def convolutional_recurrent(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a convolutional recurrent layer, at each pixel in each step."""
     given, returned = call.input.shape, call.outputs[0]
     repeats: int | None = None
     if given is not None and returned is not None:
@@ -110,6 +112,7 @@ def attention(layer: Any, call: Call) -> Iterator[Product]:
 
 
 def dot(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations of a `Dot` layer, a product of two activations."""
     left = call.input
     axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
     contracted = None if left.shape is None else left.shape[axis]

@@ -30,6 +30,7 @@ class Plan:
     entries: tuple[Entry, ...]
 
     def report(self, title: str) -> Report:
+        """The entries as a table with a title."""
         rows = [
             Row(
                 entry.site.path,

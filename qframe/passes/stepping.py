@@ -32,7 +32,13 @@ def seen_in_steps(
     """What `watch` sees in the steps of `predict`, joined along the first axis.
 
     Args:
+        model: a model that was built.
+        watch: makes the scope of a step from its arguments.
+        data: as in `Model.predict`, like `batch_size` and `steps`.
+        batch_size: the number of examples in a batch.
+        steps: the number of batches.
         verbose: as in `Model.predict`, but for ``"auto"``, which is a bar of our own.
+        purpose: the use of the data, for the bar and for errors.
 
     Raises:
         DataError: there is no batch.

@@ -62,7 +62,7 @@ def within_array(x: NDArray[Any], clip_value: float | None) -> NDArray[Any]:
 
 
 def mean_magnitude(x: Any, channel_axis: ChannelAxis) -> Any:
-    """mean |x| of each channel, over all other axes (over all of them for None)."""
+    """The mean of |x| in each channel, over all other axes (over all of them for None)."""
     reduced = axes_within_channels(len(x.shape), channel_axis)
     return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
 

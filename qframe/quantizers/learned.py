@@ -10,9 +10,9 @@ from qframe.quantizers.holding import is_held
 
 
 class Learned:
-    """A number, or one for each channel, that a quantizer learns.
+    r"""A number, or one for each channel, that a quantizer learns.
 
-    .. math:: p = p_0 + \\delta
+    .. math:: p = p_0 + \delta
 
     The start p₀ is a statistic of the first batch of training, the mean of those of its
     parts where replicas train on them; until then it is that of the tensor at hand. The

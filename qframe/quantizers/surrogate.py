@@ -42,9 +42,9 @@ def straight_through(
 
 
 def round_through(x: Any) -> Any:
-    """The nearest integer, of two the even one, with the gradient of the identity.
+    r"""The nearest integer, of two the even one, with the gradient of the identity.
 
-    .. math:: q(x) = \\lfloor x \\rceil, \\quad \\frac{dq}{dx} = 1
+    .. math:: q(x) = \lfloor x \rceil, \quad \frac{dq}{dx} = 1
 
     Example:
         >>> from keras import ops
@@ -56,10 +56,10 @@ def round_through(x: Any) -> Any:
 
 
 def clip_through(x: Any, low: Any, high: Any) -> Any:
-    """x, held to [low, high]; a bound that is reached takes the gradient beyond it.
+    r"""x, held to [low, high]; a bound that is reached takes the gradient beyond it.
 
-    .. math:: q(x) = \\min(\\max(x, l), h), \\quad
-        \\frac{dq}{dx} = 1 \\text{ where } l \\le x \\le h \\text{, else } 0
+    .. math:: q(x) = \min(\max(x, l), h), \quad
+        \frac{dq}{dx} = 1 \text{ where } l \le x \le h \text{, else } 0
 
     The bounds learn from what lies beyond them: :math:`dq/dh = 1` where x > h. NaN stays
     NaN. The backends' own clips take 0, 1/2 or 1 of the gradient at a bound.

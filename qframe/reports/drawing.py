@@ -34,6 +34,7 @@ class Drawn:
 
     @classmethod
     def of(cls, name: str, kind: str, layers: list[LayerProfile]) -> Drawn:
+        """Draw a box from the profiles of its layers."""
         counts: dict[int, int] = {}
         for weight in (w for layer in layers for w in layer.weights):
             counts[weight.bits] = counts.get(weight.bits, 0) + weight.count

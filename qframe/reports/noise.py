@@ -26,6 +26,7 @@ class Noise:
 
     @classmethod
     def between(cls, before: NDArray[Any], after: NDArray[Any]) -> Noise:
+        """Measure the noise that turns one array into another."""
         a, b = (np.asarray(x, np.float64) for x in (before, after))
         sums = np.square(a).sum(), np.square(b - a).sum(), (a * b).sum()
         return cls(*map(float, sums))

@@ -52,6 +52,7 @@ class Heard:
 
     @classmethod
     def of(cls, figures: NDArray[Any]) -> Heard:
+        """Sum up the figures of every batch."""
         signal, noise, product, *ends = (
             np.asarray(figures, np.float64).reshape(-1, _FIGURES).T
         )

@@ -33,6 +33,7 @@ class Histogram:
 
     @classmethod
     def of(cls, before: NDArray[Any], after: NDArray[Any]) -> Histogram:
+        """Count the finite numbers of two arrays in the same bins."""
         both = np.concatenate([before.ravel(), after.ravel()]).astype(np.float64)
         both = both[np.isfinite(both)]
         ends = (both.min(), both.max()) if both.size else (0.0, 0.0)

@@ -60,6 +60,12 @@ def require_equal(
     """Raise where arrays differ, with the first input for which they do.
 
     Args:
+        found: an array.
+        expected: the right values.
+        inputs: the array that `found` was computed from.
+        message: the start of the error, which names what was computed.
+        rtol: the relative tolerance.
+        atol: the absolute tolerance.
         or_else: other values that are right too, as on the far side of a tie.
     """
     found, inputs = np.asarray(found), np.asarray(inputs)

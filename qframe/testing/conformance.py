@@ -6,4 +6,5 @@ from qframe.testing.check import Check
 
 
 def test_conformance(check: Check) -> None:
+    """Run one check."""
     check()

@@ -122,7 +122,7 @@ def names(draw: Any) -> Any:
 
 
 @st.composite
-def models(draw: Any, most: int = 4) -> Any:
+def models(draw: Any, most: int = 4) -> Any:  # noqa: D417 (hypothesis passes `draw`)
     """A built model: a graph, with shared layers and residual links, or code.
 
     Args:

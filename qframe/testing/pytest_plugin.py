@@ -14,6 +14,7 @@ _TESTS = str(Path(__file__).with_name("conformance.py"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option ``--qframe``."""
     parser.getgroup("qframe").addoption(
         "--qframe",
         action="append",
@@ -25,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Add the conformance test to the paths, or take it in their place."""
     if config.getoption("qframe"):
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args.clear()
@@ -32,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
+    """Make a test of each check of the plugins that were named."""
     if metafunc.module.__name__ != "qframe.testing.conformance":
         return
     from qframe.errors import QFrameError

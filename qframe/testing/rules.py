@@ -56,7 +56,7 @@ def rules(quantizers: Any, constraints: Any = None) -> Any:
 
 
 @st.composite
-def fitting_rules(
+def fitting_rules(  # noqa: D417 (hypothesis passes `draw`)
     draw: Any, model: Any, quantizers: Any, constraints: Any = None, rest: Any = None
 ) -> list[Any]:
     """Rules that a model takes: of those drawn, the ones that are about something.

@@ -37,10 +37,12 @@ class Subject:
         self.sample = self.interpret(given)
 
     def interpret(self, given: Any) -> Any:
+        """The object to check; an error where `given` does not name one."""
         raise NotImplementedError
 
     @property
     def label(self) -> str:
+        """The name of the subject in messages."""
         return repr(self.sample)
 
     @property
@@ -85,6 +87,7 @@ class QuantizerSubject(Subject):
 
     @functools.cached_property
     def traits(self) -> Any:
+        """The promises of `sample`."""
         return self.sample.traits
 
     @property

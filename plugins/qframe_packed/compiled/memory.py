@@ -41,6 +41,7 @@ class Slot:
         return self if self.over is None else self.over.place
 
     def meets(self, other: Slot) -> bool:
+        """True where both slots are needed in the same step."""
         return self.first <= other.last and other.first <= self.last
 
 

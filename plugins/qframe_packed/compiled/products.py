@@ -52,6 +52,7 @@ class Image:
 
     @property
     def plane_bytes(self) -> int:
+        """The bytes of one plane of a sample."""
         return self.rows * self.columns * self.items * np.dtype(self.kind.item).itemsize
 
     @property

@@ -34,6 +34,7 @@ class Bits:
 
     @classmethod
     def of(cls, value: Value) -> Bits:
+        """The layout of a tensor of integers."""
         assert value.span is not None  # noqa: S101
         channels = value.shape[-1]
         pixels = math.prod(value.shape[:-1])

@@ -64,6 +64,7 @@ class Kind:
         raise NotImplementedError
 
     def floats(self, b: Any, total: Any) -> Any:
+        """The total as floats."""
         return b.uitofp(total, ir.VectorType(_F32, self.lanes))
 
 

@@ -98,6 +98,8 @@ def fit(model: Any, steps: int = 3, spread: Any = 1.0) -> float:
     """Train on a regression that the model can learn from; the last loss.
 
     Args:
+        model: takes rows like those of `STATE_SHAPE`.
+        steps: the number of steps, each of one batch.
         spread: what the columns of the input are multiplied by.
     """
     rng = np.random.default_rng(3)
