@@ -7,6 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -126,3 +127,14 @@ def mnist():
         if path.is_file():
             return path
     pytest.skip(reason=f"no MNIST at {', '.join(map(str, candidates))}")
+
+
+@pytest.fixture(scope="session")
+def some_mnist(mnist, tmp_path_factory):
+    """A file of a quarter of MNIST to train with, for what need not be trained well."""
+    path = tmp_path_factory.mktemp("mnist") / "some.npz"
+    with np.load(mnist) as arrays:
+        parts = {"train": 15_000, "test": 2_000}
+        some = {f"{k}_{p}": arrays[f"{k}_{p}"][:n] for p, n in parts.items() for k in "xy"}
+    np.savez(path, **some)
+    return path

@@ -15,18 +15,18 @@ SCRIPT = Path(__file__).with_name("larq_script.py")
 
 
 @pytest.mark.long
-def test_a_larq_script_learns_mnist(mnist):
+def test_a_larq_script_learns_mnist(some_mnist):
     if keras.backend.backend() != "tensorflow":
         pytest.skip(reason="the script says tf.keras")
     out = subprocess.run(
-        [sys.executable, str(SCRIPT), str(mnist), "0", "1"],
+        [sys.executable, str(SCRIPT), str(some_mnist), "0", "1"],
         capture_output=True,
         text=True,
         check=False,
     )
     assert out.returncode == 0, out.stderr
     assert re.search(r"Ratio of MACs that are binarized\s+0\.9303", out.stdout)
-    # Five seeds gave 0.907 to 0.911 after one epoch. The test accuracy of a single epoch
+    # Three seeds gave 0.807 to 0.813 after one epoch. The test accuracy of a single epoch
     # is left alone: the running batch statistics make it noise.
     accuracy = float(re.search(r"train accuracy (\S+)", out.stdout)[1])
-    assert accuracy > 0.89
+    assert accuracy > 0.75
