@@ -180,7 +180,7 @@ def test_predictions_without_a_threshold_are_those_of_larq(name, larq):
     layers = [*with_weights(model)]
     assert not any(getattr(layer, "input_quantizer", None) for layer in layers)
     found = model.predict(saved["x"], verbose=0)
-    assert np.abs(found - saved["y"]).max() <= 1e-5
+    assert np.abs(found - saved["y"]).max() <= 1e-4 * np.abs(saved["y"]).max()
 
 
 def wrong(model, saved):
