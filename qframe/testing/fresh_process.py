@@ -34,10 +34,18 @@ def _server() -> subprocess.Popen[str]:
 
 
 def predict(model: Path, inputs: Any) -> Any:
-    """The outputs of a saved model, loaded there; raises what is told of an error."""
+    """The outputs of a saved model, loaded there; raises what is told of an error.
+
+    Args:
+        model: the path of the file.
+        inputs: an array, or a list of them for a model of several inputs.
+
+    Returns:
+        An array, or a list of them where the model has several outputs.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder) / "inputs.npy", Path(folder) / "outputs.npy"
-        np.save(given, inputs)
+        given, found = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
+        _write(given, inputs)
         server: Any = _server()
         request = json.dumps([str(model), str(given), str(found)])
         print(request, file=server.stdin, flush=True)
@@ -48,7 +56,17 @@ def predict(model: Path, inputs: Any) -> Any:
         error = json.loads(answer)
         if error:
             raise AssertionError(f"there, {error}")
-        return np.load(found)
+        return _read(found)
+
+
+def _write(path: Path | str, arrays: Any) -> None:
+    np.savez(path, *(arrays if isinstance(arrays, list | tuple) else [arrays]))
+
+
+def _read(path: Path | str) -> Any:
+    with np.load(path) as file:
+        arrays = [*file.values()]
+    return arrays[0] if len(arrays) == 1 else arrays
 
 
 def serve() -> None:
@@ -62,7 +80,7 @@ def serve() -> None:
         model, given, found = json.loads(line)
         error = ""
         try:
-            np.save(found, qf.load_model(model).predict(np.load(given), verbose=0))
+            _write(found, qf.load_model(model).predict(_read(given), verbose=0))
         # It is the asking process that has to know.
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"

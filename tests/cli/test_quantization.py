@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from qframe.testing import fresh_process
 
 X = np.random.default_rng(0).normal(size=(4, 8)).astype("float32")
 
@@ -211,22 +210,14 @@ def test_a_loss_that_is_not_there(command, saved, tmp_path):
     assert not qf.load_model(out).compiled
 
 
-PREDICT = """
-import sys, numpy, keras, qframe as qf
-model, inputs, outputs = sys.argv[1:]
-numpy.save(outputs, keras.ops.convert_to_numpy(qf.load_model(model)(numpy.load(inputs))))
-"""
-
-
 @pytest.mark.long
 def test_in_processes_of_their_own(process, saved, tmp_path):
     done = process("quantize", str(saved), "-r", "bnn", "-o", "q.keras")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
-    np.save(tmp_path / "x.npy", X)
-    names = ("q.keras", "x.npy", "y.npy")
-    subprocess.run([sys.executable, "-c", PREDICT, *names], cwd=tmp_path, check=True)
     expected = qf.load_model(saved)
     qf.quantize(expected, "bnn")
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), predict(expected))
+    np.testing.assert_array_equal(
+        fresh_process.predict(tmp_path / "q.keras", X), expected.predict(X, verbose=0)
+    )

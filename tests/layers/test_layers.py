@@ -3,9 +3,6 @@
 import copy
 import inspect
 import pickle
-import subprocess
-import sys
-import textwrap
 import threading
 import warnings
 
@@ -23,6 +20,7 @@ from qframe.errors import (
     UnknownNameError,
 )
 from qframe.layers.adapters import EXPLICIT
+from qframe.testing import fresh_process
 from state_gradients import state_gradients
 
 BACKEND = keras.backend.backend()
@@ -229,26 +227,11 @@ def test_a_saved_model_loads_in_a_process_that_imported_only_qframe(tmp_path):
     model = everything()
     x = [case.inputs(seed) for seed, case in enumerate(CASES)]
     model.save(tmp_path / "model.keras")
-    np.savez(tmp_path / "x.npz", *x)
-    np.savez(tmp_path / "y.npz", *map(np.asarray, model.predict(x, verbose=0)))
-    code = f"""
-        import qframe as qf
-        import numpy as np
-        model = qf.load_model({str(tmp_path / "model.keras")!r})
-        x = list(np.load({str(tmp_path / "x.npz")!r}).values())
-        y = list(np.load({str(tmp_path / "y.npz")!r}).values())
-        for expected, found in zip(y, model.predict(x, verbose=0)):
-            np.testing.assert_array_equal(found, expected)
-        print(sum(isinstance(layer, qf.layers.Quantized) for layer in model.layers))
-    """
-    out = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert out.returncode == 0, out.stderr
-    assert out.stdout.strip() == str(len(CASES))
+    found = fresh_process.predict(tmp_path / "model.keras", x)
+    expected = model.predict(x, verbose=0)
+    assert len(found) == len(CASES)
+    for there, here in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(there, here)
 
 
 def test_clone_model():
