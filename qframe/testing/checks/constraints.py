@@ -67,6 +67,7 @@ def constrains_in_every_mode(subject: ConstraintSubject) -> None:
 @of_constraints()
 def holds_in_training(subject: ConstraintSubject) -> None:
     """After each step of training the kernel of a layer is as the constraint wants it."""
-    kernel = to_numpy(trained(subject).model.layers[0].kernel)
+    (layer,) = trained(subject).layers
+    kernel = to_numpy(layer.kernel)
     held = to_numpy(subject.sample(to_tensor(kernel)))
     require_equal(kernel, held, kernel, "a kernel after training", 1e-5, 1e-6)

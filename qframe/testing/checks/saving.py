@@ -27,10 +27,13 @@ def _written(model: Trained) -> Iterator[Path]:
         yield path
 
 
-def _words(model: Any) -> dict[str, str]:
-    layer = model.layers[0]
-    words = {slot: repr(quantizer) for slot, quantizer in layer.quantizers.items()}
-    return {**words, "constraint": repr(layer.kernel_constraint)}
+def _words(model: Any) -> list[dict[str, str]]:
+    layers = [part for part in model.layers if isinstance(part, qf.layers.Quantized)]
+    return [
+        {slot: repr(quantizer) for slot, quantizer in layer.quantizers.items()}
+        | {"constraint": repr(layer.kernel_constraint)}
+        for layer in layers
+    ]
 
 
 @of_constraints()
