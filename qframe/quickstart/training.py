@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -26,14 +27,14 @@ def train(model: Any, data: Digits, epochs: int, console: Console) -> None:
         # Piped, the lines say it all.
         disable=not console.is_terminal,
     )
-    with progress:
+    with progress, _Interrupt() as interrupt:
         model.fit(
             as_input(data.x_train),
             data.y_train,
             batch_size=BATCH_SIZE,
             epochs=epochs,
             verbose=0,
-            callbacks=[_Report(progress, epochs)],
+            callbacks=[_Report(progress, epochs), interrupt],
         )
 
 
@@ -71,6 +72,33 @@ class _Report(keras.callbacks.Callback):
     def _place(self, epoch: int) -> str:
         digits = len(str(self._epochs))
         return f"epoch {epoch + 1:>{digits}}/{self._epochs}"
+
+
+class _Interrupt(keras.callbacks.Callback):
+    """Ends training after a batch when the user interrupts it, at once the second time.
+
+    TensorFlow may crash where Python raises an exception in the middle of a step.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = False
+
+    def __enter__(self) -> _Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, *_: Any) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
 
 
 def _numbers(logs: dict[str, Any]) -> str:
