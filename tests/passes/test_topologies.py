@@ -24,6 +24,7 @@ SAMPLE = [
 ]
 
 
+@pytest.mark.sample  # of the journey of each topology
 @each_topology
 def test_quantize_and_strip(topology):
     model = topology.model()
