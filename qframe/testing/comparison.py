@@ -17,10 +17,10 @@ from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 def on_tensors(
     subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 10
 ) -> None:
-    """Run `body` on tensors for a quantizer: its kinks, and others.
+    """Run `body` on tensors for a quantizer: its kinks and other numbers.
 
-    The shape and the other numbers of a tensor are nothing to an elementwise quantizer, so
-    one tensor has all of its numbers. Other quantizers see many tensors, which are drawn.
+    One tensor has all the numbers for an elementwise quantizer, since its result depends
+    neither on the shape nor on the rest of the tensor. Others get several drawn tensors.
     """
     if subject.elementwise:
         body(subject.numbers)

@@ -167,10 +167,10 @@ class QuantizerSubject(Subject):
 
     @functools.cached_property
     def numbers(self) -> Array:
-        """What tells most of an elementwise quantizer: kinks, usual and extreme numbers.
+        """The numbers for an elementwise quantizer: kinks, usual and extreme ones.
 
-        Half of those that are not kinks lie where most grids do; the other half has every
-        exponent of float32, subnormal numbers apart.
+        Apart from the kinks, half of them are where most grids are. The other half covers
+        every exponent of float32 except those of subnormal numbers.
         """
         rng = np.random.default_rng(0)
         usual = rng.uniform(-8, 8, size=2048)
