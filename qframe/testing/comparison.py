@@ -15,7 +15,7 @@ from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
 
 def on_tensors(
-    subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 10
+    subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 6
 ) -> None:
     """Run `body` on tensors for a quantizer: its kinks and other numbers.
 

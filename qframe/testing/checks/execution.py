@@ -73,7 +73,7 @@ def elementwise(subject: QuantizerSubject) -> None:
                 value(subject.call, part), whole[where], part, "a part of the batch"
             )
 
-    on_tensors(subject, parts, examples=8)
+    on_tensors(subject, parts)
 
 
 @of_quantizers(when=lambda subject: subject.traits.channelwise)
