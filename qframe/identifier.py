@@ -89,24 +89,25 @@ def _parse_arguments(text: str, rest: str) -> tuple[tuple[Any, ...], dict[str, A
         raise _malformed(
             text, "it mixes arguments with and without a key; write key=value for all"
         )
-    values = tuple(_read(text, value, "an argument") for value in call.args)
+    values = tuple(_read(text, rest, value, "an argument") for value in call.args)
     arguments: dict[str, Any] = {}
     for keyword in call.keywords:
         if keyword.arg is None:
             raise _malformed(text, "** is not allowed")
         if keyword.arg in arguments:
             raise _malformed(text, f"argument {keyword.arg!r} is given twice")
-        arguments[keyword.arg] = _read(text, keyword.value, repr(keyword.arg))
+        arguments[keyword.arg] = _read(text, rest, keyword.value, repr(keyword.arg))
     return values, arguments
 
 
-def _read(text: str, value: ast.expr, what: str) -> Any:
+def _read(text: str, rest: str, value: ast.expr, what: str) -> Any:
     try:
         return ast.literal_eval(value)
-    except (ValueError, RecursionError, MemoryError):
+    except (TypeError, ValueError, RecursionError, MemoryError):
+        shown = (ast.get_source_segment(f"_{rest}", value) or "")[:200]
         raise _malformed(
             text,
-            f"the value {ast.unparse(value)!r} of {what} is not a literal (a number, a "
+            f"the value {shown!r} of {what} is not a literal (a number, a "
             "string, True, False, None, or a tuple, list or dict of them)",
         ) from None
 

@@ -24,14 +24,14 @@ SEED = int(os.environ.get("QFRAME_SEED", "0"))
 # Where a test runs, by its mark. One without a mark may fail on any version of Keras or its
 # backend, and runs everywhere.
 SHARES = {
-    "pure": {"newest", "oldest"},
+    "pure": {"newest", "oldest", "quick"},
     "ends": {"newest", "oldest", "jax", "torch"},
     "once_per_backend": {"newest", "jax", "torch"},
     "long": {"newest"},
-    "elsewhere": {"oldest", "between", "jax", "torch"},
-    "sample": {"oldest", "between"},
+    "elsewhere": {"oldest", "between", "jax", "torch", "quick"},
+    "sample": {"oldest", "between", "quick"},
 }
-PLACES = ("newest", "oldest", "between", "jax", "torch")
+PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
 
 
 def pytest_addoption(parser):
@@ -43,6 +43,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    # An address would give a test another name in each process.
+    unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unstable:
+        raise pytest.UsageError(f"the ids of these tests have addresses: {unstable}")
     place = config.getoption("share")
     if not place:
         return

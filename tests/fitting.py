@@ -21,8 +21,8 @@ MODES = {
     "torch": ["eager"],
 }[keras.backend.backend()]
 
-# For `compile`, where how it runs is nothing to the test: on TensorFlow Keras would compile
-# with XLA, which takes seconds for each model. `MODES` and the documents have that too.
+# For `compile` in tests that are not about compiling: on TensorFlow Keras would use XLA,
+# which takes seconds for each model. The modes above and the documents cover that.
 WITHOUT_XLA = {"jit_compile": False} if keras.backend.backend() == "tensorflow" else {}
 
 

@@ -104,3 +104,11 @@ def test_arguments_by_order_where_they_are_asked_for():
         Identifier.parse("quantized_bits(4, integer=0)", positional=True)
     with pytest.raises(IdentifierError, match=r"'f\(x\)' of an argument is not a literal"):
         Identifier.parse("quantized_bits(f(x))", positional=True)
+
+
+@pytest.mark.parametrize(
+    "value", ["{[]: 1}", "{[1]}", "-" * 5_000 + "1", "[" * 5_000, "f(1)"], ids=range(5)
+)
+def test_parse_of_what_python_cannot_evaluate_is_an_error_of_identifiers(value):
+    with pytest.raises(IdentifierError):
+        Identifier.parse(f"a(b={value})")

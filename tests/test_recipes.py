@@ -27,7 +27,7 @@ from qframe.registry import registry
 from qframe.rules import Position, Rule
 from test_identifier import LITERALS, NAMES
 
-pytestmark = pytest.mark.pure
+pytestmark = pytest.mark.ends
 
 WORDS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 

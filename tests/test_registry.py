@@ -17,7 +17,7 @@ from qframe.errors import (
 from qframe.identifier import Identifier
 from qframe.registry import Registry, registry
 
-pytestmark = pytest.mark.pure
+pytestmark = pytest.mark.ends
 
 MANIFEST = """
     from qframe.components import quantizer

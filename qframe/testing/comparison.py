@@ -19,11 +19,13 @@ def on_tensors(
 ) -> None:
     """Run `body` on tensors for a quantizer: its kinks and other numbers.
 
-    One tensor has all the numbers for an elementwise quantizer, since its result depends
-    neither on the shape nor on the rest of the tensor. Others get several drawn tensors.
+    One tensor has all the numbers for an elementwise quantizer, and small ones show that
+    the result depends neither on the shape nor on the rest of the tensor. Others get
+    several drawn tensors.
     """
     if subject.elementwise:
-        body(subject.numbers)
+        for x in (subject.numbers, *subject.small_tensors()):
+            body(x)
         return
     shapes = (STATE_SHAPE,) if subject.stateful else strategies.SHAPES
     # A statistic of the tensor overflows where its numbers do not.

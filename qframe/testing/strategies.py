@@ -12,6 +12,7 @@ from qframe.configurable import missing_arguments
 from qframe.registry import registry
 from qframe.testing.models import inputs, models
 from qframe.testing.rules import fitting_rules, rules
+from qframe.testing.subjects import SHAPES
 
 __all__ = [
     "SHAPES",
@@ -23,9 +24,6 @@ __all__ = [
     "rules",
     "tensors",
 ]
-
-# Unfriendly, and few of them, since JAX compiles each operation anew for each shape.
-SHAPES = ((1,), (9,), (2, 3), (3, 1, 5), (2, 1, 3, 2))
 
 
 def numbers(

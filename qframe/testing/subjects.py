@@ -21,6 +21,8 @@ from qframe.registry import registry
 
 # What a quantizer with state is built for: no power of two, so that loops have a rest.
 STATE_SHAPE = (13, 4)
+# Unfriendly, and few of them, since JAX compiles each operation anew for each shape.
+SHAPES = ((1,), (9,), (2, 3), (3, 1, 5), (2, 1, 3, 2))
 
 
 class Subject:
@@ -169,15 +171,24 @@ class QuantizerSubject(Subject):
     def numbers(self) -> Array:
         """The numbers for an elementwise quantizer: kinks, usual and extreme ones.
 
-        Apart from the kinks, half of them are where most grids are. The other half covers
-        every exponent of float32 except those of subnormal numbers.
+        Apart from the kinks, half of them are where most grids are. The exponents of the
+        other half are uniform over those of float32, without subnormal numbers.
         """
         rng = np.random.default_rng(0)
         usual = rng.uniform(-8, 8, size=2048)
         extreme = rng.choice([-1, 1], size=2048) * 2.0 ** rng.uniform(-126, 128, size=2048)
         kinks = self.tensor_of_kinks().ravel()
-        found = np.concatenate([kinks, usual, extreme]).astype("float32")
-        return found[: len(found) // 4 * 4].reshape(-1, 4)
+        # Equal to 0 in a set of kinks, and yet another number.
+        zeros = np.asarray([-0.0, 0.0, -0.0, 0.0])
+        found = np.concatenate([zeros, kinks, usual, extreme]).astype("float32")
+        return found.reshape(-1, 4)
+
+    def small_tensors(self) -> list[Array]:
+        """Numbers from -1 to 1 in a tensor of each shape, and a constant tensor."""
+        rng = np.random.default_rng(1)
+        shapes = (*SHAPES, STATE_SHAPE)
+        found = [rng.uniform(-1, 1, size=shape).astype("float32") for shape in shapes]
+        return [*found, np.full(STATE_SHAPE, 0.5, "float32")]
 
     def tensor_of_kinks(self, magnitude: float | None = None) -> Array:
         """All kinks up to a magnitude, some twice, in a tensor of four channels."""

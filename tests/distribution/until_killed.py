@@ -10,6 +10,8 @@ import sys
 
 import jax
 
+# A process that is killed would leave half a file in the folder that all runs share.
+jax.config.update("jax_enable_compilation_cache", False)
 jax.config.update("jax_cpu_collectives_implementation", "gloo")
 folder, rank, port = sys.argv[1:]
 # As `keras.distribution.initialize`, which has no word for how long a silence is.

@@ -146,7 +146,6 @@ class Returns(schedules.LearningRateSchedule):
         *(Returns(-0.5), Returns(float("nan")), Returns(np.ones(2)), Returns("fast")),
         *(Returns(lambda: 1 / 0), Returns(None), np.ones(1)),
     ],
-    ids=str,
 )
 def test_wrong_hyperparameters(name, value):
     with pytest.raises(ArgumentError, match=f"{name} of Bop"):

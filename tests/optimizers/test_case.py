@@ -322,7 +322,6 @@ def test_variables_that_are_not_known():
         (),
         ((is_kernel, keras.optimizers.LossScaleOptimizer),),
     ],
-    ids=str,
 )
 def test_what_is_no_pair(pairs):
     with pytest.raises(ArgumentError, match=r"CaseOptimizer\(\(predicate, optimizer\)"):

@@ -3,10 +3,12 @@
 import keras
 import pytest
 
+from qframe.quantizers import Traits
 from qframe.registry import FIRST_PARTY, registry
 from qframe.testing import plugin_checks
 from qframe.testing.fronts import checks_of
 from qframe.testing.parametrization import parametrize
+from qframe.testing.subjects import subject_of
 
 PLUGINS = [p for p in registry.discover().values() if p.distribution == FIRST_PARTY]
 # Each component is checked with its defaults, and so is what is here: what has no defaults,
@@ -53,8 +55,8 @@ VARIANTS = [
     "fixed:binary(use_01=True, alpha='auto_po2')",
     "fixed:ternary(alpha='auto')",
 ]
-# What an argument changes is a formula. What a component does in a layer, and in a file, is
-# checked with its defaults.
+# What an argument of an elementwise quantizer changes is a formula. What that does in a
+# layer, and in a file, is checked with the defaults.
 NOT_OF_FORMULAS = {
     "documented",
     "in_layer",
@@ -80,8 +82,14 @@ def checks():
 
 
 def checks_of_variants():
-    found = [check for variant in VARIANTS for check in checks_of(variant)]
-    return [check for check in found if check.name not in NOT_OF_FORMULAS]
+    """Those of formulas, and all where an argument changes a state or a scale too."""
+    found = []
+    for variant in VARIANTS:
+        traits = getattr(subject_of(variant).sample, "traits", Traits())
+        plain = traits.elementwise and not (traits.updates or traits.trainable)
+        left_out = NOT_OF_FORMULAS if plain else {"documented", "saved_for_others"}
+        found += [check for check in checks_of(variant) if check.name not in left_out]
+    return found
 
 
 def test_every_plugin_is_here():

@@ -8,7 +8,7 @@ import pytest
 from qframe.errors import DataError
 from qframe.quickstart.data import as_input, load
 
-pytestmark = pytest.mark.pure
+pytestmark = pytest.mark.ends
 
 
 def test_digits():

@@ -32,6 +32,7 @@ NOT_RUN = {
     r"python tests/saved/make\.py": "makes files that are put under version control",
     r"pytest( tests/benchmarks/test_training\.py -s)?": "takes minutes, or hours",
     r"pip install (-e )?'(keras-qframe|\.)\[.*\]'": "is run with another extra",
+    r"pip install pre-commit": "installs a tool that no other command needs",
     r"apt-get install chromium chromium-driver": "needs root",
     r"qframe (summary|report)": "is the name of a command, which asks for a model",
     r"qframe completion fish > ~/.*": "writes to the user's own settings",

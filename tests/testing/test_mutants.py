@@ -96,6 +96,56 @@ class _(Thirds):
         return super().gradient(inputs) + 1e-3
 
 
+@mutant("reference", "-0.0")
+class _(Thirds):
+    """negative zero: its value is another one."""
+
+    def value(self, inputs):
+        negative = (inputs == 0) & (1 / inputs < 0)
+        return ops.where(negative, -1 / 3, super().value(inputs))
+
+
+@mutant("reference", "at x = ")
+class _(Thirds):
+    """vectors: their values are negated."""
+
+    def value(self, inputs):
+        return super().value(inputs) * (-1 if len(inputs.shape) == 1 else 1)
+
+
+@mutant("reference", "at x = ")
+class _(Thirds):
+    """four axes: their values are negated."""
+
+    def value(self, inputs):
+        return super().value(inputs) * (-1 if len(inputs.shape) == 4 else 1)
+
+
+@mutant("surrogate", "at x = ")
+class _(Thirds):
+    """three axes: the gradient is three times too large."""
+
+    def gradient(self, inputs):
+        return super().gradient(inputs) * (3 if len(inputs.shape) > 2 else 1)
+
+
+@mutant("reference", "at x = ")
+class _(Thirds):
+    """constant: a tensor of one number becomes its mean."""
+
+    def value(self, inputs):
+        constant = ops.max(inputs) == ops.min(inputs)
+        return ops.where(constant, ops.zeros_like(inputs), super().value(inputs))
+
+
+@mutant("reference", "at x = ")
+class _(Thirds):
+    """normalized: the largest magnitude becomes one where it is less."""
+
+    def value(self, inputs):
+        return super().value(inputs / ops.minimum(1.0, ops.max(ops.abs(inputs))))
+
+
 @mutant("alive", "zero everywhere")
 class _(Thirds):
     """no gradient: nothing learns."""

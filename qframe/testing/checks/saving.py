@@ -28,7 +28,7 @@ def _written(model: Trained) -> Iterator[Path]:
 
 
 def _words(model: Any) -> list[dict[str, str]]:
-    layers = [part for part in model.layers if isinstance(part, qf.layers.Quantized)]
+    layers: list[Any] = [p for p in model.layers if isinstance(p, qf.layers.Quantized)]
     return [
         {slot: repr(quantizer) for slot, quantizer in layer.quantizers.items()}
         | {"constraint": repr(layer.kernel_constraint)}
