@@ -51,9 +51,12 @@ def pytest_collection_modifyitems(config, items):
     if not place:
         return
     elsewhere = {mark for mark, places in SHARES.items() if place not in places}
-    left = [i for i in items if elsewhere & {mark.name for mark in i.iter_markers()}]
+    kept, left = [], []
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        (left if marks & elsewhere else kept).append(item)
     config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in set(left)]
+    items[:] = kept
 
 
 def pytest_collection_finish():
