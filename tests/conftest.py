@@ -50,11 +50,11 @@ def pytest_collection_modifyitems(config, items):
     place = config.getoption("share")
     if not place:
         return
-    elsewhere = {mark for mark, places in SHARES.items() if place not in places}
+    absent = {mark for mark, places in SHARES.items() if place not in places}
     kept, left = [], []
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        (left if marks & elsewhere else kept).append(item)
+        (left if marks & absent else kept).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
 

@@ -3,15 +3,16 @@
 import importlib
 import inspect
 import pkgutil
-from importlib import metadata
 
 import pytest
+
+from qframe.registry import FIRST_PARTY, registry
 
 # Docstrings are the same everywhere.
 pytestmark = pytest.mark.long
 
-ENTRIES = metadata.entry_points(group="qframe")
-PACKAGES = ["qframe", *(e.module for e in ENTRIES if e.dist.name == "keras-qframe")]
+PLUGINS = [p for p in registry.discover().values() if p.distribution == FIRST_PARTY]
+PACKAGES = ["qframe", *(plugin.target for plugin in PLUGINS)]
 
 
 def classes():

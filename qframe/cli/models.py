@@ -58,8 +58,8 @@ def summary(model: str, no_macs: bool, as_json: bool) -> None:
     "-o",
     "--output",
     metavar="FILE.keras",
-    help="Where to save the model. Default: qframe-quickstart.keras, or "
-    "qframe-quickstart-2.keras and so on where that exists.",
+    help="Where to save the model. Default: qframe-quickstart.keras. If that file exists, "
+    "a number is added: qframe-quickstart-2.keras.",
 )
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 def quickstart(
@@ -86,11 +86,10 @@ def quickstart(
 
 
 def _default_output(force: bool) -> str:
-    """The default name of the quickstart's file: the first that no file has.
+    """The first unused default file name; with `--force`, the first one in any case.
 
-    A second run must neither fail nor replace what the first one saved. With `--force` it
-    is the first name.
+    A second run neither fails nor replaces the file of the first.
     """
-    ends = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (f"qframe-quickstart{end}.keras" for end in ends)
+    numbered = (f"qframe-quickstart-{number}.keras" for number in itertools.count(2))
+    names = itertools.chain(["qframe-quickstart.keras"], numbered)
     return next(name for name in names if force or not Path(name).exists())

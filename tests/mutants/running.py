@@ -19,8 +19,6 @@ FOUND, SURVIVED, TIMEOUT = "found", "survived", "timeout"
 CANARY = "this line stops every import of a module"
 # Exit statuses of pytest: all passed, or there was nothing to run.
 _QUIET = {0, 5}
-# An error within pytest itself.
-_INTERNAL = 3
 
 
 @attrs.frozen
@@ -122,8 +120,9 @@ def _outcome(status: int | None, output: str, seconds: float) -> Outcome:
         outcome, by = TIMEOUT, ""
     elif status in _QUIET:
         outcome, by = SURVIVED, ""
-    elif status < 0 or status == _INTERNAL:
-        raise RuntimeError(f"pytest ended with status {status}: {output[-2000:]}")
+    elif status == -signal.SIGKILL:
+        # By the system, as for lack of memory. A fault may crash the process in other ways.
+        raise RuntimeError(f"the tests were killed: {output[-2000:]}")
     else:
         outcome, by = FOUND, failed[1] if failed else f"status {status}: {''.join(last)}"
     return Outcome(outcome, by, seconds, int(passed[1]) if passed else 0, output)

@@ -115,6 +115,11 @@ def fit(model: Any, steps: int = 3, spread: Any = 1.0) -> float:
     return float(history.history["loss"][-1])
 
 
+def quantized_layers(model: Any) -> list[Any]:
+    """The layers of a model that have slots."""
+    return [part for part in model.layers if isinstance(part, qf.layers.Quantized)]
+
+
 @attrs.frozen(eq=False)
 class Trained:
     """A model with a component wherever it fits, after some steps of training.
@@ -132,7 +137,7 @@ class Trained:
     @property
     def layers(self) -> list[Any]:
         """The quantized layers."""
-        return [part for part in self.model.layers if isinstance(part, qf.layers.Quantized)]
+        return quantized_layers(self.model)
 
     @functools.cached_property
     def inputs(self) -> Array:
@@ -160,11 +165,13 @@ _TRAINED: WeakKeyDictionary[Subject, Trained] = WeakKeyDictionary()
 def trained(subject: Subject) -> Trained:
     """Return the trained model of a component: all checks share it, and none changes it."""
     if subject not in _TRAINED:
-        slot = "quantizer" if isinstance(subject, QuantizerSubject) else "constraint"
-        names = SLOTS if slot == "quantizer" else ("kernel",)
+        names = SLOTS if isinstance(subject, QuantizerSubject) else ("kernel",)
         # Side by side, since a layer with quantizers in all slots may have no gradient: no
         # sum of thirteen signs is within the support of another sign.
-        parts = [network(**{f"{name}_{slot}": subject.fresh()}).layers[0] for name in names]
+        parts = [
+            network(**{f"{name}_{subject.kind}": subject.fresh()}).layers[0]
+            for name in names
+        ]
         x = keras.Input((STATE_SHAPE[0],))
         outputs = [part(x) for part in parts]
         model = keras.Model(x, keras.layers.add(outputs) if len(outputs) > 1 else outputs)

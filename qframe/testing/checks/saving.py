@@ -14,7 +14,7 @@ from qframe.registry import LOCAL, registry
 from qframe.testing import fresh_process
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers
-from qframe.testing.checks.placement import Trained, trained
+from qframe.testing.checks.placement import Trained, quantized_layers, trained
 from qframe.testing.comparison import require_equal
 from qframe.testing.subjects import Subject
 
@@ -28,11 +28,10 @@ def _written(model: Trained) -> Iterator[Path]:
 
 
 def _words(model: Any) -> list[dict[str, str]]:
-    layers: list[Any] = [p for p in model.layers if isinstance(p, qf.layers.Quantized)]
     return [
         {slot: repr(quantizer) for slot, quantizer in layer.quantizers.items()}
         | {"constraint": repr(layer.kernel_constraint)}
-        for layer in layers
+        for layer in quantized_layers(model)
     ]
 
 
