@@ -23,11 +23,9 @@ _ANY_WIDTH = 2**20
 
 def to_text(grid: Grid) -> str:
     """The table at its full width, whatever the terminal: nothing is cut or wrapped."""
-    table = _table(grid)
     stream = io.StringIO()
     console = Console(file=stream, width=_ANY_WIDTH, color_system=None, force_jupyter=False)
-    width = Measurement.get(console, console.options, table).maximum
-    console.print(table, width=width)
+    console.print(_table(grid))
     return f"{grid.title}\n{stream.getvalue().rstrip()}"
 
 

@@ -15,16 +15,31 @@ import numpy as np
 HERE = Path(__file__).parent
 
 
+# Below those that systems give to whoever asks for any port.
+PORTS = range(20_000, 30_000)
+
+
+@contextlib.contextmanager
 def free_ports(count):
-    """Ports of the loopback address that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [str(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of the loopback address that nothing listens on, for as long as it lasts.
+
+    Who holds the same port of UDP may use it, so that no two runs of these tests take one.
+    """
+    with contextlib.ExitStack() as held:
+        ports = []
+        for port in PORTS:
+            if len(ports) == count:
+                break
+            claim = held.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            try:
+                claim.bind(("127.0.0.1", port))
+                with socket.socket() as tried:
+                    tried.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(str(port))
+        assert len(ports) == count, f"{PORTS} has no {count} free ports"
+        yield ports
 
 
 def start(log, script, *arguments):

@@ -1,5 +1,6 @@
 """Devices and processes of JAX train as one device does."""
 
+import contextlib
 import os
 import re
 import signal
@@ -66,8 +67,9 @@ def test_reports_are_those_of_one_device(folder):
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    folder, ports = tmp_path_factory.mktemp("processes"), free_ports(1)
-    run_together(folder, *(["on_processes.py", folder, rank, *ports] for rank in "01"))
+    folder = tmp_path_factory.mktemp("processes")
+    with free_ports(1) as ports:
+        run_together(folder, *(["on_processes.py", folder, rank, *ports] for rank in "01"))
     return folder
 
 
@@ -89,23 +91,20 @@ def test_what_else_works_in_two_processes(processes):
 
 
 def test_when_a_process_is_killed_the_other_one_stops_and_training_resumes(tmp_path):
-    (port,), file = free_ports(1), tmp_path / "last.keras"
+    file = tmp_path / "last.keras"
     logs = [tmp_path / f"{rank}.log" for rank in "01"]
-    pair = [
-        start(log, "until_killed.py", tmp_path, rank, port) for rank, log in enumerate(logs)
-    ]
-    try:
-        deadline = time.monotonic() + 200
+    with free_ports(1) as (port,), contextlib.ExitStack() as ends:
+        pair = [start(log, "until_killed.py", tmp_path, rank, port) for rank, log in enumerate(logs)]
+        for process in pair:
+            ends.callback(end, process)
+        deadline = time.monotonic() + 500
         while not file.exists():
             assert all(process.poll() is None for process in pair), logs[0].read_text()
             assert time.monotonic() < deadline
             time.sleep(0.1)
         time.sleep(1)
         os.killpg(pair[1].pid, signal.SIGKILL)
-        assert pair[0].wait(60) != 0
-    finally:
-        for process in pair:
-            end(process)
+        assert pair[0].wait(500) != 0
     words = logs[0].read_text("utf-8", "replace")
     assert re.search(r"Gloo \S+ failed|another task died", words), words
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".log"] == ["last.keras"]

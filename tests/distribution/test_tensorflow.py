@@ -72,8 +72,9 @@ def test_reports_are_those_of_one_device(folder):
 
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
-    folder, ports = tmp_path_factory.mktemp("workers"), free_ports(2)
-    run_together(folder, *(["on_workers.py", folder, rank, *ports] for rank in "01"))
+    folder = tmp_path_factory.mktemp("workers")
+    with free_ports(2) as ports:
+        run_together(folder, *(["on_workers.py", folder, rank, *ports] for rank in "01"))
     return folder
 
 

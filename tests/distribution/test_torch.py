@@ -12,8 +12,9 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    folder, ports = tmp_path_factory.mktemp("torch"), free_ports(1)
-    run_together(folder, *(["on_torch.py", folder, rank, *ports] for rank in "01"))
+    folder = tmp_path_factory.mktemp("torch")
+    with free_ports(1) as ports:
+        run_together(folder, *(["on_torch.py", folder, rank, *ports] for rank in "01"))
     return folder
 
 

@@ -48,6 +48,25 @@ def test_blocks_are_those_of_the_slot_whatever_the_quantizer_was_used_for():
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), expected)
 
 
+@pytest.mark.parametrize(
+    ("words", "aggregation"),
+    [
+        ({}, "mean"),
+        ({"dtype": "int32"}, "only_first_replica"),
+        ({"aggregation": "sum"}, "sum"),
+    ],
+)
+def test_replicas_agree_on_the_state_of_a_quantizer(words, aggregation):
+    quantizer = qf.quantizers.get("ste_sign")
+    variable = quantizer.add_weight(
+        shape=(), initializer="zeros", trainable=False, **words
+    )
+    assert variable.aggregation == aggregation
+    learned = quantizer.add_weight(shape=(), initializer="zeros")
+    plain = keras.layers.Dense(2).add_weight(shape=(), initializer="zeros")
+    assert learned.aggregation == plain.aggregation
+
+
 def test_one_object_stays_one_in_slots_of_a_kind():
     one = qf.quantizers.get("ste_sign(clip_value=None)")
     layers = [qf.layers.QuantDense(2, input_quantizer=one) for _ in range(2)]

@@ -107,7 +107,6 @@ def _environment(folder: Path) -> dict[str, str]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
     return environment | {
         "NUMBA_CACHE_DIR": str(folder / "numba"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(folder / "site"),
     }
 

@@ -79,6 +79,11 @@ def test_golden_numbers(quantizer, kernel, values, scale, zero_point):
     assert found.precision == qf.quantizers.get(quantizer).precision
 
 
+def test_a_weight_without_numbers_has_integers_without_numbers():
+    found = qf.quantizers.get("ste_sign").integers(np.zeros((0, 2), "float32"))
+    assert found.values.shape == found.dequantized().shape == (0, 2)
+
+
 # The conformance kit does the same with every quantizer, on one axis.
 @pytest.mark.parametrize(
     "name", ["ste_sign", "ste_heaviside", "magnitude_aware_sign", "dorefa(mode='weights')"]

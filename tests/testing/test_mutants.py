@@ -17,7 +17,7 @@ from qframe.testing import (
     constraint_checks,
     quantizer_checks,
 )
-from sound import Coin, MeanSign, Step, Thirds, UnitMax
+from sound import Coin, MeanSign, Reach, Step, Thirds, UnitMax
 
 pytestmark = pytest.mark.once_per_backend
 SOUND = [Thirds, MeanSign, Step, Coin]
@@ -25,7 +25,7 @@ SOUND = [Thirds, MeanSign, Step, Coin]
 
 @pytest.fixture(autouse=True)
 def _local():
-    for cls in (*SOUND, UnitMax, *QUANTIZERS, *CONSTRAINTS):
+    for cls in (*SOUND, Reach, UnitMax, *QUANTIZERS, *CONSTRAINTS):
         qf.register(cls)
     yield
     registry.forget_local()
@@ -34,6 +34,11 @@ def _local():
 @pytest.mark.parametrize("cls", SOUND)
 def test_sound_quantizers_pass(cls):
     check_quantizer(cls)
+
+
+def test_what_learns_only_from_numbers_beyond_its_range_learns():
+    [check] = [check for check in quantizer_checks(Reach) if check.name == "learns"]
+    check()
 
 
 def test_a_sound_constraint_passes():
@@ -296,6 +301,17 @@ class _(Thirds):
 
     def __init__(self, sharpness=1.0, **kwargs):
         super().__init__(**kwargs)
+        self.sharpness = 1.0
+
+
+@mutant("parameters", "is what is stored")
+class _(Thirds):
+    """forgets what is below one: and takes no more than that."""
+
+    def __init__(self, sharpness=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if sharpness > 1:
+            raise ValueError("sharpness is at most 1")
         self.sharpness = 1.0
 
 
