@@ -24,7 +24,7 @@ _ANY_WIDTH = 2**20
 def to_text(grid: Grid) -> str:
     """The table at its full width, whatever the terminal: nothing is cut or wrapped."""
     stream = io.StringIO()
-    console = Console(file=stream, width=_ANY_WIDTH, color_system=None, force_jupyter=False)
+    console = Console(file=stream, width=_ANY_WIDTH, force_jupyter=False)
     console.print(_table(grid))
     return f"{grid.title}\n{stream.getvalue().rstrip()}"
 
