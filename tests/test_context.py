@@ -6,7 +6,6 @@ import pytest
 
 import qframe as qf
 from qframe.errors import QFrameError
-from topologies import TOPOLOGIES
 
 KERNEL = np.array([[0.5, -0.25], [0.5, 0.5], [-0.125, 2]], "float32")
 SIGNS = np.array([[1, -1], [1, 1], [-1, 1]], "float32")
@@ -87,25 +86,3 @@ def test_a_layer_can_be_built_within():
         layer = qf.layers.QuantDense(2, kernel_quantizer="ste_sign(clip_value=None)")
         layer.build((None, 3))
         assert {abs(v) for v in np.array(layer.kernel).ravel()} == {1}
-
-
-# Spectral normalization holds the kernel of the layer inside it as a weight of its own.
-SAVED = [t for t in TOPOLOGIES if t.name != "spectral normalization"]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("topology", SAVED, ids=str)
-def test_saving_every_topology(topology, tmp_path):
-    network = topology.model()
-    report = qf.quantize(network, {"weight_quantizer": "ste_sign"})
-    before = network.get_weights()
-    with qf.context.quantized_scope(True):
-        read = network.get_weights()
-        network.save_weights(tmp_path / "q.weights.h5")
-    for a, b in zip(network.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(a, b)
-    network.load_weights(tmp_path / "q.weights.h5")
-    for a, b in zip(network.get_weights(), read, strict=True):
-        np.testing.assert_array_equal(a, b)
-    changed = sum((np.asarray(a) != b).any() for a, b in zip(read, before, strict=True))
-    assert changed == sum(len(row.words) for row in report.quantized)

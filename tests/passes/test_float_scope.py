@@ -6,24 +6,8 @@ import pytest
 
 import qframe as qf
 from qframe.errors import ArgumentError
-from topologies import TOPOLOGIES
 
 BINARY = {"weight_quantizer": "ste_sign", "input_quantizer": "ste_sign"}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
-def test_calls_are_those_of_the_float_model(topology):
-    model = topology.model()
-    plain = topology.call(model)
-    qf.quantize(model, {"weight_quantizer": "ste_sign"})
-    quantized = topology.call(model)
-    with qf.float_weights(model) as given:
-        assert given is model
-        for a, b in zip(topology.call(model), plain, strict=True):
-            np.testing.assert_array_equal(a, b)
-    for a, b in zip(topology.call(model), quantized, strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def dense():

@@ -1,6 +1,5 @@
 """Quantize, train, save, reload in a fresh process and strip, on every topology."""
 
-import copy
 import pickle
 
 import keras
@@ -13,7 +12,6 @@ from fresh_process import quantized
 from journey import WORDS, classes, differ, same, travel, values
 from topologies import TOPOLOGIES, Block, named
 
-each_topology = pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 # One for each way in which Keras saves what is inside.
 SAMPLE = [
     "nested two deep",
@@ -25,7 +23,7 @@ SAMPLE = [
 
 
 @pytest.mark.sample  # of the journey of each topology
-@each_topology
+@pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_quantize_and_strip(topology):
     model = topology.model()
     before, plain, weights = classes(model), topology.call(model), values(model.weights)
@@ -53,37 +51,16 @@ def test_a_sample_makes_the_whole_journey(tmp_path):
     assert not errors, "\n".join(f"{where}: {error}" for where, error in errors.items())
 
 
-def copied(topology, duplicate):
-    model = topology.model()
-    qf.quantize(model, WORDS)
-    again = duplicate(model)
-    assert len(quantized(again)) == topology.kernels
-    same(topology.call(again), topology.call(model), "output")
-
-
-@pytest.mark.long
-@each_topology
-def test_deep_copies(topology):
-    copied(topology, copy.deepcopy)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("name", SAMPLE)
 def test_pickles(name):
-    # Keras reduces a model to the same archive for both.
-    copied(named(name), lambda model: pickle.loads(pickle.dumps(model)))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("topology", [t for t in TOPOLOGIES if not t.subclassed], ids=str)
-def test_clones(topology):
-    # Keras itself clones no subclassed model.
+    # Keras reduces a model to the same archive for a deep copy.
+    topology = named(name)
     model = topology.model()
     qf.quantize(model, WORDS)
-    clone = keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    assert len(quantized(clone)) == topology.kernels
-    same(topology.call(clone), topology.call(model), "output")
+    again = pickle.loads(pickle.dumps(model))
+    assert len(quantized(again)) == topology.kernels
+    same(topology.call(again), topology.call(model), "output")
 
 
 def test_what_training_had_compiled_is_traced_anew():

@@ -11,7 +11,7 @@ from keras import ops
 import qframe as qf
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError, NotBuiltError, OutputError
-from topologies import TOPOLOGIES, named
+from topologies import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 
@@ -128,19 +128,11 @@ def test_an_error_leaves_nothing_behind(known, x, monkeypatch):
 SAMPLE = ["nested two deep", "subclassed", "bidirectional", "self attention"]
 
 
-@pytest.mark.parametrize(
-    "topology",
-    [
-        *map(named, SAMPLE),
-        *(
-            pytest.param(t, marks=pytest.mark.long)
-            for t in TOPOLOGIES
-            if t.name not in SAMPLE
-        ),
-    ],
-    ids=str,
-)
-def test_every_topology(topology):
+# All of them on the newest versions, in tests/passes/test_aspects.py.
+@pytest.mark.elsewhere
+@pytest.mark.parametrize("name", SAMPLE)
+def test_topologies(name):
+    topology = named(name)
     model = topology.model()
     qf.quantize(model, {"weight_quantizer": "ste_sign"})
     topology.compile(model)
