@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config, items):
     # An address would give a test another name in each process.
     unstable = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unstable:
-        raise pytest.UsageError(f"the ids of these tests have addresses: {unstable}")
+        raise pytest.UsageError(f"{len(unstable)} ids have addresses, as {unstable[0]}")
     place = config.getoption("share")
     if not place:
         return
