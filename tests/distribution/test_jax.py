@@ -94,7 +94,10 @@ def test_when_a_process_is_killed_the_other_one_stops_and_training_resumes(tmp_p
     file = tmp_path / "last.keras"
     logs = [tmp_path / f"{rank}.log" for rank in "01"]
     with free_ports(1) as (port,), contextlib.ExitStack() as ends:
-        pair = [start(log, "until_killed.py", tmp_path, rank, port) for rank, log in enumerate(logs)]
+        pair = [
+            start(log, "until_killed.py", tmp_path, rank, port)
+            for rank, log in enumerate(logs)
+        ]
         for process in pair:
             ends.callback(end, process)
         deadline = time.monotonic() + 500

@@ -58,9 +58,7 @@ def test_blocks_are_those_of_the_slot_whatever_the_quantizer_was_used_for():
 )
 def test_replicas_agree_on_the_state_of_a_quantizer(words, aggregation):
     quantizer = qf.quantizers.get("ste_sign")
-    variable = quantizer.add_weight(
-        shape=(), initializer="zeros", trainable=False, **words
-    )
+    variable = quantizer.add_weight(shape=(), initializer="zeros", trainable=False, **words)
     assert variable.aggregation == aggregation
     learned = quantizer.add_weight(shape=(), initializer="zeros")
     plain = keras.layers.Dense(2).add_weight(shape=(), initializer="zeros")

@@ -4,7 +4,6 @@ import copy
 import json
 
 import keras
-import numpy as np
 import pytest
 
 import qframe as qf
