@@ -51,10 +51,16 @@ def pytest_collection_modifyitems(config, items):
     if not place:
         return
     absent = {mark for mark, places in SHARES.items() if place not in places}
-    kept, left = [], []
+    kept, left, seen = [], [], set()
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        (left if marks & absent else kept).append(item)
+        test = item.nodeid.partition("[")[0]
+        # What the cases of a test differ in is seldom what versions differ in.
+        another = place == "between" and test in seen and "every_case" not in marks
+        chosen = not marks & absent and not another
+        if chosen:
+            seen.add(test)
+        (kept if chosen else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
 

@@ -25,7 +25,10 @@ from state_gradients import state_gradients
 
 BACKEND = keras.backend.backend()
 # Most tests here look at one thing and leave the constraint out.
-pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+pytestmark = [
+    pytest.mark.every_case,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
 each_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 
