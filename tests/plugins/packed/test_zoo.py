@@ -54,7 +54,7 @@ def test_as_in_keras(name, tmp_path):
     given = x
     for part in parts(logits):
         qf.export(part, path, target="packed")
-        expected = part.predict(given, verbose=0)
+        expected = keras.ops.convert_to_numpy(part(given))  # nothing to trace
         assert expected.std() > 0.1
         found = qf.packed.load(path, engine="numba").predict(given)
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
