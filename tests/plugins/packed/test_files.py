@@ -95,6 +95,13 @@ def test_round_trip():
         np.testing.assert_array_equal(here, there)
 
 
+@pytest.mark.parametrize("rank", range(1, 8))
+def test_slopes_of_any_rank(rank):
+    alpha = np.full((1,) * (rank - 1) + (4,), 0.1, np.float32)
+    (node,) = files.decode(files.encode(chain(alpha.shape, op.PReLU(alpha=alpha)))).nodes
+    np.testing.assert_array_equal(node.operation.alpha, alpha)
+
+
 @given(graphs())
 @settings(max_examples=40)
 def test_any_graph_is_read_as_it_was_written(graph):

@@ -128,6 +128,8 @@ def test_what_others_read_stays():
     assert names_of(lowered(graph)) == ["max_pool", "quantize", "affine", "merge"]
     both = Graph(((4, 4, 2),), nodes[:2], (1, 2))
     assert names_of(lowered(both)) == ["max_pool", "quantize"]
+    flat = Node(Reshape(shape=(32,)), (0,), "flat"), nodes[1]
+    assert names_of(lowered(Graph(((4, 4, 2),), flat, (1, 2)))) == ["reshape", "quantize"]
 
 
 def test_fold():
