@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import attrs
 import tomlkit
 
-from mutants.areas import Area, area_of
+from mutants.areas import SELECTION, Area, area_of
 from mutants.mutation import Mutant
 from mutants.running import FOUND, SURVIVED, TIMEOUT, Outcome, Runner
 from mutants.sampling import folders, group, sample, sources
@@ -91,8 +91,16 @@ def control(runner: Runner, jobs: int, areas: Iterable[Area]) -> dict[Area, floa
 def attempt(
     runner: Runner, mutant: Mutant, source: str, area: Area, limit: float
 ) -> Outcome:
-    """Run the tests of an area with a mutant, and note if they do not import its module."""
-    outcome = runner.run(area, {mutant.path: mutant.applied(source)}, limit)
+    """Run the tests of an area with a mutant, the slow ones if the others do not find it.
+
+    Note if they do not import its module.
+    """
+    changed = {mutant.path: mutant.applied(source)}
+    outcome = runner.run(area, changed, limit)
+    if outcome.outcome == SURVIVED and area.marks == SELECTION:
+        slow = runner.run(area.slow(), changed, LONGEST)
+        if slow.outcome != SURVIVED:
+            return slow
     if outcome.outcome == SURVIVED and not runner.imports(area, mutant.path, limit):
         return attrs.evolve(outcome, by=UNSEEN)
     return outcome

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 
-# Without the slow tests.
-SELECTION = "not long"
+# Without the slow tests, which only those mutants meet that survive the others.
+SELECTION, SLOW = "not long", "long"
 
 _CONFORMANCE = "plugins/test_conformance.py"
 _VALUES = "plugins/test_binary.py plugins/test_ternary.py plugins/test_integer.py"
@@ -32,6 +32,10 @@ class Area:
 
     def __str__(self) -> str:
         return " ".join(self.paths) + (f" -k '{self.keyword}'" if self.keyword else "")
+
+    def slow(self) -> "Area":
+        """Return the slow tests of the area."""
+        return attrs.evolve(self, marks=SLOW)
 
     def within(self, tests: Path) -> "Area":
         """Return the same area without the paths that a folder does not have."""
@@ -76,7 +80,8 @@ TABLE = {
     "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
     "qframe/identifier.py": _area(_NAMES),
     "qframe/layers/": _area("layers passes/test_quantize.py"),
-    "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks="long"),
+    "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks=SLOW),
+    "qframe/layers/weights.py": _area("layers callbacks/test_measuring.py"),
     "qframe/models/": _area("models passes/test_planning.py"),
     "qframe/optimizers/": _area("optimizers callbacks/test_hyperparameters.py"),
     "qframe/passes/": _area(f"{_QUANTIZE} passes/test_properties.py"),

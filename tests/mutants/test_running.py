@@ -34,6 +34,17 @@ TESTS = {
             code = "from toy.sums import total; assert total(1, 1) == 2"
             subprocess.run([sys.executable, "-c", code], check=True)
     """,
+    "test_slow.py": """
+        import pytest
+
+        def test_total():
+            from toy.sums import total
+
+        @pytest.mark.long
+        def test_total_slowly():
+            from toy.sums import total
+            assert total(2, 3) == 5
+    """,
     "test_input.py": "def test_input(): input()",
     "test_skipped.py": "import pytest\n\ndef test_skipped(): pytest.skip('always')",
 }
@@ -63,9 +74,9 @@ def outcome_of(runner, mutant, area="test_sums.py"):
     return attempt(runner, mutant, source, Area((area,)), limit=300)
 
 
-@pytest.mark.parametrize("area", ["test_sums.py", "test_elsewhere.py"])
+@pytest.mark.parametrize("area", ["test_sums.py", "test_elsewhere.py", "test_slow.py"])
 def test_fault_is_found(runner, area):
-    """In this process or in one that a test starts, and never in the checkout."""
+    """In this process, in one that a test starts or by a slow test; not in the checkout."""
     (package,) = runner.packages
     outcome = outcome_of(runner, FAULT, area)
     assert outcome.outcome == "found"

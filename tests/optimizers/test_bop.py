@@ -153,8 +153,10 @@ def test_wrong_hyperparameters(name, value):
 
 
 def test_gamma_is_at_most_one():
-    with pytest.raises(ArgumentError, match="from 0 to 1"):
+    with pytest.raises(ArgumentError, match=r"from 0 to 1, .* found 1\.5\."):
         qf.optimizers.Bop(gamma=1.5)
+    with pytest.raises(ArgumentError, match=r"from 0 to 1, .* found 2\.0 at step 0 of "):
+        qf.optimizers.Bop(gamma=Returns(2.0))
     assert float(qf.optimizers.Bop(threshold=1.5).threshold) == 1.5
 
 

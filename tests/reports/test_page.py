@@ -48,6 +48,12 @@ def test_it_is_whole(page):
     assert page.count("path", "edge") == 3  # of input, dense, relu, dense
 
 
+def test_the_column_that_a_table_is_sorted_by_is_marked(page):
+    heads = [a.get("aria-sort") for tag, a in page.elements if tag == "th" and "scope" in a]
+    assert heads.count("ascending") == 1
+    assert {*heads} == {"ascending", None}
+
+
 def test_nothing_is_asked_from_elsewhere(page):
     for _, attributes in page.elements:
         for name in ("src", "href", "srcset", "action", "data", "poster"):
