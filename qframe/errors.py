@@ -54,6 +54,10 @@ class StarvedWeightsWarning(UserWarning):
     """Latent weights may leave the support of their surrogate gradient for good."""
 
 
+class UnknownPluginWarning(UserWarning):
+    """A variable such as QFRAME_DISABLE_PLUGINS names a plugin that is not installed."""
+
+
 class IdleOptimizerWarning(UserWarning):
     """An optimizer among several has no variable to train."""
 

@@ -24,6 +24,7 @@ PLUGINS = [Path(importlib.import_module(name).__file__).parent for name in MANIF
 # Who may import whom: a room, and the rooms that stand below it.
 LIGHT = {
     "errors",
+    "foreign",
     "arguments",
     "identifier",
     "components",
@@ -37,9 +38,10 @@ BELOW = {
     "errors": set(),
     "arguments": {"errors"},
     "identifier": {"errors"},
-    "components": {"errors"},
+    "foreign": set(),
+    "components": {"errors", "foreign"},
     "hookspecs": {"components"},
-    "registry": {"errors", "identifier", "components", "hookspecs"},
+    "registry": {"errors", "foreign", "identifier", "components", "hookspecs"},
     "requirements": {"errors", "identifier", "registry"},
     "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
