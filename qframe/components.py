@@ -49,13 +49,19 @@ def _aliases(names: Iterable[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
 
 
+WEIGHT_IN_A_LIST = (
+    "a weight in a list or dict takes an attribute for itself: write self.w = "
+    "self.add_weight(...) in build, and read self.w in call"
+)
+
+
 def fault_of_weights(weights: Mapping[str, Any]) -> str:
     """What is wrong with the weights of a layer class, prefix = attribute; mostly ""."""
     if not weights:
         return "no weight is named"
     for prefix, attribute in weights.items():
         if not (isinstance(attribute, str) and attribute.isidentifier()):
-            return f"{prefix}={attribute!r} names no attribute"
+            return f"{prefix}={shown(attribute)} names no attribute ({WEIGHT_IN_A_LIST})"
         if prefix in ("input", "output"):
             return f"{prefix}_quantizer is that of an activation"
     return ""

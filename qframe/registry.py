@@ -52,6 +52,8 @@ class Registry:
     _local: dict[tuple[str, str], Component] = attrs.field(factory=dict)
     _classes: dict[Component, Any] = attrs.field(factory=dict)
     _adapters: dict[str, list[AdapterComponent]] = attrs.field(factory=dict)
+    # Layer class -> its adapter, of this process; here, where no one knows Keras.
+    local_layers: dict[type, Any] = attrs.field(factory=dict)
     _discovered: bool = False
 
     def reset(self) -> None:
@@ -119,6 +121,7 @@ class Registry:
     def forget_local(self) -> None:
         """Forget what this process registered itself."""
         self._local.clear()
+        self.local_layers.clear()
         self.reset()
 
     def resolve(self, kind: str, identifier: Identifier) -> Component:

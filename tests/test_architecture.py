@@ -63,6 +63,8 @@ BELOW = {
     "files": {"errors"},
     "recipes": {*LIGHT, "files", "rules"},
     "exporters": {*LIGHT, "files"},
+    # What it imports by name, when a word is asked for: exporters.
+    "runtimes": {"errors"},
     "passes": {
         *LIGHT,
         *("keras_internals", "constraints", "quantizers", "layers", "models"),
@@ -104,6 +106,7 @@ BELOW = {
     # Lazily, or for type checkers only.
     "__init__": {
         *LIGHT,
+        "runtimes",
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "reports", "rules"),
         *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),
