@@ -21,13 +21,14 @@ from qframe.errors import DataError, OutputError
 Name = str | os.PathLike[str]
 
 
-def existing(name: Name, suffix: str) -> Path:
+def existing(name: Name, *suffixes: str) -> Path:
     """The path of a file that is there; raises `DataError` where it is not.
 
     Args:
         name: the path.
-        suffix: what it must end in, such as ``.keras``.
+        *suffixes: it must end in one of them, such as ``.keras``.
     """
+    suffix = " or ".join(suffixes)
     try:
         path = Path(name).expanduser()
         if not path.is_file():
@@ -35,7 +36,7 @@ def existing(name: Name, suffix: str) -> Path:
             raise DataError(f"{name} {what}; name a {suffix} file.")
     except (OSError, RuntimeError) as error:
         raise DataError(f"{name} cannot be read: {error}.") from error
-    if path.suffix != suffix:
+    if path.suffix not in suffixes:
         raise DataError(f"{name} does not end in {suffix}; name a {suffix} file.")
     return path
 
