@@ -110,10 +110,10 @@ class Registry:
             key=lambda c: (c.kind, c.qualified_name),
         )
 
-    def register(self, kind: str, cls: type, name: str) -> Component:
+    def register(self, kind: str, cls: type, name: str, *aliases: str) -> Component:
         """Offer a class under ``local:name`` in this process; replaces an earlier one."""
         target = f"{cls.__module__}:{cls.__name__}"
-        component = Component(kind, name, target, namespace=LOCAL)
+        component = Component(kind, name, target, aliases=aliases, namespace=LOCAL)
         self._local[kind, name] = component
         self._classes[component] = cls
         return component

@@ -44,7 +44,7 @@ def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
 
         faults = [faults_of(plugin) for plugin in found]
     if as_json:
-        each = faults or [None] * len(found)
+        each: Sequence[Sequence[Fault] | None] = faults or [None] * len(found)
         print_json({"plugins": [plugin_dict(*p) for p in zip(found, each, strict=True)]})
     else:
         console().print(

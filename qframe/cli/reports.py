@@ -27,8 +27,7 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
     """Draw what quantization does to a saved model.
 
     One page of HTML, complete in itself: the layers and their bits, histograms of the
-    weights, errors and saturation. MODEL is a .keras, .h5 or
-    .hdf5 file.
+    weights, errors and saturation. MODEL is a .keras, .h5 or .hdf5 file.
     """
     # What is wrong with the arguments is said before a backend takes seconds to start.
     source, target = Source.check(model), Target.check(output, ".html", force=force)
