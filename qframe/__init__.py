@@ -6,8 +6,9 @@ Importing it is light: each word is imported when it is first used.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import TYPE_CHECKING, Any
+
+from qframe import runtimes
 
 if TYPE_CHECKING:
     from qframe import (
@@ -114,20 +115,16 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in __all__:
         return importlib.import_module(f"qframe.{name}")
-    if (runtime := _runtime(name)) is not None:
+    # Python asks for submodules too, before it imports them.
+    if (runtime := runtimes.load(name)) is not None:
         return runtime
     raise AttributeError(
         f"module 'qframe' has no attribute {name!r}; it has {', '.join(__all__)}"
     )
 
 
-def _runtime(name: str) -> Any:
-    """The module that runs what the exporter of this name writes; mostly None."""
-    # Python asks for submodules too, before it imports them.
-    if name.startswith("_") or importlib.util.find_spec(f"qframe.{name}"):
-        return None
-    return importlib.import_module("qframe.exporters").runtime(name)
-
-
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *runtimes.names()})
+
+
+runtimes.install()

@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
-from qframe.errors import ArgumentError, did_you_mean
+from qframe.errors import ArgumentError, did_you_mean, shown
 
 
 def positive_number(owner: str, name: str, value: Any) -> float:
     """`value` as a float; raises `ArgumentError` unless it is positive (or infinite)."""
     if not _is_number(value) or not value > 0:
         raise ArgumentError(
-            f"{name} of {owner} must be a positive number, found {value!r}. "
+            f"{name} of {owner} must be a positive number, found {shown(value)}. "
             f"Write for example {owner}({name}=1.0)."
         )
     return float(value)
@@ -23,7 +23,7 @@ def number_from_zero(owner: str, name: str, value: Any) -> float:
     """`value` as a float; raises `ArgumentError` unless it is 0 or a positive number."""
     if not _is_number(value) or not value >= 0:
         raise ArgumentError(
-            f"{name} of {owner} must be 0 or a positive number, found {value!r}. "
+            f"{name} of {owner} must be 0 or a positive number, found {shown(value)}. "
             f"Write for example {owner}({name}=0.0)."
         )
     return float(value)
@@ -34,7 +34,7 @@ def momentum_number(owner: str, value: Any) -> float:
     if not _is_number(value) or not 0 <= value < 1:
         raise ArgumentError(
             f"momentum of {owner} must be a number from 0 up to 1, without 1, found "
-            f"{value!r}. Write for example momentum=0.9."
+            f"{shown(value)}. Write for example momentum=0.9."
         )
     return float(value)
 
@@ -44,13 +44,20 @@ def percentile_number(owner: str, value: Any) -> float:
     if not _is_number(value) or not 50 < value <= 100:
         raise ArgumentError(
             f"percentile of {owner} must be a number above 50 and up to 100, found "
-            f"{value!r}. Write for example percentile=99.9."
+            f"{shown(value)}. Write for example percentile=99.9."
         )
     return float(value)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    """Whether it is a real number that fits a float; an integer may not."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def integer_within(owner: str, name: str, value: Any, low: int, high: int) -> int:
@@ -58,8 +65,8 @@ def integer_within(owner: str, name: str, value: Any, low: int, high: int) -> in
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not low <= value <= high:
         raise ArgumentError(
-            f"{name} of {owner} must be an integer from {low} to {high}, found {value!r}. "
-            f"Write for example {owner}({name}={min(max(4, low), high)})."
+            f"{name} of {owner} must be an integer from {low} to {high}, found "
+            f"{shown(value)}. Write for example {owner}({name}={min(max(4, low), high)})."
         )
     return int(value)
 
@@ -67,7 +74,9 @@ def integer_within(owner: str, name: str, value: Any, low: int, high: int) -> in
 def boolean(owner: str, name: str, value: Any) -> bool:
     """`value`; raises `ArgumentError` unless it is True or False."""
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name} of {owner} must be True or False, found {value!r}.")
+        raise ArgumentError(
+            f"{name} of {owner} must be True or False, found {shown(value)}."
+        )
     return value
 
 
@@ -77,7 +86,8 @@ def one_of(owner: str, name: str, value: Any, choices: Iterable[str]) -> str:
     if value not in choices:
         raise ArgumentError(
             f"{name} of {owner} must be one of {', '.join(map(repr, choices))}, found "
-            f"{value!r}." + did_you_mean(str(value), choices)
+            f"{shown(value)}."
+            + (did_you_mean(value, choices) if isinstance(value, str) else "")
         )
     return str(value)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import attrs
 
-from qframe.errors import PluginError
+from qframe.errors import PluginError, shown
+from qframe.foreign import Failure, contained
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
@@ -20,10 +21,38 @@ def _matches(pattern: re.Pattern[str], form: str) -> Any:
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise PluginError(
                 f"the {field.name} of the {record.kind} {record.target!r} must be {form}, "
-                f"found {value!r}."
+                f"found {shown(value)}."
             )
 
     return validate
+
+
+def _check_summary(record: Component, field: attrs.Attribute[str], value: Any) -> None:
+    if not isinstance(value, str):
+        raise PluginError(
+            f"the summary of the {record.kind} {record.target!r} must be one line of text, "
+            f"found {shown(value)}."
+        )
+
+
+def _check_aliases(record: Component, field: attrs.Attribute[Any], value: Any) -> None:
+    for alias in value:
+        if not isinstance(alias, str) or not _NAME.fullmatch(alias):
+            raise PluginError(
+                f"the aliases of the {record.kind} {record.target!r} must be plain names, "
+                f"found {shown(alias)}. Write for example aliases=['SteSign']."
+            )
+
+
+def _aliases(names: Iterable[str]) -> tuple[str, ...]:
+    """One text is one alias, not one for each letter."""
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+WEIGHT_IN_A_LIST = (
+    "a weight in a list or dict takes an attribute for itself: write self.w = "
+    "self.add_weight(...) in build, and read self.w in call"
+)
 
 
 def fault_of_weights(weights: Mapping[str, Any]) -> str:
@@ -32,7 +61,7 @@ def fault_of_weights(weights: Mapping[str, Any]) -> str:
         return "no weight is named"
     for prefix, attribute in weights.items():
         if not (isinstance(attribute, str) and attribute.isidentifier()):
-            return f"{prefix}={attribute!r} names no attribute"
+            return f"{prefix}={shown(attribute)} names no attribute ({WEIGHT_IN_A_LIST})"
         if prefix in ("input", "output"):
             return f"{prefix}_quantizer is that of an activation"
     return ""
@@ -45,11 +74,15 @@ class Component:
     kind: str
     name: str = attrs.field(validator=_matches(_NAME, "a plain name"))
     target: str = attrs.field(validator=_matches(_TARGET, "'module:attribute'"))
-    summary: str = ""
-    aliases: tuple[str, ...] = ()
+    summary: str = attrs.field(default="", validator=_check_summary)
+    aliases: tuple[str, ...] = attrs.field(
+        default=(), converter=_aliases, validator=_check_aliases
+    )
     namespace: str = ""
     distribution: str = ""
     positional: bool = False
+    # The file and the line of the manifest that yields it.
+    place: str = attrs.field(default="", kw_only=True, eq=False, repr=False)
 
     @property
     def qualified_name(self) -> str:
@@ -69,17 +102,19 @@ class Component:
         """``"module:attribute"``, or a module."""
         module, _, attribute = target.partition(":")
         try:
-            found: Any = importlib.import_module(module)
-            for part in attribute.split(".") if attribute else ():
-                found = getattr(found, part)
-        except Exception as error:
+            with contained():
+                found: Any = importlib.import_module(module)
+                for part in attribute.split(".") if attribute else ():
+                    found = getattr(found, part)
+        except Failure as failure:
+            place = failure.place or self.place
             raise PluginError(
                 f"{self.kind} '{self.qualified_name}' (distribution "
                 f"{self.distribution or 'unknown'}) points at {target}, which "
-                f"cannot be loaded: {type(error).__name__}: {error}. Reinstall or "
-                f"upgrade that distribution, or set QFRAME_DISABLE_PLUGINS="
+                f"cannot be loaded: {failure.reason}{f' ({place})' if place else ''}. "
+                f"Reinstall or upgrade that distribution, or set QFRAME_DISABLE_PLUGINS="
                 f"{self.namespace}."
-            ) from error
+            ) from failure.__cause__
         return found
 
 
@@ -162,15 +197,16 @@ def quantizer(
     With `positional`, ``"name(4, 0)"`` is read as the first two parameters of the class:
     for names that come from where this is how they are written.
     """
-    names = tuple(aliases)
-    return Component("quantizer", name, target, summary, names, positional=positional)
+    return Component(
+        "quantizer", name, target, summary, _aliases(aliases), positional=positional
+    )
 
 
 def constraint(
     name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
 ) -> Component:
     """A constraint: `target` is ``"module:Class"`` of a `qframe.constraints.Constraint`."""
-    return Component("constraint", name, target, summary, tuple(aliases))
+    return Component("constraint", name, target, summary, _aliases(aliases))
 
 
 def recipe(
@@ -180,7 +216,7 @@ def recipe(
 
     Each parameter of the function has a default. Its module imports no backend.
     """
-    return Component("recipe", name, target, summary, tuple(aliases))
+    return Component("recipe", name, target, summary, _aliases(aliases))
 
 
 def adapter(
@@ -245,5 +281,5 @@ def exporter(
         'exporter'
     """
     return ExporterComponent(
-        name, target, summary, tuple(aliases), suffix=suffix, runtime=runtime
+        name, target, summary, _aliases(aliases), suffix=suffix, runtime=runtime
     )

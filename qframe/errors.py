@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class QFrameError(ValueError):
@@ -53,8 +54,22 @@ class StarvedWeightsWarning(UserWarning):
     """Latent weights may leave the support of their surrogate gradient for good."""
 
 
+class UnknownPluginWarning(UserWarning):
+    """A variable such as QFRAME_DISABLE_PLUGINS names a plugin that is not installed."""
+
+
 class IdleOptimizerWarning(UserWarning):
     """An optimizer among several has no variable to train."""
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: cut to 200 characters, and without raising itself."""
+    try:
+        text = repr(value)
+    # Python prints no integer of more than 4300 digits, and a stranger's class may fail.
+    except Exception:
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from qframe.files import Name, Target
 from qframe.identifier import Identifier
 from qframe.registry import registry
 
-__all__ = ["Export", "export", "runtime"]
+__all__ = ["Export", "export", "runtime", "runtimes"]
 
 
 @attrs.frozen
@@ -76,6 +76,12 @@ def export(model: Any, path: Name, *, target: str) -> None:
         >>> qf.export(model, "m.safetensors", target="packed")  # doctest: +SKIP
     """
     Export.check(path, target, force=True).run(model)
+
+
+def runtimes() -> list[str]:
+    """The names of the targets whose files a module runs."""
+    found = (c for c in registry.components("exporter") if isinstance(c, ExporterComponent))
+    return [name for component in found if component.runtime for name in component.names]
 
 
 def runtime(name: str) -> Any:

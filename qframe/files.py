@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
+import shutil
+import stat
+import tempfile
+import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,14 @@ from qframe.errors import DataError, OutputError
 Name = str | os.PathLike[str]
 
 
-def existing(name: Name, suffix: str) -> Path:
+def existing(name: Name, *suffixes: str) -> Path:
     """The path of a file that is there; raises `DataError` where it is not.
 
     Args:
         name: the path.
-        suffix: what it must end in, such as ``.keras``.
+        *suffixes: it must end in one of them, such as ``.keras``.
     """
+    suffix = " or ".join(suffixes)
     try:
         path = Path(name).expanduser()
         if not path.is_file():
@@ -31,7 +36,7 @@ def existing(name: Name, suffix: str) -> Path:
             raise DataError(f"{name} {what}; name a {suffix} file.")
     except (OSError, RuntimeError) as error:
         raise DataError(f"{name} cannot be read: {error}.") from error
-    if path.suffix != suffix:
+    if path.suffix not in suffixes:
         raise DataError(f"{name} does not end in {suffix}; name a {suffix} file.")
     return path
 
@@ -83,24 +88,78 @@ class Target:
                     f"the directory {target.path.parent} does not exist; make it first."
                 )
             # The only sure way to know is to write.
-            target.draft.touch()
-            target.draft.unlink()
+            with _draft(target.path) as draft:
+                draft.touch()
         except (OSError, RuntimeError) as error:
             raise OutputError(f"{name} cannot be written: {error}.") from error
         return target
 
-    @property
-    def draft(self) -> Path:
-        """Where the file grows: beside its place, so that it can be moved there."""
-        writer = f"{os.getpid()}-{threading.get_ident()}"
-        return self.path.with_name(f".qframe-{writer}-{self.path.name}")
-
     def write(self, write: Callable[[Path], Any]) -> None:
-        """Have `write` make the draft, and move it to its place."""
+        """Have `write` make a draft, and move it to its place.
+
+        A file that is replaced leaves its mode to the new one. What processes that were
+        killed have left in the folder is removed.
+        """
         try:
-            write(self.draft)
-            self.draft.replace(self.path)
+            path = self.path.resolve()
+            _remove_abandoned(path.parent)
+            with _draft(path) as draft:
+                write(draft)
+                before = path if path.exists() else draft.with_name(_MARK)
+                mode = stat.S_IMODE(before.stat().st_mode)
+                if stat.S_IMODE(draft.stat().st_mode) != mode:
+                    draft.chmod(mode)
+                draft.replace(path)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written: {error}.") from error
-        finally:
-            self.draft.unlink(missing_ok=True)
+
+
+# Of the folder where a file grows, and of what says that the folder is one of ours. The
+# latter has the mode of a new file.
+_FOLDER = ".qframe-"
+_MARK = "qframe-draft.lock"
+# Before that, a writer may not have locked it.
+_SECONDS = 60
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Where a file grows: beside its place, so that it can be moved there.
+
+    In a new folder its name is that of no other file, and as long as it is going to be.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=path.parent))
+    try:
+        with (folder / _MARK).open("xb") as mark:
+            _lock(mark)
+            yield folder / path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the drafts of processes that are gone; whatever fails is left alone."""
+    with contextlib.suppress(OSError):
+        for mark in parent.glob(f"{_FOLDER}*/{_MARK}"):
+            if mark.stat().st_mtime < time.time() - _SECONDS and _is_free(mark):
+                # Windows removes no file that a process has open.
+                mark.unlink()
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def _is_free(path: Path) -> bool:
+    with path.open("rb") as mark:
+        return _lock(mark)
+
+
+def _lock(file: Any) -> bool:
+    """Whether the file is locked now, by this process; the end of a process unlocks it."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

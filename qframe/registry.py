@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +17,11 @@ from qframe.errors import (
     AmbiguousNameError,
     PluginError,
     UnknownNameError,
+    UnknownPluginWarning,
     did_you_mean,
+    shown,
 )
+from qframe.foreign import Failure, contained
 from qframe.identifier import Identifier, without_key
 
 GROUP = "qframe"
@@ -36,6 +40,8 @@ class Plugin:
     components: tuple[Component, ...] = ()
     error: str = ""
     disabled: bool = False
+    # Where the error was raised, if that is known.
+    place: str = ""
 
 
 @attrs.define
@@ -46,6 +52,8 @@ class Registry:
     _local: dict[tuple[str, str], Component] = attrs.field(factory=dict)
     _classes: dict[Component, Any] = attrs.field(factory=dict)
     _adapters: dict[str, list[AdapterComponent]] = attrs.field(factory=dict)
+    # Layer class -> its adapter, of this process; here, where no one knows Keras.
+    local_layers: dict[type, Any] = attrs.field(factory=dict)
     _discovered: bool = False
 
     def reset(self) -> None:
@@ -63,7 +71,9 @@ class Registry:
         disabled, allowed = _names("DISABLE"), _names("LOAD")
         strict = os.environ.get("QFRAME_STRICT_PLUGINS", "") not in ("", "0")
         self.plugins.clear()  # what an error cut short
-        for plugin, entry in _entry_points():
+        found = list(_entry_points())
+        _check_names({plugin.namespace for plugin, _ in found}, strict=strict)
+        for plugin, entry in found:
             namespace = plugin.namespace
             if namespace in self.plugins:
                 plugin = _conflict(plugin, self.plugins[namespace])
@@ -100,10 +110,10 @@ class Registry:
             key=lambda c: (c.kind, c.qualified_name),
         )
 
-    def register(self, kind: str, cls: type, name: str) -> Component:
+    def register(self, kind: str, cls: type, name: str, *aliases: str) -> Component:
         """Offer a class under ``local:name`` in this process; replaces an earlier one."""
         target = f"{cls.__module__}:{cls.__name__}"
-        component = Component(kind, name, target, namespace=LOCAL)
+        component = Component(kind, name, target, aliases=aliases, namespace=LOCAL)
         self._local[kind, name] = component
         self._classes[component] = cls
         return component
@@ -111,6 +121,7 @@ class Registry:
     def forget_local(self) -> None:
         """Forget what this process registered itself."""
         self._local.clear()
+        self.local_layers.clear()
         self.reset()
 
     def resolve(self, kind: str, identifier: Identifier) -> Component:
@@ -190,12 +201,25 @@ def _names(variable: str) -> set[str]:
     return {name.strip() for name in value.split(",") if name.strip()}
 
 
+def _check_names(installed: set[str], *, strict: bool) -> None:
+    """Say which names in the variables are those of no plugin, as after a typo."""
+    for variable in ("DISABLE", "LOAD"):
+        for name in sorted(_names(variable) - installed):
+            message = (
+                f"QFRAME_{variable}_PLUGINS names {name!r}, and no plugin {name!r} is "
+                f"installed.{did_you_mean(name, installed)} Installed: "
+                f"{', '.join(sorted(installed)) or 'none'}."
+            )
+            if strict:
+                raise PluginError(f"{message} QFRAME_STRICT_PLUGINS is set.")
+            warnings.warn(message, UnknownPluginWarning, stacklevel=4)
+
+
 def _entry_points() -> Iterator[tuple[Plugin, importlib.metadata.EntryPoint]]:
     """Each entry point once, the first-party ones first, then by name."""
     seen: dict[Any, tuple[Plugin, importlib.metadata.EntryPoint]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
-        distribution = entry.dist.name if entry.dist else "unknown"
-        version = entry.dist.version if entry.dist else ""
+        distribution, version = _origin(entry)
         plugin = Plugin(entry.name, distribution, version, entry.value)
         # A distribution that is installed twice on the path is listed twice.
         seen.setdefault((entry.name, distribution), (plugin, entry))
@@ -213,48 +237,77 @@ def _conflict(plugin: Plugin, first: Plugin) -> Plugin:
     )
 
 
+def _origin(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
+    """The distribution and its version, as far as its metadata says them."""
+    try:
+        metadata: Any = entry.dist.metadata if entry.dist else {}
+        name, version = (metadata.get(key, "") for key in ("Name", "Version"))
+    # What is damaged raises other errors in each version of Python.
+    except Exception:
+        name, version = "", ""
+    return name or "unknown", version or ""
+
+
 def _read(
     manager: pluggy.PluginManager,
     plugin: Plugin,
     entry: importlib.metadata.EntryPoint,
 ) -> Plugin:
     try:
-        manager.register(entry.load(), name=plugin.namespace)
-        implementations = [
-            implementation
-            for implementation in manager.hook.qframe_components.get_hookimpls()
-            if implementation.plugin_name == plugin.namespace
-        ]
-        if not implementations:
+        with contained():
+            components = _components(manager, plugin, entry)
+    except Failure as failure:
+        return attrs.evolve(plugin, error=failure.reason, place=failure.place)
+    return attrs.evolve(plugin, components=components)
+
+
+def _components(
+    manager: pluggy.PluginManager,
+    plugin: Plugin,
+    entry: importlib.metadata.EntryPoint,
+) -> tuple[Component, ...]:
+    manager.register(entry.load(), name=plugin.namespace)
+    implementations = [
+        implementation
+        for implementation in manager.hook.qframe_components.get_hookimpls()
+        if implementation.plugin_name == plugin.namespace
+    ]
+    if not implementations:
+        raise PluginError(
+            f"{plugin.target} has no function qframe_components marked with qframe.hookimpl"
+        )
+    function = implementations[0].function
+    components: list[Component] = []
+    taken: set[tuple[str, str]] = set()
+    yielded: Any = function()
+    for component in yielded:
+        if not isinstance(component, Component):
             raise PluginError(
-                f"{plugin.target} has no function qframe_components marked with "
-                "qframe.hookimpl"
+                f"qframe_components yielded {shown(component)}; yield "
+                "qframe.components.quantizer(...), constraint(...), recipe(...), "
+                "adapter(...) or exporter(...)"
             )
-        components: list[Component] = []
-        taken: set[tuple[str, str]] = set()
-        yielded: Any = implementations[0].function()
-        for component in yielded:
-            if not isinstance(component, Component):
-                raise PluginError(
-                    f"qframe_components yielded {component!r}; yield "
-                    "qframe.components.quantizer(...), constraint(...), recipe(...), "
-                    "adapter(...) or exporter(...)"
-                )
-            for name in component.names:
-                if (component.kind, name) in taken:
-                    raise PluginError(f"{component.kind} {name!r} is offered twice")
-                taken.add((component.kind, name))
-            components.append(
-                attrs.evolve(
-                    component,
-                    namespace=plugin.namespace,
-                    distribution=plugin.distribution,
-                )
+        for name in component.names:
+            if (component.kind, name) in taken:
+                raise PluginError(f"{component.kind} {name!r} is offered twice")
+            taken.add((component.kind, name))
+        components.append(
+            attrs.evolve(
+                component,
+                namespace=plugin.namespace,
+                distribution=plugin.distribution,
+                place=_line(function, yielded),
             )
-        return attrs.evolve(plugin, components=tuple(components))
-    # A stranger's manifest can raise anything, sys.exit included.
-    except (Exception, SystemExit) as error:
-        return attrs.evolve(plugin, error=f"{type(error).__name__}: {error}")
+        )
+    return tuple(components)
+
+
+def _line(function: Any, yielded: Any) -> str:
+    """Where a manifest is; the line of what it yields, unless it returns a list."""
+    frame, code = getattr(yielded, "gi_frame", None), getattr(function, "__code__", None)
+    if frame is not None:
+        return f"{frame.f_code.co_filename}, line {frame.f_lineno}"
+    return f"{code.co_filename}, line {code.co_firstlineno}" if code else ""
 
 
 registry = Registry()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from qframe.errors import ArgumentError
+from qframe import patterns
+from qframe.errors import ArgumentError, shown
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ class Rule:
             return issubclass(cls, selector)
         if isinstance(selector, str):
             if selector.startswith("re:"):
-                return re.search(selector[3:], path) is not None
+                return patterns.parse(selector[3:]).found_in(path)
             return any(base.__name__ == selector for base in cls.__mro__)
         return bool(selector(layer))
 
@@ -107,13 +107,13 @@ def _rule(selector: Any, words: Any) -> Rule:
 def _check_text(selector: str) -> None:
     if selector.startswith("re:"):
         try:
-            re.compile(selector[3:])
-        except re.error as error:
-            raise ArgumentError(f"selector {selector!r} is no regex: {error}.") from None
+            patterns.parse(selector[3:])
+        except ArgumentError as error:
+            raise ArgumentError(f"selector {shown(selector)} {error}") from None
     elif not selector.isidentifier():
         raise ArgumentError(
-            f"selector {selector!r} is no class name; a regex on the path begins with "
-            f"re:, as in {'re:' + selector!r}."
+            f"selector {shown(selector)} is no class name; a regex on the path begins with "
+            f"re:, as in {shown('re:' + selector)}."
         )
 
 

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import keras
 
 from qframe.arguments import integer_within
+from qframe.configurable import Configurable, snake_case
 from qframe.models.grids import readable_size
+from qframe.registry import registry
 
 __all__ = [
     "memory_as_readable_str",
@@ -34,7 +36,8 @@ def memory_as_readable_str(num_bits: int) -> str:
 def register_keras_custom_object(cls: Object) -> Object:
     """A decorator: let Keras find a class or function by its name when it loads a file.
 
-    `qframe.register` does more for a quantizer.
+    A quantizer or constraint is registered with qframe too, as `qframe.register` does, and
+    under the name of its class.
 
     Example:
         >>> import keras, qframe as qf
@@ -44,11 +47,14 @@ def register_keras_custom_object(cls: Object) -> Object:
         >>> keras.saving.get_custom_objects().pop("tripled") is tripled
         True
     """
-    return register_alias(cls.__name__)(cls)  # type: ignore[attr-defined]
+    name: str = cls.__name__  # type: ignore[attr-defined]
+    return _offer(cls, snake_case(name), name)
 
 
 def register_alias(name: str) -> Callable[[Object], Object]:
     """A decorator: let Keras find a class or function by another name.
+
+    A quantizer or constraint is registered with qframe under that name too.
 
     Example:
         >>> import keras, qframe as qf
@@ -58,12 +64,14 @@ def register_alias(name: str) -> Callable[[Object], Object]:
         >>> keras.saving.get_custom_objects().pop("thrice") is tripled
         True
     """
+    return lambda cls: _offer(cls, name, name)
 
-    def register(cls: Object) -> Object:
-        keras.saving.get_custom_objects()[name] = cls
-        return cls
 
-    return register
+def _offer(cls: Object, name: str, name_in_keras: str) -> Object:
+    if isinstance(cls, type) and issubclass(cls, Configurable):
+        registry.register(cls.kind, cls, name, name_in_keras)
+    keras.saving.get_custom_objects()[name_in_keras] = cls
+    return cls
 
 
 def set_precision(precision: int = 32) -> Callable[[Object], Object]:

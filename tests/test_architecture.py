@@ -24,6 +24,7 @@ PLUGINS = [Path(importlib.import_module(name).__file__).parent for name in MANIF
 # Who may import whom: a room, and the rooms that stand below it.
 LIGHT = {
     "errors",
+    "foreign",
     "arguments",
     "identifier",
     "components",
@@ -37,9 +38,10 @@ BELOW = {
     "errors": set(),
     "arguments": {"errors"},
     "identifier": {"errors"},
-    "components": {"errors"},
+    "foreign": set(),
+    "components": {"errors", "foreign"},
     "hookspecs": {"components"},
-    "registry": {"errors", "identifier", "components", "hookspecs"},
+    "registry": {"errors", "foreign", "identifier", "components", "hookspecs"},
     "requirements": {"errors", "identifier", "registry"},
     "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
@@ -56,10 +58,13 @@ BELOW = {
         *("keras_internals", "activations", "constraints", "initializers", "quantizers"),
     },
     "optimizers": {*LIGHT, "keras_internals", "layers"},
-    "rules": {"errors"},
+    "patterns": {"errors"},
+    "rules": {"errors", "patterns"},
     "files": {"errors"},
     "recipes": {*LIGHT, "files", "rules"},
     "exporters": {*LIGHT, "files"},
+    # What it imports by name, when a word is asked for: exporters.
+    "runtimes": {"errors"},
     "passes": {
         *LIGHT,
         *("keras_internals", "constraints", "quantizers", "layers", "models"),
@@ -101,6 +106,7 @@ BELOW = {
     # Lazily, or for type checkers only.
     "__init__": {
         *LIGHT,
+        "runtimes",
         *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
         *("recipes", "reports", "rules"),
         *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),

@@ -1,8 +1,13 @@
 """Exporters of plugins: found by name, written whole or not at all, run by their module."""
 
+import importlib
+import subprocess
+import sys
+
 import pytest
 
 import qframe as qf
+import qframe.testing
 from qframe.components import exporter
 from qframe.errors import ArgumentError, OutputError, PluginError, UnknownNameError
 
@@ -90,7 +95,8 @@ def test_wrong_arguments(texts, tmp_path, name, target, error, why):
 
 def test_a_runtime_is_a_word_of_qframe(texts):
     assert qf.text.__name__ == "texts_m"
-    assert "packed" not in dir(qf)  # asking what there is finds no plugins
+    assert {"text", "packed"} <= set(dir(qf))
+    assert "broken" not in dir(qf)  # it has no runtime
     for name in ("broken", "txet", "_text"):
         with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
             getattr(qf, name)
@@ -110,3 +116,46 @@ def test_a_submodule_is_no_runtime(install):
 def test_a_wrong_manifest(wrong):
     with pytest.raises(PluginError, match=r"the (suffix|runtime) of the exporter 'm:Text'"):
         exporter("text", "m:Text", **wrong)
+
+
+def test_import_of_a_runtime_by_a_statement_is_the_module_itself(texts):
+    try:
+        import qframe.text as imported
+        from qframe.text import load
+
+        assert imported is qf.text is sys.modules["texts_m"]
+        assert load is qf.text.load
+        assert qf.text.__spec__.name == qf.text.__name__ == "texts_m"
+    finally:
+        del sys.modules["qframe.text"], qf.text
+
+
+@pytest.mark.parametrize("name", ["absent", "broken", "_text", "text.more"])
+def test_import_of_what_is_no_runtime_is_an_import_error(texts, name):
+    try:
+        with pytest.raises(ModuleNotFoundError, match=name.rpartition(".")[2]):
+            importlib.import_module(f"qframe.{name}")
+    finally:
+        if sys.modules.pop("qframe.text", None):
+            del qf.text
+
+
+def test_import_of_the_packed_runtime_in_a_fresh_process():
+    code = "import sys; from qframe.packed import load; print('keras' in sys.modules, load)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("False <function load"), done.stderr
+
+
+def test_dir_of_qframe_has_public_names_only(texts):
+    assert set(dir(qf)) == {*qf.__all__, "packed", "text"}
+    assert set(dir(qf.testing)) == set(qf.testing.__all__)
+    for name in dir(qf):
+        assert getattr(qf, name) is not None
+
+
+def test_dir_of_qframe_with_a_broken_plugin_is_no_error(install, monkeypatch):
+    install("texts", "raise SystemExit")
+    monkeypatch.setenv("QFRAME_STRICT_PLUGINS", "1")
+    assert set(dir(qf)) == set(qf.__all__)

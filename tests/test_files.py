@@ -1,6 +1,9 @@
 """Files that a user names: read, and written whole or not at all."""
 
 import os
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -62,6 +65,106 @@ def test_link_to_a_file_keeps_being_one(tmp_path):
     Target.check(str(link), ".keras", force=True).write(Model().save)
     assert link.is_symlink()
     assert path.read_text() == "model"
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield 0o640
+    os.umask(before)
+
+
+posix = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no POSIX permissions")
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o600, 0o444, 0o777])
+def test_write_over_a_file_keeps_its_mode(tmp_path, umask, mode):
+    path = tmp_path / "m.keras"
+    path.write_text("before")
+    path.chmod(mode)
+    Target.check(path, ".keras", force=True).write(Model().save)
+    assert path.read_text() == "model"
+    assert path.stat().st_mode & 0o777 == mode
+
+
+@posix
+@pytest.mark.parametrize("private", [False, True])
+def test_write_of_a_new_file_gives_it_the_mode_of_the_umask(tmp_path, umask, private):
+    def save(path):
+        path.touch()
+        if private:  # as what tempfile makes
+            path.chmod(0o600)
+
+    path = tmp_path / "m.keras"
+    Target.check(path, ".keras", force=False).write(save)
+    assert path.stat().st_mode & 0o777 == umask
+
+
+@posix
+def test_write_shows_a_draft_to_nobody_else(tmp_path):
+    Target(tmp_path / "m.keras").write(
+        lambda path: path.write_text(oct(path.parent.stat().st_mode & 0o777))
+    )
+    assert (tmp_path / "m.keras").read_text() == "0o700"
+
+
+@pytest.mark.parametrize("name", ["m" * 234 + ".keras", "é" * 100 + ".keras", ".keras"])
+def test_write_of_a_name_as_long_as_a_file_system_takes(tmp_path, name):
+    suffix = os.path.splitext(name)[1]
+    Target.check(tmp_path / name, suffix, force=False).write(Model().save)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_write_leaves_files_that_resemble_drafts(tmp_path):
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    kept = {f".qframe-{writer}-m.keras", ".qframe-x", "qframe-draft.lock"}
+    for name in kept:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".qframe-mine").mkdir()
+    (tmp_path / ".qframe-mine" / "m.keras").write_text("mine")
+    for _ in range(2):
+        Target.check(tmp_path / "m.keras", ".keras", force=True).write(Model().save)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, "m.keras", ".qframe-mine"}
+    for name in (*kept, ".qframe-mine/m.keras"):
+        assert (tmp_path / name).read_text() == "mine"
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from qframe.files import Target
+
+def save(path):
+    path.write_text("half")
+    os._exit(9)
+
+Target(Path(sys.argv[1])).write(save)
+"""
+
+
+def test_write_removes_the_draft_of_a_process_that_was_killed(tmp_path):
+    path = tmp_path / "m.keras"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert done.returncode == 9
+    (draft,) = tmp_path.iterdir()
+    other = Target(tmp_path / "other.keras")
+    other.write(Model().save)
+    assert draft.exists()  # its writer might not have locked it yet
+    os.utime(draft / "qframe-draft.lock", (0, 0))
+    other.write(Model().save)
+    assert [path.name for path in tmp_path.iterdir()] == ["other.keras"]
+
+
+def test_write_leaves_the_draft_of_a_writer_that_is_at_work(tmp_path):
+    def save(path):
+        os.utime(path.with_name("qframe-draft.lock"), (0, 0))
+        path.write_text("slow")
+        Target(tmp_path / "other.keras").write(Model().save)
+
+    Target(tmp_path / "m.keras").write(save)
+    assert (tmp_path / "m.keras").read_text() == "slow"
+    assert {path.name for path in tmp_path.iterdir()} == {"m.keras", "other.keras"}
 
 
 @pytest.mark.parametrize("force", [False, True])

@@ -1,5 +1,6 @@
 """Identifiers: the grammar, its inverse, and what is refused."""
 
+import contextlib
 import math
 
 import pytest
@@ -75,7 +76,7 @@ def test_parse(text, name, namespace, arguments):
         ("ste_sign extra", "follows the name"),
         ("a:b:c", "follows the name"),
         ("ste_sign(a=)", "not an argument list"),
-        ("q(" + "(" * 5000 + ")" * 5000 + ")", "not an argument list"),
+        ("q(" + "(" * 2000 + ")" * 2000 + ")", "not an argument list"),
     ],
 )
 def test_malformed(text, reason):
@@ -84,7 +85,11 @@ def test_malformed(text, reason):
     assert "binary:ste_sign(clip_value=1.0)" in str(error.value)
 
 
-@pytest.mark.parametrize("value", [math.nan, object(), {1, 2}, 1j, b"x"])
+@pytest.mark.parametrize(
+    "value",
+    [math.nan, object(), {1, 2}, 1j, b"x", 10**400, 1 << 20_000, [[10**400]]],
+    ids=lambda value: type(value).__name__,
+)
 def test_values_without_a_literal_form(value):
     with pytest.raises(IdentifierError, match="argument 'a' holds"):
         str(Identifier("q", arguments={"a": value}))
@@ -112,3 +117,78 @@ def test_arguments_by_order_where_they_are_asked_for():
 def test_parse_of_what_python_cannot_evaluate_is_an_error_of_identifiers(value):
     with pytest.raises(IdentifierError):
         Identifier.parse(f"a(b={value})")
+
+
+# What the grammar is made of, and what resembles it.
+TOKENS = st.sampled_from(
+    [
+        *("q", "binary", ":", "(", ")", "[", "]", "{", "}", ",", "=", "a=", "b=", " "),
+        *("-", "+", "1", "0", ".5", "1e999", "0x", "j", "_", "'", '"', "b'x'", "\\", "#"),
+        *("None", "True", "*", "**", "a", "lambda", "if", "for a in a", ":=", "...", "\n"),
+        *("\r", "\x0c", "\x00", "\ud800", "é", "²", "ﬁ=", "f'{a}'", "nan", "@", ";"),
+    ]
+)
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("positional", [False, True])
+@given(
+    st.one_of(
+        st.text(),
+        st.lists(TOKENS, max_size=12).map("".join),
+        st.lists(TOKENS, max_size=9).map(lambda tokens: f"q(a={''.join(tokens)})"),
+        st.tuples(TOKENS, st.integers(1, 6000)).map(lambda pair: pair[0] * pair[1]),
+        st.tuples(TOKENS, st.integers(1, 6000)).map(lambda p: f"q(a={p[0] * p[1]})"),
+    )
+)
+def test_parse_of_any_text_is_an_identifier_that_can_be_written_or_an_error(
+    positional, text
+):
+    found = None
+    with contextlib.suppress(IdentifierError):
+        found = Identifier.parse(text, positional=positional)
+    if found is not None:
+        assert Identifier.parse(str(found), positional=positional) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        # A bound on the length bounds the time, whatever the text is.
+        (" " * 30_000, "has 30000 characters, and at most 4096 are read"),
+        ("a" * 4097, "has 4097 characters"),
+        ("q(a=" + "-" * 500 + "1)", "is not a literal"),
+        ("q(a=1" + "0" * 400 + ")", "not a literal .a number that fits a float"),
+        ("q(a=0x1" + "0" * 4000 + ")", "is not a literal"),
+        ("q(a=" + "[" * 60 + "]" * 60 + ")", "is not a literal"),
+        ("q({[]:1})", "is not a literal"),
+        ("q(a={**{}})", "is not a literal"),
+        ("q(a=b'x')", "is not a literal"),
+        ("q(a={1})", "is not a literal"),
+        ("q(a=...)", "is not a literal"),
+        ("q(a=1 + 2j)", "is not a literal"),
+        ("q(a=-True)", "is not a literal"),
+        ("q(a=1) # a comment)", "is not one argument list"),
+        ("binary:", "no name follows binary:"),
+        (":q", "does not begin with a name"),
+        (b"q", "is of type bytes, not text"),
+        (None, "is of type NoneType, not text"),
+    ],
+    ids=range(18),
+)
+def test_parse_of_hostile_text_is_an_error_of_identifiers(text, reason):
+    with pytest.raises(IdentifierError, match=reason):
+        Identifier.parse(text, positional=True)
+
+
+def test_parse_of_the_longest_text_is_read():
+    name = "a" * 4096
+    assert Identifier.parse(name).name == name
+
+
+def test_str_of_what_could_not_be_read_again_is_an_error():
+    endless = []
+    endless.append(endless)
+    for value in ("x" * 4096, endless):
+        with pytest.raises(IdentifierError, match=r"at most 4096|no literal form"):
+            str(Identifier("q", arguments={"a": value}))

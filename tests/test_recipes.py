@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from qframe import recipes
+from qframe import patterns, recipes
 from qframe.configurable import snake_case
 from qframe.errors import (
     ArgumentError,
@@ -34,8 +34,8 @@ WORDS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
 def is_regex(text):
     try:
-        re.compile(text)
-    except re.error:
+        patterns.parse(text)
+    except ArgumentError:
         return False
     return True
 
@@ -187,6 +187,11 @@ BAD_TEXTS = {
         "[[rule]]\nskip = true\n[[rule]]\nskip = true\nlayers = 're:('",
         ArgumentError,
         "rule 2: selector 're:\\(' is no regex",
+    ),
+    "regex that looks ahead": (
+        "[[rule]]\nskip = true\nlayers = 're:(?!a)'",
+        ArgumentError,
+        "looks ahead; write a rule for what to leave out before this one",
     ),
     "path": ("[[rule]]\nskip = true\nlayers = 'a/.*'", ArgumentError, "begins with re:"),
     "position": (

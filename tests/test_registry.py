@@ -13,6 +13,7 @@ from qframe.errors import (
     ArgumentError,
     PluginError,
     UnknownNameError,
+    UnknownPluginWarning,
 )
 from qframe.identifier import Identifier
 from qframe.registry import Registry, registry
@@ -147,7 +148,7 @@ def test_a_namespace_belongs_to_one_distribution(install):
 
 def test_plugins_can_be_switched_off(install, monkeypatch):
     install("acme", manifest(), "acme-quant")
-    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme, other")
+    monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme, ")
     with pytest.raises(UnknownNameError, match="disabled by QFRAME_DISABLE_PLUGINS"):
         resolve("acme:soft")
     monkeypatch.delenv("QFRAME_DISABLE_PLUGINS")
@@ -155,6 +156,107 @@ def test_plugins_can_be_switched_off(install, monkeypatch):
     assert resolve("acme:soft") == "acme:soft"
     with pytest.raises(UnknownNameError):
         resolve("ste_sign")
+
+
+@pytest.mark.parametrize("variable", ["DISABLE", "LOAD"])
+def test_discover_with_a_name_of_no_plugin_in_a_variable_warns(monkeypatch, variable):
+    monkeypatch.setenv(f"QFRAME_{variable}_PLUGINS", "binary,tenary")
+    said = rf"QFRAME_{variable}_PLUGINS names 'tenary', .* Did you mean 'ternary'"
+    with pytest.warns(UnknownPluginWarning, match=said) as warned:
+        Registry().discover()
+    assert len(warned) == 1
+    monkeypatch.setenv("QFRAME_STRICT_PLUGINS", "1")
+    with pytest.raises(PluginError, match=said):
+        Registry().discover()
+
+
+RAISERS = {
+    "exit": ("raise SystemExit(3)", "SystemExit: 3"),
+    "exit of no message": ("import sys\nsys.exit()", "SystemExit: "),
+    "base": ("class Stop(BaseException): pass\nraise Stop('now')", "Stop: now"),
+    "derived": ("class Stop(KeyboardInterrupt): pass\nraise Stop('now')", "Stop: now"),
+    "generator exit": ("raise GeneratorExit('now')", "GeneratorExit: now"),
+    "stop iteration": ("raise StopIteration('now')", "StopIteration: now"),
+    "message": (
+        "class Mute(Exception):\n    def __str__(self): raise SystemExit\nraise Mute",
+        "Mute, whose message fails with SystemExit",
+    ),
+    "syntax": ("x = (", "SyntaxError: "),
+    "repr": (
+        "import qframe\n"
+        "class Mute:\n    def __repr__(self): raise SystemExit\n"
+        "@qframe.hookimpl\ndef qframe_components():\n    return [Mute()]",
+        "",
+    ),
+    "aliases": (
+        "import qframe\nfrom qframe.components import quantizer\n"
+        "@qframe.hookimpl\ndef qframe_components():\n"
+        "    yield quantizer('a', 'm:A', aliases=[3])",
+        "aliases of the quantizer 'm:A' must be plain names, found 3",
+    ),
+    "summary": (
+        "import qframe\nfrom qframe.components import quantizer\n"
+        "@qframe.hookimpl\ndef qframe_components():\n"
+        "    yield quantizer('a', 'm:A', summary=['a'])",
+        "summary of the quantizer 'm:A' must be one line of text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RAISERS)
+def test_discover_of_a_plugin_that_raises_anything_records_it_for_all_others(
+    install, name, capfd
+):
+    source, reason = RAISERS[name]
+    install("acme", f"print('hello')\n{source}", "acme-broken")
+    assert resolve("ste_sign") == "binary:ste_sign"
+    found = Registry().discover()["acme"]
+    assert reason in found.error
+    assert found.error
+    assert "acme_m.py, line " in found.place or not found.place
+    assert capfd.readouterr().out == ""
+
+
+def test_discover_that_the_user_interrupts_is_interrupted(install):
+    install("acme", "import signal\nsignal.raise_signal(signal.SIGINT)")
+    with pytest.raises(KeyboardInterrupt):
+        Registry().discover()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "print('hello')\nraise SystemExit(3)",
+            r"SystemExit: 3 \(.*acme_code.py, line 2\)",
+        ),
+        ("x = (", r"SyntaxError: .*acme_code.py, line 1\)"),
+        ("x = 1", r"has no attribute 'Soft' \(.*acme_m.py, line 7\)"),
+        ("def __getattr__(name): raise SystemExit", r"SystemExit.*acme_code.py, line 1"),
+    ],
+    ids=range(4),
+)
+def test_load_of_a_module_that_raises_anything_is_an_error_with_its_place(
+    install, source, message, capfd
+):
+    folder = install("acme", manifest(target="acme_code:Soft"), "acme-quant")
+    (folder / "acme_code.py").write_text(source)
+    component = Registry().resolve("quantizer", Identifier("soft"))
+    with pytest.raises(PluginError, match=message):
+        component.load()
+    assert capfd.readouterr().out == ""
+
+
+def test_component_with_one_text_as_aliases_has_one_alias():
+    assert quantizer("a", "m:A", aliases="SteSign").aliases == ("SteSign",)
+    assert Component("quantizer", "a", "m:A", aliases="Twice").names == ("a", "Twice")
+
+
+def test_discover_of_a_distribution_without_metadata_says_that_it_is_unknown(install):
+    folder = install("acme", manifest(), "acme-quant")
+    (folder / "acme_quant-1.2.dist-info" / "METADATA").unlink()
+    assert Registry().discover()["acme"].distribution == "unknown"
+    assert resolve("soft") == "acme:soft"
 
 
 def test_a_target_that_does_not_load_names_the_distribution(install):

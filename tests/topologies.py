@@ -9,10 +9,12 @@ import contextlib
 import keras
 from keras import layers, ops
 
-from qframe.testing.models import Block, Scale
+from qframe.testing.models import Block, Scale, register
 from topology import TOPOLOGIES, VECTOR, functional, layer, named, topology
 
 __all__ = ["TOPOLOGIES", "named"]
+
+register()  # a fresh process loads a model before it makes a layer
 
 TIME, IMAGE = (3, 8), (6, 6, 2)
 

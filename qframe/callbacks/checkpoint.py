@@ -17,8 +17,8 @@ from qframe.files import Target
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
     """Keras's callback of this name, which never leaves half a file.
 
-    A file grows beside its place, under a name that begins with ``.qframe-``, and is moved
-    there when it is whole. So whenever training is killed, even while it saves, each
+    A file grows in a folder beside its place, whose name begins with ``.qframe-``, and is
+    moved there when it is whole. So whenever training is killed, even while it saves, each
     checkpoint that is found loads: this one, or the one before it. A ``.keras`` file holds
     the optimizer and the state of the quantizers too, and training goes on from it. Of
     several JAX processes that train one model, which all have this callback, the first one

@@ -7,6 +7,7 @@ import importlib
 import os
 from collections.abc import Iterator
 
+from qframe.cli.output import redirected
 from qframe.errors import QFrameError
 
 
@@ -38,15 +39,5 @@ def _silent_stderr() -> Iterator[None]:
 
     TensorFlow reports missing GPU drivers before it reads its own log level.
     """
-    try:
-        kept = os.dup(2)
-    except OSError:  # a program that was started without standard error
+    with open(os.devnull, "wb") as nowhere, redirected(2, nowhere.fileno()):
         yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

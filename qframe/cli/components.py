@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from qframe.cli.completion import component_names
-from qframe.cli.output import as_json, console, print_json, table
+from qframe.cli.output import as_json, console, one_line, print_json, table
 
 if TYPE_CHECKING:
+    from qframe.cli.checking import Fault
     from qframe.components import Component
     from qframe.registry import Plugin
 
@@ -23,28 +25,46 @@ _kind = click.option(
 
 
 @click.command()
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Load all that the plugins offer, which starts a backend. The exit code is 1 "
+    "where anything is broken.",
+)
 @as_json
-def plugins(as_json: bool) -> None:
+@click.pass_context
+def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
     """List the plugins, broken ones too."""
     from qframe.registry import registry
 
+    found = list(registry.discover().values())
+    faults: list[list[Fault]] | None = None
+    if check:
+        from qframe.cli.checking import faults_of
+
+        faults = [faults_of(plugin) for plugin in found]
     if as_json:
-        print_json({"plugins": [plugin_dict(p) for p in registry.discover().values()]})
-        return
-    console().print(
-        table(
-            ("Namespace", "Distribution", "Version", "Components", "State"),
-            (
-                (p.namespace, p.distribution, p.version, len(p.components), state(p))
-                for p in registry.discover().values()
-            ),
+        each: Sequence[Sequence[Fault] | None] = faults or [None] * len(found)
+        print_json({"plugins": [plugin_dict(*p) for p in zip(found, each, strict=True)]})
+    else:
+        console().print(
+            table(
+                ("Namespace", "Distribution", "Version", "Components", "State"),
+                (
+                    (p.namespace, p.distribution, p.version, len(p.components), state(p))
+                    for p in found
+                ),
+            )
         )
-    )
+    for fault in (wrong := [fault for of_one in faults or [] for fault in of_one]):
+        click.echo(f"Error: {one_line(fault)}", err=True)
+    if wrong:
+        ctx.exit(1)
 
 
-def plugin_dict(plugin: Plugin) -> dict[str, Any]:
-    """A plugin as JSON types."""
-    return {
+def plugin_dict(plugin: Plugin, faults: Sequence[Fault] | None = None) -> dict[str, Any]:
+    """A plugin as JSON types, with what a check found if there was one."""
+    found = {
         "namespace": plugin.namespace,
         "distribution": plugin.distribution,
         "version": plugin.version,
@@ -52,6 +72,9 @@ def plugin_dict(plugin: Plugin) -> dict[str, Any]:
         "disabled": plugin.disabled,
         "error": plugin.error or None,
     }
+    if faults is not None:
+        found["faults"] = [fault.to_dict() for fault in faults]
+    return found
 
 
 def state(plugin: Plugin) -> str:

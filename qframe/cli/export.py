@@ -24,7 +24,7 @@ from qframe.exporters import Export
 def export(model: str, target: str, output: str, force: bool) -> None:
     """Write a saved model for another runtime.
 
-    MODEL is a .keras file.
+    MODEL is a .keras, .h5 or .hdf5 file.
     """
     # What is wrong with the arguments is said before a backend takes seconds to start.
     source, found = Source.check(model), Export.check(output, target, force=force)

@@ -20,7 +20,8 @@ from qframe.files import Target
 def summary(model: str, no_macs: bool, as_json: bool) -> None:
     """Say what a saved model costs.
 
-    Bits, memory and multiply-accumulates of each layer. MODEL is a .keras file.
+    Bits, memory and multiply-accumulates of each layer. MODEL is a .keras, .h5 or .hdf5
+    file.
     """
     loaded = Source.check(model).load(compile=False)
     import qframe as qf

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import math
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,9 +17,56 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-as_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, for a program to read."
-)
+_JSON = "qframe.json"
+
+
+def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for JSON; with it nothing else gets to standard output."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs["as_json"]:
+            return command(*args, **kwargs)
+        meta = click.get_current_context().meta
+        meta[_JSON] = []
+        try:
+            # A plugin, and what it starts, may print at any time.
+            with redirected(1, 2), contextlib.redirect_stdout(sys.stderr):
+                return command(*args, **kwargs)
+        finally:
+            for text in meta.pop(_JSON):
+                click.echo(text)
+
+    option = click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON, for a program to read."
+    )
+    return option(run)
+
+
+@contextlib.contextmanager
+def redirected(descriptor: int, target: int) -> Iterator[None]:
+    """Have another file behind a descriptor, for code that is not Python too."""
+    _flush()
+    try:
+        kept = os.dup(descriptor)
+        os.dup2(target, descriptor)
+    except OSError:  # a program that was started without one of them
+        yield
+        return
+    try:
+        yield
+    finally:
+        _flush()
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+def _flush() -> None:
+    """What is written to a descriptor so far belongs to the file behind it so far."""
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        # A program without standard output has None, or a closed file.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.flush()  # type: ignore[union-attr]
 
 
 def model_argument(name: str) -> Callable[..., Any]:
@@ -26,7 +76,12 @@ def model_argument(name: str) -> Callable[..., Any]:
 
 def print_json(found: Any) -> None:
     """Print JSON types; a number that JSON has not is null."""
-    click.echo(json.dumps(_finite(found), indent=2, allow_nan=False))
+    text = json.dumps(_finite(found), indent=2, allow_nan=False)
+    context = click.get_current_context(silent=True)
+    if context is not None and _JSON in context.meta:
+        context.meta[_JSON].append(text)
+    else:
+        click.echo(text)
 
 
 def _finite(found: Any) -> Any:

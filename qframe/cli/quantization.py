@@ -63,8 +63,9 @@ def quantize(
 ) -> None:
     """Quantize a saved model.
 
-    MODEL is a .keras file. The new file holds the same weights, and quantizers as the
-    recipe says; qframe.load_model loads it. A compiled model stays compiled.
+    MODEL is a .keras, .h5 or .hdf5 file. The new file holds the same weights, and
+    quantizers as the recipe says; qframe.load_model loads it. A compiled model stays
+    compiled.
     """
     # What is wrong with the arguments is said before a backend takes seconds to start.
     source, found = Source.check(model), qf.recipes.get(recipe)
@@ -84,7 +85,7 @@ def quantize(
 def plan(model: str, recipe: str, strict: bool, no_compile: bool, as_json: bool) -> None:
     """Say what quantizing a saved model would do.
 
-    MODEL is a .keras file, and stays as it is.
+    MODEL is a .keras, .h5 or .hdf5 file, and stays as it is.
     """
     source, found = Source.check(model), qf.recipes.get(recipe)
     loaded = source.load(compile=not no_compile)

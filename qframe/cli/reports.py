@@ -27,7 +27,7 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
     """Draw what quantization does to a saved model.
 
     One page of HTML, complete in itself: the layers and their bits, histograms of the
-    weights, errors and saturation. MODEL is a .keras file.
+    weights, errors and saturation. MODEL is a .keras, .h5 or .hdf5 file.
     """
     # What is wrong with the arguments is said before a backend takes seconds to start.
     source, target = Source.check(model), Target.check(output, ".html", force=force)
@@ -53,7 +53,7 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
 def compare(first: str, second: str, data: str, as_json: bool) -> None:
     """Say what two saved models cost, and where they part.
 
-    FIRST and SECOND are .keras files. Layers are matched by their paths.
+    FIRST and SECOND are .keras, .h5 or .hdf5 files. Layers are matched by their paths.
     """
     sources = [Source.check(name) for name in (first, second)]
     given = Data.check(data)

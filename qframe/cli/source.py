@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ class Source:
     @classmethod
     def check(cls, name: str) -> Source:
         """A source at this path; raises `DataError` where there is none."""
-        path = existing(name, ".keras")
-        if not zipfile.is_zipfile(path):
+        path = existing(name, ".keras", *_HDF5)
+        if path.suffix in _HDF5:
+            _check_hdf5(path)
+        elif not zipfile.is_zipfile(path):
             raise DataError(
                 f"{name} is damaged, or not a .keras file: it is no zip archive."
             )
@@ -56,3 +59,42 @@ class Source:
             raise DataError(
                 f"{self.path} cannot be loaded: {type(error).__name__}: {error}{hint}"
             ) from error
+
+
+_HDF5 = (".h5", ".hdf5")
+
+
+def _check_hdf5(path: Path) -> None:
+    """Raise `DataError` unless an HDF5 file holds a model without code."""
+    import h5py
+
+    code = False
+
+    def look(part: dict[str, Any]) -> dict[str, Any]:
+        nonlocal code
+        code |= part.get("class_name") == "__lambda__"
+        code |= part.get("function_type") == "lambda"
+        return part
+
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+        if config is not None:
+            json.loads(config, object_hook=look)
+    # h5py and what decodes a text raise nearly anything for a file that is damaged.
+    except Exception as error:
+        raise DataError(
+            f"{path} is damaged, or not a model in HDF5: {type(error).__name__}: {error}."
+        ) from error
+    if config is None:
+        raise DataError(
+            f"{path} holds weights, and no model. Make the model in Python, write "
+            f"model.load_weights({str(path)!r}) and model.save('model.keras')."
+        )
+    if code:
+        # Keras before 3.11.3 runs it, whatever its safe mode says.
+        raise DataError(
+            f"{path} holds Python code, the function of a Lambda layer, which would run. "
+            "If you trust it, write in Python keras.saving.load_model(path, "
+            "safe_mode=False), and put a layer class in place of the Lambda."
+        )

@@ -92,6 +92,7 @@ EXPLICIT: dict[type, Adapter] = {
 # The weights of a recurrent layer are those of its cell.
 _CELL = Adapter((_KERNEL, Weight("recurrent_kernel", "recurrent"), _BIAS))
 
+# Those of Keras.
 ADAPTERS: dict[type, Adapter] = {
     **EXPLICIT,
     keras.layers.SimpleRNNCell: _CELL,
@@ -109,7 +110,8 @@ def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str)
         channel_axis: where the output channels of these weights are; a bias has none.
             Default -1.
         **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
-            ``kernel_quantizer`` and ``kernel_constraint`` are about.
+            ``kernel_quantizer`` and ``kernel_constraint`` are about. A weight in a list
+            takes an attribute for itself, which ``call`` reads.
 
     Raises:
         ArgumentError: `cls` is no layer class, or no weight is named.
@@ -131,7 +133,7 @@ def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str)
             f"attributes; {fault}. Write for example register_layer({cls.__name__}, "
             "kernel='w')."
         )
-    ADAPTERS[cls] = _adapter(weights, channel_axis)
+    registry.local_layers[cls] = _adapter(weights, channel_axis)
 
 
 def _adapter(weights: Mapping[str, str], channel_axis: ChannelAxis) -> Adapter:
@@ -163,8 +165,9 @@ def origins_of(cls: type) -> Sequence[AdapterComponent]:
 def _known(cls: type) -> tuple[Adapter | None, Sequence[AdapterComponent]]:
     offered = registry.adapters()
     for base in cls.__mro__:
-        if base in ADAPTERS:
-            return ADAPTERS[base], ()
+        for own in (registry.local_layers, ADAPTERS):
+            if base in own:
+                return own[base], ()
         # Only what is about its package is loaded: nothing is imported for strangers.
         if offered and (known := offered.get(base.__module__.partition(".")[0])):
             found = [c for c in known if _layer_class(c) is base]

@@ -9,6 +9,7 @@ import attrs
 import keras
 
 from qframe import keras_internals, recipes
+from qframe.components import WEIGHT_IN_A_LIST
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import Adapter, adapter_of
 from qframe.layers.arguments import vocabulary
@@ -112,8 +113,21 @@ def _make(key: str, value: Any) -> Any:
 
 def _prefixes(layer: Any, adapter: Adapter) -> list[str]:
     """The weights that a layer has now: a bias under use_bias=False is none."""
-    held = [w for w in adapter.weights if getattr(layer, w.attribute, None) is not None]
-    return [weight.prefix for weight in held]
+    held = []
+    for weight in adapter.weights:
+        value = getattr(layer, weight.attribute, None)
+        if value is None:
+            continue
+        if not hasattr(value, "shape"):
+            name = type(layer).__name__
+            raise ArgumentError(
+                f"{name} is registered with {weight.prefix}={weight.attribute!r}, and that "
+                f"attribute of {layer.name!r} is a {type(value).__name__}, not a weight; "
+                f"{WEIGHT_IN_A_LIST}. Then write qframe.register_layer({name}, "
+                f"{weight.prefix}='w')."
+            )
+        held.append(weight.prefix)
+    return held
 
 
 def _expanded(rule: Rule, prefixes: Sequence[str]) -> dict[str, Any]:

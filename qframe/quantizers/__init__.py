@@ -14,6 +14,7 @@ import keras
 from qframe.configurable import attribute, interpret
 from qframe.errors import ArgumentError
 from qframe.quantizers.base import Quantizer
+from qframe.quantizers.callables import serialize_callable
 from qframe.quantizers.channels import axes_within_channels, channel_shape
 from qframe.quantizers.integers import Integers
 from qframe.quantizers.learned import Learned
@@ -69,6 +70,9 @@ def get(identifier: Any) -> Any:
 def serialize(quantizer: Any) -> Any:
     """What a config holds for a quantizer: an identifier, or Keras's own config.
 
+    Raises:
+        QFrameError: it is a class, function or layer that is not registered.
+
     Example:
         >>> import qframe as qf
         >>> qf.quantizers.serialize(qf.quantizers.SteSign())
@@ -78,7 +82,7 @@ def serialize(quantizer: Any) -> Any:
         return None
     if isinstance(quantizer, Quantizer):
         return str(quantizer.identifier)
-    return keras.saving.serialize_keras_object(quantizer)
+    return serialize_callable(quantizer)
 
 
 def _is_foreign(config: dict[str, Any]) -> bool:

@@ -15,11 +15,11 @@ from qframe.layers.adapters import register_layer
 SHAPE = (3, 4)
 
 
-@keras.saving.register_keras_serializable("qframe_testing")
 class Block(layers.Layer):
     """A layer that holds layers, and a weight of its own."""
 
     def __init__(self, units: int, **kwargs: Any) -> None:
+        register()
         super().__init__(**kwargs)
         self.units = units
         self.dense = layers.Dense(units)
@@ -35,9 +35,12 @@ class Block(layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
-@keras.saving.register_keras_serializable("qframe_testing")
 class Scale(layers.Layer):
     """A custom layer that takes one line to register."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        register()
+        super().__init__(**kwargs)
 
     def build(self, shape: Any) -> None:
         self.w = self.add_weight(name="w", shape=(shape[-1], 4))
@@ -46,7 +49,15 @@ class Scale(layers.Layer):
         return ops.matmul(x, self.w)
 
 
-register_layer(Scale, kernel="w")
+def register() -> None:
+    """Let Keras and qframe know these layers.
+
+    Making one does that, and importing them does not: who draws tensors only keeps a
+    process without them.
+    """
+    for cls in (Block, Scale):
+        keras.saving.register_keras_serializable("qframe_testing")(cls)
+    register_layer(Scale, kernel="w")
 
 
 class Attention(layers.Layer):

@@ -1,5 +1,6 @@
 """`qframe plugins`, `qframe list` and `qframe show`."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import qframe
+from qframe.cli import main
+from qframe.registry import registry
 
 pytestmark = pytest.mark.pure
 
@@ -53,6 +56,74 @@ def test_strict_plugins(command, broken, monkeypatch):
     result = command("plugins")
     assert result.exit_code == 1
     assert "QFRAME_STRICT_PLUGINS is set" in result.output
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_plugins_check_without_faults_exits_with_0(command, monkeypatch, options):
+    monkeypatch.setenv("QFRAME_LOAD_PLUGINS", "binary,packed")
+    registry.reset()
+    result = command("plugins", "--check", *options)
+    assert result.exit_code == 0, result.output
+    assert "Error" not in result.output
+    registry.reset()
+
+
+CHECKED = """
+import qframe
+from qframe.components import adapter, constraint, exporter, quantizer, recipe
+
+@qframe.hookimpl
+def qframe_components():
+    yield quantizer("absent", "checked_code:Absent")
+    yield quantizer("typo", "checked_typo:A")
+    yield constraint("number", "checked_code:number")
+    yield recipe("made", "checked_code:number")
+    yield adapter("checked_code:Plain", kernel="w")
+    yield exporter("text", "checked_code:number", suffix=".txt")
+    yield exporter("run", "checked_code:Plain", suffix=".txt", runtime="checked_typo")
+    yield exporter("good", "checked_code:Plain", suffix=".txt")
+"""
+FAULTS = {
+    "checked:absent": "has no attribute 'Absent' (.*checked_m.py, line 7)",
+    "checked:typo": "SyntaxError: .*checked_typo.py, line 2)",
+    "checked:number": "is not a class of a constraint but 3 (.*checked_m.py, line 9)",
+    "checked:made": "is not a function but 3 (.*checked_m.py, line 10)",
+    "checked:Plain": "is not a Keras layer class but .*checked_m.py, line 11)",
+    "checked:text": "is not a class but 3 (.*checked_m.py, line 12)",
+    "checked:run": "SyntaxError: .*checked_typo.py, line 2)",
+    "broken": "ImportError: no module named flux (.*broken_m.py, line 1)",
+}
+
+
+@pytest.fixture
+def checked(install):
+    """A plugin with a fault of each kind, that prints what it can."""
+    folder = install("checked", CHECKED)
+    talk = "import os\nprint('one')\nos.write(1, b'two')\nos.system('echo three')\n"
+    code = f"{talk}number = 3\nclass Plain: pass\n"
+    Path(folder, "checked_code.py").write_text(code, "utf-8")
+    Path(folder, "checked_typo.py").write_text("x = 1\ny = (\n", "utf-8")
+
+
+def test_plugins_check_says_each_fault_with_its_place(command, checked, broken):
+    result = command("plugins", "--check")
+    assert result.exit_code == 1
+    said = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(said) == len(FAULTS)
+    for name, message in FAULTS.items():
+        pattern = (
+            re.escape(f"Error: {name}: ") + ".*" + re.sub(r"[()]", r"\\\g<0>", message)
+        )
+        assert any(re.match(pattern, line) for line in said)
+
+
+def test_plugins_check_with_json_has_the_faults_and_nothing_else(checked, capfd):
+    assert main(["plugins", "--check", "--json"], standalone_mode=False) == 1
+    said = json.loads(capfd.readouterr().out)
+    plugins = {each["namespace"]: each for each in said["plugins"]}
+    names = [fault["name"] for fault in plugins["checked"]["faults"]]
+    assert sorted(names) == sorted(set(FAULTS) - {"broken"})
+    assert plugins["binary"]["faults"] == []
 
 
 def test_list(command):

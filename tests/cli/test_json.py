@@ -69,6 +69,19 @@ def test_nor_does_a_backend_write_there(process, folder):
     json.loads(done.stdout)
 
 
+@pytest.mark.parametrize("name", ["list", "plugins"])
+def test_json_of_a_plugin_that_prints_is_alone_on_standard_output(process, install, name):
+    install(
+        "loud",
+        "import os, sys\nprint('one')\nprint('two', file=sys.__stdout__)\n"
+        "os.write(1, b'three')\nos.system('echo four')\nraise SystemExit(0)\n",
+    )
+    done = process(name, "--json")
+    assert done.returncode == 0, done.stderr
+    json.loads(done.stdout)
+    assert {"one", "two", "four"} <= set(done.stderr.replace("three", "").split())
+
+
 def test_list_of_broken_plugins(command, broken):
     found = json.loads(command("list", "--json").stdout)
     assert found["broken_plugins"] == ["broken"]

@@ -47,7 +47,10 @@ def _loss(y_true, y_pred):
     ("name", "content", "message"),
     [
         ("absent.keras", None, "does not exist"),
-        ("model.h5", b"", "does not end in .keras"),
+        ("model.pb", b"", "does not end in .keras or .h5 or .hdf5"),
+        ("empty.h5", b"", "is damaged, or not a model in HDF5"),
+        ("text.hdf5", b"not a model", "is damaged"),
+        ("folder.h5", "folder", "is not a file"),
         ("empty.keras", b"", "is damaged, or not a .keras file"),
         ("text.keras", b"not a model", "is damaged"),
         ("folder.keras", "folder", "is not a file"),

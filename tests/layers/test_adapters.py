@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from qframe.errors import AmbiguousNameError, ArgumentError, PluginError
-from qframe.layers.adapters import ADAPTERS, Adapter, Weight, adapter_of
+from qframe.components import adapter
+from qframe.errors import AmbiguousNameError, ArgumentError, PluginError, QFrameError
+from qframe.layers.adapters import Adapter, Weight, adapter_of
 from qframe.registry import registry
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    yield
+    registry.forget_local()
+
 
 LAYERS = """
 import keras
@@ -76,7 +84,6 @@ def test_the_nearest_class_decides(install):
 def test_what_a_process_registers_goes_before(install, monkeypatch):
     install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
     scale = layer_class("acme", "Scale")
-    monkeypatch.setattr("qframe.layers.adapters.ADAPTERS", dict(ADAPTERS))
     qf.register_layer(scale, kernel="b", channel_axis=0)
     assert adapter_of(scale) == Adapter((Weight("b", "kernel", 0),))
 
@@ -143,7 +150,6 @@ def test_plugins_that_differ_are_an_error_until_the_user_decides(install, monkey
     scale = layer_class("acme", "Scale")
     with pytest.raises(AmbiguousNameError, match=r"'acme:Scale', 'mate:Scale'.*register_"):
         adapter_of(scale)
-    monkeypatch.setattr("qframe.layers.adapters.ADAPTERS", dict(ADAPTERS))
     qf.register_layer(scale, kernel="w", bias="b")
     assert adapter_of(scale) == SCALE
 
@@ -165,3 +171,56 @@ def test_what_is_registered_is_checked(weights, message):
 def test_only_layer_classes_are_registered(wrong):
     with pytest.raises(ArgumentError, match="takes a Keras layer class"):
         qf.register_layer(wrong, kernel="w")
+
+
+class Several(keras.layers.Layer):
+    """A layer that keeps its weights in a list, a dict and an attribute."""
+
+    def build(self, shape):
+        self.several = [self.add_weight(name=f"w{i}", shape=(4, 4)) for i in range(2)]
+        self.named = {"w": self.several[0]}
+        self.number = 4
+        self.w = self.several[1]
+
+    def call(self, x):
+        return keras.ops.matmul(keras.ops.matmul(x, self.several[0]), self.w)
+
+
+@pytest.mark.parametrize("attribute", ["several[0]", "several.0", "named['w']", ""])
+def test_register_layer_of_a_weight_in_a_list_says_what_works(attribute):
+    for register in (qf.register_layer, lambda cls, **k: adapter("acme:Several", **k)):
+        with pytest.raises(
+            QFrameError, match=r"write self\.w = self\.add_weight\(\.\.\.\)"
+        ):
+            register(Several, kernel=attribute)
+
+
+@pytest.mark.parametrize("attribute", ["several", "named", "number"])
+def test_quantize_of_a_registered_attribute_that_is_no_weight_says_what_works(attribute):
+    cls = type("Another", (Several,), {})
+    qf.register_layer(cls, kernel=attribute)
+    layer = cls(name="l")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    said = rf"kernel='{attribute}', and that attribute of 'l' is a \w+, not a weight; .*"
+    with pytest.raises(
+        ArgumentError, match=said + r"register_layer\(Another, kernel='w'\)"
+    ):
+        qf.quantize(model, {"kernel_quantizer": "ste_sign"})
+    assert type(layer) is cls
+    qf.register_layer(cls, kernel="w")
+    qf.quantize(model, {"kernel_quantizer": "ste_sign"})
+    x = np.eye(4, dtype="float32")
+    first, second = (np.array(w) for w in layer.several)
+    expected = first @ np.where(second >= 0, 1, -1)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-5)
+
+
+def test_forget_local_forgets_layers_and_leaves_those_of_keras():
+    dense = adapter_of(keras.layers.Dense)
+    qf.register_layer(Several, kernel="w")
+    qf.register_layer(keras.layers.Dense, recurrent="kernel")
+    assert adapter_of(Several).slots == ("input", "kernel", "output")
+    assert adapter_of(keras.layers.Dense).slots == ("input", "recurrent", "output")
+    registry.forget_local()
+    assert adapter_of(Several) is None
+    assert adapter_of(keras.layers.Dense) is dense

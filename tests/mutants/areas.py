@@ -67,7 +67,9 @@ TABLE = {
     "plugins/qframe_packed/reference.py": _area(_OPERATIONS),
     "qframe/__init__.py": _area("test_documents.py test_registry.py"),
     "qframe/__main__.py": _area("cli/test_errors.py"),
-    "qframe/arguments.py": _area(f"test_metrics.py {_VALUES} passes/test_calibration.py"),
+    "qframe/arguments.py": _area(
+        f"test_arguments.py test_metrics.py {_VALUES} passes/test_calibration.py"
+    ),
     "qframe/callbacks/": _area("callbacks test_plots.py"),
     "qframe/cli/": _area("cli"),
     "qframe/components.py": _area(
@@ -77,6 +79,7 @@ TABLE = {
     "qframe/constraints.py": _area("plugins/test_binary.py layers optimizers/test_bop.py"),
     "qframe/differentiation.py": _area(f"{_VALUES} test_plots.py"),
     "qframe/errors.py": _area(f"{_NAMES} cli/test_errors.py"),
+    "qframe/foreign.py": _area("test_registry.py cli/test_components.py"),
     "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
     "qframe/identifier.py": _area(_NAMES),
     "qframe/layers/": _area("layers passes/test_quantize.py"),
@@ -103,12 +106,14 @@ TABLE = {
         f"layers/test_slots.py {_VALUES} plugins/test_kbit.py {_CONFORMANCE}",
         "not test_conformance or ste_sign or lsq or integer: or dorefa",
     ),
+    "qframe/quantizers/callables.py": _area("test_utils.py layers/test_layers.py"),
     "qframe/quantizers/integers.py": _area(
         "plugins/test_integer.py passes/test_integer_weights.py"
     ),
     "qframe/quickstart/": _area("quickstart"),
     "qframe/reports/": _area("reports"),
     "qframe/requirements.py": _area("test_registry.py cli/test_doctor.py"),
+    "qframe/runtimes.py": _area("test_exporters.py"),
     "qframe/rules.py": _area(
         "test_recipes.py passes/test_quantize.py passes/test_planning.py"
     ),

@@ -1,0 +1,78 @@
+"""The check that all that a plugin offers can be loaded."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import attrs
+
+from qframe.cli.backend import start_backend
+from qframe.components import AdapterComponent, Component, ExporterComponent
+from qframe.errors import PluginError, shown
+from qframe.registry import Plugin, registry
+
+
+@attrs.frozen
+class Fault:
+    """What is wrong with a plugin or with one of its components.
+
+    Args:
+        name: of the plugin or the component.
+        message: what is wrong.
+    """
+
+    name: str
+    message: str
+
+    def to_dict(self) -> dict[str, str]:
+        """It as JSON types."""
+        return {"name": self.name, "message": self.message}
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.message}"
+
+
+def faults_of(plugin: Plugin) -> list[Fault]:
+    """What is wrong with a plugin; its components are loaded."""
+    if plugin.error:
+        place = f" ({plugin.place})" if plugin.place else ""
+        return [Fault(plugin.namespace, f"{plugin.error}{place}")]
+    if plugin.components:
+        start_backend()
+    named = (
+        (component.qualified_name, _fault(component)) for component in plugin.components
+    )
+    return [Fault(name, message) for name, message in named if message]
+
+
+def _fault(component: Component) -> str:
+    try:
+        target = registry.load(component)
+        if isinstance(component, ExporterComponent):
+            component.load_runtime()
+    except PluginError as error:
+        return str(error)
+    form, fits = _expected(component, target)
+    if fits:
+        return ""
+    place = f" ({component.place})" if component.place else ""
+    return (
+        f"{component.kind} {component.qualified_name!r} points at {component.target}, "
+        f"which is not {form} but {shown(target)}{place}. Write the target of one."
+    )
+
+
+def _expected(component: Component, target: Any) -> tuple[str, bool]:
+    """What a target has to be, and whether it is."""
+    if isinstance(component, AdapterComponent):
+        import keras
+
+        layer = inspect.isclass(target) and issubclass(target, keras.layers.Layer)
+        return "a Keras layer class", layer
+    if component.kind == "recipe":
+        return "a function", inspect.isroutine(target)
+    if isinstance(component, ExporterComponent):
+        return "a class", callable(target)
+    fits = inspect.isclass(target) and getattr(target, "kind", None) == component.kind
+    return f"a class of a {component.kind}", fits
