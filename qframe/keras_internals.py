@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "reduce",
     "reset_functions",
     "runs_keras",
+    "saves_each_layer",
     "steps_of",
     "strategy_of",
     "sublayers",
@@ -120,6 +122,29 @@ def graph_of(layer: Any) -> Any:
         return None
     graph = getattr(layer, "_functional", None) or layer
     return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
+def saves_each_layer(layer: Any) -> bool:
+    """Whether what Keras saves of a layer has a config of each layer in it.
+
+    A functional model does, unless it is of a class that writes a config of its own, to
+    make the layers anew from that; which class it is decides this.
+    """
+    if graph_of(layer) is None:
+        return False
+    cls = getattr(type(layer), "float_class", type(layer))
+    if cls not in _SAVES_EACH_LAYER:
+        try:
+            parts = cls.get_config(layer).get("layers")
+        # A stranger's code can raise anything, Keras does where there is no config.
+        except Exception:
+            parts = None
+        each = isinstance(parts, list) and all(isinstance(p, dict) for p in parts)
+        _SAVES_EACH_LAYER[cls] = each
+    return _SAVES_EACH_LAYER[cls]
+
+
+_SAVES_EACH_LAYER: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 def in_training(layer: Any) -> bool:

@@ -14,12 +14,11 @@ from qframe.layers.attachment import (
     detach,
     float_class_of,
     given,
-    is_explicit,
     recurrent_layers,
     replace,
     swap,
 )
-from qframe.layers.composite import Composite
+from qframe.layers.composite import make_composites
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
@@ -159,9 +158,8 @@ def _apply(made: Plan) -> None:
         for layer in recurrent_layers([layer for layer, _ in before]):
             swap(layer, Recurrent)
         for entry in made.entries:
-            unit = entry.site.unit
-            if entry.words and not (entry.site.position == () and is_explicit(unit)):
-                swap(unit, Composite)
+            if entry.words:
+                make_composites(entry.site)
     except BaseException:
         for layer, cls in before:
             if isinstance(layer, Quantized):
