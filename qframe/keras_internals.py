@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import inspect
 import io
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from keras import ops
+from keras import Model, ops
 from keras.config import backend
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
@@ -18,17 +20,19 @@ from keras.src.utils.naming import auto_name
 
 __all__ = [
     "ConvLSTMCell",
+    "all_layers",
     "auto_name",
     "build_shapes",
     "from_bytes",
     "graph_of",
     "in_training",
+    "is_within_epoch_on_jax",
     "kept_on_jax",
     "latent_value",
+    "make_function",
     "nodes",
     "own_weights",
     "reduce",
-    "reset_functions",
     "runs_keras",
     "saves_each_layer",
     "steps_of",
@@ -36,7 +40,8 @@ __all__ = [
     "sublayers",
     "takes_training",
     "to_bytes",
-    "traced_anew",
+    "traced_functions",
+    "tracing_models",
     "trained_by",
     "unlocked",
     "untrack",
@@ -67,6 +72,12 @@ def from_bytes(archive: bytes) -> Any:
     return saving_lib._load_model_from_fileobj(
         io.BytesIO(archive), custom_objects=None, compile=True, safe_mode=False
     )
+
+
+def all_layers(layer: Any) -> list[Any]:
+    """A layer and all that are in it, quantizers too."""
+    held: list[Any] = layer._flatten_layers()
+    return held
 
 
 def sublayers(layer: Any) -> list[Any]:
@@ -204,34 +215,48 @@ def untrack(layer: Any, part: Any) -> None:
     layer._tracker.untrack(part)
 
 
-_TRACED = ("train_function", "test_function", "predict_function")
+def tracing_models() -> list[Any]:
+    """The models alive that keep a function of a traced call, wherever they are held.
+
+    A layer does not know what models it is in, and Keras has no list of models.
+    """
+    classes, found = {Model}, [Model]
+    while found:
+        found = [each for cls in found for each in cls.__subclasses__()]
+        classes.update(found)
+    # By the class alone: `isinstance` would wake what is lazy.
+    alive = [each for each in gc.get_objects() if type(each) in classes]
+    return [model for model in alive if traced_functions(model)]
 
 
-def _traced(model: Any) -> Iterator[tuple[Any, str]]:
-    """The functions that a model, and those within it, keep of their traced calls."""
-    for layer in model._flatten_layers():
-        for name in _TRACED:
-            if getattr(layer, name, None) is not None:
-                yield layer, name
+def traced_functions(model: Any) -> dict[str, Any]:
+    """What a model keeps of its traced calls: `x_function`, which `make_x_function` makes.
+
+    Beside those of Keras's trainers it is `generate_function` in KerasHub.
+    """
+    held = {name: getattr(model, name, None) for name in _names_of_functions(type(model))}
+    return {name: function for name, function in held.items() if function is not None}
 
 
-def reset_functions(model: Any) -> None:
-    """Make a model, and those within it, trace their calls anew."""
-    for layer, name in list(_traced(model)):
-        setattr(layer, name, None)
+@functools.cache
+def _names_of_functions(cls: Any) -> tuple[str, ...]:
+    makers = [n for n in dir(cls) if n.startswith("make_") and n.endswith("_function")]
+    return tuple(name.removeprefix("make_") for name in makers)
 
 
-@contextlib.contextmanager
-def traced_anew(model: Any) -> Iterator[None]:
-    """Let a model trace its calls anew within the block, and as before after it."""
-    before = [(layer, name, getattr(layer, name)) for layer, name in _traced(model)]
-    reset_functions(model)
-    try:
-        yield
-    finally:
-        reset_functions(model)
-        for layer, name, function in before:
-            setattr(layer, name, function)
+def make_function(model: Any, name: str) -> None:
+    """Make one of these functions anew, for it to trace what is there now.
+
+    A `fit` that is running calls it at its next step.
+    """
+    # First forgotten: JAX keeps by function what it compiled.
+    setattr(model, name, None)
+    getattr(type(model), f"make_{name}")(model)
+
+
+def is_within_epoch_on_jax(model: Any) -> bool:
+    """Whether the variables of a model hold nothing now, as they do while JAX trains it."""
+    return not getattr(model, "_jax_state_synced", True)
 
 
 @contextlib.contextmanager

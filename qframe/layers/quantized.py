@@ -40,10 +40,7 @@ class Quantized(Readable):
 
     @property
     def quantizers(self) -> Slots:
-        """The quantizers by slot, the empty slots left out; assign one to replace it.
-
-        A model that was compiled keeps what it traced: compile it again after a change.
-        """
+        """The quantizers by slot, the empty slots left out; assign one to replace it."""
         return Slots(self)
 
     def set_slot(self, slot: str, quantizer: Any) -> None:
