@@ -26,7 +26,6 @@ __all__ = [
     "from_bytes",
     "graph_of",
     "in_training",
-    "is_within_epoch_on_jax",
     "kept_on_jax",
     "latent_value",
     "make_function",
@@ -38,6 +37,7 @@ __all__ = [
     "steps_of",
     "strategy_of",
     "sublayers",
+    "take_state_back",
     "takes_training",
     "to_bytes",
     "traced_functions",
@@ -249,14 +249,25 @@ def make_function(model: Any, name: str) -> None:
 
     A `fit` that is running calls it at its next step.
     """
-    # First forgotten: JAX keeps by function what it compiled.
     setattr(model, name, None)
-    getattr(type(model), f"make_{name}")(model)
+    key = name.replace("_function", "_step")
+    before = model.__dict__.get(key)
+    if backend() == "jax" and hasattr(model, key):
+        # JAX keeps by function what it compiled, as long as there is such a function.
+        model.__dict__[key] = functools.partial(getattr(model, key))
+    try:
+        getattr(type(model), f"make_{name}")(model)
+    finally:
+        model.__dict__.pop(key, None)
+        if before is not None:
+            model.__dict__[key] = before
 
 
-def is_within_epoch_on_jax(model: Any) -> bool:
-    """Whether the variables of a model hold nothing now, as they do while JAX trains it."""
-    return not getattr(model, "_jax_state_synced", True)
+def take_state_back(model: Any) -> None:
+    """Give the variables of a model their values, which JAX has while it trains."""
+    if not getattr(model, "_jax_state_synced", True):
+        # The next step takes them again.
+        model.jax_state_sync()
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from qframe import keras_internals
-from qframe.errors import QFrameError
 
 # Under it a model holds what changes its training step for a while: `trace` of it makes
 # the function of that step anew.
@@ -25,19 +24,10 @@ def models_with(layers: Iterable[Any]) -> list[Any]:
 
 
 def models_to_change(layers: Iterable[Any]) -> list[Any]:
-    """The same, before these layers change.
-
-    Raises:
-        QFrameError: JAX trains one of them, and has taken its variables away.
-    """
+    """The same, before these layers change; those that JAX trains get their state back."""
     found = models_with(layers)
     for model in found:
-        if keras_internals.is_within_epoch_on_jax(model):
-            raise QFrameError(
-                f"{model.name!r} is within an epoch of training, and on JAX its variables "
-                "hold nothing until that ends. Change its quantizers in on_epoch_begin or "
-                "on_epoch_end of a callback, or after fit."
-            )
+        keras_internals.take_state_back(model)
     return found
 
 
@@ -68,8 +58,11 @@ def traced_anew(layers: Sequence[Any]) -> Iterator[None]:
     try:
         yield
     finally:
-        # What was traced in the block only, too.
         for model in models_with(layers):
             _, functions = before.get(id(model), (model, {}))
             for name in keras_internals.traced_functions(model):
-                setattr(model, name, functions.get(name))
+                if name in functions:
+                    setattr(model, name, functions[name])
+                else:
+                    # First traced in the block.
+                    keras_internals.make_function(model, name)
