@@ -31,6 +31,7 @@ __all__ = [
     "make_function",
     "nodes",
     "own_weights",
+    "put_last",
     "reduce",
     "runs_keras",
     "saves_each_layer",
@@ -84,6 +85,13 @@ def sublayers(layer: Any) -> list[Any]:
     """The layers that a layer holds itself, in the order they were attached."""
     held: list[Any] = layer._flatten_layers(include_self=False, recursive=False)
     return held
+
+
+def put_last(layer: Any, parts: list[Any]) -> None:
+    """Let the variables of these parts of a layer come last, in this order."""
+    places = {id(part): place for place, part in enumerate(parts)}
+    # As a plain list: the one of Keras would track what it is given once more.
+    list.sort(layer._layers, key=lambda part: places.get(id(part), -1))
 
 
 def own_weights(layer: Any) -> list[Any]:
