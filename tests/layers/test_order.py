@@ -73,4 +73,5 @@ def test_weights_fit_any_copy(order, tmp_path):
     for each in copies:
         each(X)
         each.set_weights(model.get_weights())
-        np.testing.assert_array_equal(each.predict(X, verbose=0), expected)
+        # Not to the bit on JAX, which compiles for each model apart.
+        np.testing.assert_allclose(each.predict(X, verbose=0), expected, 1e-5, 1e-6)
