@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import gc
 import inspect
 import io
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from keras import ops
+from keras import Model, ops
 from keras.config import backend
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
@@ -17,6 +20,7 @@ from keras.src.utils.naming import auto_name
 
 __all__ = [
     "ConvLSTMCell",
+    "all_layers",
     "auto_name",
     "build_shapes",
     "from_bytes",
@@ -24,17 +28,21 @@ __all__ = [
     "in_training",
     "kept_on_jax",
     "latent_value",
+    "make_function",
     "nodes",
     "own_weights",
+    "put_last",
     "reduce",
-    "reset_functions",
     "runs_keras",
+    "saves_each_layer",
     "steps_of",
     "strategy_of",
     "sublayers",
+    "take_state_back",
     "takes_training",
     "to_bytes",
-    "traced_anew",
+    "traced_functions",
+    "tracing_models",
     "trained_by",
     "unlocked",
     "untrack",
@@ -67,10 +75,23 @@ def from_bytes(archive: bytes) -> Any:
     )
 
 
+def all_layers(layer: Any) -> list[Any]:
+    """A layer and all that are in it, quantizers too."""
+    held: list[Any] = layer._flatten_layers()
+    return held
+
+
 def sublayers(layer: Any) -> list[Any]:
     """The layers that a layer holds itself, in the order they were attached."""
     held: list[Any] = layer._flatten_layers(include_self=False, recursive=False)
     return held
+
+
+def put_last(layer: Any, parts: list[Any]) -> None:
+    """Let the variables of these parts of a layer come last, in this order."""
+    places = {id(part): place for place, part in enumerate(parts)}
+    # As a plain list: the one of Keras would track what it is given once more.
+    list.sort(layer._layers, key=lambda part: places.get(id(part), -1))
 
 
 def own_weights(layer: Any) -> list[Any]:
@@ -120,6 +141,29 @@ def graph_of(layer: Any) -> Any:
         return None
     graph = getattr(layer, "_functional", None) or layer
     return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
+def saves_each_layer(layer: Any) -> bool:
+    """Whether what Keras saves of a layer has a config of each layer in it.
+
+    A functional model does, unless it is of a class that writes a config of its own, to
+    make the layers anew from that; which class it is decides this.
+    """
+    if graph_of(layer) is None:
+        return False
+    cls = getattr(type(layer), "float_class", type(layer))
+    if cls not in _SAVES_EACH_LAYER:
+        try:
+            parts = cls.get_config(layer).get("layers")
+        # A stranger's code can raise anything, Keras does where there is no config.
+        except Exception:
+            parts = None
+        each = isinstance(parts, list) and all(isinstance(p, dict) for p in parts)
+        _SAVES_EACH_LAYER[cls] = each
+    return _SAVES_EACH_LAYER[cls]
+
+
+_SAVES_EACH_LAYER: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
 
 
 def in_training(layer: Any) -> bool:
@@ -179,34 +223,59 @@ def untrack(layer: Any, part: Any) -> None:
     layer._tracker.untrack(part)
 
 
-_TRACED = ("train_function", "test_function", "predict_function")
+def tracing_models() -> list[Any]:
+    """The models alive that keep a function of a traced call, wherever they are held.
+
+    A layer does not know what models it is in, and Keras has no list of models.
+    """
+    classes, found = {Model}, [Model]
+    while found:
+        found = [each for cls in found for each in cls.__subclasses__()]
+        classes.update(found)
+    # By the class alone: `isinstance` would wake what is lazy.
+    alive = [each for each in gc.get_objects() if type(each) in classes]
+    return [model for model in alive if traced_functions(model)]
 
 
-def _traced(model: Any) -> Iterator[tuple[Any, str]]:
-    """The functions that a model, and those within it, keep of their traced calls."""
-    for layer in model._flatten_layers():
-        for name in _TRACED:
-            if getattr(layer, name, None) is not None:
-                yield layer, name
+def traced_functions(model: Any) -> dict[str, Any]:
+    """What a model keeps of its traced calls: `x_function`, which `make_x_function` makes.
+
+    Beside those of Keras's trainers it is `generate_function` in KerasHub.
+    """
+    held = {name: getattr(model, name, None) for name in _names_of_functions(type(model))}
+    return {name: function for name, function in held.items() if function is not None}
 
 
-def reset_functions(model: Any) -> None:
-    """Make a model, and those within it, trace their calls anew."""
-    for layer, name in list(_traced(model)):
-        setattr(layer, name, None)
+@functools.cache
+def _names_of_functions(cls: Any) -> tuple[str, ...]:
+    makers = [n for n in dir(cls) if n.startswith("make_") and n.endswith("_function")]
+    return tuple(name.removeprefix("make_") for name in makers)
 
 
-@contextlib.contextmanager
-def traced_anew(model: Any) -> Iterator[None]:
-    """Let a model trace its calls anew within the block, and as before after it."""
-    before = [(layer, name, getattr(layer, name)) for layer, name in _traced(model)]
-    reset_functions(model)
+def make_function(model: Any, name: str) -> None:
+    """Make one of these functions anew, for it to trace what is there now.
+
+    A `fit` that is running calls it at its next step.
+    """
+    setattr(model, name, None)
+    key = name.replace("_function", "_step")
+    before = model.__dict__.get(key)
+    if backend() == "jax" and hasattr(model, key):
+        # JAX keeps by function what it compiled, as long as there is such a function.
+        model.__dict__[key] = functools.partial(getattr(model, key))
     try:
-        yield
+        getattr(type(model), f"make_{name}")(model)
     finally:
-        reset_functions(model)
-        for layer, name, function in before:
-            setattr(layer, name, function)
+        model.__dict__.pop(key, None)
+        if before is not None:
+            model.__dict__[key] = before
+
+
+def take_state_back(model: Any) -> None:
+    """Give the variables of a model their values, which JAX has while it trains."""
+    if not getattr(model, "_jax_state_synced", True):
+        # The next step takes them again.
+        model.jax_state_sync()
 
 
 @contextlib.contextmanager

@@ -21,8 +21,13 @@ from topologies import named
 
 
 def arrays(topology, model):
-    """Everything of a model that must come back to the bit."""
-    found = {f"output {i}": value for i, value in enumerate(topology.predict(model))}
+    """Everything of a model that must come back: to the bit, but for predictions.
+
+    TensorFlow sorts the terms of sums in a compiled call by names, which differ here.
+    """
+    found = {f"output {i}": value for i, value in enumerate(topology.call(model))}
+    for i, value in enumerate(topology.predict(model)):
+        found[f"predicted {i}"] = value
     for kind, variables in (
         ("weight", model.weights),
         ("optimizer", model.optimizer.variables if model.optimizer else []),

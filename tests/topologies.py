@@ -122,6 +122,73 @@ def functional_in_subclassed():
     return Autoencoder()
 
 
+@keras.saving.register_keras_serializable("tests")
+class Backbone(keras.Model):
+    """A graph that its own config makes anew, as those of KerasHub."""
+
+    def __init__(self, width=4, **kwargs):
+        x = keras.Input(VECTOR)
+        y = layers.Dense(width, activation="relu", name="stem")(x)
+        super().__init__(x, layers.Dense(3)(Block(width)(y)), **kwargs)
+        self.width = width
+
+    def get_config(self):
+        return {"width": self.width, "name": self.name}
+
+
+@topology(3)
+def functional_subclass():
+    return Backbone()
+
+
+@functional(4)
+def functional_subclass_in_functional(x):
+    return layers.Dense(2)(Backbone(5)(x))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Task(keras.Model):
+    """A graph around another one, that its own config has."""
+
+    def __init__(self, backbone, **kwargs):
+        super().__init__(backbone.input, layers.Dense(2)(backbone.output), **kwargs)
+        self.backbone = backbone
+
+    def get_config(self):
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        return {"backbone": backbone, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        backbone = keras.saving.deserialize_keras_object(config.pop("backbone"))
+        return cls(backbone, **config)
+
+
+@topology(4)
+def functional_subclass_around_the_graph_of_another():
+    return Task(Backbone())
+
+
+@keras.saving.register_keras_serializable("tests")
+class Named(keras.Sequential):
+    """A stack of layers that its own config makes anew."""
+
+    def __init__(self, **kwargs):
+        super().__init__([keras.Input(VECTOR), layers.Dense(8), Backbone()], **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@topology(4)
+def sequential_subclass():
+    return Named()
+
+
 @topology(2)
 def fixed_batch():
     x = keras.Input(batch_shape=(4, *VECTOR))

@@ -12,8 +12,8 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from qframe.arguments import one_of
-from qframe.callbacks.steps import trace_anew
 from qframe.errors import ArgumentError, did_you_mean
+from qframe.layers.traces import trace_training_anew
 from qframe.optimizers.hyperparameters import number_of
 
 
@@ -149,7 +149,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         optimizer, name = self._optimizer(), self.hyperparameter
         if not hasattr(now, "assign"):
             setattr(optimizer, name, type(now)(number) if number.is_integer() else number)
-            trace_anew(self.model)  # the training step holds the number itself
+            trace_training_anew(self.model)  # the training step holds the number itself
         elif hasattr(inspect.getattr_static(type(optimizer), name, None), "__set__"):
             setattr(optimizer, name, number)  # which may check it
         else:

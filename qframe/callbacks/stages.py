@@ -11,10 +11,11 @@ import keras
 
 from qframe import keras_internals
 from qframe.arguments import boolean, integer_within
-from qframe.callbacks.steps import Step, change_step, end_changes, trace_anew
+from qframe.callbacks.steps import Step, change_step, end_changes
 from qframe.errors import ArgumentError
 from qframe.layers.attachment import replace
 from qframe.layers.quantized import Quantized
+from qframe.layers.traces import models_to_change, trace_anew
 from qframe.layers.tree import sites
 from qframe.passes import quantize
 from qframe.passes.float_scope import idle, quantized_layers
@@ -266,12 +267,16 @@ class BitwidthSchedule(keras.callbacks.Callback):
         else:
             quantize(self.model, self.rules(bits))
         self._stage = begun[-1]
-        trace_anew(self.model)
 
     def _to_float(self) -> None:
         """Empty the slots that the stages fill."""
-        for bits in {bits for bits in self.stages.values() if bits is not None}:
-            for entry in make_plan(self.model, self.rules(bits), False).entries:
-                if entry.words and isinstance(entry.site.layer, Quantized):
-                    replace(entry.site.layer, {})
-        keras_internals.reset_functions(self.model)
+        filled = {
+            id(entry.site.layer): entry.site.layer
+            for bits in {bits for bits in self.stages.values() if bits is not None}
+            for entry in make_plan(self.model, self.rules(bits), False).entries
+            if entry.words and isinstance(entry.site.layer, Quantized)
+        }
+        models = models_to_change(filled.values())
+        for layer in filled.values():
+            replace(layer, {})
+        trace_anew(models)

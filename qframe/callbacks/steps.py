@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from qframe.layers.traces import CHANGES
+
 Step = Callable[..., Any]
-_KEY = "_qframe_steps"
 
 
 class Steps:
@@ -26,7 +27,7 @@ class Steps:
         # Past the tracking of Keras and PyTorch, which is for layers.
         names = ("train_step", "make_train_function")
         self._before = {name: model.__dict__.get(name) for name in names}
-        model.__dict__.update({_KEY: self, "make_train_function": self._begin})
+        model.__dict__.update({CHANGES: self, "make_train_function": self._begin})
 
     def _begin(self, force: bool = False) -> None:
         """What Keras calls where training begins: here the former one did not end."""
@@ -59,7 +60,7 @@ class Steps:
             self._model.__dict__.pop(name, None)
             if value is not None:
                 self._model.__dict__[name] = value
-        self._model.__dict__.pop(_KEY, None)
+        self._model.__dict__.pop(CHANGES, None)
         self._model.train_function = None
 
 
@@ -71,7 +72,7 @@ def change_step(model: Any, owner: Any, change: Callable[[Step], Step] | None) -
         owner: whose change it is; one that it made before is taken back.
         change: from a step to another one; None for the step as it was.
     """
-    steps = model.__dict__.get(_KEY)
+    steps = model.__dict__.get(CHANGES)
     if steps is None:
         if change is None:
             return
@@ -79,19 +80,8 @@ def change_step(model: Any, owner: Any, change: Callable[[Step], Step] | None) -
     steps.set(owner, change)
 
 
-def trace_anew(model: Any) -> None:
-    """Let a model that is in `fit` trace its training step anew."""
-    steps = model.__dict__.get(_KEY)
-    if steps is not None:
-        steps.trace()
-    else:
-        # First forgotten: JAX keeps by function what it compiled.
-        model.train_function = None
-        model.make_train_function(force=True)
-
-
 def end_changes(model: Any) -> None:
     """Put the step back, where training ended."""
-    steps = model.__dict__.get(_KEY)
+    steps = model.__dict__.get(CHANGES)
     if steps is not None:
         steps.end()

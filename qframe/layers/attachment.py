@@ -128,13 +128,7 @@ def replace(layer: Any, words: Mapping[str, Any]) -> None:
 
 def given(layer: Quantized) -> dict[str, Any]:
     """The words with which `replace` makes a layer what it is now, once it is empty."""
-    tracked = [id(part) for part in keras_internals.sublayers(layer)]
-    # In the order of tracking, which is that of the variables: optimizers go by it.
-    held = sorted(
-        layer.quantizers.items(),
-        key=lambda item: tracked.index(id(item[1])) if id(item[1]) in tracked else -1,
-    )
-    slots = {slot_attribute(slot): quantizer for slot, quantizer in held}
+    slots = {slot_attribute(slot): held for slot, held in layer.quantizers.items()}
     keys = (f"{prefix}_constraint" for prefix in layer.__dict__.get(_CONSTRAINTS, ()))
     return slots | {key: getattr(layer, key) for key in keys}
 

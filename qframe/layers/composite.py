@@ -112,6 +112,13 @@ class Composite:
 type("Quantized", (Composite, keras.layers.Layer), {})
 
 
+def make_composites(site: Site) -> None:
+    """Let the config of each unit around a quantized layer tell of its slots."""
+    for unit in site.units:
+        if not (unit is site.layer and is_explicit(unit)):
+            swap(unit, Composite)
+
+
 @contextlib.contextmanager
 def _as_float(unit: Any) -> Iterator[None]:
     """Let a unit and what is inside be of their Keras classes, so that Keras can save them.
@@ -152,6 +159,7 @@ def _apply(unit: Any) -> None:
         if place in pending and site.layer.built:
             words = pending[place].items()
             attach(site.layer, {key: vocabulary(key).get(value) for key, value in words})
+            make_composites(site)
             del pending[place]
     for layer in recurrent_layers([site.layer for site in found]):
         swap(layer, Recurrent)

@@ -40,10 +40,7 @@ class Quantized(Readable):
 
     @property
     def quantizers(self) -> Slots:
-        """The quantizers by slot, the empty slots left out; assign one to replace it.
-
-        A model that was compiled keeps what it traced: compile it again after a change.
-        """
+        """The quantizers by slot, the empty slots left out; assign one to replace it."""
         return Slots(self)
 
     def set_slot(self, slot: str, quantizer: Any) -> None:
@@ -61,6 +58,7 @@ class Quantized(Readable):
                 # PyTorch lets nothing but a module take the place of a module.
                 delattr(self, key)
             setattr(self, key, quantizer)
+            self._settle(quantizer)
         if self.built:  # type: ignore[attr-defined]
             self._put_behind_slots()
 
@@ -68,7 +66,9 @@ class Quantized(Readable):
         """Fill the slots; called once, at the end of construction."""
         layer: Any = self
         for slot, quantizer in held.items():
-            setattr(self, slot_attribute(slot), placed(slot, quantizer))
+            quantizer = placed(slot, quantizer)
+            setattr(self, slot_attribute(slot), quantizer)
+            self._settle(quantizer)
         if self.adapter.pads:
             self.pad_values = check_pad_values(layer.name, pad_values, layer.padding)
         for weight in self.adapter.weights:
@@ -83,8 +83,19 @@ class Quantized(Readable):
                     stacklevel=1,  # one place, so that Python shows it once
                 )
 
+    def _settle(self, quantizer: Any) -> None:
+        """Freeze what comes into a frozen layer, and keep one order of variables.
+
+        It is that of the layer's own, and then of the slots, however these were filled.
+        """
+        if isinstance(quantizer, keras.layers.Layer) and not self.trainable:  # type: ignore[attr-defined]
+            quantizer.trainable = False
+        held = (getattr(self, slot_attribute(slot), None) for slot in self.adapter.slots)
+        keras_internals.put_last(self, [q for q in held if q is not None])
+
     def _post_build(self) -> None:
         # Keras runs this after build, before it locks the layer against new variables.
+        self._settle(None)
         for slot, quantizer in self.quantizers.items():
             self._build_slot(slot, quantizer)
             self._check_strategy(slot, quantizer)

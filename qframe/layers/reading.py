@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -56,6 +57,13 @@ class Reading:
         return f"<quantized {self.latent.path}: {self.value!r}>"
 
 
+# By layer and variable, both of which a reading keeps alive. Keras counts a weight once,
+# however many ways lead to it, and tells weights apart as objects.
+_alive: weakref.WeakValueDictionary[tuple[int, int], Reading] = (
+    weakref.WeakValueDictionary()
+)
+
+
 class _Store:
     """What `save_own_variables` writes to, with readings for the latent variables."""
 
@@ -92,10 +100,16 @@ class Readable:
             )
 
     def _readings(self, weights: Iterable[Weight]) -> list[Reading]:
-        return [
-            Reading(latent(self, w.attribute), functools.partial(self.value_of, w))
-            for w in self._with_quantizer(weights)
-        ]
+        return [self._reading_of(weight) for weight in self._with_quantizer(weights)]
+
+    def _reading_of(self, weight: Weight) -> Reading:
+        variable = latent(self, weight.attribute)
+        key = id(self), id(variable)
+        found = _alive.get(key)
+        if found is None:
+            found = Reading(variable, functools.partial(self.value_of, weight))
+            _alive[key] = found
+        return found
 
     def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
         raise NotImplementedError

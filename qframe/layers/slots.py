@@ -9,6 +9,7 @@ from typing import Any
 from qframe import quantizers
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import slot_attribute
+from qframe.layers.traces import models_to_change, trace_anew
 from qframe.quantizers import Quantizer
 
 ACTIVATIONS = ("input", "output")
@@ -65,11 +66,16 @@ class Slots(MutableMapping[str, Any]):
             raise ArgumentError(
                 f"{self._layer!r} has no slot {slot!r}; it has {', '.join(slots)}."
             )
-        self._layer.set_slot(slot, quantizers.get(quantizer))
+        self._put(slot, quantizers.get(quantizer))
 
     def __delitem__(self, slot: str) -> None:
         self[slot]  # a KeyError where it is empty
-        self._layer.set_slot(slot, None)
+        self._put(slot, None)
+
+    def _put(self, slot: str, quantizer: Any) -> None:
+        models = models_to_change([self._layer])
+        self._layer.set_slot(slot, quantizer)
+        trace_anew(models)
 
     def __repr__(self) -> str:
         return repr(dict(self))

@@ -20,14 +20,16 @@ class Site:
     Args:
         path: the names of the layers that it is in and its own, joined by ``/``.
         layer: the layer.
-        unit: the layer that Keras saves by a config of its own and that this one is in.
-        position: where it is in its unit, by indices, which unlike names are the same
-            in every process; empty for the unit itself.
+        units: the layers around it, and it, that Keras asks for a config, from the outer
+            to the inner. It saves by that of the first; when it clones a functional
+            model, it asks each layer of the graph.
+        position: where it is in the first unit, by indices, which unlike names are the
+            same in every process; empty for the unit itself.
     """
 
     path: str
     layer: Any
-    unit: Any
+    units: tuple[Any, ...]
     position: tuple[int, ...] = ()
 
 
@@ -49,15 +51,15 @@ def children(layer: Any) -> list[Any]:
 
 def sites(model: Any) -> Iterator[Site]:
     """Every layer of a model, the outer before the inner, shared ones once."""
-    if keras_internals.graph_of(model) is None:
-        yield from within(model)
-    else:
+    if keras_internals.saves_each_layer(model):
         yield from _units(model, "", {id(model)})
+    else:
+        yield from within(model)
 
 
 def within(unit: Any) -> Iterator[Site]:
     """A unit and every layer in it, the outer before the inner, shared ones once."""
-    root = Site(unit.name, unit, unit)
+    root = Site(unit.name, unit, (unit,))
     yield root
     yield from _inside(root, "", {id(unit)})
 
@@ -67,8 +69,8 @@ def _units(model: Any, prefix: str, seen: set[int]) -> Iterator[Site]:
         if id(child) in seen:
             continue
         seen.add(id(child))
-        site = Site(prefix + child.name, child, child)
-        if keras_internals.graph_of(child) is not None:
+        site = Site(prefix + child.name, child, (child,))
+        if keras_internals.saves_each_layer(child):
             yield from _units(child, f"{site.path}/", seen)
         else:
             yield site
@@ -76,11 +78,13 @@ def _units(model: Any, prefix: str, seen: set[int]) -> Iterator[Site]:
 
 
 def _inside(outer: Site, prefix: str, seen: set[int]) -> Iterator[Site]:
+    asked = keras_internals.graph_of(outer.layer) is not None
     for index, child in enumerate(children(outer.layer)):
         if id(child) in seen:
             continue
         seen.add(id(child))
         position = (*outer.position, index)
-        site = Site(prefix + child.name, child, outer.unit, position)
+        units = (*outer.units, child) if asked else outer.units
+        site = Site(prefix + child.name, child, units, position)
         yield site
         yield from _inside(site, f"{site.path}/", seen)

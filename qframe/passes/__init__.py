@@ -14,15 +14,15 @@ from qframe.layers.attachment import (
     detach,
     float_class_of,
     given,
-    is_explicit,
     recurrent_layers,
     replace,
     swap,
 )
-from qframe.layers.composite import Composite
+from qframe.layers.composite import make_composites
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
+from qframe.layers.traces import models_to_change, trace_anew
 from qframe.layers.tree import sites
 from qframe.passes.calibration import calibrate
 from qframe.passes.entries import Plan
@@ -119,6 +119,8 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
     rows = []
     if freeze:
         _check_freeze(model)
+    changed = [site.layer for site in sites(model) if isinstance(site.layer, Quantized)]
+    models = models_to_change(changed)
     for site in list(sites(model)):
         layer = site.layer
         if isinstance(layer, Quantized):
@@ -130,7 +132,7 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
                 for attribute, value in layer.quantized_weights().items():
                     latent(layer, attribute).assign(value)
         detach(layer)
-    keras_internals.reset_functions(model)
+    trace_anew(models)
     return Report(f"{model.name} stripped", tuple(rows))
 
 
@@ -151,6 +153,7 @@ def _check_freeze(model: Any) -> None:
 
 def _apply(made: Plan) -> None:
     before = [(site.layer, type(site.layer)) for site in sites(made.model)]
+    models = models_to_change(e.site.layer for e in made.entries if e.words)
     words = {id(layer): given(layer) for layer, _ in before if isinstance(layer, Quantized)}
     try:
         for entry in made.entries:
@@ -159,9 +162,8 @@ def _apply(made: Plan) -> None:
         for layer in recurrent_layers([layer for layer, _ in before]):
             swap(layer, Recurrent)
         for entry in made.entries:
-            unit = entry.site.unit
-            if entry.words and not (entry.site.position == () and is_explicit(unit)):
-                swap(unit, Composite)
+            if entry.words:
+                make_composites(entry.site)
     except BaseException:
         for layer, cls in before:
             if isinstance(layer, Quantized):
@@ -172,4 +174,4 @@ def _apply(made: Plan) -> None:
                     detach(layer)
             layer.__class__ = cls
         raise
-    keras_internals.reset_functions(made.model)
+    trace_anew(models)

@@ -14,6 +14,7 @@ from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError, did_you_mean
 from qframe.layers.attachment import float_class_of
 from qframe.layers.quantized import Quantized
+from qframe.layers.traces import models_with, trace_anew
 from qframe.layers.tree import sites
 from qframe.passes.hearing import Place, heard_in
 from qframe.passes.ranges import METHODS, Array
@@ -85,7 +86,7 @@ def calibrate(
         else:
             ranges[key] = find(seen, place.quantizer.grid_of_range)
     _set(places, ranges)
-    keras_internals.reset_functions(model)
+    trace_anew(models_with(keras_internals.all_layers(model)))
     return _report(model, places, ranges, reasons)
 
 

@@ -6,9 +6,9 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.quantized import Quantized
+from qframe.layers.traces import models_to_change, traced_anew
 from qframe.layers.tree import sites
 
 
@@ -43,7 +43,8 @@ def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
         1.0
     """
     layers = quantized_layers(model)
-    with keras_internals.traced_anew(model), idle(layers, activations):
+    models_to_change(layers)
+    with traced_anew(layers), idle(layers, activations):
         yield model
 
 

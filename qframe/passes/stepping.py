@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import DataError
+from qframe.layers.traces import traced_anew
 from qframe.passes.progress import Progress
 
 Found = dict[str, list[NDArray[Any]]]
@@ -91,7 +92,7 @@ def _whole(tensor: Any) -> Any:
 def _stepping(model: Any, step: Any) -> Iterator[None]:
     """Let `predict` make other steps; and trace its calls anew, now and afterwards."""
     before = model.__dict__.get("predict_step")
-    with keras_internals.traced_anew(model), keras_internals.kept_on_jax(model):
+    with traced_anew([model]), keras_internals.kept_on_jax(model):
         model.predict_step = step
         try:
             yield

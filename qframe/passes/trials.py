@@ -12,6 +12,7 @@ from qframe.layers.adapters import adapter_of
 from qframe.layers.attachment import cells_of, takes_sequences
 from qframe.layers.quantized import quantized
 from qframe.layers.slots import ACTIVATIONS
+from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
 from qframe.passes.entries import Entry, is_stateless
 from qframe.quantizers import Quantizer
@@ -44,19 +45,22 @@ def check_quantizers(entries: Sequence[Entry]) -> None:
 
 
 def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
-    """Raise where an optimizer was built without the variables of a quantizer."""
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is None or not optimizer.built:
-        return
+    """Raise where an optimizer was built without the variables of a quantizer.
+
+    It may be that of another model with the same layers.
+    """
     for entry in entries:
         for key, value in entry.words.items():
-            if learns(value):
-                raise ArgumentError(
-                    f"{key}={value!r} for {entry.site.path!r} has variables that learn, "
-                    "and the optimizer of this model was built without them. Quantize "
-                    "before the model is trained, or write model.optimizer = None, "
-                    "quantize, and compile it again."
-                )
+            if not learns(value):
+                continue
+            for each in (model, *models_with([entry.site.layer])):
+                if getattr(getattr(each, "optimizer", None), "built", False):
+                    raise ArgumentError(
+                        f"{key}={value!r} for {entry.site.path!r} has variables that "
+                        f"learn, and the optimizer of {each.name!r} was built without "
+                        "them. Quantize before that model is trained, or write "
+                        "model.optimizer = None, quantize, and compile it again."
+                    )
 
 
 def learns(quantizer: Any) -> bool:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from qframe import keras_internals
 from qframe.configurable import Configurable
 from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
@@ -110,6 +111,9 @@ class Quantizer(Configurable, keras.layers.Layer):
         listener = taps.listener()
         if listener is not None:
             return listener(self, inputs)
+        if not self.trainable and keras_internals.takes_training(self):
+            # As batch normalization: what is frozen gathers nothing and draws nothing.
+            kwargs["training"] = False
         return super().__call__(inputs, *args, **kwargs)
 
     def set_range(self, low: Any, high: Any) -> None:

@@ -1,0 +1,84 @@
+"""A frozen layer learns nothing and gathers nothing, whichever came first."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import qframe as qf
+from fitting import WITHOUT_XLA
+
+X = np.random.default_rng(0).normal(size=(32, 8)).astype("float32")
+Y = X[:, :2]
+QUANTIZERS = [
+    "lsq",
+    "lsq_plus",
+    "pact",
+    "integer(gather='widest')",
+    "integer(gather='moving_average')",
+    "trained_ternary",
+]
+
+
+def values(layer):
+    return [keras.ops.convert_to_numpy(v).copy() for v in layer.variables]
+
+
+def freeze(model):
+    model.layers[0].trainable = False
+
+
+def quantize(name):
+    # A bound of activations makes zeros of small weights, and nothing moves.
+    words = {"kernel_quantizer": "lsq" if name == "pact" else name}
+    if name != "trained_ternary":
+        words["input_quantizer"] = name
+    return lambda model: qf.quantize(model, words)
+
+
+@pytest.mark.parametrize("first", [freeze, None], ids=["frozen first", "quantized first"])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_nothing_of_a_frozen_layer_changes(name, first):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4), layers.Dense(2)])
+    steps = [freeze, quantize(name)] if first else [quantize(name), freeze]
+    for step in steps:
+        step(model)
+    model.compile(keras.optimizers.SGD(0.1), "mse", **WITHOUT_XLA)
+    before, others = values(model.layers[0]), values(model.layers[1])
+    model.fit(3 * X, Y, epochs=2, verbose=0)
+    for now, was in zip(values(model.layers[0]), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+    moved = zip(values(model.layers[1]), others, strict=True)
+    assert sum((now != was).any() for now, was in moved) >= 2
+    learning = {id(v) for v in model.layers[1].trainable_variables}
+    assert {id(v) for v in model.trainable_variables} == learning
+    # And on again.
+    model.layers[0].trainable = True
+    model.compile(keras.optimizers.SGD(0.1), "mse", **WITHOUT_XLA)
+    model.fit(3 * X, Y, verbose=0)
+    changed = zip(values(model.layers[0]), before, strict=True)
+    assert sum((now != was).any() for now, was in changed) >= 3
+
+
+@pytest.mark.parametrize("name", QUANTIZERS[:4])
+def test_layers_that_are_made_frozen(name):
+    dense = qf.layers.QuantDense(
+        4, kernel_quantizer=name, input_quantizer=name, trainable=False
+    )
+    model = keras.Sequential([keras.Input((8,)), dense, layers.Dense(2)])
+    model.compile("sgd", "mse", **WITHOUT_XLA)
+    before = values(dense)
+    model.fit(X, Y, verbose=0)
+    for now, was in zip(values(dense), before, strict=True):
+        np.testing.assert_array_equal(now, was)
+
+
+def test_a_frozen_layer_draws_nothing():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
+    freeze(model)
+    words = "minifloat(exponent_bits=3, mantissa_bits=1, rounding='stochastic')"
+    qf.quantize(model, {"kernel_quantizer": words})
+    calls = [keras.ops.convert_to_numpy(model(X, training=t)) for t in (True, True, False)]
+    np.testing.assert_array_equal(calls[0], calls[1])
+    np.testing.assert_array_equal(calls[0], calls[2])
