@@ -242,7 +242,8 @@ def traced_functions(model: Any) -> dict[str, Any]:
 
     Beside those of Keras's trainers it is `generate_function` in KerasHub.
     """
-    held = {name: getattr(model, name, None) for name in _names_of_functions(type(model))}
+    cls: Any = type(model)
+    held = {name: getattr(model, name, None) for name in _names_of_functions(cls)}
     return {name: function for name, function in held.items() if function is not None}
 
 
