@@ -339,6 +339,28 @@ class OwnDense(layers.Dense):
         return 2 * super().call(x)
 
 
+class Standardized(layers.Conv2D):
+    """Its kernel has the mean 0 when it is used, and not where it is kept."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
+
+
+class Traced(keras.Model):
+    def _run_through_graph(self, *args, **kwargs):
+        return super()._run_through_graph(*args, **kwargs)
+
+
+class Documented(layers.Conv2D):
+    def get_config(self):
+        return {**super().get_config(), "name": "documented"}
+
+
+def traced_by_hand(**arguments):
+    x = keras.Input((4, 4, 2))
+    return Traced(x, layers.Flatten()(x), **arguments)
+
+
 def sequential(*parts, shape=(4, 4, 2)):
     return keras.Sequential([keras.Input(shape), *parts])
 
@@ -368,6 +390,18 @@ REFUSED = {
     "a layer of one's own": (
         lambda: sequential(OwnDense(2, name="mine")),
         r"the layer 'mine' \(OwnDense\)",
+    ),
+    "a convolution of one's own": (
+        lambda: sequential(Standardized(2, 3, name="mine")),
+        r"the layer 'mine' \(Standardized\): Standardized has a convolution_op of its own",
+    ),
+    "a graph of one's own": (
+        lambda: traced_by_hand(name="mine"),
+        "the model 'mine': Traced has a _run_through_graph of its own",
+    ),
+    "a nested graph of one's own": (
+        lambda: sequential(traced_by_hand(name="mine")),
+        r"the layer 'mine' \(Traced\): Traced has a _run_through_graph of its own",
     ),
     "an operation": (added, r"the operation '.*' \(Add\): .* keras.layers.Add"),
     "an activation": (
@@ -436,6 +470,10 @@ def test_refused(case, tmp_path):
         qf.export(model, path, target="packed")
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+
+
+def test_a_method_that_no_call_uses_may_be_overridden(tmp_path):
+    check(sequential(Documented(2, 3)), tmp_path)
 
 
 def test_weights_that_are_not_finite(tmp_path):
