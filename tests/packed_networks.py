@@ -59,6 +59,8 @@ def operation(rng, shape):
         return op.Merge(function=function)
     scale = rng.choice([-1, 0.25, 0.5], channels).astype(F)
     shift = rng.choice([-1.5, 0, 2], channels).astype(F)
+    if rng.random() < 0.3:
+        scale, shift = rng.normal(size=(2, channels)).astype(F)
     choices = (
         *(op.Affine(scale=scale, shift=shift), op.Affine(scale=scale)),
         *(op.Activation(function="relu", most=4), op.Activation(function="hard_tanh")),
@@ -79,8 +81,11 @@ def _read(rng, operation, count):
 
 
 @st.composite
-def networks(draw):
-    """Tensors of one shape, with any number of channels, each read any number of times."""
+def networks(draw, whole_products=False):
+    """Tensors of one shape, with any number of channels, each read any number of times.
+
+    Where they have `whole_products` only, no product of floats is added up.
+    """
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     size = draw(st.integers(1, 4)), draw(st.integers(1, 3))
     shape = (*size, draw(st.integers(1, 40)))
@@ -93,6 +98,8 @@ def networks(draw):
                 continue
             edges = chosen.thresholds.round().astype(np.int32)
             chosen = attrs.evolve(chosen, thresholds=edges)
+        if whole_products and isinstance(chosen, op.Conv2D) and not values[read[0]].span:
+            continue
         try:
             values.append(chosen.infer(*(values[i] for i in read)))
         except DataError:

@@ -105,7 +105,8 @@ class Engine:
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.graph)
         _, self.least_bytes = laid_out(self.plan.slots, 1)
-        near, quick = _NEAR // self.least_bytes, _MOST_WORK // cost_of(self.graph).work
+        quick = _MOST_WORK // max(1, cost_of(self.graph).work)
+        near = _NEAR // self.least_bytes
         self.samples = max(1, min(_MOST_SAMPLES, near, quick))
 
     @property

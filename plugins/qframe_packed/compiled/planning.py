@@ -233,11 +233,15 @@ class Plan:
         return len(shapes) == 1 and _any(node).function in _MERGES
 
     def _take_merge(self, index: int, node: Node) -> None:
-        function = _any(node).function
+        function, others = _any(node).function, list(node.inputs)
         # The chain goes on from what is computed last.
-        last = max(node.inputs, key=self._made_at)
-        chain = self._chain_at(last)
-        others = list(node.inputs)
+        last = max(others, key=self._made_at)
+        if last in others[:2]:
+            chain = self._chain_at(last)
+        else:
+            # The order of more than two matters, as each sum is rounded.
+            last = others[0]
+            chain = self._loaded(last)
         others.remove(last)
         code = _MERGES[function]
         if function == "subtract" and node.inputs[0] != last:

@@ -170,3 +170,14 @@ def test_numbers_that_are_not_finite(graph, seed):
             exact = adds_exactly(graph, bad)
         if exact:
             check(graph, bad)
+
+
+@given(networks(whole_products=True), st.integers(0, 2**32))
+@settings(max_examples=100)
+def test_all_but_sums_of_floats_is_equal_to_the_bit(graph, seed):
+    """For any float32 number: the smallest, the largest, and those that are not finite."""
+    rng = np.random.default_rng(seed)
+    shape = (2, *graph.inputs[0])
+    x = [rng.integers(0, 2**32, shape, np.uint32).view(F) for _ in graph.inputs]
+    with np.errstate(all="ignore"):
+        check(graph, *x)

@@ -177,6 +177,7 @@ def test_a_program_runs_for_a_limited_time(monkeypatch):
     """It has fewer samples where one is much work, as it is not interrupted."""
     graph = chain((8,), op.Dense(kernel=halves(8, 8)))
     assert Engine(graph).samples > 3
+    assert Engine(chain((8,))).samples > 3  # no work at all
     for count in (3, 1, 0.5):
         monkeypatch.setattr(engine, "_MOST_WORK", int(count * cost_of(graph).work))
         assert Engine(graph).samples == max(1, int(count))
