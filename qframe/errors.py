@@ -57,6 +57,10 @@ class IdleOptimizerWarning(UserWarning):
     """An optimizer among several has no variable to train."""
 
 
+class LargeFileWarning(UserWarning):
+    """An exported file takes more than the float weights of the model."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known names, or an empty string."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

@@ -1,5 +1,7 @@
 """Keras models as packed ones: the same outputs, or a refusal that says what to do."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,13 @@ from safetensors.numpy import load_file
 
 import qframe as qf
 from packed_graphs import names_of
-from qframe.errors import ArgumentError, ExportError, NotBuiltError, QFrameError
+from qframe.errors import (
+    ArgumentError,
+    ExportError,
+    LargeFileWarning,
+    NotBuiltError,
+    QFrameError,
+)
 from qframe_packed.activations import steps_of
 from qframe_packed.reference import run
 
@@ -497,6 +505,23 @@ def test_floats_of_16_bits(tmp_path):
     model.layers[0].kernel.assign(np.full((2, 64), 1e6))
     with pytest.raises(ExportError, match="too large for float16"):
         exported(model, tmp_path, "packed(floats='float16')")
+
+
+def test_a_file_larger_than_the_float_weights_is_said(tmp_path):
+    """8-bit activations behind batch norm are 255 thresholds for each channel."""
+
+    def model(bits):
+        quantized = qf.layers.QuantConv2D(
+            64, 1, use_bias=False, input_quantizer=f"dorefa(k_bit={bits})"
+        )
+        first = layers.Conv2D(64, 1, use_bias=False)
+        return sequential(first, layers.BatchNormalization(), quantized, shape=(4, 4, 3))
+
+    with pytest.warns(LargeFileWarning, match=r"takes \d+ kB, .* take 18 kB as float32"):
+        exported(model(8), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exported(model(2), tmp_path)
 
 
 def test_the_size_is_that_of_the_bits(tmp_path):
