@@ -124,7 +124,7 @@ def _work(node: Node, given: list[Value], found: Value) -> int:
 
 def _padded(node: Node, x: Value) -> int:
     """The numbers of an image with what is around it; 0 where nothing is."""
-    pads = getattr(node.operation, "pads", ())
+    pads: tuple[int, ...] = getattr(node.operation, "pads", ())
     if not any(pads):
         return 0
     top, bottom, left, right = pads

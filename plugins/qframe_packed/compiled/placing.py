@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict, deque
+from typing import Any
 
 import attrs
 
@@ -20,7 +21,7 @@ def share(chain: Chained, number: int) -> None:
     # By their size, those that are read for the last time in an earlier step of the chain.
     free: dict[int, deque[Slot]] = defaultdict(deque)
     for at, link in enumerate(links):
-        slot = link.parts[0] if link.parts else None
+        slot: Any = link.parts[0] if link.parts else None
         if link.code in MERGES and read[slot] == at:
             # A product reads its own source around the pixels at hand.
             source = any(part is slot for part in chain.row.parts)
