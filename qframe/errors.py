@@ -62,6 +62,10 @@ class IdleOptimizerWarning(UserWarning):
     """An optimizer among several has no variable to train."""
 
 
+class LargeFileWarning(UserWarning):
+    """An exported file takes more than the float weights of the model."""
+
+
 def shown(value: Any) -> str:
     """A value as an error quotes it: cut to 200 characters, and without raising itself."""
     try:

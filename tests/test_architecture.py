@@ -46,6 +46,7 @@ BELOW = {
     "configurable": {"errors", "components", "identifier", "registry", "requirements"},
     "context": set(),
     "keras_internals": set(),
+    "overrides": set(),
     "differentiation": set(),
     "math": set(),
     "activations": set(),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from qframe.arguments import one_of
-from qframe_packed.files import encode
+from qframe.errors import LargeFileWarning
+from qframe_packed.files import encode, tensor_bytes
 from qframe_packed.rewriting import lowered
+
+# Below that many bytes no size matters.
+_SMALL = 2**14
 
 
 @attrs.frozen
@@ -38,9 +43,27 @@ class Packed:
         one_of("Packed", "floats", self.floats, ("float32", "float16"))
 
     def __call__(self, model: Any, path: Path) -> None:
-        """Write the file; raises `ExportError` before that for what has no place in it."""
+        """Write the file; raises `ExportError` before that for what has no place in it.
+
+        Warns with a `LargeFileWarning` where the weights as float32 are smaller.
+        """
         from qframe_packed.layers import lowering_of
         from qframe_packed.tracing import traced
 
         graph = traced(model, lowering_of, self.floats)
-        path.write_bytes(encode(lowered(graph)))
+        content = encode(lowered(graph))
+        path.write_bytes(content)
+        _compare(tensor_bytes(content), 4 * model.count_params())
+
+
+def _compare(found: int, floats: int) -> None:
+    """Say that a file is larger than the float weights."""
+    if found > max(floats, _SMALL):
+        warnings.warn(
+            f"the packed file takes {found / 1000:,.0f} kB, and the weights of the model "
+            f"take {floats / 1000:,.0f} kB as float32: a quantizer of activations has a "
+            "threshold for each level and channel. Quantize activations to fewer bits, or "
+            "keep the float model.",
+            LargeFileWarning,
+            stacklevel=2,
+        )

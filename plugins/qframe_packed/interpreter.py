@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe_packed.graph import Graph
+from qframe_packed.limits import cost_of, last_reads
 from qframe_packed.reference import run
 
 Array = NDArray[Any]
 
-# So many samples at once: what is between two operations is that much memory.
+# So many samples at once, and fewer where they need more bytes than that together: what
+# is between two operations is that much memory.
 _AT_ONCE = 32
+_NEAR = 2**28
 
 
 @attrs.define(eq=False)
@@ -22,15 +25,12 @@ class Interpreter:
     """A graph, operation by operation; threads may share it."""
 
     graph: Graph
+    least_bytes: int = attrs.field(init=False)
     _last: dict[int, int] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        first = len(self.graph.inputs)
-        self._last = {
-            index: place
-            for place, node in enumerate(self.graph.nodes, first)
-            for index in node.inputs
-        }
+        self._last = last_reads(self.graph)
+        self.least_bytes = cost_of(self.graph).memory
 
     @property
     def kernels(self) -> list[str]:
@@ -40,8 +40,9 @@ class Interpreter:
     def predict(self, inputs: list[Array], threads: int = 1) -> list[Array]:
         """What the model returns; NumPy has threads of its own."""
         # An empty batch goes through too, for the shapes of what it returns.
-        starts = range(0, max(len(inputs[0]), 1), _AT_ONCE)
-        parts = [self._run([array[i : i + _AT_ONCE] for array in inputs]) for i in starts]
+        size = max(1, min(_AT_ONCE, _NEAR // self.least_bytes))
+        starts = range(0, max(len(inputs[0]), 1), size)
+        parts = [self._run([array[i : i + size] for array in inputs]) for i in starts]
         return [np.concatenate(found) for found in zip(*parts, strict=True)]
 
     def _run(self, inputs: list[Array]) -> list[Array]:
@@ -49,6 +50,6 @@ class Interpreter:
         for place, node in enumerate(self.graph.nodes, len(inputs)):
             kept[place] = run(node.operation, *(kept[i] for i in node.inputs))
             for index in set(node.inputs):
-                if self._last[index] == place and index not in self.graph.outputs:
+                if self._last[index] == place:
                     del kept[index]
         return [np.asarray(kept[i], np.float32) for i in self.graph.outputs]

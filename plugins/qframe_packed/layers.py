@@ -12,9 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe import keras_internals
 from qframe.errors import QFrameError
 from qframe.layers.adapters import slot_attribute
+from qframe.overrides import override_of
 from qframe.quantizers import Quantizer
 from qframe_packed import operations
 from qframe_packed.functions import activated
@@ -34,11 +34,17 @@ def lowering_of(layer: Any) -> Lowering:
             "an operation between layers is not read. Write it as a layer: "
             "keras.layers.Add()([a, b]) for a + b"
         )
-    if found is None or not keras_internals.runs_keras(layer):
-        known = sorted(cls.__name__ for cls in LAYERS)
+    known = sorted(cls.__name__ for cls in LAYERS)
+    if found is None:
         raise QFrameError(
             f"the runtime has no such layer. Replace it, or put it before or after what is "
             f"exported. These can be used: {', '.join(known)}"
+        )
+    override = override_of(layer)
+    if override is not None:
+        raise QFrameError(
+            f"{override}, and code is not exported. Replace it with layers that can be: "
+            f"{', '.join(known)}"
         )
     if getattr(layer, "data_format", None) == "channels_first":
         raise QFrameError("it has its channels first. Build it with channels_last")

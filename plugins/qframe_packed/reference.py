@@ -75,15 +75,21 @@ def _conv2d(op: operations.Conv2D, x: Array) -> Array:
     size, groups = channels // op.groups, op.groups
     kernel = _numbers(op.kernel).reshape(groups, -1, height, width, size)
     matrix = kernel.transpose(0, 4, 2, 3, 1).reshape(groups, size * height * width, -1)
-    step = max(1, _MOST_FACTORS // (batch * columns * channels * height * width))
-    found = []
-    for row in range(0, rows, step):
-        part = windows[:, row : row + step]
-        part = part.reshape(*part.shape[:3], groups, size, height, width)
-        factors = part.transpose(3, 0, 1, 2, 4, 5, 6).reshape(groups, -1, matrix.shape[1])
-        sums = _product(factors, matrix, _whole(op.kernel, x)).transpose(1, 0, 2)
-        found.append(sums.reshape(batch, -1, columns, groups * matrix.shape[2]))
-    return _sums(np.concatenate(found, axis=1), op.kernel, x)
+    total = np.empty((batch, rows, columns, groups * matrix.shape[2]))
+    # Whole rows, or parts of one whose windows are too large to be laid out together.
+    most = max(1, _MOST_FACTORS // (batch * channels * height * width))
+    down, across = max(1, most // columns), min(columns, most)
+    for row in range(0, rows, down):
+        for column in range(0, columns, across):
+            part = np.s_[:, row : row + down, column : column + across]
+            given = windows[part]
+            shape = given.shape[:3]
+            given = given.reshape(*shape, groups, size, height, width)
+            factors = given.transpose(3, 0, 1, 2, 4, 5, 6)
+            factors = factors.reshape(groups, -1, matrix.shape[1])
+            sums = _product(factors, matrix, _whole(op.kernel, x)).transpose(1, 0, 2)
+            total[part] = sums.reshape(*shape, -1)
+    return _sums(total, op.kernel, x)
 
 
 @run.register

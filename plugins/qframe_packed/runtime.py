@@ -21,6 +21,7 @@ from qframe.files import Name
 from qframe_packed import files
 from qframe_packed.graph import Graph
 from qframe_packed.interpreter import Interpreter
+from qframe_packed.limits import Limits, cost_of
 from qframe_packed.packing import Packed
 from qframe_packed.values import Value
 
@@ -39,7 +40,12 @@ _HEADER = (
 )
 
 
-def load(path: Name, engine: str | None = None) -> Runtime:
+def load(
+    path: Name,
+    engine: str | None = None,
+    memory: int = 2**31,
+    work: int = 2**36,
+) -> Runtime:
     """Load a model that `qframe.export` wrote with the target ``packed``.
 
     Args:
@@ -48,10 +54,16 @@ def load(path: Name, engine: str | None = None) -> Runtime:
         engine: ``"numba"`` compiles kernels for this machine, the first time that they are
             needed; ``"numpy"`` is exact, easy to read and slow. By default the first,
             where numba is installed.
+        memory: the most bytes that one sample may need, 2 GiB by default. A small file can
+            ask for any number; raise it for files of people that you trust.
+        work: the most operations with numbers, of which a product is one, for one sample;
+            2^36 by default.
 
     Raises:
-        ArgumentError: there is no such engine.
-        DataError: there is no such file, or it holds something else, or is damaged.
+        ArgumentError: there is no such engine; `memory` or `work` is not a whole number
+            from 1 on.
+        DataError: there is no such file, or it holds something else, or is damaged, or asks
+            for more memory or work.
         PluginError: safetensors is not installed, or numba, where it was asked for.
 
     Example:
@@ -60,7 +72,8 @@ def load(path: Name, engine: str | None = None) -> Runtime:
     """
     if engine not in (None, *ENGINES):
         raise ArgumentError(f"the engines are {' and '.join(ENGINES)}, found {engine!r}.")
-    return Runtime(files.read(path), engine or _best())
+    limits = Limits(memory, work)
+    return Runtime(files.read(path), engine or _best(), limits)
 
 
 def _best() -> str:
@@ -101,12 +114,15 @@ class Runtime:
 
     graph: Graph
     engine: str = "numpy"
+    limits: Limits = attrs.field(factory=Limits)
     _engine: Any = attrs.field(init=False)
     _values: list[Value] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.limits.check(cost_of(self.graph))
         self._values = self.graph.values()
         self._engine = _engine(self.graph, self.engine)
+        self.limits.check_memory(self._engine.least_bytes)
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:

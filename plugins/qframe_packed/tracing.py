@@ -11,6 +11,7 @@ import numpy as np
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError, ExportError, NotBuiltError, QFrameError
+from qframe.overrides import override_of
 from qframe.quantizers import Quantizer
 from qframe_packed.activations import Steps, steps_of
 from qframe_packed.graph import Graph, Node
@@ -120,6 +121,12 @@ def traced(model: Any, lowering_of: Callable[[Any], Lowering], floats: str) -> G
             "'packed' cannot read. Build it from layers, as keras.Sequential or "
             "keras.Model(inputs, outputs); its own layers can be used for that."
         )
+    override = override_of(model)
+    if override is not None:
+        raise ExportError(
+            f"the target 'packed' cannot take the model {model.name!r}: {override}, and "
+            "code is not exported. Build it with keras.Model(inputs, outputs)."
+        )
     tracer = Tracer(floats)
     inputs = []
     for tensor in function.inputs:
@@ -157,6 +164,9 @@ def _graph(
         inner = keras_internals.graph_of(layer)
         tracer.path = path
         if inner is not None and _match(inner.inputs, given):
+            override = override_of(layer)
+            if override is not None:
+                raise _refused(path, layer, f"{override}, and code is not exported")
             returned = _graph(tracer, inner, given, f"{path}/", lowering_of)
         else:
             returned = [_lowered(tracer, layer, path, given, lowering_of)]

@@ -15,7 +15,7 @@ from benchmarks.timing import interleaved, seconds, show
 from packed_graphs import chain, sign
 from qframe_packed import operations as op
 from qframe_packed.compiled.engine import Engine
-from qframe_packed.compiled.memory import laid_out
+from qframe_packed.compiled.placing import laid_out
 from qframe_packed.compiled.tiles import BITS
 from qframe_packed.compiled.vectors import integer, loop
 from qframe_packed.packing import Packed

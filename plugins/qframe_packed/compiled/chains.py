@@ -36,8 +36,9 @@ MOST_UNEVEN = 0.25
 class Code(enum.IntEnum):
     """What a step does.
 
-    Those up to `STORE` change numbers, with up to three operands, for each channel: their
-    addresses are after the code, and then how many bytes the first moves with each pixel.
+    `STORE` and `PLANES` only read the numbers at hand, all others change them. Those up to
+    `STORE` take up to three operands for each channel: their addresses are after the code,
+    and then how many bytes the first moves with each pixel.
     """
 
     AFFINE = 0  # scales, shifts

@@ -15,17 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe_packed.compiled.links import row
-from qframe_packed.compiled.memory import Memory, laid_out
+from qframe_packed.compiled.memory import Memory
+from qframe_packed.compiled.placing import laid_out
 from qframe_packed.compiled.planning import Plan
 from qframe_packed.compiled.programs import LENGTH, prepare, run
 from qframe_packed.compiled.steps import Chained, Fallback, Row, Step
 from qframe_packed.graph import Graph
+from qframe_packed.limits import cost_of
 
 Array = NDArray[Any]
 
 # What is between two steps should stay within the second level of the cache.
 _NEAR = 2**19
 _MOST_SAMPLES = 64
+# Nothing interrupts a program, which runs for so many operations with numbers at most, or
+# for a single sample.
+_MOST_WORK = 2**34
 
 
 Run = Callable[[int], None]
@@ -49,7 +54,7 @@ class Session:
 
     def __init__(self, plan: Plan, samples: int) -> None:
         prepare()
-        self._memory = Memory(plan.slots, samples)
+        self._memory = Memory(*laid_out(plan.slots, samples), samples)
         self._inputs = [self._memory.array(slot, np.float32) for slot in plan.inputs]
         self._outputs = [self._memory.array(slot, np.float32) for slot in plan.outputs]
         self.samples = samples
@@ -89,6 +94,7 @@ class Engine:
     graph: Graph
     plan: Plan = attrs.field(init=False)
     samples: int = attrs.field(init=False)
+    least_bytes: int = attrs.field(init=False)
     _free: list[Session] = attrs.field(init=False, factory=list)
     # By their number, the threads beside the one that calls; a process that was forked
     # has none of those of its parent.
@@ -98,8 +104,10 @@ class Engine:
 
     def __attrs_post_init__(self) -> None:
         self.plan = Plan(self.graph)
-        _, one = laid_out(self.plan.slots, 1)
-        self.samples = min(_MOST_SAMPLES, max(1, _NEAR // one))
+        _, self.least_bytes = laid_out(self.plan.slots, 1)
+        quick = _MOST_WORK // max(1, cost_of(self.graph).work)
+        near = _NEAR // self.least_bytes
+        self.samples = max(1, min(_MOST_SAMPLES, near, quick))
 
     @property
     def memory_bytes(self) -> int:

@@ -30,15 +30,40 @@ class Link:
 
 @attrs.frozen(eq=False)
 class Chain:
-    """What follows something, step by step; it is one part of a row of a program."""
+    """What follows something, step by step; it is one part of a row of a program.
 
-    links: list[Link]
+    Args:
+        parts: the steps of each tensor that it computes: those that lead to its numbers,
+            and then those that read them.
+        at: of each tensor, its part.
+        tensors: their indices, in order.
+    """
+
+    parts: list[list[Link]]
+    at: dict[int, list[Link]]
+    tensors: list[int]
+
+    @classmethod
+    def empty(cls) -> Chain:
+        """A chain without any step."""
+        return cls([], {}, [])
+
+    @property
+    def links(self) -> list[Link]:
+        """All steps."""
+        return [link for part in self.parts for link in part]
+
+    def extend(self, tensor: int, *links: Link) -> None:
+        """Let the numbers become those of another tensor."""
+        self.at[tensor] = [*links]
+        self.parts.append(self.at[tensor])
+        self.tensors.append(tensor)
 
     def bound(self, memory: Memory) -> list[Array]:
         """Its arrays: the address and the number of its steps, and these."""
         rows = [row(link.code, link.parts, memory, INTEGERS) for link in self.links]
         integers = np.array(rows, np.int64).reshape(-1, INTEGERS)
-        return [np.array([integers.ctypes.data, len(self.links)], np.int64), integers]
+        return [np.array([integers.ctypes.data, len(rows)], np.int64), integers]
 
 
 def row(code: int, parts: tuple[Any, ...], memory: Memory, length: int) -> list[int]:

@@ -35,41 +35,9 @@ class Slot:
         self.first, self.last = min(self.first, step), max(self.last, step)
         return self
 
-    @property
-    def place(self) -> Slot:
-        """The first of the slots that are in one place."""
-        return self if self.over is None else self.over.place
 
-    def meets(self, other: Slot) -> bool:
-        """True where both slots are needed in the same step."""
-        return self.first <= other.last and other.first <= self.last
-
-
-def laid_out(slots: list[Slot], samples: int) -> tuple[dict[Slot, int], int]:
-    """The offset of each slot for so many samples, and the bytes of all."""
-    places: dict[Slot, list[Slot]] = {}
-    for slot in slots:
-        places.setdefault(slot.place, []).append(slot)
-    found: dict[Slot, int] = {}
-    most = 0
-    for place in sorted(places, key=lambda s: -s.size):
-        length = _length(place, samples)
-        taken = sorted(
-            (found[other], _length(other, samples))
-            for other in found
-            if any(a.meets(b) for a in places[place] for b in places[other])
-        )
-        at = 0
-        for offset, size in taken:
-            if at + length <= offset:
-                break
-            at = max(at, offset + size)
-        found[place] = at
-        most = max(most, at + length)
-    return {slot: found[slot.place] for slot in slots}, most
-
-
-def _length(slot: Slot, samples: int) -> int:
+def length_of(slot: Slot, samples: int) -> int:
+    """The bytes that a slot takes for so many samples."""
     size = slot.fixed + slot.size * samples + _SLACK
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
@@ -77,9 +45,9 @@ def _length(slot: Slot, samples: int) -> int:
 class Memory:
     """The memory of one run."""
 
-    def __init__(self, slots: list[Slot], samples: int) -> None:
+    def __init__(self, offsets: dict[Slot, int], size: int, samples: int) -> None:
         self.samples = samples
-        self._offsets, size = laid_out(slots, samples)
+        self._offsets = offsets
         self._bytes = aligned((size,), np.uint8)
         self._kept: list[list[NDArray[Any]]] = []
 

@@ -79,10 +79,11 @@ def change(samples: int, p: Any) -> None:
     """
     source, channels, values, most, width = p[0], p[2], p[3], p[4], p[5]
     chain = integers_at(p[6])
-    # What changes no number can read them where they are.
+    # Other steps may read the source again, so that only a chain that reads works on it.
     direct = channels == width
     for index in range(chain[1]):
-        direct &= integers_at(chain[0] + 8 * INTEGERS * index)[0] >= Code.STORE
+        code = integers_at(chain[0] + 8 * INTEGERS * index)[0]
+        direct &= code == Code.STORE or code == Code.PLANES
     total = samples * p[1]
     for first in range(0, total, most):
         size = min(most, total - first)

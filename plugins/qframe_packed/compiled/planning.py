@@ -9,9 +9,10 @@ import numpy as np
 
 from qframe_packed import operations
 from qframe_packed.compiled import links, steps
-from qframe_packed.compiled.chains import MERGES, Code
+from qframe_packed.compiled.chains import Code
 from qframe_packed.compiled.links import Link
 from qframe_packed.compiled.memory import Slot
+from qframe_packed.compiled.placing import share
 from qframe_packed.compiled.products import MOST_PLANES, Image, product_of
 from qframe_packed.compiled.steps import Bits, Chained, Fallback, Step, is_large
 from qframe_packed.compiled.tiles import FLOATS
@@ -47,7 +48,6 @@ class Plan:
         self._made: dict[int, int] = {}
         # Of each tensor that a chain computes: the chain, and the step after which.
         self._chains: dict[int, Chained] = {}
-        self._tails: dict[Chained, list[tuple[int, int]]] = {}
         self._place = 0
         self.inputs = []
         for index in range(len(graph.inputs)):
@@ -73,7 +73,7 @@ class Plan:
             slot.used(len(self.steps))
         for number, step in enumerate(self.steps):
             if isinstance(step, Chained):
-                _share(step, number)
+                share(step, number)
 
     @property
     def slots(self) -> list[Slot]:
@@ -103,7 +103,7 @@ class Plan:
             return self._floats[index]
         if index in self._chains:
             slot = self._float_slot(index, self._made_at(index))
-            self._insert(index, links.store(slot))
+            self._chains[index].chain.at[index].append(links.store(slot))
             return slot
         if index in self._large:
             value, slot = self.values[index], self._float_slot(index)
@@ -132,8 +132,9 @@ class Plan:
     # Chains
 
     def _begin(self, chain: Chained, index: int) -> None:
+        chain.number = len(self.steps)
         self._add(chain)
-        self._tails[chain] = [(0, index)]
+        chain.chain.extend(index)
         self._chains.setdefault(index, chain)
 
     def _loaded(self, index: int) -> Chained:
@@ -143,32 +144,17 @@ class Plan:
         self._begin(chain, index)
         return chain
 
-    def _insert(self, index: int, link: Link, chain: Chained | None = None) -> None:
-        """A step at the place of a chain where its numbers are those of a tensor."""
-        chain = chain or self._chains[index]
-        tails = self._tails[chain]
-        at = next(place for place, tensor in tails if tensor == index)
-        chain.links.insert(at, link)
-        self._tails[chain] = [
-            (place + (place > at or (place == at and tensor == index)), tensor)
-            for place, tensor in tails
-        ]
-
     def _extend(self, chain: Chained, index: int, *more: Link) -> None:
         """The numbers of a chain become those of another tensor."""
-        chain.links += more
-        self._tails[chain].append((len(chain.links), index))
+        chain.chain.extend(index, *more)
         self._chains[index] = chain
-
-    def _tail(self, chain: Chained) -> int:
-        return self._tails[chain][-1][1]
 
     def _made_at(self, index: int) -> int:
         """The step after which a tensor is there as floats, or would be if asked for."""
         if index in self._made:
             return self._made[index]
         chain = self._chains.get(index)
-        return len(self.steps) if chain is None else self.steps.index(chain)
+        return len(self.steps) if chain is None else chain.number
 
     def _quantize(
         self, chain: Chained, source: int, index: int, operation: operations.Quantize
@@ -176,7 +162,7 @@ class Plan:
         layout = Bits.of(self.values[index])
         slot = self._bits[index] = Slot(layout.nbytes)
         link = links.planes(operation, chain.channels, chain.width, slot, layout.planes)
-        self._insert(source, link, chain)
+        chain.chain.at[source].append(link)
 
     # Operations
 
@@ -228,7 +214,7 @@ class Plan:
     def _chain_at(self, index: int) -> Chained:
         """A chain that can go on from a tensor."""
         chain = self._chains.get(index)
-        if chain is None or self._tail(chain) != index:
+        if chain is None or chain.chain.tensors[-1] != index:
             return self._loaded(index)
         return chain
 
@@ -247,11 +233,15 @@ class Plan:
         return len(shapes) == 1 and _any(node).function in _MERGES
 
     def _take_merge(self, index: int, node: Node) -> None:
-        function = _any(node).function
+        function, others = _any(node).function, list(node.inputs)
         # The chain goes on from what is computed last.
-        last = max(node.inputs, key=self._made_at)
-        chain = self._chain_at(last)
-        others = list(node.inputs)
+        last = max(others, key=self._made_at)
+        if last in others[:2]:
+            chain = self._chain_at(last)
+        else:
+            # The order of more than two matters, as each sum is rounded.
+            last = others[0]
+            chain = self._loaded(last)
         others.remove(last)
         code = _MERGES[function]
         if function == "subtract" and node.inputs[0] != last:
@@ -340,25 +330,6 @@ class Plan:
         *rows, channels = self.values[source].shape
         given, out = self.floats(source), self._float_slot(index)
         self._add(steps.softmax(given, out, math.prod(rows), channels))
-
-
-def _share(chain: Chained, number: int) -> None:
-    """Write sums in the place of what was added, where nothing reads that again."""
-    read: dict[Slot, int] = {}
-    for at, link in enumerate(chain.links):
-        if link.code in MERGES:
-            read[link.parts[0]] = at
-    for at, link in enumerate(chain.links):
-        if link.code != Code.STORE or link.parts[0].first != number:
-            continue
-        for slot, before in read.items():
-            # A product reads its own source around the pixels at hand.
-            source = any(part is slot for part in chain.row.parts)
-            free = slot.first < number == slot.last and before < at and not source
-            if free and slot.size == link.parts[0].size:
-                link.parts[0].over = slot
-                del read[slot]
-                break
 
 
 def _any(node: Node) -> Any:

@@ -82,13 +82,20 @@ class Chained:
         channels: of a pixel.
         width: the floats of a pixel in the room to work in.
         row: the row.
-        links: the chain.
+        chain: the chain.
+        number: the number of the step.
     """
 
     channels: int
     width: int
     row: Row
-    links: list[Link]
+    chain: Chain
+    number: int = -1
+
+    @property
+    def links(self) -> list[Link]:
+        """The steps of the chain."""
+        return self.chain.links
 
     @property
     def kernel(self) -> str:
@@ -102,16 +109,16 @@ class Chained:
 
 def change(source: Slot, pixels: int, channels: int) -> Chained:
     """A chain whose numbers are those of a tensor."""
-    width, links = -(-channels // 8) * 8, list[Link]()
+    width, chain = -(-channels // 8) * 8, Chain.empty()
     most = max(1, _AT_HAND // (4 * width))
     room = Slot(0, 4 * most * width)
-    parts = source, pixels, channels, room, most, width, Chain(links)
-    return Chained(channels, width, Row(Code.CHANGE, parts, "chain"), links)
+    parts = source, pixels, channels, room, most, width, chain
+    return Chained(channels, width, Row(Code.CHANGE, parts, "chain"), chain)
 
 
 def multiply(source: Slot, product: Product) -> Chained:
     """Products with an image, and what follows them."""
-    tile, image, links = TILES[product.tile], product.image, list[Link]()
+    tile, image, chain = TILES[product.tile], product.image, Chain.empty()
     width = max(product.width, -(-product.channels // 8) * 8)
     most = max(1, min(64, _AT_HAND // (4 * width)) // tile.pixels) * tile.pixels
     starts = np.zeros((len(product.starts), width), _FLOAT)
@@ -125,10 +132,10 @@ def multiply(source: Slot, product: Product) -> Chained:
         *(product.factors, *product.factors.shape, starts, product.classes),
         *(product.tile, tile.pixels),
         *(Slot(0, 4 * most * width), Slot(0, 24 * most), most, width),
-        *(product.channels, Chain(links)),
+        *(product.channels, chain),
     )
     return Chained(
-        product.channels, width, Row(Code.MULTIPLY, parts, _name(product)), links
+        product.channels, width, Row(Code.MULTIPLY, parts, _name(product)), chain
     )
 
 

@@ -1,20 +1,19 @@
 """Graphs on the compiled engine: as in NumPy, to the bit where sums are exact."""
 
-import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from packed_checks import BAD, F, check, halves, integers, levels, per_channel
+from packed_checks import BAD, F, assert_drawn, check, halves, levels, per_channel
 from packed_graphs import adds_exactly, chain, graphs, inputs_of, names_of, sign
-from qframe.errors import DataError
+from packed_networks import networks
 from qframe_packed import operations as op
+from qframe_packed.compiled.chains import Code
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.rewriting import RULES, lowered
-from qframe_packed.values import Value
 
 pytestmark = pytest.mark.pure
 
@@ -39,9 +38,8 @@ def test_graphs(rules):
     both |= {"LEAKY_RELU", "HARD_TANH", "ADD"}
     exact = {"bits 1 x 1", "bits 2 x 2", "spread", "unpack", "PLANES"}
     exact |= {"pool of bits"} if rules else set()
-    assert seen >= {(kind, True) for kind in both | exact} | {
-        (kind, False) for kind in both
-    }
+    rounded = {(kind, False) for kind in both}
+    assert_drawn(seen, {(kind, True) for kind in both | exact} | rounded)
 
 
 @st.composite
@@ -85,8 +83,8 @@ def test_products_of_integers():
 
     run()
     several = {f"bits {x} x {w}" for x in range(1, 5) for w in range(1, 6)}
-    assert seen >= {"bits 1 x 1", "bits 4 x 5", "float", "numpy", "PLANES"}
-    assert len(seen & several) > 15
+    assert_drawn(seen, {"bits 1 x 1", "bits 4 x 5", "float", "numpy", "PLANES"})
+    assert len(seen & several) > 8
 
 
 def test_many_items():
@@ -102,77 +100,62 @@ def test_many_items():
             )
 
 
-SMALL = (4, 3, 9)
+# An operation for each step of a chain that is not a copy.
+STEPS = {
+    "AFFINE": op.Affine(scale=F([2] * 16), shift=F([1] * 16)),
+    "RELU": op.Activation(function="relu", most=1),
+    "LEAKY_RELU": op.Activation(function="relu", alpha=0.5),
+    "HARD_TANH": op.Activation(function="hard_tanh"),
+    "LEAKY_TANH": op.Activation(function="leaky_tanh", alpha=0.5),
+    "PRELU": op.PReLU(alpha=np.full((1, 1, 16), 0.5, F)),
+    "ADD": op.Merge(function="add"),
+    "SUBTRACT": op.Merge(function="subtract"),
+    "SUBTRACT_FROM": op.Merge(function="subtract"),
+    "MULTIPLY": op.Merge(function="multiply"),
+    "DIVIDE": op.Merge(function="average"),
+    "LEVELS": op.Quantize(thresholds=F([*range(-20, 0), *range(9, 20)])),
+    "EVEN_LEVELS": levels(32),
+    "PLANES": sign(),
+}
 
 
-def _small(rng):
-    """An operation that keeps the shape; all of them take floats, and some integers."""
-    size = int(rng.integers(1, 4))
-    kernel = integers(9, size, size, 9, seed=int(rng.integers(99)))
-    around = (size - 1, 0, 0, size - 1)
-    direction = rng.choice([-1, 1], 9).astype(np.int8)
-    pool = {"strides": (1, 1), "pads": (0, 1, 1, 0), "direction": direction}
-    scale, shift = rng.choice([-1, 0.25, 0.5], 9).astype(F), rng.choice([-1.5, 0, 2], 9)
-    choices = (
-        *[op.Conv2D(kernel=kernel, pads=around, pad=float(rng.choice([-1, 0, 1])))] * 3,
-        op.Affine(scale=scale, shift=shift.astype(F)),
-        op.Activation(function="relu", most=4),
-        *(
-            sign(direction=direction),
-            levels(4, -1),
-            levels(17),
-            per_channel(9, low=0, step=1),
-        ),
-        *(op.MaxPool(**pool), op.Reshape(shape=SMALL), op.Pad(pads=(0, 0, 0, 0))),
-        *[op.Merge(function=str(rng.choice(["add", "subtract", "average", "maximum"])))]
-        * 3,
-    )
-    return choices[rng.integers(len(choices))]
-
-
-@st.composite
-def networks(draw):
-    """Tensors of one shape, each read and returned any number of times."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    values, nodes = [Value(SMALL)] * 2, []
-    for _ in range(draw(st.integers(1, 12))):
-        operation = _small(rng)
-        count = (
-            1
-            if operation.arity
-            else 2 + (operation.function == "add" and rng.random() < 0.3)
-        )
-        # Most read what was computed shortly before.
-        back = rng.integers(1, rng.choice([2, 4, 20]), count)
-        read = tuple(int(max(len(values) - b, 0)) for b in back)
-        if isinstance(operation, op.Quantize) and values[read[0]].span:
-            if not np.isfinite(operation.thresholds).all():
-                continue
-            edges = operation.thresholds.round().astype(np.int32)
-            operation = attrs.evolve(operation, thresholds=edges)
-        try:
-            values.append(operation.infer(*(values[i] for i in read)))
-        except DataError:
-            continue
-        nodes.append(Node(operation, read, operation.name))
-    outputs = rng.choice(len(values), int(rng.integers(1, 4)))
-    return Graph((SMALL, SMALL), tuple(nodes), tuple(map(int, outputs)))
+@pytest.mark.parametrize("code", STEPS)
+def test_a_chain_leaves_its_source_to_other_readers(code):
+    """Channels that fill the room to work in could be worked on where they are."""
+    assert {*STEPS} == {known.name for known in Code} - {"STORE"}
+    shape, operation = (3, 2, 16), STEPS[code]
+    read = (0, 1) if isinstance(operation, op.Merge) else (0,)
+    if code == "SUBTRACT_FROM":
+        # A chain goes on from what is computed last, which is the second here.
+        first = op.MaxPool(pool=(1, 1), strides=(1, 1))
+        nodes = (Node(first, (0,)), Node(operation, (1, 2)))
+    else:
+        nodes = (Node(operation, read),)
+    last = 1 + len(nodes)
+    after = Node(op.Affine(), (last,)), Node(op.Merge(function="add"), (last + 1, 0))
+    graph = Graph((shape, shape), (*nodes, *after), (0, 1, last, last + 2))
+    assert code in check(graph, halves(3, *shape), halves(3, *shape, seed=1))
 
 
 def test_networks_of_any_form():
     """What is read where, and when, and its place in memory, are right."""
-    exact = []
+    exact, seen, channels = [], set(), set()
 
     @given(networks())
-    @settings(max_examples=150)
+    @settings(max_examples=200)
     def run(graph):
-        x = halves(2, *SMALL), halves(2, *SMALL, seed=1)
+        shape = graph.inputs[0]
+        x = halves(2, *shape), halves(2, *shape, seed=1)
         exact.append(adds_exactly(graph, *x))
         if exact[-1]:
-            check(graph, *x)
+            channels.add(shape[-1] % 8 == 0)
+            seen.update(check(graph, *x))
 
     run()
-    assert np.mean(exact) > 0.8
+    assert np.mean(exact) > 0.7
+    assert channels == {True, False}
+    kinds = {"PLANES", "LEVELS", "EVEN_LEVELS", "ADD", "STORE", "chain", "numpy"}
+    assert_drawn(seen, kinds)
 
 
 @given(graphs(dyadic=True), st.integers(0, 99))
@@ -187,3 +170,14 @@ def test_numbers_that_are_not_finite(graph, seed):
             exact = adds_exactly(graph, bad)
         if exact:
             check(graph, bad)
+
+
+@given(networks(whole_products=True), st.integers(0, 2**32))
+@settings(max_examples=100)
+def test_all_but_sums_of_floats_is_equal_to_the_bit(graph, seed):
+    """For any float32 number: the smallest, the largest, and those that are not finite."""
+    rng = np.random.default_rng(seed)
+    shape = (2, *graph.inputs[0])
+    x = [rng.integers(0, 2**32, shape, np.uint32).view(F) for _ in graph.inputs]
+    with np.errstate(all="ignore"):
+        check(graph, *x)

@@ -359,7 +359,8 @@ def test_sums_are_written_in_the_place_of_what_was_added():
     one, four = (Engine(network(count)) for count in (1, 4))
     tensor = 4 * 32 * 32 * 64 * one.samples
     assert four.samples == one.samples
-    assert tensor < one.memory_bytes <= four.memory_bytes < 1.02 * one.memory_bytes
+    # Between floats there may be a gap too small for the bits of the next block.
+    assert tensor < one.memory_bytes <= four.memory_bytes < 1.05 * one.memory_bytes
     x = RNG.normal(size=(3, 32, 32, 64)).astype(F)
     equal(four.predict([x]), computed(network(4), x))
 

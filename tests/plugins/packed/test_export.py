@@ -1,5 +1,7 @@
 """Keras models as packed ones: the same outputs, or a refusal that says what to do."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,13 @@ from safetensors.numpy import load_file
 
 import qframe as qf
 from packed_graphs import names_of
-from qframe.errors import ArgumentError, ExportError, NotBuiltError, QFrameError
+from qframe.errors import (
+    ArgumentError,
+    ExportError,
+    LargeFileWarning,
+    NotBuiltError,
+    QFrameError,
+)
 from qframe_packed.activations import steps_of
 from qframe_packed.reference import run
 
@@ -339,6 +347,28 @@ class OwnDense(layers.Dense):
         return 2 * super().call(x)
 
 
+class Standardized(layers.Conv2D):
+    """Its kernel has the mean 0 when it is used, and not where it is kept."""
+
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
+
+
+class Traced(keras.Model):
+    def _run_through_graph(self, *args, **kwargs):
+        return super()._run_through_graph(*args, **kwargs)
+
+
+class Documented(layers.Conv2D):
+    def get_config(self):
+        return {**super().get_config(), "name": "documented"}
+
+
+def traced_by_hand(**arguments):
+    x = keras.Input((4, 4, 2))
+    return Traced(x, layers.Flatten()(x), **arguments)
+
+
 def sequential(*parts, shape=(4, 4, 2)):
     return keras.Sequential([keras.Input(shape), *parts])
 
@@ -368,6 +398,18 @@ REFUSED = {
     "a layer of one's own": (
         lambda: sequential(OwnDense(2, name="mine")),
         r"the layer 'mine' \(OwnDense\)",
+    ),
+    "a convolution of one's own": (
+        lambda: sequential(Standardized(2, 3, name="mine")),
+        r"the layer 'mine' \(Standardized\): Standardized has a convolution_op of its own",
+    ),
+    "a graph of one's own": (
+        lambda: traced_by_hand(name="mine"),
+        "the model 'mine': Traced has a _run_through_graph of its own",
+    ),
+    "a nested graph of one's own": (
+        lambda: sequential(traced_by_hand(name="mine")),
+        r"the layer 'mine' \(Traced\): Traced has a _run_through_graph of its own",
     ),
     "an operation": (added, r"the operation '.*' \(Add\): .* keras.layers.Add"),
     "an activation": (
@@ -438,6 +480,10 @@ def test_refused(case, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
 
 
+def test_a_method_that_no_call_uses_may_be_overridden(tmp_path):
+    check(sequential(Documented(2, 3)), tmp_path)
+
+
 def test_weights_that_are_not_finite(tmp_path):
     for layer in (layers.Dense(2), convolution(), layers.BatchNormalization()):
         model = sequential(layer)
@@ -459,6 +505,23 @@ def test_floats_of_16_bits(tmp_path):
     model.layers[0].kernel.assign(np.full((2, 64), 1e6))
     with pytest.raises(ExportError, match="too large for float16"):
         exported(model, tmp_path, "packed(floats='float16')")
+
+
+def test_a_file_larger_than_the_float_weights_is_said(tmp_path):
+    """8-bit activations behind batch norm are 255 thresholds for each channel."""
+
+    def model(bits):
+        quantized = qf.layers.QuantConv2D(
+            64, 1, use_bias=False, input_quantizer=f"dorefa(k_bit={bits})"
+        )
+        first = layers.Conv2D(64, 1, use_bias=False)
+        return sequential(first, layers.BatchNormalization(), quantized, shape=(4, 4, 3))
+
+    with pytest.warns(LargeFileWarning, match=r"takes \d+ kB, .* take 18 kB as float32"):
+        exported(model(8), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exported(model(2), tmp_path)
 
 
 def test_the_size_is_that_of_the_bits(tmp_path):

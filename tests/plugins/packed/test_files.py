@@ -386,7 +386,13 @@ def _read_or_refused(content):
     if sum(int(np.prod(value.shape)) for value in values) < 10**5:
         with np.errstate(all="ignore"):
             x = [np.zeros((1, *shape), np.float32) for shape in graph.inputs]
-            outputs = Runtime(graph).predict(x if len(x) > 1 else x[0])
+            try:
+                runtime = Runtime(graph)
+            except DataError:
+                return (
+                    None  # what it pads, or how often it multiplies, is beyond the limits
+                )
+            outputs = runtime.predict(x if len(x) > 1 else x[0])
         found = outputs if isinstance(outputs, list) else [outputs]
         assert [a.shape[1:] for a in found] == [values[i].shape for i in graph.outputs]
     return graph

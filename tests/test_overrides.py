@@ -1,0 +1,163 @@
+"""Code of a subclass, or of a single layer, in the place of a method of Keras."""
+
+import inspect
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import qframe as qf
+from qframe.overrides import methods_of_call, override_of
+
+pytest.importorskip("safetensors")
+from qframe_packed.layers import LAYERS
+
+ARGUMENTS = {
+    "Activation": ("relu",),
+    "AveragePooling2D": (2,),
+    "Conv2D": (4, 3),
+    "Dense": (4,),
+    "DepthwiseConv2D": (3,),
+    "Dropout": (0.5,),
+    "AlphaDropout": (0.5,),
+    "GaussianDropout": (0.5,),
+    "GaussianNoise": (0.5,),
+    "Rescaling": (2.0,),
+    "Reshape": ((-1,),),
+    "SeparableConv2D": (4, 3),
+    "SpatialDropout2D": (0.5,),
+}
+UNUSED = ("get_config", "build", "compute_output_shape", "compute_mask", "add_loss")
+
+
+def made(cls, base=None):
+    return cls(*ARGUMENTS.get((base or cls).__name__, ()))
+
+
+def overriding(cls, name):
+    """A subclass with a method, or property, that does what Keras's does."""
+    found = inspect.getattr_static(cls, name, None)
+    if isinstance(found, property):
+        own = property(lambda self: found.fget(self), found.fset)
+    else:
+
+        def own(self, *args, **kwargs):
+            return getattr(super(made_here, self), name)(*args, **kwargs)
+
+    made_here = type("Mine", (cls,), {name: own, "__module__": __name__})
+    return made_here
+
+
+def images(layer):
+    """What a layer takes: an image, or two."""
+    x = keras.ops.convert_to_tensor(np.ones((1, 4, 4, 2), "float32"))
+    merges = hasattr(layer, "_merge_function")
+    return [x, x] if merges else x
+
+
+@pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
+def test_the_methods_are_those_that_a_call_runs(cls):
+    """Those that Python is seen to run for the layer are among them."""
+    layer = made(cls)
+    layer(images(layer))
+    seen = set()
+
+    def watch(frame, event, _):
+        if event == "call" and frame.f_locals.get("self") is layer:
+            seen.add(frame.f_code.co_name)
+
+    sys.setprofile(watch)
+    try:
+        for training in (False, True):
+            taken = "training" in inspect.signature(layer.call).parameters
+            layer.call(images(layer), **({"training": training} if taken else {}))
+    finally:
+        sys.setprofile(None)
+    assert "call" in seen
+    # Setting an attribute is not a method that a layer would override.
+    assert seen - {"__setattr__"} <= methods_of_call(cls)
+
+
+@pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
+def test_each_method_that_a_call_uses_is_known_when_overridden(cls):
+    assert override_of(made(cls)) is None
+    for name in methods_of_call(cls):
+        found = override_of(made(overriding(cls, name), cls))
+        assert (found.owner, found.base, found.method) == ("Mine", cls.__name__, name)
+    unused = [n for n in UNUSED if hasattr(cls, n) and n not in methods_of_call(cls)]
+    assert len(unused) > 3
+    for name in unused:
+        assert override_of(made(overriding(cls, name), cls)) is None
+
+
+def test_methods_of_a_convolution():
+    assert {"call", "convolution_op", "kernel"} <= methods_of_call(keras.layers.Conv2D)
+    assert "_merge_function" in methods_of_call(keras.layers.Add)
+    model = keras.Model(*[keras.Input((1,))] * 2)
+    assert "_run_through_graph" in methods_of_call(type(model))
+
+
+class Standardized(keras.layers.Conv2D):
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
+
+
+class QuantStandardized(qf.layers.QuantConv2D):
+    def convolution_op(self, inputs, kernel):
+        return super().convolution_op(inputs, kernel - keras.ops.mean(kernel))
+
+
+class Mixin:
+    def convolution_op(self, inputs, kernel):
+        return inputs
+
+
+class Mixed(keras.layers.Conv2D, Mixin):
+    pass
+
+
+class Doubled(keras.layers.Dense):
+    """Its bias is an attribute in Keras, and a property here."""
+
+    @property
+    def bias(self):
+        return 2 * self._own
+
+    @bias.setter
+    def bias(self, value):
+        self._own = value
+
+
+def single():
+    layer = keras.layers.Conv2D(4, 3)
+    layer.convolution_op = lambda inputs, kernel: inputs
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("layer", "owner", "method"),
+    [
+        (lambda: Standardized(4, 3), "Standardized", "convolution_op"),
+        (lambda: QuantStandardized(4, 3), "QuantStandardized", "convolution_op"),
+        (lambda: Mixed(4, 3), "Mixin", "convolution_op"),
+        (lambda: Doubled(4), "Doubled", "bias"),
+        (single, "the layer ", "convolution_op"),
+    ],
+)
+def test_overrides_in_other_places(layer, owner, method):
+    found = override_of(layer())
+    assert found.owner.startswith(owner)
+    assert found.method == method
+    assert str(found).endswith(f"which the call of {found.base} uses")
+
+
+def test_a_method_of_keras_that_was_replaced(monkeypatch):
+    monkeypatch.setattr(keras.layers.Conv2D.__mro__[1], "convolution_op", lambda *_: None)
+    assert override_of(keras.layers.Conv2D(4, 3)).method == "convolution_op"
+
+
+def test_quantized_layers_are_keras():
+    assert override_of(qf.layers.QuantConv2D(4, 3)) is None
+    layer = qf.layers.QuantDense(4, kernel_quantizer="dorefa(mode='weights')")
+    assert override_of(layer) is None
