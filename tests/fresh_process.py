@@ -27,7 +27,8 @@ def arrays(topology, model):
     """
     found = {f"output {i}": value for i, value in enumerate(topology.call(model))}
     for i, value in enumerate(topology.predict(model)):
-        found[f"predicted {i}"] = value
+        # NumPy's files know no bfloat16 to compute with.
+        found[f"predicted {i}"] = value.astype("float64")
     for kind, variables in (
         ("weight", model.weights),
         ("optimizer", model.optimizer.variables if model.optimizer else []),

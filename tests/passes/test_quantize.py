@@ -229,7 +229,7 @@ def test_state_that_learns_needs_a_new_optimizer():
     model = network()
     model.compile("adam", "mse", **WITHOUT_XLA)
     model.optimizer.build(model.trainable_variables)
-    with pytest.raises(ArgumentError, match="the optimizer of this model was built"):
+    with pytest.raises(ArgumentError, match=r"the optimizer of .* was built"):
         qf.quantize(model, {"kernel_quantizer": Learned()})
     assert type(model.get_layer("head")) is layers.Dense
 
