@@ -38,7 +38,9 @@ def commands(document):
 
 def parse(command, words):
     """Have click read words as a command's, without doing anything."""
-    context = click.Context(command, info_name=command.name)
+    # With its settings, since a command keeps the names of its help from the first context.
+    settings = command.context_settings
+    context = click.Context(command, info_name=command.name, **settings)
     return command.make_parser(context).parse_args(list(words))
 
 

@@ -5,7 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
 from safetensors.numpy import load_file
@@ -85,7 +85,7 @@ def check(model, path, tolerance=1e-5, rounded=False):
     x = data_of(model)
     if rounded:
         sure = clear(model, x[0])
-        assert sure.sum() >= 3
+        assume(sure.any())
         x = [x[0][sure]]
     expected = model(x if len(x) > 1 else x[0], training=False)
     found = runtime.predict(x if len(x) > 1 else x[0])
