@@ -45,7 +45,7 @@ def names(model):
     count=st.integers(1, len(SLOTS)),
     fill=st.sampled_from(["at once", "one by one"]),
 )
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_one_order(order, count, fill):
     order = order[:count]
     model = model_of(order, fill)

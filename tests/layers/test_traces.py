@@ -40,7 +40,7 @@ def assert_agree(models):
     for model in models:
         expected = called(model)
         np.testing.assert_allclose(model.predict(X, verbose=0), expected, 1e-5, 1e-6)
-    for model in models[1:]:
+    for model in models[1:2]:
         loss = model.evaluate(X, Y, verbose=0)
         np.testing.assert_allclose(loss, np.mean((called(model) - Y) ** 2), 1e-5)
 
@@ -129,9 +129,19 @@ class Change(keras.callbacks.Callback):
             change(self.model)
 
 
-@pytest.mark.parametrize("change", [lambda m: qf.quantize(m, SIGN), qf.strip])
-@pytest.mark.parametrize("moment", ["on_epoch_begin", "on_epoch_end"])
-def test_a_callback_changes_a_model_that_trains(moment, change):
+def to_signs(model):
+    qf.quantize(model, SIGN)
+
+
+@pytest.mark.parametrize(
+    ("change", "moment"),
+    [
+        (to_signs, "on_epoch_end"),
+        pytest.param(to_signs, "on_epoch_begin", marks=pytest.mark.long),
+        pytest.param(qf.strip, "on_epoch_end", marks=pytest.mark.long),
+    ],
+)
+def test_a_callback_changes_a_model_that_trains(change, moment):
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
     if change is qf.strip:
         qf.quantize(model, SIGN)
