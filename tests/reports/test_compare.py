@@ -101,7 +101,7 @@ def test_layers_of_other_shapes_and_alone(x):
     assert "2 layers are in one of them only" in found.conclusion
     json.dumps(found.to_dict(), allow_nan=False)
     (line,) = (line for line in str(found).splitlines() if re.match(r"\| +a ", line))
-    assert re.search(r"\(None, 4\) and \(None, 7\)|\(50, 4\) and \(50, 7\)", line)
+    assert re.search(r"\((\w+), 4\) and \(\1, 7\)", line)
 
 
 def test_models_that_share_layers(x):

@@ -424,8 +424,7 @@ class _(Step):
     """moves when frozen: since it assigns."""
 
     def call(self, inputs, training=False):
-        if training:
-            self.step.change.assign(self.step.change + 0.01)
+        self.step.change.assign(self.step.change + 0.01)
         return super().call(inputs, training)
 
 
