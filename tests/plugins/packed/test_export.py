@@ -520,7 +520,7 @@ def test_a_file_larger_than_the_float_weights_is_said(tmp_path):
     with pytest.warns(LargeFileWarning, match=r"takes \d+ kB, .* take 18 kB as float32"):
         exported(model(8), tmp_path)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", LargeFileWarning)
         exported(model(2), tmp_path)
 
 
