@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import adapter_of
 from qframe.layers.attachment import cells_of, takes_sequences
@@ -49,18 +50,24 @@ def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
 
     It may be that of another model with the same layers.
     """
-    for entry in entries:
-        for key, value in entry.words.items():
-            if not learns(value):
-                continue
-            for each in (model, *models_with([entry.site.layer])):
-                if getattr(getattr(each, "optimizer", None), "built", False):
-                    raise ArgumentError(
-                        f"{key}={value!r} for {entry.site.path!r} has variables that "
-                        f"learn, and the optimizer of {each.name!r} was built without "
-                        "them. Quantize before that model is trained, or write "
-                        "model.optimizer = None, quantize, and compile it again."
-                    )
+    learning = [
+        (entry.site, key, value)
+        for entry in entries
+        for key, value in entry.words.items()
+        if learns(value)
+    ]
+    if not learning:
+        return
+    for each in (model, *models_with(site.layer for site, *_ in learning)):
+        if getattr(getattr(each, "optimizer", None), "built", False):
+            held = {id(layer) for layer in keras_internals.all_layers(each)}
+            site, key, value = next(x for x in learning if id(x[0].layer) in held)
+            raise ArgumentError(
+                f"{key}={value!r} for {site.path!r} has variables that learn, and the "
+                f"optimizer of {each.name!r} was built without them. Quantize before that "
+                "model is trained, or write model.optimizer = None, quantize, and compile "
+                "it again."
+            )
 
 
 def learns(quantizer: Any) -> bool:
