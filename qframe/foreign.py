@@ -37,8 +37,8 @@ def contained() -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except BaseException as error:
-        # A user who interrupts means all of it. No plugin can be told from a user here,
-        # but for one that raises an error of a class that is derived.
+        # An interrupt by the user stops everything. A plugin that raises KeyboardInterrupt
+        # looks the same; one that raises a subclass of it does not.
         if type(error) is KeyboardInterrupt:
             raise
         raise Failure(_reason(error), _place(error)) from error

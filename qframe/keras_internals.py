@@ -146,8 +146,8 @@ def graph_of(layer: Any) -> Any:
 def saves_each_layer(layer: Any) -> bool:
     """Whether what Keras saves of a layer has a config of each layer in it.
 
-    A functional model does, unless it is of a class that writes a config of its own, to
-    make the layers anew from that; which class it is decides this.
+    A functional model does, unless its class overrides `get_config` and rebuilds the
+    layers from that config. The answer is the same for all models of a class.
     """
     if graph_of(layer) is None:
         return False

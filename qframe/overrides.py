@@ -1,4 +1,4 @@
-"""Methods of Keras that a subclass, or a single layer, replaces with code of its own."""
+"""Keras methods that a subclass, or an individual layer, overrides."""
 
 from __future__ import annotations
 

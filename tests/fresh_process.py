@@ -21,7 +21,7 @@ from topologies import named
 
 
 def arrays(topology, model):
-    """Everything of a model that must come back: to the bit, but for predictions.
+    """All that loading must restore: bit for bit, except predictions.
 
     TensorFlow sorts the terms of sums in a compiled call by names, which differ here.
     """

@@ -40,10 +40,23 @@ def same(found, expected, what=""):
 
 
 def near(found, expected, what=""):
-    """Raise unless two lists of arrays are equal but for rounding in float32."""
+    """Raise unless two lists of arrays agree to within float32 rounding."""
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == b.dtype, what
         np.testing.assert_allclose(a.astype(float), b.astype(float), 1e-5, 1e-6, True, what)
+
+
+def reported(model, inputs):
+    """Raise unless the report of a model with signs for kernels is whole."""
+    made = qf.report(model, inputs, verbose=0)
+    assert made.weights
+    assert made.activations
+    assert all(row.noise.signal >= 0 for row in made.activations)
+    # Signs for kernels change what some layer returns.
+    assert made.activations[0].noise.relative_error != 0
+    json.dumps(made.to_dict(), allow_nan=False)
+    for row in (*made.weights, *made.activations):
+        assert row.path in made.html
 
 
 def differ(found, expected):

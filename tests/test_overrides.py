@@ -10,7 +10,7 @@ import pytest
 import qframe as qf
 from qframe.overrides import methods_of_call, override_of
 
-pytest.importorskip("safetensors")
+pytest.importorskip("safetensors", reason="the layers are those that are exported")
 from qframe_packed.layers import LAYERS
 
 ARGUMENTS = {
