@@ -16,6 +16,7 @@ from keras.config import backend
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.saving import saving_lib
+from keras.src.trainers.trainer import Trainer
 from keras.src.utils.naming import auto_name
 
 __all__ = [
@@ -224,17 +225,38 @@ def untrack(layer: Any, part: Any) -> None:
 
 
 def tracing_models() -> list[Any]:
-    """The models alive that keep a function of a traced call, wherever they are held.
+    """The models alive that keep a function of a traced call, wherever they are held."""
+    alive = [reference() for reference in _MODELS.valuerefs()]
+    return [model for model in alive if model is not None and traced_functions(model)]
 
-    A layer does not know what models it is in, and Keras has no list of models.
+
+def _models() -> weakref.WeakValueDictionary[int, Any]:
+    """All models alive, by their addresses: those there are now, and each one from now on.
+
+    A layer does not know what models it is in, and Keras has no list of models. To look
+    for them among all objects whenever a layer changes takes longer than the change.
     """
+    models: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+    init = Trainer.__init__
+
+    @functools.wraps(init)
+    def noted(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        models[id(self)] = self
+
+    Trainer.__init__ = noted
     classes, found = {Model}, [Model]
     while found:
         found = [each for cls in found for each in cls.__subclasses__()]
         classes.update(found)
     # By the class alone: `isinstance` would wake what is lazy.
-    alive = [each for each in gc.get_objects() if type(each) in classes]
-    return [model for model in alive if traced_functions(model)]
+    for each in gc.get_objects():
+        if type(each) in classes:
+            models[id(each)] = each
+    return models
+
+
+_MODELS = _models()
 
 
 def traced_functions(model: Any) -> dict[str, Any]:

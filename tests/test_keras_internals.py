@@ -1,8 +1,14 @@
 """The contract with private Keras: what qframe leans on, on every Keras in the matrix."""
 
+import copy
+import gc
+import pickle
+import weakref
+
 import keras
 import numpy as np
 from keras import layers
+from keras.src.trainers.trainer import Trainer
 
 import qframe as qf
 from qframe import keras_internals
@@ -183,3 +189,55 @@ def test_takes_training_is_what_fit_asks():
     assert not keras_internals.takes_training(Plain())
     assert keras_internals.takes_training(Told())
     assert keras_internals.takes_training(keras.Sequential([keras.Input((1,))]))
+
+
+class OfCode(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(1)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class OfGraph(keras.Model):
+    def __init__(self, **kwargs):
+        x = keras.Input((2,))
+        super().__init__(x, layers.Dense(1)(x), **kwargs)
+
+
+def test_models_that_trace_are_known_however_they_came_about(tmp_path):
+    sequential = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+    sequential.save(tmp_path / "model.keras")
+    models = [
+        sequential,
+        keras.Model(sequential.inputs, sequential.outputs),
+        OfCode(),
+        OfGraph(),
+        keras.models.clone_model(sequential),
+        keras.Sequential.from_config(sequential.get_config()),
+        keras.models.load_model(tmp_path / "model.keras"),
+        pickle.loads(pickle.dumps(sequential)),
+        copy.copy(sequential),
+        copy.deepcopy(sequential),
+    ]
+
+    def tracing():
+        return {id(model) for model in keras_internals.tracing_models()}
+
+    assert not tracing() & set(map(id, models))
+    for model in models:
+        model.predict(np.ones((1, 2), "float32"), verbose=0)
+    assert tracing() >= set(map(id, models))
+    gone = [weakref.ref(model) for model in models]
+    del sequential, model, models
+    gc.collect()
+    assert [reference() for reference in gone] == [None] * len(gone)
+
+
+def test_models_made_before_qframe_was_imported_are_known(monkeypatch):
+    # What it does then, done once more; the wrapped method goes with the test.
+    monkeypatch.setattr(Trainer, "__init__", Trainer.__init__)
+    models = [keras.Sequential([keras.Input((2,)), layers.Dense(1)]), OfCode()]
+    known = keras_internals._models()
+    assert set(known) >= set(map(id, models))
