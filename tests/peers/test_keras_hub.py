@@ -1,0 +1,214 @@
+"""Models of KerasHub: functional subclasses that all write a config of their own."""
+
+import keras
+import keras_hub
+import numpy as np
+import pytest
+from keras_hub import models
+
+import qframe as qf
+from fitting import WITHOUT_XLA
+from qframe.errors import QFrameError
+from qframe.layers.quantized import Quantized
+
+RULES = {"weight_quantizer": "ste_sign", "input_quantizer": "hwgq(bits=2)"}
+RNG = np.random.default_rng(0)
+TOKENS = np.arange(12).reshape(2, 6)
+NO_PADDING = np.ones((2, 6), "int32")
+PICTURES = RNG.normal(size=(2, 16, 16, 3)).astype("float32")
+TEXT = {
+    "vocabulary_size": 20,
+    "num_heads": 2,
+    "hidden_dim": 8,
+    "intermediate_dim": 16,
+}
+
+
+def gpt2():
+    return models.GPT2Backbone(num_layers=2, max_sequence_length=12, **TEXT)
+
+
+def gpt2_inputs():
+    return {"token_ids": TOKENS, "padding_mask": NO_PADDING}
+
+
+def bert():
+    inputs = {**gpt2_inputs(), "segment_ids": np.zeros_like(TOKENS)}
+    return models.BertBackbone(num_layers=2, max_sequence_length=12, **TEXT), inputs
+
+
+def vit():
+    model = models.ViTBackbone(
+        image_shape=(16, 16, 3),
+        patch_size=8,
+        num_layers=2,
+        num_heads=2,
+        hidden_dim=8,
+        mlp_dim=16,
+    )
+    return model, PICTURES
+
+
+def resnet():
+    model = models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[3],
+        stackwise_num_filters=[64],
+        stackwise_num_blocks=[1],
+        stackwise_num_strides=[1],
+        block_type="basic_block",
+        image_shape=(16, 16, 3),
+    )
+    return model, PICTURES
+
+
+def whisper():
+    model = models.WhisperBackbone(
+        num_layers=1,
+        num_mels=8,
+        max_encoder_sequence_length=10,
+        max_decoder_sequence_length=10,
+        **TEXT,
+    )
+    inputs = {
+        "encoder_features": RNG.normal(size=(2, 10, 8)).astype("float32"),
+        "decoder_token_ids": TOKENS,
+        "decoder_padding_mask": NO_PADDING,
+    }
+    return model, inputs
+
+
+def sam():
+    pictures = models.ViTDetBackbone(
+        image_shape=(16, 16, 3),
+        patch_size=8,
+        num_layers=1,
+        num_heads=2,
+        hidden_size=32,
+        intermediate_dim=16,
+        num_output_channels=32,
+        window_size=2,
+        global_attention_layer_indices=[0],
+    )
+    prompts = keras_hub.layers.SAMPromptEncoder(
+        hidden_size=32,
+        image_embedding_size=(2, 2),
+        input_image_size=(16, 16),
+        mask_in_channels=4,
+    )
+    masks = keras_hub.layers.SAMMaskDecoder(
+        hidden_size=32,
+        num_layers=1,
+        intermediate_dim=8,
+        num_heads=2,
+        embedding_dim=32,
+        num_multimask_outputs=3,
+        iou_head_depth=1,
+        iou_head_hidden_dim=4,
+    )
+    model = models.SAMBackbone(
+        image_encoder=pictures, prompt_encoder=prompts, mask_decoder=masks
+    )
+    inputs = {
+        "images": PICTURES[:1],
+        "points": np.ones((1, 1, 2), "float32"),
+        "labels": np.ones((1, 1), "float32"),
+        "boxes": np.ones((1, 1, 2, 2), "float32"),
+        "masks": np.zeros((1, 0, 16, 16, 1), "float32"),
+    }
+    return model, inputs
+
+
+MODELS = {
+    "GPT-2": lambda: (gpt2(), gpt2_inputs()),
+    "BERT": bert,
+    "ViT": vit,
+    "ResNet": resnet,
+    "Whisper": whisper,
+    "SAM": sam,
+}
+
+
+def outputs(model, inputs):
+    found = keras.tree.flatten(model(inputs))
+    return np.concatenate([np.ravel(keras.ops.convert_to_numpy(each)) for each in found])
+
+
+def quantized_layers(model):
+    return [
+        (layer.path, sorted(layer.quantizers))
+        for layer in model._flatten_layers()
+        if isinstance(layer, Quantized)
+    ]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_quantize_save_load_and_strip(name, tmp_path):
+    model, inputs = MODELS[name]()
+    in_float = outputs(model, inputs)
+    report = qf.quantize(model, RULES)
+    quantized = outputs(model, inputs)
+    found = quantized_layers(model)
+    assert len(report.quantized) == len(found) > 0
+    assert abs(quantized - in_float).max() > 1e-3
+    model.save(tmp_path / "model.keras")
+    loaded = qf.load_model(tmp_path / "model.keras")
+    assert [slots for _, slots in quantized_layers(loaded)] == [slots for _, slots in found]
+    np.testing.assert_array_equal(outputs(loaded, inputs), quantized)
+    qf.strip(model)
+    assert not quantized_layers(model)
+    np.testing.assert_array_equal(outputs(model, inputs), in_float)
+
+
+def language_model():
+    keras.utils.set_random_seed(0)
+    model = models.GPT2CausalLM(backbone=gpt2(), preprocessor=None)
+    model.compile(sampler="greedy", **WITHOUT_XLA)
+    return model
+
+
+def generated(model):
+    """What follows one token, as the model writes it with a cache."""
+    prompt = {
+        "token_ids": np.tile(np.arange(4)[:, None], (1, 6)),
+        "padding_mask": np.tile(np.arange(6) < 1, (4, 1)).astype("int32"),
+    }
+    found = model.generate(prompt, stop_token_ids=None)
+    return keras.ops.convert_to_numpy(found["token_ids"])
+
+
+def test_generate_is_of_the_model_as_it_is():
+    model, twin = language_model(), language_model()
+    twin.set_weights(model.get_weights())
+    in_float = generated(model)
+    qf.quantize(model.backbone, RULES)
+    qf.quantize(twin.backbone, RULES)
+    expected = generated(twin)
+    assert np.any(expected != in_float)
+    np.testing.assert_array_equal(generated(model), expected)
+    with qf.float_weights(model, activations=True):
+        np.testing.assert_array_equal(generated(model), in_float)
+    np.testing.assert_array_equal(generated(model), expected)
+    qf.strip(model)
+    np.testing.assert_array_equal(generated(model), in_float)
+
+
+def test_no_preset_can_hold_quantizers(tmp_path):
+    preset = tmp_path / "preset"
+    model = gpt2()
+    in_float = outputs(model, gpt2_inputs())
+    qf.quantize(model, RULES)
+    quantized = outputs(model, gpt2_inputs())
+    with pytest.raises(QFrameError, match=r"qf\.strip"):
+        model.save_to_preset(preset)
+    assert not preset.exists()
+    task = models.GPT2CausalLM(backbone=model, preprocessor=None)
+    with pytest.raises(QFrameError, match=r"qf\.strip"):
+        task.save_to_preset(tmp_path / "task")
+    # What the message says to do.
+    qf.strip(model)
+    model.save_to_preset(preset)
+    loaded = models.Backbone.from_preset(str(preset))
+    np.testing.assert_array_equal(outputs(loaded, gpt2_inputs()), in_float)
+    qf.quantize(loaded, RULES)
+    np.testing.assert_array_equal(outputs(loaded, gpt2_inputs()), quantized)
