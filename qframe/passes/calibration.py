@@ -44,11 +44,11 @@ def calibrate(
         data: what `Model.predict` takes: arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a generator.
         method: ``"minmax"``, the smallest and largest numbers; ``"moving_average"``, of
-            those of the examples; ``"percentile"``; ``"mse"``, the range with the smallest
-            mean squared error of quantization; ``"entropy"``, the one with the smallest
-            Kullback-Leibler divergence. The last three look at 256 numbers of each
-            example and channel at most, and the last two at 65536 of each channel in all.
-            Default ``"minmax"``.
+            those of the examples; ``"percentile"``; ``"mse"``, the range
+            with the smallest mean squared error of quantization; ``"entropy"``, the one
+            with the smallest Kullback-Leibler divergence. The last three look at a sample:
+            of each example and range 256 numbers in random places, or twice as many as
+            there are channels, so that each of them is seen. Default ``"minmax"``.
         batch_size: for arrays; default None is Keras's 32.
         steps: how many batches; all by default.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:

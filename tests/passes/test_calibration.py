@@ -85,6 +85,19 @@ def test_an_outlier_is_left_out_where_that_is_better(method):
     assert ranges(model)[0][1] == 50
 
 
+@pytest.mark.parametrize("method", ["percentile", "mse"])
+def test_one_loud_channel_is_seen_where_it_is(method):
+    # A stride of 8 * 8 * 24 / 256 = 6 places would look at 4 of the 24 channels.
+    data = np.random.default_rng(1).normal(size=(16, 8, 8, 24)).astype("float32")
+    data[..., 5] *= 40
+    model = keras.Sequential([keras.Input((8, 8, 24)), layers.Conv2D(2, 1)])
+    qf.quantize(model, RULES)
+    qf.calibrate(model, data, method, verbose=0)
+    ((low, high),) = ranges(model)
+    assert low < -60
+    assert high > 60
+
+
 def as_generator():
     for start in range(0, 100, 25):
         yield (DATA[start : start + 25],)
