@@ -15,7 +15,8 @@ from qframe.errors import DataError
 from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
 from qframe.layers.tree import Site
-from qframe.passes.ranges import Array, Seen
+from qframe.passes.ranges import Seen
+from qframe.passes.searching import Array
 from qframe.passes.stepping import Found, seen_in_steps
 from qframe.quantizers import taps
 

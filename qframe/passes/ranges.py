@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from qframe.arguments import momentum_number, percentile_number
-
-Array = NDArray[np.float64]
+from qframe.passes.searching import (
+    Array,
+    Cost,
+    GridOfRange,
+    best_range,
+    divergence,
+    squared_error,
+)
 
 
 @attrs.frozen(eq=False)
@@ -27,10 +31,6 @@ class Seen:
     low: Array
     high: Array
     samples: Array | None = None
-
-
-# As `Quantizer.grid_of_range`.
-GridOfRange = Callable[[Any, Any], tuple[Any, Any, int]]
 
 
 def _momentum(value: Any) -> float:
@@ -79,26 +79,13 @@ class Percentile:
         return low, high
 
 
-# Of numbers, and of the ends of a grid for them and its steps.
-Cost = Callable[[Array, float, float, int], float]
-# By a search each channel's numbers are looked at 200 times.
-_SEARCHED = 2**16
-
-
 def _searched(seen: Seen, grid: GridOfRange, cost: Cost) -> tuple[Array, Array]:
-    """By channel, for each end the part of 100 that are tried with the smallest cost."""
-    ends = np.stack([seen.low.min(0), seen.high.max(0)])
+    """By channel, the range with the smallest cost."""
     samples: Any = seen.samples
-    samples = samples[:: -(-len(samples) // _SEARCHED)]
-    parts = np.linspace(1, 0.01, 100)  # of those that are as good, the widest
-    for channel, x in enumerate(samples.T):
-        pair = ends[:, channel]
-        for end in (1, 0):
-            tried = np.repeat(pair[:, None], len(parts), axis=1)
-            tried[end] *= parts
-            best = int(np.argmin([cost(x, *grid(low, high)) for low, high in tried.T]))
-            pair[end] = tried[end, best]
-    return ends[0], ends[1]
+    ends = zip(samples.T, seen.low.min(0), seen.high.max(0), strict=True)
+    found = [best_range(x, low, high, grid, cost) for x, low, high in ends]
+    low, high = np.transpose(found)
+    return low, high
 
 
 @attrs.frozen
@@ -108,42 +95,17 @@ class SquaredError:
     samples: ClassVar[bool] = True
 
     def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        return _searched(seen, grid, _squared_error)
-
-
-def _squared_error(x: Array, first: float, last: float, steps: int) -> float:
-    step = max((last - first) / steps, 1e-30)
-    level = np.clip(np.rint((x - first) / step), 0, steps) * step + first
-    return float(np.square(x - level).mean())
+        return _searched(seen, grid, squared_error)
 
 
 @attrs.frozen
 class Entropy:
-    """The range whose quantized histogram is nearest to that of the numbers.
-
-    By the Kullback-Leibler divergence of 2048 bins, as in Migacz, 2017 (8-bit inference
-    with TensorRT).
-    """
+    """The range whose quantized histogram is nearest to that of the numbers."""
 
     samples: ClassVar[bool] = True
 
     def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        return _searched(seen, grid, _divergence)
-
-
-def _divergence(x: Array, first: float, last: float, steps: int) -> float:
-    if not last > first:
-        return float("inf")
-    counts, edges = np.histogram(np.clip(x, first, last), 2048, (first, last))
-    inside = np.histogram(x[(x >= first) & (x <= last)], edges)[0]
-    # Each level spreads what it holds evenly over the bins that held something.
-    starts = np.arange(min(steps + 1, 1024)) * 2048 // min(steps + 1, 1024)
-    held, filled = (np.add.reduceat(part, starts) for part in (inside, counts > 0))
-    even = np.repeat(held / np.maximum(filled, 1), np.diff([*starts, 2048]))
-    q = np.where(counts > 0, even, 0) + 1e-12
-    p, q = counts / counts.sum(), q / q.sum()
-    kept = p > 0
-    return float((p[kept] * np.log(p[kept] / q[kept])).sum())
+        return _searched(seen, grid, divergence)
 
 
 METHODS: dict[str, Any] = {

@@ -98,8 +98,9 @@ TABLE = {
     ),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),
     "qframe/passes/progress.py": _area("passes/test_progress.py"),
-    "qframe/passes/ranges.py": _area("passes/test_calibration.py"),
+    "qframe/passes/ranges.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/recalibration.py": _area("passes/test_recalibration.py callbacks"),
+    "qframe/passes/searching.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/stepping.py": _area(
         "passes/test_recalibration.py passes/test_calibration.py"
     ),

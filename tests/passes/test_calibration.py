@@ -98,6 +98,20 @@ def test_one_loud_channel_is_seen_where_it_is(method):
     assert high > 60
 
 
+def test_mse_by_channel_is_near_the_best_step_of_each():
+    data = np.random.default_rng(0).standard_t(3, size=(400, 3)).astype("float32")
+    data *= [1, 10, 0.1]
+    words = "integer(bits=4, gather='widest', granularity='channel')"
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    qf.quantize(model, {"input_quantizer": words})
+    qf.calibrate(model, data, "mse", verbose=0)
+    found = keras.ops.convert_to_numpy(model.layers[0].quantizers["input"](data))
+    for now, x in zip(np.square(found - data).mean(0), data.T, strict=True):
+        steps = np.geomspace(0.01, 1, 400)[:, None] * np.abs(x).max() / 7
+        tried = np.clip(np.rint(x / steps), -8, 7) * steps
+        assert now <= 1.05 * np.square(tried - x).mean(1).min()
+
+
 def as_generator():
     for start in range(0, 100, 25):
         yield (DATA[start : start + 25],)
