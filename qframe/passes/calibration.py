@@ -37,14 +37,14 @@ def calibrate(
     The model runs in float over the data, once, and each quantizer that owns a range
     (`Traits.ranged`) gets one for what reached it: those that gather a range, and those
     that learn a step or a bound, which then start from there. That of a weight is found
-    from the weight. Results do not depend on the size of the batches.
+    from the weight. The size of the batches matters to a moving average alone.
 
     Args:
         model: a quantized `keras.Model`, compiled or not.
         data: what `Model.predict` takes: arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a generator.
         method: ``"minmax"``, the smallest and largest numbers; ``"moving_average"``, of
-            those of the examples; ``"percentile"``; ``"mse"``, the range
+            those of the batches, as in training; ``"percentile"``; ``"mse"``, the range
             with the smallest mean squared error of quantization; ``"entropy"``, the one
             with the smallest Kullback-Leibler divergence. The last three look at a sample:
             of each example and range 256 numbers in random places, or twice as many as
@@ -53,8 +53,8 @@ def calibrate(
         steps: how many batches; all by default.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
             one on standard error, if that is a terminal, once it takes two seconds.
-        **options: of the method: ``momentum`` (default 0.9) of a moving average,
-            ``percentile`` (default 99.99).
+        **options: of the method: ``momentum`` of a moving average (default 0.9: there are
+            fewer batches than in training), ``percentile`` (default 99.99).
 
     Returns:
         Each range that was set, by layer; and the layers whose quantizers could not be

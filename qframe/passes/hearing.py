@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
+import keras
 import numpy as np
 from keras import ops
 
@@ -19,6 +20,7 @@ from qframe.passes.ranges import Seen
 from qframe.passes.searching import Array
 from qframe.passes.stepping import Found, seen_in_steps
 from qframe.quantizers import taps
+from qframe.quantizers.replicas import over_replicas
 
 # Of one example and range, or more where there are more channels to see: enough for a
 # percentile over many examples.
@@ -122,10 +124,10 @@ def _listen(
 
 
 def _summary(x: Any, shape: tuple[int, ...], samples: int, axis: Any) -> list[Any]:
-    """Of each example: the smallest and largest number, and so many samples if any.
+    """Of each example: how many are in its batch, the ends, and so many samples if any.
 
-    Each is (examples, 1 or more, channels), whatever the other sizes of `x`: batches of
-    other sizes are put together with it. What is missing at the end of samples is NaN.
+    Each is (examples, 1 or more, 1 or channels), whatever the other sizes of `x`: batches
+    of other sizes are put together with it. What is missing at the end of samples is NaN.
     """
     x = ops.cast(x, "float32")
     rank, channels = len(x.shape), [i for i, size in enumerate(shape) if size != 1]
@@ -140,13 +142,21 @@ def _summary(x: Any, shape: tuple[int, ...], samples: int, axis: Any) -> list[An
         x = ops.transpose(x, [0, *others, *kept])
     x = ops.reshape(x, (ops.shape(x)[0], -1, count))
     ends = [ops.min(x, axis=1, keepdims=True), ops.max(x, axis=1, keepdims=True)]
+    parts = [ops.ones_like(ends[0][:, :, :1]) * _batch_size(x), *ends]
     if not samples:
-        return ends
+        return parts
     if not others:  # one number of each channel
-        return [*ends, x]
+        return [*parts, x]
     # Along one axis of channels, all of them.
     enough = [size * min(2, len(others)) for size in seen]
-    return [*ends, _sampled(x, sizes, max([samples, *enough]))]
+    return [*parts, _sampled(x, sizes, max([samples, *enough]))]
+
+
+def _batch_size(x: Any) -> Any:
+    """How many examples all replicas see in a step, as training counts them."""
+    size = ops.cast(ops.shape(x)[0], "float32")
+    # On PyTorch each process calibrates by itself.
+    return size if keras.backend.backend() == "torch" else over_replicas(ops.sum, size)
 
 
 def _sampled(x: Any, sizes: Sequence[Any], count: int) -> Any:
@@ -180,7 +190,7 @@ def _sampled(x: Any, sizes: Sequence[Any], count: int) -> Any:
 def _seen(parts: list[Array], place: Place) -> Seen:
     """What reached a quantizer, checked."""
     where = f"{place.site.path!r}" + (f" ({place.slot})" if place.slot else "")
-    low, high, *rest = (np.asarray(part, np.float64) for part in parts)
+    sizes, low, high, *rest = (np.asarray(part, np.float64) for part in parts)
     if not len(low):
         raise DataError("the calibration data is empty.")
     if not (np.isfinite(low).all() and np.isfinite(high).all()):
@@ -196,4 +206,7 @@ def _seen(parts: list[Array], place: Place) -> Seen:
     samples = rest[0].reshape(-1, low.shape[2]) if rest else None
     if samples is not None:
         samples = samples[~np.isnan(samples[:, 0])]
-    return Seen(low.min(1), high.max(1), samples)
+    starts = [0]
+    while (end := starts[-1] + int(sizes[starts[-1]].flat[0])) < len(low):
+        starts.append(end)
+    return Seen(low.min(1), high.max(1), starts, samples)

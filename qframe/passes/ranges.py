@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -25,11 +26,13 @@ class Seen:
     Args:
         low: the smallest number of each example, (examples, channels).
         high: the largest.
+        starts: the first example of each batch.
         samples: numbers of all examples, (numbers, channels), where they were asked for.
     """
 
     low: Array
     high: Array
+    starts: Sequence[int]
     samples: Array | None = None
 
 
@@ -53,14 +56,16 @@ class MinMax:
 
 @attrs.frozen
 class MovingAverage:
-    """The moving averages of the ends of the examples, in their order."""
+    """The moving averages of the ends of the batches, as they are gathered in training."""
 
     momentum: float = attrs.field(default=0.9, converter=_momentum)
     samples: ClassVar[bool] = False
 
     def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        low, high = seen.low[0], seen.high[0]
-        for next_low, next_high in zip(seen.low[1:], seen.high[1:], strict=True):
+        lows = np.minimum.reduceat(seen.low, seen.starts)
+        highs = np.maximum.reduceat(seen.high, seen.starts)
+        low, high = lows[0], highs[0]
+        for next_low, next_high in zip(lows[1:], highs[1:], strict=True):
             low = low * self.momentum + next_low * (1 - self.momentum)
             high = high * self.momentum + next_high * (1 - self.momentum)
         return low, high

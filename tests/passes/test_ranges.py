@@ -25,7 +25,7 @@ def found(method, columns, bits, symmetric):
     """The grids of the ranges that were found: the scale and the zero point."""
     x = np.stack(columns, axis=1)
     quantizer = qf.quantizers.Integer(bits=bits, symmetric=symmetric, gather="widest")
-    seen = Seen(x.min(0)[None], x.max(0)[None], x)
+    seen = Seen(x.min(0)[None], x.max(0)[None], [0], x)
     low, high = METHODS[method]()(seen, quantizer.grid_of_range)
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     low, high = np.minimum(low, 0), np.maximum(high, 0)
