@@ -68,8 +68,7 @@ def heard_in(
     """What reached each of the quantizers, by their keys.
 
     Raises:
-        DataError: there is no batch, or NaN or infinity reached a quantizer, or a single
-            number from the data.
+        DataError: there is no batch, or NaN or infinity reached a quantizer.
     """
     passed = {key: place for key, place in places.items() if place.attribute is None}
     heard = _listen(model, passed, data, samples, batch_size, steps, verbose)
@@ -197,11 +196,6 @@ def _seen(parts: list[Array], place: Place) -> Seen:
         raise DataError(
             f"NaN or infinity reached {where}. Look for it in the calibration data and in "
             "the weights; no range was changed."
-        )
-    if low.min() == high.max() and place.attribute is None:
-        raise DataError(
-            f"only the number {low.min() + 0.0:g} reached {where}, which makes no range. "
-            "Give calibration data that differs; no range was changed."
         )
     samples = rest[0].reshape(-1, low.shape[2]) if rest else None
     if samples is not None:

@@ -73,7 +73,7 @@ class MovingAverage:
 
 @attrs.frozen
 class Percentile:
-    """What leaves out the same part of the numbers above as below."""
+    """What leaves out the same part of the numbers above as below, unless it is a point."""
 
     percentile: float = attrs.field(default=99.99, converter=_percentile)
     samples: ClassVar[bool] = True
@@ -81,7 +81,12 @@ class Percentile:
     def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
         samples: Any = seen.samples
         low, high = np.percentile(samples, (100 - self.percentile, self.percentile), axis=0)
-        return low, high
+        # Where the others are rare, so that nearly all would be at an end or beyond it.
+        single = low == high
+        return (
+            np.where(single, seen.low.min(0), low),
+            np.where(single, seen.high.max(0), high),
+        )
 
 
 def _searched(seen: Seen, grid: GridOfRange, cost: Cost) -> tuple[Array, Array]:

@@ -83,3 +83,12 @@ def test_entropy_is_as_small_as_by_brute_force(symmetric):
     tried = candidates(x, 3, symmetric)[:: 2 if symmetric else 11]
     best = min(divergence(x, *each, 3) for each in tried)
     assert divergence(x, scale, zero, 3) <= 1.05 * best
+
+
+@pytest.mark.pure
+def test_percentile_of_rare_numbers_is_not_a_point():
+    x = np.zeros((10**5, 2))
+    x[7, 0], x[:, 1] = 5.0, np.linspace(0, 1, 10**5)
+    seen = Seen(x.min(0)[None], x.max(0)[None], [0], x)
+    low, high = METHODS["percentile"](percentile=99)(seen, None)
+    np.testing.assert_allclose([low, high], [[0, 0.01], [5, 0.99]], atol=1e-9)
