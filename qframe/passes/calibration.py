@@ -17,8 +17,9 @@ from qframe.layers.quantized import Quantized
 from qframe.layers.traces import models_with, trace_anew
 from qframe.layers.tree import sites
 from qframe.passes.hearing import Place, heard_in
-from qframe.passes.ranges import METHODS, Array
+from qframe.passes.ranges import METHODS
 from qframe.passes.report import Report, Row
+from qframe.passes.searching import Array
 from qframe.quantizers import Quantizer
 
 
@@ -37,33 +38,35 @@ def calibrate(
     The model runs in float over the data, once, and each quantizer that owns a range
     (`Traits.ranged`) gets one for what reached it: those that gather a range, and those
     that learn a step or a bound, which then start from there. That of a weight is found
-    from the weight. Results do not depend on the size of the batches.
+    from the weight. The size of the batches matters to a moving average alone.
 
     Args:
         model: a quantized `keras.Model`, compiled or not.
         data: what `Model.predict` takes: arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a generator.
         method: ``"minmax"``, the smallest and largest numbers; ``"moving_average"``, of
-            those of the examples; ``"percentile"``; ``"mse"``, the range with the smallest
-            mean squared error of quantization; ``"entropy"``, the one with the smallest
-            Kullback-Leibler divergence. The last three look at 256 numbers of each
-            example and channel at most, and the last two at 65536 of each channel in all.
-            Default ``"minmax"``.
+            those of the batches, as in training; ``"percentile"``; ``"mse"``, the range
+            with the smallest mean squared error of quantization; ``"entropy"``, the one
+            with the smallest Kullback-Leibler divergence. The last three look at a sample:
+            of each example and range 256 numbers in random places, or twice as many as
+            there are channels, so that each of them is seen. Default ``"minmax"``.
         batch_size: for arrays; default None is Keras's 32.
         steps: how many batches; all by default.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
             one on standard error, if that is a terminal, once it takes two seconds.
-        **options: of the method: ``momentum`` (default 0.9) of a moving average,
-            ``percentile`` (default 99.99).
+        **options: of the method: ``momentum`` of a moving average (default 0.9: there are
+            fewer batches than in training), ``percentile`` (default 99.99; where it leaves
+            a single number, the range is that of ``"minmax"``).
 
     Returns:
-        Each range that was set, by layer; and the layers whose quantizers could not be
-        listened to, with the reason.
+        Each range that was set, by layer; and the quantizers that could not be listened
+        to, and those that a single number reached, whose range holds it and 0 (0 alone:
+        from 0 to 1).
 
     Raises:
         ArgumentError: the model has no ranges, or the method or an option is wrong.
-        DataError: the data is empty, constant at a quantizer, or holds NaN or infinity, or
-            a quantizer cannot have the range of it. No range was changed then.
+        DataError: the data is empty, or holds NaN or infinity, or a quantizer cannot have
+            the range of it. No range was changed then.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
@@ -81,13 +84,21 @@ def calibrate(
         seen = heard.get(key)
         if seen is None:
             reasons[key] = "not reached, or only within a loop over time"
-        elif seen.low.min() == seen.high.max():
+        elif seen.low.min() < seen.high.max():
+            ranges[key] = find(seen, place.quantizer.grid_of_range)
+        elif place.attribute is not None:
             reasons[key] = f"a weight of {seen.low.min() + 0.0:g} alone makes no range"
         else:
-            ranges[key] = find(seen, place.quantizer.grid_of_range)
+            ranges[key] = _with_zero(seen.low[0])
+            reasons[key] = f"only the number {seen.low.min() + 0.0:g} reached it"
     _set(places, ranges)
     trace_anew(models_with(keras_internals.all_layers(model)))
     return _report(model, places, ranges, reasons)
+
+
+def _with_zero(value: Array) -> tuple[Array, Array]:
+    """A range for what is constant in the data; up to 1 for 0, which makes no scale."""
+    return np.minimum(value, 0.0), np.where(value == 0, 1.0, np.maximum(value, 0.0))
 
 
 def _method(name: str, options: Mapping[str, float]) -> Any:
@@ -173,7 +184,7 @@ def _report(
             low, high = ranges[key]
             told = f"{place.quantizer!r} from {low.min():.4g} to {high.max():.4g}"
             row = attrs.evolve(row, words={**row.words, place.word: told})
-        else:
+        if key in reasons:
             known = [row.reason] if row.reason else []
             reason = "; ".join([*known, f"{place.word}: {reasons[key]}"])
             row = attrs.evolve(row, reason=reason)

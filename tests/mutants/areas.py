@@ -93,11 +93,14 @@ TABLE = {
     ),
     "qframe/passes/entries.py": _area("passes/test_calibration.py reports/test_report.py"),
     "qframe/passes/float_scope.py": _area("passes/test_float_scope.py reports"),
-    "qframe/passes/hearing.py": _area("passes/test_calibration.py reports"),
+    "qframe/passes/hearing.py": _area(
+        "passes/test_hearing.py passes/test_calibration.py reports"
+    ),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),
     "qframe/passes/progress.py": _area("passes/test_progress.py"),
-    "qframe/passes/ranges.py": _area("passes/test_calibration.py"),
+    "qframe/passes/ranges.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/recalibration.py": _area("passes/test_recalibration.py callbacks"),
+    "qframe/passes/searching.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/stepping.py": _area(
         "passes/test_recalibration.py passes/test_calibration.py"
     ),
