@@ -187,6 +187,10 @@ class Integer(Quantizer):
         momentum = _MOMENTUM if self.momentum is None else self.momentum
         self.gathered = GatheredRange(self, shape, self.gather, momentum)
 
+    def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
+        self._apart(keras.KerasTensor(shape), channel_axis, lambda x, _: x)
+        return True
+
     def call(self, inputs: Any, channel_axis: Any = -1, training: bool = False) -> Any:
         x, axes, back = self._apart(wide(inputs), channel_axis)
         value = self._on_grid(x, *self._grid(x, axes, training), training)
