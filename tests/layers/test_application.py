@@ -133,6 +133,7 @@ def test_a_trial_starts_nothing_and_draws_nothing():
 SHAPES = [(), (1,), (5,), (6, 4), (3, 3, 2, 5), (7, 1)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("axis", [None, 0, -1, (-2, -1)], ids=str)
 @pytest.mark.parametrize(
     "word",

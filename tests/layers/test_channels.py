@@ -97,7 +97,7 @@ def axes_of_units(layer, attribute, run, x, units):
     return found
 
 
-@pytest.mark.once_per_backend
+@pytest.mark.long
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_loud_output_unit_leaves_the_quantized_weights_of_the_others(name):
     make, x, run, units = LAYERS[name]
