@@ -53,6 +53,8 @@ def located(path: str, slot: str, shape: Any = None) -> Iterator[None]:
         yield
     except Exception as error:
         first = keras_internals.before_arguments(error)
+        if taps.listener() is not None and not isinstance(first, QFrameError):
+            raise  # it may be of who listens
         key = slot_attribute(slot)
         place = f"{path!r}, {key}" if shape is None else f"{path!r}, {key} on {shape}"
         ours = isinstance(first, QFrameError)

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 import qframe as qf
 from qframe.errors import ArgumentError, QFrameError
-from qframe.quantizers import Quantizer
+from qframe.quantizers import Quantizer, taps
 
 
 class Pairs(Quantizer):
@@ -116,6 +116,17 @@ def test_what_is_no_error_of_qframe_keeps_its_name_and_its_cause():
     ) as found:
         layer.build((None, 3))
     assert isinstance(found.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_of_who_listens_to_a_quantizer_is_not_the_quantizers():
+    layer = qf.layers.QuantDense(2, kernel_quantizer=Fragile(), name="head")
+    layer.build((None, 3))
+
+    def broken(quantizer, inputs):
+        raise RuntimeError("oops")
+
+    with pytest.raises(RuntimeError, match="oops"), taps.listening(broken):
+        layer(np.ones((1, 3), "float32"))
 
 
 def test_a_trial_starts_nothing_and_draws_nothing():
