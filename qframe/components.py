@@ -231,8 +231,7 @@ def adapter(
     Args:
         target: ``"module:Class"`` of a subclass of `keras.layers.Layer`, in the top-level
             package that defines it.
-        channel_axis: where the output channels of these weights are; a bias has none.
-            Default -1.
+        channel_axis: as of `qframe.register_layer`. Default -1.
         summary: one line.
         **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
             ``kernel_quantizer`` and ``kernel_constraint`` are about.

@@ -22,7 +22,9 @@ from keras.src.utils.naming import auto_name
 __all__ = [
     "ConvLSTMCell",
     "all_layers",
+    "as_it_is",
     "auto_name",
+    "before_arguments",
     "build_shapes",
     "from_bytes",
     "graph_of",
@@ -257,6 +259,20 @@ def _models() -> weakref.WeakValueDictionary[int, Any]:
 
 
 _MODELS = _models()
+
+
+def before_arguments(error: Exception) -> Exception:
+    """An error as it was raised, before Keras wrote the arguments of the call around it."""
+    text = str(error.args[0]) if error.args else ""
+    wrapped = text.startswith("Exception encountered when calling")
+    before = error.__context__
+    return before if wrapped and isinstance(before, Exception) else error
+
+
+def as_it_is(error: Exception) -> Exception:
+    """An error that Keras passes on without the arguments of the call around it."""
+    error._keras_call_info_injected = True  # type: ignore[attr-defined]
+    return error
 
 
 def traced_functions(model: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ CASES = [
         "Embedding",
         {"input_dim": 7, "output_dim": 3},
         (5,),
-        {"embeddings": (-1,)},
+        {"embeddings": (0,)},
         integer_input=True,
     ),
     conv("Conv1D", 1, {"kernel": (-1,)}),

@@ -29,6 +29,14 @@ class FloatQuantizer(Quantizer):
         """The NumPy reference of `scales`, of an array of float32 or float64."""
         raise NotImplementedError
 
+    def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
+        self._axes(len(shape), channel_axis)  # an error where the tensor lacks one
+        return True
+
+    def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
+        """The axes along which numbers share a scale, or blocks follow each other."""
+        raise NotImplementedError
+
     def value(self, inputs: Any, channel_axis: Any = -1, noise: Any = None) -> Any:
         scales = self.scales(inputs, channel_axis)
         return ops.cast(self._numbers(inputs, scales, noise) * scales, inputs.dtype)

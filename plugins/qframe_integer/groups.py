@@ -1,43 +1,56 @@
-"""Numbers in groups along the axis before that of the channels."""
+"""Numbers in groups, one after the other in each channel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from qframe.errors import ArgumentError
-from qframe.quantizers import axes_within_channels
 
 
 def split(
-    x: Any, channel_axis: Any, size: Any, owner: str, reshape: Any = ops.reshape
-) -> tuple[Any, tuple[int, ...], Callable[[Any], Any]]:
-    """A tensor with an axis more, the axis along which its groups are, and the way back.
+    x: Any, axes: Sequence[int], size: Any, owner: str, of: Any = ops
+) -> tuple[Any, int, Callable[[Any], Any]]:
+    """A tensor by groups, how many numbers the last of them has, and the way back.
 
     Args:
         x: a tensor, or an array.
-        channel_axis: the axis or axes of its channels.
-        size: how many numbers are in a group.
+        axes: those that groups run along, row by row; along the others there are others.
+        size: how many numbers are in a group; the last may have fewer.
         owner: who asks, for the error.
-        reshape: that of keras.ops, or of NumPy for an array.
+        of: `keras.ops`, or NumPy for an array.
+
+    Returns:
+        The tensor of shape (sizes of the other axes, groups, size), with zeros after the
+        numbers of the last group.
 
     Raises:
-        ArgumentError: groups of this size do not fit.
+        ArgumentError: it is not known how many numbers there are.
     """
-    others = axes_within_channels(len(x.shape), channel_axis)
-    # A channel of one number, as that of a bias, has no axis: its length is 1.
-    axis = others[-1] if others else 0
-    known = tuple(x.shape) if others else (1, *x.shape)
-    length = known[axis]
-    if length is None or length % size:
+    if None in (lengths := [x.shape[axis] for axis in axes]):
         raise ArgumentError(
-            f"{owner} cannot split the shape {tuple(x.shape)} into groups of {size}: the "
-            f"axis before the channels has the length {length}. Give a group_size that "
-            "divides it, or write granularity='channel'."
+            f"{owner} cannot split the shape {tuple(x.shape)} into groups of {size}: how "
+            "many numbers a channel has is not known. Give the model a shape with that "
+            "number, or write granularity='channel'."
         )
-    shape = ops.shape(x)
-    sizes = shape if others else (1, *shape)
-    apart = [*sizes[:axis], length // size, size, *sizes[axis + 1 :]]
-    return reshape(x, apart), (axis + 1,), lambda y: reshape(y, shape)
+    count = math.prod(lengths)
+    size = min(size, max(count, 1))
+    groups = -(-count // size)
+    spare = groups * size - count
+    order = [*(axis for axis in range(len(x.shape)) if axis not in axes), *axes]
+    shape = of.shape(x)
+    moved = [shape[axis] for axis in order]
+    others = moved[: len(order) - len(axes)]
+    rows = of.reshape(of.transpose(x, order), [*others, count])
+    if spare:
+        rows = of.pad(rows, [*((0, 0) for _ in others), (0, spare)])
+
+    def back(y: Any) -> Any:
+        rows = of.reshape(y, [*others, groups * size])[..., :count]
+        return of.transpose(of.reshape(rows, moved), [int(i) for i in np.argsort(order)])
+
+    return of.reshape(rows, [*others, groups, size]), size - spare, back

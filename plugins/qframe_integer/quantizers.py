@@ -52,9 +52,11 @@ class Integer(Quantizer):
         bits: b, an integer from 2 to 16. Default 8.
         symmetric: whether z is 0. Default True.
         granularity: what has a range of its own: the ``"tensor"``, each ``"channel"``, or
-            in each channel each ``"group"`` of so many numbers along the axis before that
-            of the channels. Which axis has the channels comes from the layer.
-            Default ``"tensor"``.
+            in each channel each ``"group"`` of so many numbers. Which axis has the
+            channels comes from the layer. Groups take the numbers of a channel in order,
+            so those of a convolution row by row, pixel by pixel, with the input channels
+            together; the last group may have fewer. In the slot of an input or output
+            they are the channels of one position of one example. Default ``"tensor"``.
         group_size: how many numbers share a range, for groups. Default None.
         range: how a tensor's range is found: ``"minmax"``, its smallest and largest
             number; ``"percentile"``; or ``"mse"``, the part of it, of 32 tried, with the
@@ -77,7 +79,7 @@ class Integer(Quantizer):
 
     Raises:
         ArgumentError: an argument is none of these, or has no effect; when it is used,
-            the numbers have no such axis, or the group size does not divide its length.
+            the numbers have no such axis, or how many a channel has is not known.
 
     Example:
         >>> import qframe as qf
@@ -187,22 +189,39 @@ class Integer(Quantizer):
         momentum = _MOMENTUM if self.momentum is None else self.momentum
         self.gathered = GatheredRange(self, shape, self.gather, momentum)
 
+    def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
+        self._axes(len(shape), channel_axis)  # an error where the tensor lacks one
+        return True
+
     def call(self, inputs: Any, channel_axis: Any = -1, training: bool = False) -> Any:
-        x, axes, back = self._apart(wide(inputs), channel_axis)
-        value = self._on_grid(x, *self._grid(x, axes, training), training)
+        x, axes, last, back = self._apart(wide(inputs), channel_axis)
+        value = self._on_grid(x, *self._grid(x, axes, last, training), training)
         return ops.cast(back(value), inputs.dtype)
 
     def _apart(
-        self, x: Any, channel_axis: Any, reshape: Any = ops.reshape
-    ) -> tuple[Any, tuple[int, ...], Callable[[Any], Any]]:
-        """The numbers, the axes along which they share a range, and the way back."""
-        if self.granularity == "group":
-            return groups.split(x, channel_axis, self.group_size, repr(self), reshape)
+        self, x: Any, channel_axis: Any, of: Any = ops
+    ) -> tuple[Any, tuple[int, ...], int | None, Callable[[Any], Any]]:
+        """The numbers, the axes along which they share a range, and the way back.
+
+        Third, of groups, is how many numbers the last one has.
+        """
+        axes = self._axes(len(x.shape), channel_axis)
+        if self.granularity != "group":
+            return x, axes, None, lambda y: y
+        x, last, back = groups.split(x, axes, self.group_size, repr(self), of)
+        return x, (len(x.shape) - 1,), last, back
+
+    def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
+        """The axes of numbers that share a range, or of groups that follow each other."""
         if self.granularity == "tensor":
             channel_axis = None
         elif self.gather is not None:
             channel_axis = self.channel_axis
-        return x, axes_within_channels(len(x.shape), channel_axis), lambda y: y
+        within = axes_within_channels(rank, channel_axis)
+        if self.granularity == "group" and self.batched:
+            # The channels of activations are what the next layer sums over.
+            return tuple(axis for axis in range(rank) if axis not in within)
+        return within
 
     def _on_grid(self, x: Any, scale: Any, zero: Any, training: bool = False) -> Any:
         low, high = self.low - zero, self.high - zero
@@ -217,7 +236,9 @@ class Integer(Quantizer):
         inside = clip_through(x, (low - 0.5) * scale, (high + 0.5) * scale)
         return grafted(ops.clip(steps, low, high) * scale, inside)
 
-    def _grid(self, x: Any, axes: Sequence[int], training: bool = False) -> tuple[Any, Any]:
+    def _grid(
+        self, x: Any, axes: Sequence[int], last: int | None, training: bool = False
+    ) -> tuple[Any, Any]:
         """The scale and the zero point for a tensor."""
         x = ops.stop_gradient(x)
         if self.range == "mse":
@@ -225,7 +246,7 @@ class Integer(Quantizer):
                 x, axes, lambda a, b: self._on_grid(x, *self._grid_of(a, b))
             )
         else:
-            low, high = statistics.ends(x, axes, self._part())
+            low, high = statistics.ends(x, axes, self._part(), last)
         if self.gather is not None:
             shape = self.gathered.low.shape
             low, high = (ops.reshape(end, shape) if axes else end for end in (low, high))
@@ -252,8 +273,8 @@ class Integer(Quantizer):
         return scale, ops.clip(zero, self.low, self.high)
 
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
-        x, axes, back = self._apart(wide(inputs), channel_axis)
-        scale, zero = self._grid(x, axes)
+        x, axes, last, back = self._apart(wide(inputs), channel_axis)
+        scale, zero = self._grid(x, axes, last)
         if self.granularity == "group":
             scale, zero = (back(part * ops.ones_like(x)) for part in (scale, zero))
         return scale, zero
@@ -303,11 +324,11 @@ class Integer(Quantizer):
 
     def _reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any, Any, Any]:
         """The numbers, their scale and zero point, and the way back to their shape."""
-        wide, axes, back = self._apart(wide_array(x), axis, np.reshape)
+        wide, axes, last, back = self._apart(wide_array(x), axis, np)
         if self.range == "mse":
-            scale, zero = map(as_array, self._grid(ops.convert_to_tensor(wide), axes))
+            scale, zero = map(as_array, self._grid(ops.convert_to_tensor(wide), axes, last))
             return wide, scale, zero, back
-        low, high = statistics.reference_ends(wide, axes, self._part())
+        low, high = statistics.reference_ends(wide, axes, self._part(), last)
         if self.gather is not None:
             shape = tuple(self.gathered.low.shape)
             low, high = self.gathered(low.reshape(shape), high.reshape(shape))

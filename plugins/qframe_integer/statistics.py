@@ -13,11 +13,25 @@ RANGES = ("minmax", "percentile", "mse")
 _TRIED = [1 - i / 40 for i in range(32)]
 
 
-def ends(x: Any, axes: Sequence[int], percentile: float | None = None) -> tuple[Any, Any]:
+def ends(
+    x: Any, axes: Sequence[int], percentile: float | None = None, last: int | None = None
+) -> tuple[Any, Any]:
     """The smallest and largest number along some axes, or percentiles of them.
 
     Without numbers both are 0.
+
+    Args:
+        x: the numbers.
+        axes: along which there is one range.
+        percentile: above 50; None for the smallest and the largest number.
+        last: where the axes are those of groups, how many numbers the last group has
+            before its zeros. Any range has 0 in it, but the zeros would move a percentile.
     """
+    if _is_short(x, percentile, last):
+        whole = ends(x[..., :-1, :], axes, percentile)
+        rest = ends(x[..., -1:, :last], axes, percentile)
+        low, high = (ops.concatenate(both, -2) for both in zip(whole, rest, strict=True))
+        return low, high
     if not axes:
         return x, x
     axis = tuple(axes)
@@ -55,8 +69,18 @@ def best_ends(
     return low * part, high * part
 
 
-def reference_ends(x: Any, axes: Sequence[int], percentile: float | None = None) -> Any:
+def _is_short(x: Any, percentile: float | None, last: int | None) -> bool:
+    return percentile is not None and last is not None and last < x.shape[-1]
+
+
+def reference_ends(
+    x: Any, axes: Sequence[int], percentile: float | None = None, last: int | None = None
+) -> Any:
     """The NumPy reference of `ends`."""
+    if _is_short(x, percentile, last):
+        whole = reference_ends(x[..., :-1, :], axes, percentile)
+        rest = reference_ends(x[..., -1:, :last], axes, percentile)
+        return tuple(np.concatenate(both, -2) for both in zip(whole, rest, strict=True))
     if not axes or not x.size:
         return (x, x) if x.size else (np.zeros((1,) * x.ndim, x.dtype),) * 2
     if percentile is None:

@@ -83,6 +83,10 @@ def kernel_of(
     if scale.size > 1:
         scale = scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
         own = {axis % len(shape) for axis in _as_tuple(channel_axis)}
+        for axis in set(range(scale.ndim)) - own:
+            # A group may be all of a channel.
+            first = scale.take([0], axis)
+            scale = first if (scale == first).all() else scale
         if any(size > 1 for axis, size in enumerate(scale.shape) if axis not in own):
             raise QFrameError(
                 f"{quantizer!r} has a scale for each group of inputs, and there is room "

@@ -30,8 +30,9 @@ class Weight:
         attribute: where the layer keeps the variable, such as ``"depthwise_kernel"``.
         prefix: its name in Keras arguments, such as ``"depthwise"`` in
             ``depthwise_constraint``; its quantizer is ``f"{prefix}_quantizer"``.
-        channel_axis: the axis or axes of the output channels; None for a weight without
-            them (a bias), a function of the layer where it depends on the layer.
+        channel_axis: the axis or axes of the output channels, or of the tokens of an
+            embedding; None for a weight without them (a bias), a function of the layer
+            where it depends on the layer.
     """
 
     attribute: str
@@ -64,6 +65,8 @@ _SEPARABLE = (
     Weight("pointwise_kernel", "pointwise"),
     _BIAS,
 )
+# A token is what is looked up, and what a reversible embedding multiplies with.
+_EMBEDDINGS = Weight("embeddings", "embeddings", 0)
 # Keras itself names the kernel of a depthwise convolution `kernel` and its arguments
 # `depthwise_*`. Its kernel is (..., channels, multiplier), that of a transposed
 # convolution (..., output channels, input channels).
@@ -76,7 +79,7 @@ EXPLICIT: dict[type, Adapter] = {
     keras.layers.EinsumDense: Adapter(
         (Weight("kernel", "kernel", _einsum_output_axes), _BIAS)
     ),
-    keras.layers.Embedding: Adapter((Weight("embeddings", "embeddings"),)),
+    keras.layers.Embedding: Adapter((_EMBEDDINGS,)),
     keras.layers.Conv1D: Adapter((_KERNEL, _BIAS), pads=True),
     keras.layers.Conv2D: Adapter((_KERNEL, _BIAS), pads=True),
     keras.layers.Conv3D: Adapter((_KERNEL, _BIAS), pads=True),
@@ -108,7 +111,8 @@ def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str)
     Args:
         cls: a subclass of `keras.layers.Layer`.
         channel_axis: where the output channels of these weights are; a bias has none.
-            Default -1.
+            ``(0, -1)`` for the kernels of experts one after the other, each of which has
+            channels of its own. Default -1.
         **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
             ``kernel_quantizer`` and ``kernel_constraint`` are about. A weight in a list
             takes an attribute for itself, which ``call`` reads.

@@ -17,8 +17,9 @@ import keras
 from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import EXPLICIT, adapter_of, slot_attribute
+from qframe.layers.application import located, path_of, quantized_each
 from qframe.layers.generation import quantized_class
-from qframe.layers.quantized import Quantized, quantized_each
+from qframe.layers.quantized import Quantized
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import Substitutable, latent, substituted
 from qframe.quantizers import taps
@@ -44,7 +45,8 @@ class Recurrent:
             first = cells_of(self)[0]
             running = first.running() if isinstance(first, Quantized) else {}
             if "input" in running and takes_sequences(first):
-                sequences = quantized_each(running["input"], -1, sequences)
+                with located(path_of(first), "input"):
+                    sequences = quantized_each(running["input"], -1, sequences)
                 stack.enter_context(substituted(first, {"input_quantizer": None}))
             if any(set(ACTIVATIONS) & set(cell.running()) for cell in cells):
                 # The fused kernel of a GPU would pass the cell's activations by.
@@ -93,7 +95,8 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
 
     Args:
         layer: a layer with an adapter.
-        words: ``<slot>_quantizer`` and ``<prefix>_constraint`` with objects.
+        words: ``<slot>_quantizer`` and ``<prefix>_constraint`` with objects, which a plan
+            tried.
     """
     if not isinstance(layer, Quantized):
         adapter = adapter_of(type(layer))
@@ -109,7 +112,7 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
         name, _, kind = key.rpartition("_")
         if kind == "quantizer":
             if repr(getattr(layer, key, None)) != repr(value):
-                layer.set_slot(name, value)
+                layer.set_slot(name, value, tried=True)
         else:
             _constrain(layer, name, value)
 

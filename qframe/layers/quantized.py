@@ -17,8 +17,15 @@ from keras import ops, tree
 
 from qframe import keras_internals, quantizers
 from qframe.configurable import Configurable
-from qframe.errors import ArgumentError, QFrameError, StarvedWeightsWarning
+from qframe.errors import ArgumentError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, Weight, slot_attribute
+from qframe.layers.application import (
+    check_fit,
+    located,
+    path_of,
+    quantized,
+    quantized_each,
+)
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.reading import Readable
@@ -43,8 +50,14 @@ class Quantized(Readable):
         """The quantizers by slot, the empty slots left out; assign one to replace it."""
         return Slots(self)
 
-    def set_slot(self, slot: str, quantizer: Any) -> None:
-        """Put a quantizer into a slot, or None to empty it."""
+    def set_slot(self, slot: str, quantizer: Any, *, tried: bool = False) -> None:
+        """Put a quantizer into a slot, or None to empty it.
+
+        Args:
+            slot: of those of the adapter.
+            quantizer: the object, or None.
+            tried: whether a plan tried already that it fits the weight. Default False.
+        """
         key = slot_attribute(slot)
         before = getattr(self, key, None)
         quantizer = placed(slot, quantizer)
@@ -53,6 +66,8 @@ class Quantized(Readable):
             if self.built:  # type: ignore[attr-defined]
                 self._build_slot(slot, quantizer)
                 self._check_strategy(slot, quantizer)
+                if quantizer is not None and not tried:
+                    self._check_fit(slot, quantizer)
             if isinstance(before, keras.layers.Layer):
                 keras_internals.untrack(self, before)
                 # PyTorch lets nothing but a module take the place of a module.
@@ -99,6 +114,7 @@ class Quantized(Readable):
         for slot, quantizer in self.quantizers.items():
             self._build_slot(slot, quantizer)
             self._check_strategy(slot, quantizer)
+            self._check_fit(slot, quantizer)
         self._put_behind_slots()
         super()._post_build()  # type: ignore[misc]
 
@@ -114,7 +130,16 @@ class Quantized(Readable):
             return
         if isinstance(quantizer, Quantizer):
             quantizer.channel_axis = axis
-        quantizer.build(shape)
+        with located(path_of(self), slot, tuple(shape)):
+            quantizer.build(shape)
+
+    def _check_fit(self, slot: str, quantizer: Any) -> None:
+        for weight in self.adapter.weights:
+            variable = latent(self, weight.attribute) if weight.prefix == slot else None
+            if variable is not None:
+                shape, axis = tuple(variable.shape), weight.channel_axis_of(self)
+                with located(path_of(self), slot, shape):
+                    check_fit(quantizer, shape, variable.dtype, axis)
 
     def _check_strategy(self, slot: str, quantizer: Any) -> None:
         layer: Any = self
@@ -160,10 +185,9 @@ class Quantized(Readable):
         """The call of `base` with quantized input, weights and output."""
         self.refuse_training_in_scope()
         held = self.running()
-        axis = self.activation_axis()
         if "input" in held:
             args, kwargs = self._with_first_argument(
-                functools.partial(quantized_each, held["input"], axis), args, kwargs
+                functools.partial(self._quantized_activation, "input"), args, kwargs
             )
         values = self.call_values()
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
@@ -174,8 +198,13 @@ class Quantized(Readable):
         with substituted(self, values):
             outputs = base.call(self, *args, **kwargs)  # type: ignore[attr-defined]
         if "output" in held:
-            return quantized_each(held["output"], axis, outputs)
+            return self._quantized_activation("output", outputs)
         return outputs
+
+    def _quantized_activation(self, slot: str, tensors: Any) -> Any:
+        with located(path_of(self), slot):
+            quantizer = getattr(self, slot_attribute(slot))
+            return quantized_each(quantizer, self.activation_axis(), tensors)
 
     def running(self) -> dict[str, Any]:
         """The quantizers by slot, without those that do not run in this call."""
@@ -215,11 +244,10 @@ class Quantized(Readable):
 
     def value_of(self, weight: Weight) -> Any:
         """The quantized value of one weight that has a quantizer."""
-        return quantized(
-            getattr(self, slot_attribute(weight.prefix)),
-            keras_internals.latent_value(latent(self, weight.attribute)),
-            weight.channel_axis_of(self),
-        )
+        value = keras_internals.latent_value(latent(self, weight.attribute))
+        with located(path_of(self), weight.prefix, tuple(value.shape)):
+            quantizer = getattr(self, slot_attribute(weight.prefix))
+            return quantized(quantizer, value, weight.channel_axis_of(self))
 
     def activation_axis(self) -> int:
         """Where the channels of inputs and outputs are."""
@@ -262,36 +290,6 @@ class Quantized(Readable):
             return super().from_config(resolved)  # type: ignore[misc]
 
     __reduce__ = keras_internals.reduce
-
-
-def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis) -> Any:
-    """``quantizer(value)``, checked to keep shape and dtype."""
-    if _is_channelwise(quantizer):
-        result = quantizer(value, channel_axis=channel_axis)
-    else:
-        result = quantizer(value)
-    shape = getattr(result, "shape", None)
-    if shape is None or tuple(shape) != tuple(value.shape):
-        raise QFrameError(
-            f"quantizer {quantizer!r} changed the shape of its input from "
-            f"{tuple(value.shape)} to {shape}; a quantizer keeps the shape."
-        )
-    given, found = (keras.backend.standardize_dtype(t.dtype) for t in (value, result))
-    if found != given and "float" in given:
-        raise QFrameError(
-            f"quantizer {quantizer!r} changed the dtype of its input from {given} to "
-            f"{found}; cast its result back to the dtype of the input."
-        )
-    return result
-
-
-def _is_channelwise(quantizer: Any) -> bool:
-    return isinstance(quantizer, Quantizer) and quantizer.traits.channelwise
-
-
-def quantized_each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:
-    """Quantize a tensor, or every tensor of a nested structure."""
-    return tree.map_structure(lambda t: quantized(quantizer, t, channel_axis), tensors)
 
 
 def _starves(quantizer: Any) -> bool:

@@ -10,9 +10,10 @@ import keras
 from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import adapter_of
+from qframe.layers.application import located, try_on
 from qframe.layers.attachment import cells_of, takes_sequences
-from qframe.layers.quantized import quantized
-from qframe.layers.slots import ACTIVATIONS
+from qframe.layers.slots import ACTIVATIONS, placed
+from qframe.layers.substitution import latent
 from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
 from qframe.passes.entries import Entry, is_stateless
@@ -20,29 +21,36 @@ from qframe.quantizers import Quantizer
 
 
 def check_quantizers(entries: Sequence[Entry]) -> None:
-    """Raise where a quantizer does not keep shape or dtype.
-
-    A `Quantizer` is tried on a tensor that is small; another callable may know the shape
-    that it is meant for.
-    """
+    """Raise where the quantizer of a weight does not fit it."""
     seen = set()
     for entry in entries:
         adapter = adapter_of(type(entry.site.layer))
         for weight in adapter.weights if adapter else ():
             quantizer = entry.words.get(f"{weight.prefix}_quantizer")
-            if quantizer is None or (
-                isinstance(quantizer, keras.layers.Layer) and not is_stateless(quantizer)
-            ):
-                continue  # it would be built with the shape of the trial
-            variable = getattr(entry.site.layer, weight.attribute)
-            shape = tuple(variable.shape)
-            if isinstance(quantizer, Quantizer):
-                shape = (2,) * len(shape)
-            trial = repr(quantizer), shape, variable.dtype
-            if trial not in seen:
-                seen.add(trial)
-                ones = keras.ops.ones(shape, dtype=variable.dtype)
-                quantized(quantizer, ones, None)
+            if quantizer is None:
+                continue
+            variable = latent(entry.site.layer, weight.attribute)
+            shape, axis = tuple(variable.shape), weight.channel_axis_of(entry.site.layer)
+            with located(entry.site.path, weight.prefix, shape):
+                stateful = _build(quantizer, weight.prefix, shape, axis)
+                if isinstance(quantizer, Quantizer) and quantizer.fits(shape, axis):
+                    if stateful:
+                        continue  # it takes this shape alone
+                    shape = (2,) * len(shape)
+                trial = repr(quantizer), shape, axis, variable.dtype
+                if trial not in seen:
+                    seen.add(trial)
+                    try_on(quantizer, shape, variable.dtype, axis)
+
+
+def _build(quantizer: Any, slot: str, shape: tuple[int, ...], axis: Any) -> bool:
+    """Build a quantizer that has state, which nothing else has yet; whether it has."""
+    if not isinstance(quantizer, keras.layers.Layer) or is_stateless(quantizer):
+        return False
+    if isinstance(quantizer, Quantizer):
+        placed(slot, quantizer).channel_axis = axis
+    quantizer.build(shape)
+    return True
 
 
 def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:

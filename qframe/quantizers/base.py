@@ -85,6 +85,16 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         return affine_of_levels(self.traits)
 
+    def fits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> bool:
+        """Whether a weight of a shape is known to fit; where not, a layer tries it on one.
+
+        By default known of those that are `Traits.elementwise`.
+
+        Raises:
+            ArgumentError: it is known not to fit.
+        """
+        return self.traits.elementwise
+
     def integers(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Integers:
         """The integers, scale and zero point of the quantized `inputs`.
 

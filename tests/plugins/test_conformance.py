@@ -35,7 +35,7 @@ VARIANTS = [
     "integer(bits=4, symmetric=False)",
     "integer(bits=4, granularity='channel', narrow_range=True)",
     "integer(bits=3, granularity='channel', gather='widest')",
-    "integer(bits=4, granularity='group', group_size=1)",
+    "integer(bits=4, granularity='group', group_size=3)",
     "integer(bits=4, range='percentile', percentile=90.0)",
     "minifloat(exponent_bits=3, mantissa_bits=0, specials='none', scale='tensor')",
     "float4_e2m1(scale='channel', power_of_two=True)",

@@ -461,6 +461,13 @@ REFUSED = {
 }
 
 
+def test_groups_that_are_whole_channels_are_exported(tmp_path):
+    word = "integer(bits=4, granularity='group', group_size=128)"
+    stem = qf.layers.QuantConv2D(4, 3, kernel_quantizer=word)
+    model = keras.Sequential([keras.Input((6, 6, 3)), stem])
+    check(model, tmp_path)
+
+
 def test_what_is_no_model(tmp_path):
     with pytest.raises(ArgumentError, match="takes a Keras model, found 'm'"):
         exported("m", tmp_path)
