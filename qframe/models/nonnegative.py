@@ -60,6 +60,9 @@ def constants_of(model: Any, held: Held) -> tuple[Constant, ...]:
         model: a built model or layer.
         held: the quantizers by slot of each layer.
     """
+    layers = [site.layer for site in sites(model)]
+    if not any(isinstance(layer, Quantizer) or held(layer) for layer in layers):
+        return ()
     walk = _Walk(model, held)
     walk.alone(model)
     return tuple(dict.fromkeys(walk.found))
