@@ -11,6 +11,7 @@ import qframe as qf
 from qframe.errors import ConstantActivationsWarning
 
 pytestmark = [
+    pytest.mark.ends,
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
     pytest.mark.filterwarnings("ignore::qframe.errors.ConstantActivationsWarning"),
 ]

@@ -11,6 +11,7 @@ import qframe as qf
 from qframe.errors import UnprunedWeightsWarning
 
 pytestmark = [
+    pytest.mark.once_per_backend,
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
     pytest.mark.filterwarnings("ignore::qframe.errors.UnprunedWeightsWarning"),
 ]

@@ -7,6 +7,7 @@ from keras import layers, ops
 
 import qframe as qf
 
+pytestmark = pytest.mark.once_per_backend
 X = np.random.default_rng(0).normal(size=(16, 6)).astype("float32")
 
 

@@ -7,7 +7,10 @@ from keras import layers
 import qframe as qf
 from qframe.registry import registry
 
-pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+pytestmark = [
+    pytest.mark.once_per_backend,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
 
 SIGN = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 CLIP = "binary:weight_clip(clip_value=1.0)"
