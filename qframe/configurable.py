@@ -10,11 +10,19 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
 from qframe.components import Component
-from qframe.errors import ArgumentError, QFrameError, UnknownNameError, did_you_mean
+from qframe.errors import (
+    AmbiguousNameError,
+    ArgumentError,
+    IdentifierError,
+    QFrameError,
+    UnknownNameError,
+    did_you_mean,
+)
 from qframe.identifier import Identifier
 from qframe.registry import registry
 from qframe.requirements import requirements, without_requirements
@@ -163,7 +171,10 @@ def interpret(kind: str, value: Any) -> Any:
     A dict is a Keras or Larq config: ``{"class_name": ..., "config": {...}}``.
     """
     if isinstance(value, str):
-        return build(kind, value)
+        named = registered_with_keras(kind, value)
+        if named is None:
+            return build(kind, value)
+        return named() if inspect.isclass(named) else named
     if isinstance(value, dict) and "class_name" in value:
         config = dict(value.get("config") or {})
         name = config.pop("identifier", value["class_name"])
@@ -174,6 +185,27 @@ def interpret(kind: str, value: Any) -> Any:
     if inspect.isclass(value) and issubclass(value, Configurable):
         return construct(value, {})
     return value
+
+
+def registered_with_keras(kind: str, name: str) -> Any:
+    """The function or class that a user registered with Keras under a name, or None.
+
+    Raises:
+        AmbiguousNameError: a plugin offers the name too.
+    """
+    keras = sys.modules.get("keras")  # before it is there, nothing is registered with it
+    found = keras.saving.get_registered_object(name) if keras is not None else None
+    if found is None or (inspect.isclass(found) and issubclass(found, Configurable)):
+        return None
+    try:
+        component = registry.resolve(kind, Identifier.parse(name))
+    except (UnknownNameError, IdentifierError):
+        return found
+    raise AmbiguousNameError(
+        f"{name!r} is {found!r}, which is registered with Keras, and a {kind} of "
+        f"{component.namespace!r}. Pass the first as an object, or write "
+        f"'{component.namespace}:{name}' for the second."
+    )
 
 
 def attribute(kind: str, name: str) -> Any:

@@ -58,6 +58,14 @@ class UnknownPluginWarning(UserWarning):
     """A variable such as QFRAME_DISABLE_PLUGINS names a plugin that is not installed."""
 
 
+class ConstantActivationsWarning(UserWarning):
+    """A quantizer makes one value of all that a layer before it returns."""
+
+
+class UnprunedWeightsWarning(UserWarning):
+    """A quantizer makes something else of the zeros of a pruned weight."""
+
+
 class IdleOptimizerWarning(UserWarning):
     """An optimizer among several has no variable to train."""
 

@@ -13,7 +13,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import String, Table
 
-from qframe.configurable import Configurable, construct, interpret
+from qframe.configurable import Configurable, construct, interpret, registered_with_keras
 from qframe.errors import (
     ArgumentError,
     DataError,
@@ -237,7 +237,11 @@ def _about(part: str) -> Iterator[None]:
 def _check_word(key: str, value: Any) -> None:
     """Raise where no plugin offers what a word names. An object speaks for itself."""
     kind = key.rpartition("_")[2]
-    if isinstance(value, str) and not (kind == "constraint" and value in KERAS_CONSTRAINTS):
+    if not isinstance(value, str):
+        return
+    if kind == "constraint" and value in KERAS_CONSTRAINTS:
+        return
+    if registered_with_keras(kind, value) is None:
         registry.resolve(kind, Identifier.parse(value, positional=True))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from qframe.errors import ArgumentError, QFrameError, UnknownNameError
+from qframe.errors import AmbiguousNameError, ArgumentError, QFrameError, UnknownNameError
 from qframe.registry import registry
 
 
@@ -48,6 +48,59 @@ def test_keras_finds_what_is_registered(names):
     again = keras.Sequential.from_config(model.get_config())
     assert again.layers[0].activation is tripled
     assert names["thrice"] is tripled
+
+
+def doubled_sign(x):
+    return 2 * keras.ops.sign(x)
+
+
+def aliased(function):
+    return qf.utils.register_alias("twofold")(
+        qf.utils.register_keras_custom_object(function)
+    )
+
+
+@pytest.mark.parametrize(
+    ("register", "name"),
+    [
+        (qf.utils.register_keras_custom_object, "doubled_sign"),
+        (aliased, "twofold"),
+        (keras.saving.register_keras_serializable("mine", "other"), "mine>other"),
+    ],
+)
+def test_a_registered_function_is_a_quantizer_by_its_name(names, register, name):
+    register(doubled_sign)
+    assert qf.quantizers.get(name) is doubled_sign
+    layer = qf.layers.QuantDense(2, kernel_quantizer=name)
+    values = keras.ops.convert_to_numpy(layer(np.eye(3, dtype="float32")))
+    assert set(values.ravel()) <= {-2.0, 2.0}
+    again = type(layer).from_config(layer.get_config())
+    assert again.kernel_quantizer is doubled_sign
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    rules = qf.Recipe([(None, {"kernel_quantizer": name})])
+    assert qf.quantize(model, rules).quantized
+    assert model.layers[0].quantizers["kernel"] is doubled_sign
+    with pytest.raises(UnknownNameError):
+        qf.quantizers.get("doubled_sine")
+
+
+def test_a_registered_layer_and_constraint_are_made_by_their_names(names):
+    @qf.utils.register_keras_custom_object
+    class Halving(keras.constraints.Constraint):
+        def __call__(self, w):
+            return w / 2
+
+    qf.utils.register_keras_custom_object(Turned)
+    layer = qf.layers.QuantDense(2, kernel_quantizer="Turned", kernel_constraint="Halving")
+    assert isinstance(layer.kernel_quantizer, Turned)
+    assert isinstance(layer.kernel_constraint, Halving)
+
+
+def test_a_registered_name_that_a_plugin_offers_too_is_an_error(names):
+    qf.utils.register_alias("ste_sign")(doubled_sign)
+    with pytest.raises(AmbiguousNameError, match="'binary:ste_sign'"):
+        qf.quantizers.get("ste_sign")
+    assert repr(qf.quantizers.get("binary:ste_sign")).startswith("binary:ste_sign")
 
 
 LARQ = """

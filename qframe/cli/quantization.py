@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -10,6 +12,7 @@ import qframe as qf
 from qframe.cli.completion import recipe_names
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
+from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
 from qframe.files import Target
 
 
@@ -42,6 +45,15 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@contextlib.contextmanager
+def _notes_alone() -> Iterator[None]:
+    """Leave to the notes of a report what they say and a pass warns of too."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantActivationsWarning)
+        warnings.simplefilter("ignore", UnprunedWeightsWarning)
+        yield
+
+
 @click.command()
 @_arguments
 @click.option(
@@ -71,7 +83,8 @@ def quantize(
     source, found = Source.check(model), qf.recipes.get(recipe)
     target = Target.check(output, ".keras", force=force)
     loaded = source.load(compile=not no_compile)
-    report = qf.quantize(loaded, found, strict=strict)
+    with _notes_alone():
+        report = qf.quantize(loaded, found, strict=strict)
     target.write(loaded.save)
     if as_json:
         print_json({**report.to_dict(), "saved": str(target.path)})
@@ -89,7 +102,8 @@ def plan(model: str, recipe: str, strict: bool, no_compile: bool, as_json: bool)
     """
     source, found = Source.check(model), qf.recipes.get(recipe)
     loaded = source.load(compile=not no_compile)
-    report = qf.plan(loaded, found, strict=strict)
+    with _notes_alone():
+        report = qf.plan(loaded, found, strict=strict)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -163,7 +163,7 @@ def recurrent_layers(layers: list[Any]) -> list[Any]:
     ]
 
 
-def _equal(constraint: Any, other: Any) -> bool:
+def equal(constraint: Any, other: Any) -> bool:
     """Whether two constraints are of one class and have the same parameters."""
     if constraint is None or other is None:
         return constraint is other

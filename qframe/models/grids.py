@@ -11,12 +11,13 @@ from qframe.models.records import FLOAT_BITS, LayerProfile, ModelProfile, Tally
 
 @attrs.frozen
 class Grid:
-    """A table of text; the header and the footer may be empty."""
+    """A table of text; the header and the footer may be empty. Notes stand below it."""
 
     title: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     footer: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
 
 def layers_grid(profile: ModelProfile, include_macs: bool = True) -> Grid:
@@ -89,7 +90,7 @@ def summary_grid(profile: ModelProfile, include_macs: bool = True) -> Grid:
             if some.known:
                 part = Tally(some.known, macs.complete)
                 rows.append([f"Ratio of MACs that are {word}", _ratio(part, macs.known, 4)])
-    return Grid(f"{profile.name} summary", (), rows)
+    return Grid(f"{profile.name} summary", (), rows, notes=profile.notes)
 
 
 def readable(number: int) -> str:

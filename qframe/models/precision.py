@@ -71,14 +71,15 @@ class StoredBits:
         return dtype_bits(variable.dtype)
 
 
-def _layer_classes(names: str) -> tuple[type, ...]:
+def layer_classes(names: str) -> tuple[type, ...]:
+    """The layers of Keras with these names."""
     # Not every Keras has all of them.
     known = (getattr(keras.layers, name, None) for name in names.split())
     return tuple(cls for cls in known if cls is not None)
 
 
 # Every value that these return is one of the values that they are given.
-_KEEP_THE_GRID = _layer_classes(
+KEEP_THE_GRID = layer_classes(
     "Flatten Reshape Permute RepeatVector Identity ActivityRegularization "
     "MaxPooling1D MaxPooling2D MaxPooling3D "
     "GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D "
@@ -109,7 +110,7 @@ def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
         return max(numbers_only) if given and numbers_only == given else None
     if isinstance(layer, keras.layers.UpSampling2D):
         return first if layer.interpolation == "nearest" else None
-    return first if isinstance(layer, _KEEP_THE_GRID) else None
+    return first if isinstance(layer, KEEP_THE_GRID) else None
 
 
 def _activation_bits(activation: Any) -> Bits:

@@ -12,6 +12,7 @@ from qframe.errors import ArgumentError, NotBuiltError
 from qframe.models.calls import Call, multiply
 from qframe.models.kernels import Product
 from qframe.models.macs import counter_of, no_macs, products
+from qframe.models.notes import notes_of
 from qframe.models.parts import Row, rows_of
 from qframe.models.precision import Bits, StoredBits, slot_bits
 from qframe.models.records import LayerProfile, MacProfile, ModelProfile, WeightProfile
@@ -30,7 +31,8 @@ def profile_of(model: Any) -> ModelProfile:
         macs = (MacProfile(None, None),)
         kind = _kind(model)
         layers.append(LayerProfile(model.name, kind, None, (None,), rest, macs))
-    return ModelProfile(model.name, tuple(layers))
+    notes = tuple(note.text for note in notes_of(model))
+    return ModelProfile(model.name, tuple(layers), notes)
 
 
 def _rows_of_built(model: Any) -> list[Row]:

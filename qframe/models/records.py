@@ -159,6 +159,7 @@ class ModelProfile:
     Args:
         name: the name of the model.
         layers: one record a layer, in the order of the model.
+        notes: what cannot work as it is set, with what to type.
 
     Example:
         >>> import keras, qframe as qf
@@ -169,6 +170,7 @@ class ModelProfile:
 
     name: str
     layers: tuple[LayerProfile, ...]
+    notes: tuple[str, ...] = ()
 
     def parameter_count(
         self, bits: int | None = None, trainable: bool | None = None
@@ -228,6 +230,7 @@ class ModelProfile:
                 str(bits): self.mac_count(bits) for bits in self.mac_precisions
             },
             "layers": [layer.to_dict() for layer in self.layers],
+            "notes": list(self.notes),
         }
 
     def __rich__(self) -> Any:

@@ -26,7 +26,7 @@ def to_text(grid: Grid) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=_ANY_WIDTH, force_jupyter=False)
     console.print(_table(grid))
-    return f"{grid.title}\n{stream.getvalue().rstrip()}"
+    return "\n".join([grid.title, stream.getvalue().rstrip(), *grid.notes])
 
 
 @attrs.frozen
@@ -42,6 +42,8 @@ class RichTables:
             fits = Measurement.get(console, wide, table).maximum <= options.max_width
             yield Text(grid.title)
             yield table if fits else Text("\n".join(_lines(grid)))
+            for note in grid.notes:
+                yield Text(note)
 
 
 def to_html(grid: Grid) -> str:
@@ -60,6 +62,7 @@ def to_html(grid: Grid) -> str:
         "</tbody>",
         f"<tfoot><tr>{footer}</tr></tfoot>" if footer else "",
         "</table>",
+        *(f"<p>{html.escape(note)}</p>" for note in grid.notes),
     ]
     return "\n".join(line for line in lines if line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
 from qframe.layers.traces import models_to_change, trace_anew
 from qframe.layers.tree import sites
+from qframe.models.notes import notes_of
 from qframe.passes.calibration import calibrate
 from qframe.passes.entries import Plan
 from qframe.passes.float_scope import float_weights
@@ -58,7 +60,9 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
             is in the report.
 
     Returns:
-        What was quantized with what, and what was skipped and why.
+        What was quantized with what, and what was skipped and why. Its `notes` say what
+        cannot work as it is set, and what to type. Warns with a
+        `ConstantActivationsWarning` where a sign would read what is never negative.
 
     Raises:
         QFrameError: a rule is about nothing or wrong, the model is not built, a
@@ -76,8 +80,9 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
     )
     with contextlib.nullcontext() if strategy is None else strategy.scope():
         made = make_plan(model, rules, strict)
+        report = _report(made, "quantized")
         _apply(made)
-    return made.report(f"{model.name} quantized")
+    return report
 
 
 def plan(model: Any, rules: Any, *, strict: bool = False) -> Report:
@@ -89,7 +94,7 @@ def plan(model: Any, rules: Any, *, strict: bool = False) -> Report:
         >>> len(qf.plan(model, {"kernel_quantizer": "ste_sign"}).quantized)
         1
     """
-    return make_plan(model, rules, strict).report(f"{model.name} planned")
+    return _report(make_plan(model, rules, strict), "planned")
 
 
 def strip(model: Any, *, freeze: bool = False) -> Report:
@@ -134,6 +139,16 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
         detach(layer)
     trace_anew(models)
     return Report(f"{model.name} stripped", tuple(rows))
+
+
+def _report(made: Plan, done: str) -> Report:
+    """The report of a plan, and a warning of each setting that cannot work."""
+    notes = notes_of(made.model, made.held)
+    for note in notes:
+        if note.category is not None:
+            warnings.warn(note.text, note.category, stacklevel=3)
+    texts = tuple(note.text for note in notes)
+    return made.report(f"{made.model.name} {done}", texts)
 
 
 def _check_freeze(model: Any) -> None:

@@ -16,9 +16,11 @@ from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.tree import Site, children, sites
-from qframe.passes.entries import Entry, Plan, is_stateless
+from qframe.passes.entries import Entry, Plan
+from qframe.passes.registration import registration_of
 from qframe.passes.trials import check_loops, check_optimizer, check_quantizers
 from qframe.quantizers import Quantizer
+from qframe.quantizers.state import is_stateless
 from qframe.rules import Rule
 
 
@@ -86,7 +88,7 @@ def _no_adapter(site: Site, strict: bool) -> str:
     cls = float_class_of(site.layer)
     if cls.__module__.startswith("keras."):
         return "it has no kernel"
-    line = f"qframe.register_layer({cls.__name__}, kernel='<attribute of the weight>')"
+    line = registration_of(site.layer)
     if strict:
         raise ArgumentError(
             f"{site.path!r} is a {cls.__name__}, of which qframe does not know the "

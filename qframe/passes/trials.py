@@ -16,8 +16,9 @@ from qframe.layers.slots import ACTIVATIONS, placed
 from qframe.layers.substitution import latent
 from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
-from qframe.passes.entries import Entry, is_stateless
+from qframe.passes.entries import Entry
 from qframe.quantizers import Quantizer
+from qframe.quantizers.state import is_stateless
 
 
 def check_quantizers(entries: Sequence[Entry]) -> None:

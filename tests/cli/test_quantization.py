@@ -69,6 +69,25 @@ def test_a_recipe_in_a_file(command, saved, tmp_path):
     assert words == {"a": {}, "b": {"kernel_quantizer": sign}}
 
 
+def test_what_cannot_work_is_said_once(command, tmp_path):
+    dense = [keras.layers.Dense(4, "relu", name="a"), keras.layers.Dense(2, name="b")]
+    path = tmp_path / "m.keras"
+    keras.Sequential([keras.Input((8,)), *dense]).save(path)
+    (note,) = json.loads(command("plan", str(path), "-r", "bnn", "--json").output)["notes"]
+    assert note.startswith("'b' quantizes what 'a' returns, which is never negative")
+    out = tmp_path / "q.keras"
+    for words in (
+        ("plan", str(path), "-r", "bnn"),
+        ("quantize", str(path), "-r", "bnn", "-o", str(out)),
+        ("summary", str(out)),
+        ("summary", str(out), "--no-macs"),
+    ):
+        result = command(*words)
+        assert result.exit_code == 0, result.output
+        assert " ".join(result.output.split()).count(note) == 1
+        assert "Warning" not in result.output
+
+
 def test_plan_writes_nothing(command, saved):
     path = saved
     before = path.read_bytes()

@@ -33,7 +33,7 @@ def test_a_layer_with_weights_of_its_own_has_a_row(own, frozen):
     reasons = {row.path: row.reason for row in qf.plan(model, SIGN).rows}
     assert reasons.pop("scaled/dense") == ""
     if own:
-        line = "qframe.register_layer(Scaled, kernel='<attribute of the weight>')"
+        line = "qframe.register_layer(Scaled, kernel='matrix')"
         assert reasons.pop("scaled") == f"its weights are not known; write {line}"
     assert reasons == {}
 

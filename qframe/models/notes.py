@@ -1,0 +1,88 @@
+"""What of a model's quantization cannot work as it is set, and what to type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
+from qframe.layers.adapters import slot_attribute
+from qframe.models.held import Held, quantizers_of
+from qframe.models.nonnegative import Constant, constants_of
+from qframe.models.pruned import Unpruned, unpruned_of
+from qframe.models.ranges import rangeless_of
+
+
+@attrs.frozen
+class Note:
+    """A sentence for the reports, and the warning that it is for a pass."""
+
+    text: str
+    category: type[Warning] | None = None
+
+
+def notes_of(model: Any, held: Held = quantizers_of) -> list[Note]:
+    """The notes on a model.
+
+    Args:
+        model: a built model or layer.
+        held: the quantizers by slot of each layer; default those that it has.
+    """
+    rangeless = rangeless_of(model, held)
+    return [
+        *(_constant(found) for found in constants_of(model, held)),
+        *(_unpruned(found) for found in unpruned_of(model, held)),
+        *_rangeless(rangeless.gathered, "write qf.calibrate(model, data), or train it"),
+        *_rangeless(
+            rangeless.frozen,
+            "write qf.calibrate(model, data); training finds none, since they are frozen",
+        ),
+    ]
+
+
+def _constant(found: Constant) -> Note:
+    """The note on a quantizer that lets nothing through."""
+    cures = [f"take the activation of {found.maker!r} away"]
+    if found.maker != found.reader:
+        cures.insert(0, "put keras.layers.BatchNormalization() between the two")
+    word = ""
+    if found.slot:
+        word = f"{slot_attribute(found.slot)}="
+        cures.append(f"give {found.reader!r} a rule with {slot_attribute(found.slot)}=None")
+    return Note(
+        f"{found.reader!r} quantizes what {found.maker!r} returns, which is never "
+        f"negative: {word}{found.quantizer!r} makes one value of all of it, and nothing "
+        f"of the input gets through. Do one of these: {'; '.join(cures)}.",
+        ConstantActivationsWarning,
+    )
+
+
+def _unpruned(found: Unpruned) -> Note:
+    """The note on a pruned weight that does not stay so."""
+    word = slot_attribute(found.prefix)
+    return Note(
+        f"the {found.prefix} of {found.path!r} is pruned: {found.part:.0%} of it is zero, "
+        f"and {word}={found.quantizer!r} makes {found.value:.3g} of a zero. Give it a "
+        f"quantizer with a zero, such as 'lsq' or 'ste_tern', or {word}=None.",
+        UnprunedWeightsWarning,
+    )
+
+
+def _rangeless(paths: tuple[str, ...], cure: str) -> list[Note]:
+    """The note on activations without a range, one for all of them."""
+    if not paths:
+        return []
+    return [
+        Note(
+            "no range is set yet for the activations that are quantized in "
+            f"{_listed(paths)}: each batch has its own, and so what is predicted depends "
+            f"on the batch. Before you predict, {cure}."
+        )
+    ]
+
+
+def _listed(paths: tuple[str, ...]) -> str:
+    """Some of the paths, and how many more there are."""
+    shown = ", ".join(map(repr, paths[:3]))
+    return f"{shown} and {len(paths) - 3} more" if len(paths) > 3 else shown
