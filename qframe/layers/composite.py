@@ -85,7 +85,7 @@ class Composite:
     def save_to_preset(self, preset_dir: Any, **_: Any) -> None:
         """Refuse KerasHub's presets, which are loaded by the class of the float model."""
         raise QFrameError(
-            f"the preset {str(preset_dir)!r} cannot hold the quantizers of {self.name!r}. "
+            f"the preset {str(preset_dir)!r} cannot hold the quantizers of {self!r}. "
             'Save it with model.save("model.keras"), which qf.load_model reads; or, for a '
             "float preset, call qf.strip(model) before, and qf.quantize on what "
             "from_preset returns."

@@ -9,7 +9,7 @@ from keras import ops
 
 from qframe import keras_internals
 from qframe.layers.adapters import adapter_of
-from qframe.layers.quantized import quantized
+from qframe.layers.application import quantized
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
 from qframe.layers.traces import models_to_change

@@ -108,7 +108,7 @@ def checked(install):
 def test_plugins_check_says_each_fault_with_its_place(command, checked, broken):
     result = command("plugins", "--check")
     assert result.exit_code == 1
-    said = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    said = [line for line in result.output.splitlines() if line.startswith("Error: ")]
     assert len(said) == len(FAULTS)
     for name, message in FAULTS.items():
         pattern = (
