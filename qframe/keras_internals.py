@@ -32,6 +32,7 @@ __all__ = [
     "kept_on_jax",
     "latent_value",
     "make_function",
+    "models_alive",
     "nodes",
     "own_weights",
     "put_last",
@@ -226,10 +227,16 @@ def untrack(layer: Any, part: Any) -> None:
     layer._tracker.untrack(part)
 
 
-def tracing_models() -> list[Any]:
-    """The models alive that keep a function of a traced call, wherever they are held."""
+def models_alive() -> list[Any]:
+    """Every model there is, wherever it is held."""
     alive = [reference() for reference in _MODELS.valuerefs()]
-    return [model for model in alive if model is not None and traced_functions(model)]
+    # Those whose construction failed may be there still, without layers.
+    return [model for model in alive if getattr(model, "_layers", None)]
+
+
+def tracing_models() -> list[Any]:
+    """Those that keep a function of a traced call."""
+    return [model for model in models_alive() if traced_functions(model)]
 
 
 def _models() -> weakref.WeakValueDictionary[int, Any]:

@@ -15,7 +15,7 @@ from qframe.callbacks.steps import Step, change_step, end_changes
 from qframe.errors import ArgumentError
 from qframe.layers.attachment import replace
 from qframe.layers.quantized import Quantized
-from qframe.layers.traces import models_to_change, trace_anew
+from qframe.layers.traces import changing
 from qframe.layers.tree import sites
 from qframe.passes import quantize
 from qframe.passes.float_scope import idle, quantized_layers
@@ -276,7 +276,6 @@ class BitwidthSchedule(keras.callbacks.Callback):
             for entry in make_plan(self.model, self.rules(bits), False).entries
             if entry.words and isinstance(entry.site.layer, Quantized)
         }
-        models = models_to_change(filled.values())
-        for layer in filled.values():
-            replace(layer, {})
-        trace_anew(models)
+        with changing(filled.values()):
+            for layer in filled.values():
+                replace(layer, {})

@@ -8,11 +8,12 @@ layer and, by position, the slots of each layer in it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from qframe import keras_internals
 from qframe.configurable import Configurable
 from qframe.errors import QFrameError
 from qframe.identifier import Identifier
@@ -20,14 +21,15 @@ from qframe.layers.adapters import origins_of, slot_attribute
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import (
     Recurrent,
-    attach,
     float_class_of,
     is_explicit,
     recurrent_layers,
+    replace,
     swap,
 )
 from qframe.layers.quantized import Quantized
-from qframe.layers.tree import Site, within
+from qframe.layers.traces import after_change
+from qframe.layers.tree import Site, sites, within
 from qframe.registry import registry
 from qframe.requirements import requirements, without_requirements
 
@@ -128,6 +130,40 @@ def make_composites(site: Site) -> None:
             swap(unit, Composite)
 
 
+def tell_units(model: Any, changed: Iterable[Any]) -> None:
+    """Let Keras save the slots of layers that changed, whatever in a model it asks.
+
+    Args:
+        model: a model or layer.
+        changed: layers, in it or not, whose slots were filled or emptied.
+    """
+    found, ids = list(sites(model)), {id(layer) for layer in changed}
+    for site in found:
+        if id(site.layer) in ids and isinstance(site.layer, Quantized):
+            make_composites(site)
+    for layer in recurrent_layers([site.layer for site in found]):
+        swap(layer, Recurrent)
+    for site in found:
+        if isinstance(site.layer, Composite | Recurrent) and not _is_needed(site.layer):
+            site.layer.__class__ = float_class_of(site.layer)
+
+
+def _is_needed(layer: Any) -> bool:
+    quantized = any(isinstance(site.layer, Quantized) for site in within(layer))
+    return quantized or bool(layer.__dict__.get(_PENDING))
+
+
+def _tell_models(changed: Sequence[Any]) -> None:
+    """The same of all models alive: one around a layer does not see that it changes."""
+    ids = {id(layer) for layer in changed}
+    for model in keras_internals.models_alive():
+        if not ids.isdisjoint(map(id, keras_internals.all_layers(model))):
+            tell_units(model, changed)
+
+
+after_change.append(_tell_models)
+
+
 @contextlib.contextmanager
 def _as_float(unit: Any) -> Iterator[None]:
     """Let a unit and what is inside be of their Keras classes, so that Keras can save them.
@@ -167,7 +203,8 @@ def _apply(unit: Any) -> None:
         place = _place(site)
         if place in pending and site.layer.built:
             words = pending[place].items()
-            attach(site.layer, {key: vocabulary(key).get(value) for key, value in words})
+            # What an explicit layer has from its code may have been taken away.
+            replace(site.layer, {key: vocabulary(key).get(value) for key, value in words})
             make_composites(site)
             del pending[place]
     for layer in recurrent_layers([site.layer for site in found]):

@@ -9,7 +9,7 @@ from typing import Any
 from qframe import quantizers
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import slot_attribute
-from qframe.layers.traces import models_to_change, trace_anew
+from qframe.layers.traces import changing
 from qframe.quantizers import Quantizer
 
 ACTIVATIONS = ("input", "output")
@@ -73,9 +73,8 @@ class Slots(MutableMapping[str, Any]):
         self._put(slot, None)
 
     def _put(self, slot: str, quantizer: Any) -> None:
-        models = models_to_change([self._layer])
-        self._layer.set_slot(slot, quantizer)
-        trace_anew(models)
+        with changing([self._layer]):
+            self._layer.set_slot(slot, quantizer)
 
     def __repr__(self) -> str:
         return repr(dict(self))

@@ -1,9 +1,9 @@
-"""What models keep of their traced calls, and whom a change of some layers concerns."""
+"""What models keep of their traced calls, and whom else a change of layers concerns."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from qframe import keras_internals
@@ -11,6 +11,9 @@ from qframe import keras_internals
 # Under it a model holds what changes its training step for a while: `trace` of it makes
 # the function of that step anew.
 CHANGES = "_qframe_steps"
+
+# Called with the layers that changed, before any model traces anew.
+after_change: list[Callable[[Sequence[Any]], None]] = []
 
 
 def models_with(layers: Iterable[Any]) -> list[Any]:
@@ -29,6 +32,17 @@ def models_to_change(layers: Iterable[Any]) -> list[Any]:
     for model in found:
         keras_internals.take_state_back(model)
     return found
+
+
+@contextlib.contextmanager
+def changing(layers: Iterable[Any]) -> Iterator[None]:
+    """Let these layers change within the block; every model alive learns of it after."""
+    layers = list(layers)
+    models = models_to_change(layers)
+    yield
+    for tell in after_change:
+        tell(layers)
+    trace_anew(models)
 
 
 def trace_anew(models: Iterable[Any]) -> None:

@@ -10,20 +10,12 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError
-from qframe.layers.attachment import (
-    Recurrent,
-    detach,
-    float_class_of,
-    given,
-    recurrent_layers,
-    replace,
-    swap,
-)
-from qframe.layers.composite import make_composites
+from qframe.layers.attachment import detach, float_class_of, given, replace
+from qframe.layers.composite import tell_units
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
-from qframe.layers.traces import models_to_change, trace_anew
+from qframe.layers.traces import changing
 from qframe.layers.tree import sites
 from qframe.models.notes import notes_of
 from qframe.passes.calibration import calibrate
@@ -124,20 +116,19 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
     rows = []
     if freeze:
         _check_freeze(model)
-    changed = [site.layer for site in sites(model) if isinstance(site.layer, Quantized)]
-    models = models_to_change(changed)
-    for site in list(sites(model)):
-        layer = site.layer
-        if isinstance(layer, Quantized):
-            words = {f"{s}_quantizer": repr(q) for s, q in layer.quantizers.items()}
-            dropped = [f"{s}_quantizer" for s in ACTIVATIONS if s in layer.quantizers]
-            reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
-            rows.append(Row(site.path, float_class_of(layer).__name__, words, reason))
-            if freeze:
-                for attribute, value in layer.quantized_weights().items():
-                    latent(layer, attribute).assign(value)
-        detach(layer)
-    trace_anew(models)
+    found = list(sites(model))
+    with changing(site.layer for site in found if isinstance(site.layer, Quantized)):
+        for site in found:
+            layer = site.layer
+            if isinstance(layer, Quantized):
+                words = {f"{s}_quantizer": repr(q) for s, q in layer.quantizers.items()}
+                dropped = [f"{s}_quantizer" for s in ACTIVATIONS if s in layer.quantizers]
+                reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
+                rows.append(Row(site.path, float_class_of(layer).__name__, words, reason))
+                if freeze:
+                    for attribute, value in layer.quantized_weights().items():
+                        latent(layer, attribute).assign(value)
+            detach(layer)
     return Report(f"{model.name} stripped", tuple(rows))
 
 
@@ -168,25 +159,20 @@ def _check_freeze(model: Any) -> None:
 
 def _apply(made: Plan) -> None:
     before = [(site.layer, type(site.layer)) for site in sites(made.model)]
-    models = models_to_change(e.site.layer for e in made.entries if e.words)
     words = {id(layer): given(layer) for layer, _ in before if isinstance(layer, Quantized)}
-    try:
-        for entry in made.entries:
-            if entry.words:
-                replace(entry.site.layer, entry.words)
-        for layer in recurrent_layers([layer for layer, _ in before]):
-            swap(layer, Recurrent)
-        for entry in made.entries:
-            if entry.words:
-                make_composites(entry.site)
-    except BaseException:
-        for layer, cls in before:
-            if isinstance(layer, Quantized):
-                if id(layer) in words:
-                    replace(layer, {})
-                    replace(layer, words[id(layer)])
-                else:
-                    detach(layer)
-            layer.__class__ = cls
-        raise
-    trace_anew(models)
+    with changing(e.site.layer for e in made.entries if e.words):
+        try:
+            for entry in made.entries:
+                if entry.words:
+                    replace(entry.site.layer, entry.words)
+            tell_units(made.model, [e.site.layer for e in made.entries if e.words])
+        except BaseException:
+            for layer, cls in before:
+                if isinstance(layer, Quantized):
+                    if id(layer) in words:
+                        replace(layer, {})
+                        replace(layer, words[id(layer)])
+                    else:
+                        detach(layer)
+                layer.__class__ = cls
+            raise

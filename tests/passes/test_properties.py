@@ -184,7 +184,7 @@ def test_what_fails_half_way_is_rolled_back(count):
         if quantized_before:
             qf.quantize(model, data.draw(fitting_rules(model, *DRAWN)))
         before = snapshot(model)
-        # A plan tries those of weights, and builds those of inputs only when it is carried out.
+        # A plan tries those of weights already.
         words = {"input_quantizer": Explosive(), "weight_constraint": "weight_clip"}
         Explosive.fuse = fuse
         try:
