@@ -10,7 +10,13 @@ from keras import ops
 from qframe.arguments import boolean
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
-from qframe.quantizers.arithmetic import as_array, positive, wide, wide_array
+from qframe.quantizers.arithmetic import (
+    as_array,
+    headroom,
+    positive,
+    wide,
+    wide_array,
+)
 from qframe.quantizers.ranges import checked_ends
 from qframe_kbit.learned_grid import LearnedGrid, count
 
@@ -86,9 +92,13 @@ class LSQ(LearnedGrid):
 
     def _step(self, x: Any, training: bool = False) -> Any:
         axes = self.sharing(len(x.shape))
+        size = ops.abs(x)
+        room = headroom(size)
         # A sum along no axes would be that along all of them.
-        total = ops.sum(ops.abs(x), axes, self.per_channel) if axes else ops.abs(x)
+        total = ops.sum(size * room, axes, self.per_channel) if axes else size * room
         start = 2 * total / (count(x, axes) * self.high**0.5)
+        # The largest number of the grid is finite, too.
+        start = ops.minimum(start, room * (2.0**127 / self.high)) / room
         return ops.cast(self.step(start, training), x.dtype)
 
     def set_range(self, low: Any, high: Any) -> None:

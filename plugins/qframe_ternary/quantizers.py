@@ -16,6 +16,8 @@ from qframe.errors import ArgumentError
 from qframe.quantizers import Learned, Quantizer, Traits
 from qframe.quantizers.arithmetic import (
     grafted,
+    headroom,
+    mean_magnitude,
     tiny,
     wide,
     wide_array,
@@ -95,7 +97,7 @@ class SteTern(Quantizer):
         x = wide(inputs)
         threshold: Any = self.threshold_value
         if self.ternary_weight_networks:
-            threshold = 0.7 * ops.mean(ops.abs(x))
+            threshold = 0.7 * mean_magnitude(x, None)
         # Rounded to the dtype of the input: a number that equals the threshold is beyond.
         threshold = ops.cast(ops.cast(threshold, inputs.dtype), x.dtype)
         edge = ops.maximum(threshold, ops.cast(tiny(x), x.dtype))
@@ -182,13 +184,14 @@ class TrainedTernary(Quantizer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         x = wide(inputs)
         size, zero = ops.abs(x), ops.zeros_like(x)
+        room = headroom(size)
         edge = ops.maximum(self.threshold * ops.max(size, initial=0), tiny(x))
         above, below = ops.greater(x, edge), ops.less(x, -edge)
 
         def mean(where: Any) -> tuple[Any, Any]:
             count = ops.sum(ops.cast(where, x.dtype))
-            total = ops.sum(ops.where(where, size, zero))
-            return count, total / ops.maximum(count, 1)
+            total = ops.sum(ops.where(where, size * room, zero))
+            return count, total / ops.maximum(count, 1) / room
 
         _, both = mean(ops.logical_or(above, below))
 

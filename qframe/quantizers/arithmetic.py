@@ -61,10 +61,24 @@ def within_array(x: NDArray[Any], clip_value: float | None) -> NDArray[Any]:
     return inside.astype(x.dtype)
 
 
+def headroom(size: Any) -> Any:
+    """A power of two for a sum of magnitudes, which are finite, not to be infinite.
+
+    As a factor it changes no digit of large numbers, and would take some of small ones:
+    for these it is 1.
+    """
+    large = ops.greater(ops.max(size, initial=0), 2.0**90)
+    return ops.cast(ops.where(large, 2.0**-32, 1.0), size.dtype)
+
+
 def mean_magnitude(x: Any, channel_axis: ChannelAxis) -> Any:
     """The mean of |x| in each channel, over all other axes (over all of them for None)."""
     reduced = axes_within_channels(len(x.shape), channel_axis)
-    return ops.mean(ops.abs(x), axis=reduced, keepdims=True) if reduced else ops.abs(x)
+    if not reduced:
+        return ops.abs(x)
+    size = ops.abs(wide(x))
+    room = headroom(size)
+    return ops.cast(ops.mean(size * room, axis=reduced, keepdims=True) / room, x.dtype)
 
 
 def mean_magnitude_array(x: NDArray[Any], channel_axis: Any) -> NDArray[np.float64]:

@@ -62,7 +62,8 @@ def clip_through(x: Any, low: Any, high: Any) -> Any:
         \frac{dq}{dx} = 1 \text{ where } l \le x \le h \text{, else } 0
 
     The bounds learn from what lies beyond them: :math:`dq/dh = 1` where x > h. NaN stays
-    NaN. The backends' own clips take 0, 1/2 or 1 of the gradient at a bound.
+    NaN, with the gradient 0. The backends' own clips take 0, 1/2 or 1 of the gradient at a
+    bound.
 
     Args:
         x: a tensor.
@@ -76,4 +77,5 @@ def clip_through(x: Any, low: Any, high: Any) -> Any:
         [-1.0, 0.5]
     """
     low, high = (ops.cast(bound, x.dtype) for bound in (low, high))
-    return ops.where(ops.less(x, low), low, ops.where(ops.greater(x, high), high, x))
+    within = ops.where(ops.isnan(x), ops.stop_gradient(x), x)
+    return ops.where(ops.less(x, low), low, ops.where(ops.greater(x, high), high, within))
