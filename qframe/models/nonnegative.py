@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ from qframe.models.held import Held
 from qframe.models.precision import KEEP_THE_GRID, layer_classes
 from qframe.models.probes import is_constant, is_nonnegative
 from qframe.quantizers import Quantizer
+from qframe.quantizers.state import is_stateless
 
 # The path of what made a tensor nonnegative; None where it may be negative.
 Source = str | None
@@ -72,6 +73,7 @@ class _Walk:
     def __init__(self, model: Any, held: Held) -> None:
         self.found: list[Constant] = []
         self._held = held
+        self._answers: dict[Any, bool] = {}
         self._paths = {id(site.layer): site.path for site in sites(model)}
 
     def alone(self, layer: Any) -> None:
@@ -110,9 +112,10 @@ class _Walk:
     def _quantized(self, quantizer: Any, slot: str, made: Source, layer: Any) -> Source:
         """A tensor after a quantizer, which is noted where it makes a constant."""
         path = self._path(layer)
-        if made is not None and is_constant(quantizer):
+        if made is not None and self._asked(is_constant, quantizer):
             self.found.append(Constant(made, path, slot, quantizer))
-        return (made or path) if is_nonnegative(quantizer, made is not None) else None
+        nonnegative = self._asked(is_nonnegative, quantizer, made is not None)
+        return (made or path) if nonnegative else None
 
     def _returned(self, layer: Any, given: Sequence[Source], node: Any) -> Source:
         """What a layer or operation returns, before its output is quantized."""
@@ -134,14 +137,15 @@ class _Walk:
         if isinstance(layer, keras.layers.Activation):
             if isinstance(activation, Quantizer):
                 return self._quantized(activation, "", first, layer)
-            if not is_nonnegative(activation, kept is not None):
+            if not self._asked(is_nonnegative, activation, kept is not None):
                 return None
             return kept or self._path(layer)
         if adapter_of(type(layer)) is not None:
             # A recurrent cell multiplies what its activation returns.
             if activation is None or hasattr(layer, "state_size"):
                 return None
-            return self._path(layer) if is_nonnegative(activation, False) else None
+            nonnegative = self._asked(is_nonnegative, activation, False)
+            return self._path(layer) if nonnegative else None
         if isinstance(layer, keras.layers.UpSampling2D):
             return kept if layer.interpolation in ("nearest", "bilinear") else None
         if isinstance(layer, (*KEEP_THE_GRID, *_KEEP_THE_SIGN)):
@@ -175,6 +179,14 @@ class _Walk:
         if not is_nonnegative(function, kept is not None, rank):
             return None
         return kept or self._path(layer)
+
+    def _asked(self, question: Callable[..., bool], function: Any, *args: bool) -> bool:
+        """The answer of a probe; one for all quantizers that are written alike."""
+        alike = isinstance(function, Quantizer) and is_stateless(function)
+        key = question, repr(function) if alike else id(function), args
+        if key not in self._answers:
+            self._answers[key] = question(function, *args)
+        return self._answers[key]
 
     def _path(self, layer: Any) -> str:
         return self._paths.get(id(layer), layer.name)

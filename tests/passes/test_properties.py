@@ -184,9 +184,11 @@ def test_what_fails_half_way_is_rolled_back(count):
         if quantized_before:
             qf.quantize(model, data.draw(fitting_rules(model, *DRAWN)))
         before = snapshot(model)
-        # A plan tries those of weights already.
         words = {"input_quantizer": Explosive(), "weight_constraint": "weight_clip"}
-        Explosive.fuse = fuse
+        # A plan builds some, to try them.
+        Explosive.fuse = 0
+        qf.plan(model, words)
+        Explosive.fuse = fuse - Explosive.fuse
         try:
             qf.quantize(model, words)
         except QFrameError:
