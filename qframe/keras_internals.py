@@ -48,6 +48,7 @@ __all__ = [
     "traced_functions",
     "tracing_models",
     "trained_by",
+    "training_restored",
     "unlocked",
     "untrack",
 ]
@@ -176,6 +177,20 @@ def in_training(layer: Any) -> bool:
     # Newer Keras keeps any number of such values, by name.
     get = getattr(context, "get_value", None)
     return bool(get("training") if get else context.training)
+
+
+@contextlib.contextmanager
+def training_restored(layer: Any) -> Iterator[None]:
+    """Let what is called after a layer be in training as before, whatever that is told.
+
+    Keras takes what one layer of a call is told for what holds from there on.
+    """
+    context = layer._get_call_context()
+    before = getattr(context, "training", None)
+    try:
+        yield
+    finally:
+        context.training = before
 
 
 def takes_training(layer: Any) -> bool:

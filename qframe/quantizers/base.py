@@ -124,6 +124,8 @@ class Quantizer(Configurable, keras.layers.Layer):
         if not self.trainable and keras_internals.takes_training(self):
             # As batch normalization: what is frozen gathers nothing and draws nothing.
             kwargs["training"] = False
+            with keras_internals.training_restored(self):
+                return super().__call__(inputs, *args, **kwargs)
         return super().__call__(inputs, *args, **kwargs)
 
     def set_range(self, low: Any, high: Any) -> None:

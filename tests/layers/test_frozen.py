@@ -79,3 +79,35 @@ def test_a_frozen_layer_draws_nothing():
     calls = [keras.ops.convert_to_numpy(model(X, training=t)) for t in (True, True, False)]
     np.testing.assert_array_equal(calls[0], calls[1])
     np.testing.assert_array_equal(calls[0], calls[2])
+
+
+class OfCode(keras.Model):
+    """Its call tells no layer whether it is one of training."""
+
+    def __init__(self):
+        super().__init__()
+        self.part, self.head = layers.Dense(4), layers.Dense(2)
+        self.dropout = layers.Dropout(0.5)
+
+    def call(self, x):
+        return self.head(self.dropout(self.part(x)))
+
+
+def test_what_follows_a_frozen_layer_trains():
+    model = OfCode()
+    model(X)
+    model.part.trainable = False
+    words = dict.fromkeys(
+        ["kernel_quantizer", "input_quantizer"], "integer(gather='widest')"
+    )
+    qf.quantize(model, words)
+    before = values(model.part)
+    outputs = [keras.ops.convert_to_numpy(model(X, training=True)) for _ in range(2)]
+    assert (outputs[0] != outputs[1]).any()  # what is dropped
+    for found, expected in zip(values(model.part), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for quantizer in model.head.quantizers.values():
+        (started,) = [v for v in quantizer.variables if v.name == "started"]
+        assert keras.ops.convert_to_numpy(started) == 1
+    once = [keras.ops.convert_to_numpy(model(X)) for _ in range(2)]
+    np.testing.assert_array_equal(*once)
