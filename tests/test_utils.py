@@ -195,6 +195,8 @@ class Turned(keras.layers.Layer):
     ],
     ids=range(9),
 )
+# A function of NumPy that is given a tensor of PyTorch.
+@pytest.mark.filterwarnings("ignore:__array_wrap__")
 @pytest.mark.parametrize("slot", ["kernel", "input"])
 def test_save_with_a_quantizer_that_cannot_be_loaded_is_an_error(
     tmp_path, names, make, hint, slot

@@ -52,7 +52,7 @@ def test_a_note_where_the_zeros_of_the_kernel_are_others_once_quantized(quantize
 def test_it_is_a_warning_before_anything_changes():
     model = pruned()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UnprunedWeightsWarning)
         with pytest.raises(UnprunedWeightsWarning, match="makes 1 of a zero"):
             qf.quantize(model, {"kernel_quantizer": "approx_sign"})
     assert type(model.get_layer("pruned")) is layers.Dense
