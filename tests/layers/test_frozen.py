@@ -82,14 +82,14 @@ def test_a_frozen_layer_draws_nothing():
 
 
 class OfCode(keras.Model):
-    """Its call tells no layer whether it is one of training."""
+    """Its call is told whether it is one of training, and tells no layer."""
 
     def __init__(self):
         super().__init__()
         self.part, self.head = layers.Dense(4), layers.Dense(2)
         self.dropout = layers.Dropout(0.5)
 
-    def call(self, x):
+    def call(self, x, training=None):
         return self.head(self.dropout(self.part(x)))
 
 
