@@ -1,4 +1,4 @@
-"""What layers must compute, in NumPy and by formulas of its own.
+"""What layers must compute, in NumPy, from separate formulas.
 
 Nothing here asks qframe what is quantized: a part is told what was done to its layer.
 """
@@ -197,7 +197,7 @@ class Part:
         return y
 
     def read(self):
-        """The latent weights that there are, and the variables in each slot."""
+        """The latent weights by slot, and the variables of the quantizers."""
 
         def array(variable):
             return ops.convert_to_numpy(variable).copy()

@@ -111,8 +111,8 @@ def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str)
     Args:
         cls: a subclass of `keras.layers.Layer`.
         channel_axis: where the output channels of these weights are; a bias has none.
-            ``(0, -1)`` for the kernels of experts one after the other, each of which has
-            channels of its own. Default -1.
+            ``(0, -1)`` for stacked kernels of experts, which share no channels.
+            Default -1.
         **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
             ``kernel_quantizer`` and ``kernel_constraint`` are about. A weight in a list
             takes an attribute for itself, which ``call`` reads.

@@ -141,11 +141,16 @@ def tell_units(model: Any, changed: Iterable[Any]) -> None:
     for site in found:
         if id(site.layer) in ids and isinstance(site.layer, Quantized):
             make_composites(site)
-    for layer in recurrent_layers([site.layer for site in found]):
-        swap(layer, Recurrent)
+    _make_recurrent(found)
     for site in found:
         if isinstance(site.layer, Composite | Recurrent) and not _is_needed(site.layer):
             site.layer.__class__ = float_class_of(site.layer)
+
+
+def _make_recurrent(found: Iterable[Site]) -> None:
+    """Let the layers around quantized cells quantize once per call."""
+    for layer in recurrent_layers([site.layer for site in found]):
+        swap(layer, Recurrent)
 
 
 def _is_needed(layer: Any) -> bool:
@@ -207,5 +212,4 @@ def _apply(unit: Any) -> None:
             replace(site.layer, {key: vocabulary(key).get(value) for key, value in words})
             make_composites(site)
             del pending[place]
-    for layer in recurrent_layers([site.layer for site in found]):
-        swap(layer, Recurrent)
+    _make_recurrent(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -61,20 +61,20 @@ def constants_of(model: Any, held: Held) -> tuple[Constant, ...]:
         model: a built model or layer.
         held: the quantizers by slot of each layer.
     """
-    layers = [site.layer for site in sites(model)]
-    if not any(isinstance(layer, Quantizer) or held(layer) for layer in layers):
+    found = list(sites(model))
+    if not any(isinstance(site.layer, Quantizer) or held(site.layer) for site in found):
         return ()
-    walk = _Walk(model, held)
+    walk = _Walk({id(site.layer): site.path for site in found}, held)
     walk.alone(model)
     return tuple(dict.fromkeys(walk.found))
 
 
 class _Walk:
-    def __init__(self, model: Any, held: Held) -> None:
+    def __init__(self, paths: Mapping[int, str], held: Held) -> None:
         self.found: list[Constant] = []
         self._held = held
         self._answers: dict[Any, bool] = {}
-        self._paths = {id(site.layer): site.path for site in sites(model)}
+        self._paths = paths
 
     def alone(self, layer: Any) -> None:
         """A layer of whose input nothing is known."""

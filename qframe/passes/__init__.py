@@ -134,7 +134,7 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
 
 def _report(made: Plan, done: str) -> Report:
     """The report of a plan, and a warning of each setting that cannot work."""
-    notes = notes_of(made.model, made.held)
+    notes = notes_of(made.model, made.holding())
     for note in notes:
         if note.category is not None:
             warnings.warn(note.text, note.category, stacklevel=3)

@@ -9,7 +9,7 @@ import attrs
 
 from qframe.layers.attachment import float_class_of
 from qframe.layers.tree import Site
-from qframe.models.held import quantizers_of
+from qframe.models.held import Held, quantizers_of
 from qframe.passes.differences import counts_of, named, replaced_by
 from qframe.passes.report import Report, Row
 
@@ -30,31 +30,37 @@ class Plan:
     model: Any
     entries: tuple[Entry, ...]
 
-    def held(self, layer: Any) -> Mapping[str, Any]:
-        """The quantizers by slot that a layer will have."""
-        now = quantizers_of(layer)
-        words = next((e.words for e in self.entries if e.site.layer is layer), None)
-        if not words:
-            return now
-        made = {
-            key.removesuffix("_quantizer"): value
-            for key, value in words.items()
-            if key.endswith("_quantizer")
-        }
-        # As `attach`, which keeps one that is the same, with its state.
-        return {s: now[s] if repr(now.get(s)) == repr(q) else q for s, q in made.items()}
+    def holding(self) -> Held:
+        """Of each layer, the quantizers by slot that it will have."""
+        words_of = {id(entry.site.layer): entry.words for entry in self.entries}
+
+        def held(layer: Any) -> Mapping[str, Any]:
+            now, words = quantizers_of(layer), words_of.get(id(layer))
+            if not words:
+                return now
+            made = {
+                key.removesuffix("_quantizer"): value
+                for key, value in words.items()
+                if key.endswith("_quantizer")
+            }
+            # As `attach`, which keeps one that is the same, with its state.
+            same = {s for s, q in made.items() if repr(now.get(s)) == repr(q)}
+            return {s: now[s] if s in same else q for s, q in made.items()}
+
+        return held
 
     def report(self, title: str, notes: tuple[str, ...] = ()) -> Report:
         """The entries as a table with a title, and notes on the model."""
         counted: set[int] = set()
-        rows = [self._row(entry, counted) for entry in self.entries]
+        held = self.holding()
+        rows = [self._row(entry, held, counted) for entry in self.entries]
         return Report(title, tuple(rows), notes)
 
-    def _row(self, entry: Entry, counted: set[int]) -> Row:
+    def _row(self, entry: Entry, held: Held, counted: set[int]) -> Row:
         layer, reason = entry.site.layer, entry.reason
         if not entry.words and quantizers_of(layer):
             reason += "; it keeps the quantizers that it has"
-        numbers, in_float = counts_of(layer, self.held(layer), counted)
+        numbers, in_float = counts_of(layer, held(layer), counted)
         return Row(
             entry.site.path,
             float_class_of(layer).__name__,

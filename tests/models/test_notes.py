@@ -84,7 +84,7 @@ def test_the_note_names_both_layers_and_the_cures():
     model = network(layers.ReLU(name="rectified"))
     with pytest.warns(ConstantActivationsWarning) as warned:
         (note,) = qf.plan(model, "bnn").notes
-    # Backends may warn of things of their own.
+    # The backend may issue unrelated warnings.
     (warning,) = (w for w in warned if w.category is ConstantActivationsWarning)
     assert str(warning.message) == note
     assert warning.filename == __file__

@@ -1,4 +1,4 @@
-"""Models of KerasHub: functional subclasses that all write a config of their own."""
+"""Models of KerasHub, each of which overrides `get_config`."""
 
 import keras
 import keras_hub
@@ -23,6 +23,8 @@ TEXT = {
     "intermediate_dim": 16,
 }
 
+VISION = {"image_shape": (16, 16, 3), "patch_size": 8, "num_heads": 2}
+
 
 def gpt2():
     return models.GPT2Backbone(num_layers=2, max_sequence_length=12, **TEXT)
@@ -38,15 +40,7 @@ def bert():
 
 
 def vit():
-    model = models.ViTBackbone(
-        image_shape=(16, 16, 3),
-        patch_size=8,
-        num_layers=2,
-        num_heads=2,
-        hidden_dim=8,
-        mlp_dim=16,
-    )
-    return model, PICTURES
+    return models.ViTBackbone(num_layers=2, hidden_dim=8, mlp_dim=16, **VISION), PICTURES
 
 
 def resnet():
@@ -80,15 +74,13 @@ def whisper():
 
 def sam():
     pictures = models.ViTDetBackbone(
-        image_shape=(16, 16, 3),
-        patch_size=8,
         num_layers=1,
-        num_heads=2,
         hidden_size=32,
         intermediate_dim=16,
         num_output_channels=32,
         window_size=2,
         global_attention_layer_indices=[0],
+        **VISION,
     )
     prompts = keras_hub.layers.SAMPromptEncoder(
         hidden_size=32,
