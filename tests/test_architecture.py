@@ -165,11 +165,11 @@ def test_numba_is_imported_where_kernels_are_compiled_only():
             assert inside or not users or path.name == "runtime.py", path
 
 
-def test_private_keras_is_in_one_place_per_room():
-    allowed = {"keras_internals.py"}
+def test_private_keras_is_in_one_place():
+    allowed = "keras_internals"
     for path in SOURCES:
         private = [n for n in imports(path) if n.startswith("keras.src")]
-        assert not private or path.name in allowed, f"{path} imports {private}"
+        assert not private or room(path) == allowed, f"{path} imports {private}"
 
 
 def test_no_room_is_large():

@@ -239,5 +239,5 @@ def test_models_made_before_qframe_was_imported_are_known(monkeypatch):
     # What it does then, done once more; the wrapped method goes with the test.
     monkeypatch.setattr(Trainer, "__init__", Trainer.__init__)
     models = [keras.Sequential([keras.Input((2,)), layers.Dense(1)]), OfCode()]
-    known = keras_internals._models()
+    known = keras_internals.training._models()
     assert set(known) >= set(map(id, models))

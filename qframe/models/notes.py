@@ -8,10 +8,13 @@ import attrs
 
 from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
 from qframe.layers.adapters import slot_attribute
+from qframe.layers.traces import models_to_change
+from qframe.layers.tree import sites
 from qframe.models.held import Held, quantizers_of
 from qframe.models.nonnegative import Constant, constants_of
 from qframe.models.pruned import Unpruned, unpruned_of
 from qframe.models.ranges import rangeless_of
+from qframe.models.reads import LatentRead, latent_reads_of
 
 
 @attrs.frozen
@@ -29,10 +32,12 @@ def notes_of(model: Any, held: Held = quantizers_of) -> list[Note]:
         model: a built model or layer.
         held: the quantizers by slot of each layer; default those that it has.
     """
+    models_to_change(site.layer for site in sites(model))  # JAX may have their values
     rangeless = rangeless_of(model, held)
     return [
         *(_constant(found) for found in constants_of(model, held)),
         *(_unpruned(found) for found in unpruned_of(model, held)),
+        *(_latent(found) for found in latent_reads_of(model, held)),
         *_rangeless(rangeless.gathered, "write qf.calibrate(model, data), or train it"),
         *_rangeless(
             rangeless.frozen,
@@ -66,6 +71,17 @@ def _unpruned(found: Unpruned) -> Note:
         f"and {word}={found.quantizer!r} makes {found.value:.3g} of a zero. Give it a "
         f"quantizer with a zero, such as 'lsq' or 'ste_tern', or {word}=None.",
         UnprunedWeightsWarning,
+    )
+
+
+def _latent(found: LatentRead) -> Note:
+    """The note on a quantized weight that other code reads as it is latent."""
+    word = slot_attribute(found.prefix)
+    return Note(
+        f"{found.reader!r} reads the {found.attribute} of {found.path!r} in code of its "
+        f"own, which gets the latent weights: {word}={found.quantizer!r} is not applied "
+        "there. Read `.value` of them in the call of a layer, under `with "
+        f"qframe.context.quantized_scope(True):`, or give {found.path!r} {word}=None."
     )
 
 

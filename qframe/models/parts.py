@@ -42,6 +42,12 @@ def parts_of(layer: Any) -> list[Any]:
     return [part for part in operations(layer) if not isinstance(part, inputs)]
 
 
+def is_built(layer: Any) -> bool:
+    """Whether a layer has its variables, as those that never build any have."""
+    built: bool = layer.built or type(layer).build is keras.layers.Layer.build
+    return built
+
+
 def rows_of(model: Any) -> list[Row]:
     """The layers of a model, each once, under the first path that leads to it."""
     seen = {id(model)}

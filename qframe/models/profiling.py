@@ -13,7 +13,7 @@ from qframe.models.calls import Call, multiply
 from qframe.models.kernels import Product
 from qframe.models.macs import counter_of, no_macs, products
 from qframe.models.notes import notes_of
-from qframe.models.parts import Row, rows_of
+from qframe.models.parts import Row, is_built, rows_of
 from qframe.models.precision import Bits, StoredBits, slot_bits
 from qframe.models.records import LayerProfile, MacProfile, ModelProfile, WeightProfile
 from qframe.models.trace import calls_of
@@ -110,9 +110,7 @@ def _is_built(row: Row) -> bool:
     if not isinstance(row.layer, keras.layers.Layer):
         return True  # an operation
     parts = () if row.composite else keras_internals.sublayers(row.layer)
-    return row.layer.built and all(
-        part.built or type(part).build is keras.layers.Layer.build for part in parts
-    )
+    return row.layer.built and all(map(is_built, parts))
 
 
 def _products(row: Row, call: Call) -> list[Product]:

@@ -12,7 +12,6 @@ from qframe.layers.adapters import adapter_of
 from qframe.layers.application import quantized
 from qframe.layers.slots import ACTIVATIONS
 from qframe.layers.substitution import latent
-from qframe.layers.traces import models_to_change
 from qframe.layers.tree import sites
 from qframe.models.held import Held
 from qframe.models.probes import trial_of
@@ -50,8 +49,6 @@ def unpruned_of(model: Any, held: Held) -> list[Unpruned]:
     found = []
     given = [(site, held(site.layer)) for site in sites(model) if site.layer.built]
     given = [(site, slots) for site, slots in given if set(slots) - set(ACTIVATIONS)]
-    if given:
-        models_to_change(site.layer for site, _ in given)  # JAX may have their values
     for site, slots in given:
         adapter = adapter_of(type(site.layer))
         for weight in adapter.weights if adapter else ():

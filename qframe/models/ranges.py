@@ -8,7 +8,6 @@ import attrs
 from keras import ops
 
 from qframe.layers.slots import ACTIVATIONS
-from qframe.layers.traces import models_to_change
 from qframe.layers.tree import Site, sites
 from qframe.models.held import Held
 from qframe.quantizers import Quantizer
@@ -49,14 +48,11 @@ def _ranged(model: Any, held: Held) -> list[tuple[Site, Quantizer]]:
         slots = held(site.layer)
         found += [(site, slots[slot]) for slot in ACTIVATIONS if slot in slots]
         found.append((site, site.layer))
-    ranged = [
+    return [
         (site, each)
         for site, each in found
         if isinstance(each, Quantizer) and each.traits.ranged and each.traits.updates
     ]
-    if ranged:
-        models_to_change(each for _, each in ranged)  # JAX may have their state
-    return ranged
 
 
 def _is_started(quantizer: Quantizer) -> bool:

@@ -34,6 +34,19 @@ def built_call(layer: Any) -> Call:
     return Call(arguments, returned_shapes(layer, *shapes.values()))
 
 
+def built_tensors(layer: Any) -> dict[str, Any] | None:
+    """Tensors without numbers to call a layer with, by argument; None where not known."""
+    shapes = keras_internals.build_shapes(layer)
+    if not shapes:
+        return None
+    names = [name.removesuffix("_shape") for name in shapes]
+    if len(names) == 1:
+        # A layer of one input may call it as it likes, in `build` too.
+        names = list(inspect.signature(layer.call).parameters)[:1]
+    given = (_map_shapes(keras.KerasTensor, shape) for shape in shapes.values())
+    return dict(zip(names, given, strict=True))
+
+
 def returned_shapes(layer: Any, *given: Any) -> tuple[Shape, ...]:
     """What a layer returns for inputs of these shapes."""
     try:
