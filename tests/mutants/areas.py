@@ -82,7 +82,9 @@ TABLE = {
     "qframe/foreign.py": _area("test_registry.py cli/test_components.py"),
     "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
     "qframe/identifier.py": _area(_NAMES),
-    "qframe/keras_internals/": _area("test_keras_internals.py layers passes/test_machine.py"),
+    "qframe/keras_internals/": _area(
+        "test_keras_internals.py layers passes/test_machine.py"
+    ),
     "qframe/layers/": _area("layers passes/test_quantize.py"),
     "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks=SLOW),
     "qframe/layers/weights.py": _area("layers callbacks/test_measuring.py"),
