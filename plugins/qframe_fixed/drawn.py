@@ -85,6 +85,9 @@ class Stepped(Drawn):
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, int]:
         return self.parts(wide(inputs), None, channel_axis)[1], 0
 
+    def scale_bits(self, shape: Any, channel_axis: Any = -1) -> int:
+        return super().scale_bits(shape, channel_axis) if self.automatic else 0
+
     def reference(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `value`."""
         integers, scale = self.reference_parts(wide_array(x), axis)

@@ -11,12 +11,13 @@ from keras import ops
 
 from qframe.arguments import integer_within, one_of
 from qframe.errors import ArgumentError
-from qframe.quantizers import Traits, axes_within_channels
+from qframe.quantizers import Groups, Traits, axes_within_channels
 from qframe.quantizers.arithmetic import wide
 from qframe_float.formats import Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 
-# What the eight bits of the exponent of a scale hold, E8M0.
+# The bits of the exponent that a scale is, E8M0, and what they hold.
+_EXPONENT_BITS = 8
 _LOWEST, _HIGHEST = 2.0**-127, 2.0**127
 
 
@@ -44,6 +45,12 @@ class MX(FloatQuantizer):
             reference=self.reference,
             surrogate=self.surrogate,
         )
+
+    def groups(self, shape: Any, channel_axis: Any = -1) -> Groups:
+        return Groups(self._axes(len(shape), channel_axis), self.block_size)
+
+    def scale_bits(self, shape: Any, channel_axis: Any = -1) -> int:
+        return _EXPONENT_BITS * self.groups(shape, channel_axis).count(shape)
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
         return ops.ones_like(inputs)
@@ -248,7 +255,7 @@ class MXINT8(MX):
     def codes(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
         """The elements in two's complement as uint8, and the scales beside them."""
         found = self.integers(inputs, channel_axis)
-        scales = found.scale / np.float32(self.format.unit)
+        scales = found.spread()[0] / np.float32(self.format.unit)
         return found.values.astype(np.int8).view(np.uint8), scales
 
 

@@ -61,7 +61,11 @@ class FloatQuantizer(Quantizer):
         scales = self.scales(inputs, channel_axis)
         unit = self.format.unit
         found = integers_of(self, self._numbers(inputs, scales), (unit, 0))
-        return attrs.evolve(found, scale=np.asarray(as_array(scales) * unit, np.float32))
+        scale = np.asarray(as_array(scales) * unit, np.float32)
+        groups = self.groups(tuple(inputs.shape), channel_axis)
+        if groups is not None:
+            scale = groups.compact(scale)
+        return attrs.evolve(found, scale=scale, groups=groups)
 
     def codes(
         self, inputs: Any, channel_axis: Any = -1
@@ -89,7 +93,7 @@ class FloatQuantizer(Quantizer):
         """
         found = self.integers(inputs, channel_axis)
         unit = np.float32(self.format.unit)
-        return self.format.patterns(found.values), found.scale / unit
+        return self.format.patterns(found.values), found.spread()[0] / unit
 
     def reference(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `value`."""

@@ -20,9 +20,16 @@ from qframe.arguments import (
     seed_number,
 )
 from qframe.errors import ArgumentError
-from qframe.quantizers import Quantizer, Traits, axes_within_channels, clip_through
+from qframe.quantizers import (
+    Groups,
+    Quantizer,
+    Traits,
+    axes_within_channels,
+    clip_through,
+)
 from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
 from qframe.quantizers.channels import shape_of_state
+from qframe.quantizers.integers import SCALE_BITS
 from qframe.quantizers.ranges import GATHERS, GatheredRange, checked_ends
 from qframe_integer import groups, statistics
 from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
@@ -188,6 +195,17 @@ class Integer(Quantizer):
             )
         momentum = _MOMENTUM if self.momentum is None else self.momentum
         self.gathered = GatheredRange(self, shape, self.gather, momentum)
+
+    def groups(self, shape: Any, channel_axis: Any = -1) -> Groups | None:
+        if self.group_size is None:
+            return None
+        return Groups(self._axes(len(shape), channel_axis), self.group_size)
+
+    def scale_bits(self, shape: Any, channel_axis: Any = -1) -> int:
+        of_scales = super().scale_bits(shape, channel_axis)
+        if self.symmetric:
+            return of_scales
+        return of_scales + of_scales // SCALE_BITS * self.bits  # the zero points
 
     def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
         self._axes(len(shape), channel_axis)  # an error where the tensor lacks one

@@ -78,8 +78,8 @@ def kernel_of(
         return Kernel(_finite(weights, attribute))
     found = quantizer.integers(latent_value(latent(layer, attribute)), channel_axis)
     shape = found.values.shape
-    integers = found.values.astype(np.int64) - found.zero_point
-    scale = found.scale
+    scale, zero_point = found.spread()
+    integers = found.values.astype(np.int64) - zero_point
     if scale.size > 1:
         scale = scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
         own = {axis % len(shape) for axis in _as_tuple(channel_axis)}

@@ -51,16 +51,21 @@ class StoredBits:
 
     def __init__(self, layer: Any) -> None:
         # The variable is held too, so that its id stays its own.
-        self._declared: dict[int, tuple[Any, int]] = {}
+        self._declared: dict[int, tuple[Any, int, int]] = {}
         self._add(layer)
 
     def _add(self, layer: Any) -> None:
         adapter = adapter_of(type(layer))
         for weight in adapter.weights if adapter else ():
-            bits = slot_bits(layer, weight.prefix)
+            quantizer = getattr(layer, slot_attribute(weight.prefix), None)
+            bits = quantizer_bits(quantizer)
             variable = getattr(layer, weight.attribute, None)
             if variable is not None and isinstance(bits, int):
-                self._declared[id(variable)] = variable, bits
+                scales = 0
+                if isinstance(quantizer, Quantizer):
+                    axis = weight.channel_axis_of(layer)
+                    scales = quantizer.scale_bits(tuple(variable.shape), axis)
+                self._declared[id(variable)] = variable, bits, scales
         for part in keras_internals.sublayers(layer):
             self._add(part)
 
@@ -69,6 +74,10 @@ class StoredBits:
         if id(variable) in self._declared:
             return self._declared[id(variable)][1]
         return dtype_bits(variable.dtype)
+
+    def of_scales(self, variable: Any) -> int:
+        """What the scales and zero points take that the quantizer computes."""
+        return self._declared[id(variable)][2] if id(variable) in self._declared else 0
 
 
 def layer_classes(names: str) -> tuple[type, ...]:

@@ -72,8 +72,9 @@ class _Weights:
             if id(variable) not in fused:
                 shape = tuple(int(dim) for dim in variable.shape)
                 trainable = id(variable) in self._trainable
-                bits = stored.of(variable)
-                found.append(WeightProfile(variable.name, shape, bits, trainable))
+                bits, scales = stored.of(variable), stored.of_scales(variable)
+                words = variable.name, shape, bits, trainable, scales
+                found.append(WeightProfile(*words))
         return tuple(found)
 
 

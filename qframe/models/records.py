@@ -20,12 +20,15 @@ class WeightProfile:
         shape: its shape.
         bits: the bits of one element: what its quantizer declares, else its dtype's.
         trainable: whether the optimizer changes it.
+        scale_bits: what the scales and zero points take that its quantizer computes.
+            Default 0.
     """
 
     name: str
     shape: tuple[int, ...]
     bits: int
     trainable: bool
+    scale_bits: int = 0
 
     @property
     def count(self) -> int:
@@ -35,7 +38,11 @@ class WeightProfile:
     @property
     def memory(self) -> int:
         """The size in bits."""
-        return self.count * self.bits
+        return self.memory_within()
+
+    def memory_within(self, most_bits: int | None = None) -> int:
+        """The size in bits with no element above `most_bits`."""
+        return self.count * min(self.bits, most_bits or self.bits) + self.scale_bits
 
 
 @attrs.frozen
@@ -117,7 +124,7 @@ class LayerProfile:
         """The size in bits with no weight above `most_bits`; None where not built."""
         if not self.built:
             return None
-        return sum(w.count * min(w.bits, most_bits or w.bits) for w in self.weights)
+        return sum(weight.memory_within(most_bits) for weight in self.weights)
 
     def mac_count(self, precision: int | None = None) -> int | None:
         """The number of MACs (of one precision); None where not known."""

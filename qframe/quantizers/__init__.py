@@ -16,6 +16,7 @@ from qframe.errors import ArgumentError
 from qframe.quantizers.base import Quantizer
 from qframe.quantizers.callables import serialize_callable
 from qframe.quantizers.channels import axes_within_channels, channel_shape
+from qframe.quantizers.groups import Groups
 from qframe.quantizers.integers import Integers
 from qframe.quantizers.learned import Learned
 from qframe.quantizers.surrogate import clip_through, round_through, straight_through
@@ -23,6 +24,7 @@ from qframe.quantizers.traits import Traits
 from qframe.registry import registry
 
 __all__ = [
+    "Groups",
     "Integers",
     "Learned",
     "Quantizer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -16,9 +17,15 @@ from qframe.configurable import Configurable
 from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
 from qframe.quantizers import taps
-from qframe.quantizers.channels import ChannelAxis
+from qframe.quantizers.channels import ChannelAxis, channel_shape
+from qframe.quantizers.groups import Groups
 from qframe.quantizers.holding import is_held
-from qframe.quantizers.integers import Integers, affine_of_levels, integers_of
+from qframe.quantizers.integers import (
+    SCALE_BITS,
+    Integers,
+    affine_of_levels,
+    integers_of,
+)
 from qframe.quantizers.replicas import Reduce, over_replicas
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
@@ -85,6 +92,27 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         return affine_of_levels(self.traits)
 
+    def groups(
+        self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1
+    ) -> Groups | None:
+        """Which numbers of a weight share a scale; None for those of it or of a channel."""
+        return None
+
+    def scale_bits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
+        """How many bits its scales and zero points take beside the integers of a weight.
+
+        Of those that it computes from the numbers: what is constant takes none, and
+        variables count for themselves. By default they follow from `traits` and `groups`.
+        """
+        traits = self.traits
+        if not traits.scaled or traits.trainable or traits.updates:
+            return 0
+        groups = self.groups(shape, channel_axis)
+        if groups is not None:
+            return SCALE_BITS * groups.count(shape)
+        of_channels = channel_shape(shape, channel_axis) if traits.channelwise else ()
+        return SCALE_BITS * math.prod(size or 1 for size in of_channels)
+
     def fits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> bool:
         """Whether a weight of a shape is known to fit; where not, a layer tries it on one.
 
@@ -114,7 +142,8 @@ class Quantizer(Configurable, keras.layers.Layer):
             raise QFrameError(
                 f"{self!r} states no integers: its values have no scale and zero point."
             )
-        return integers_of(self, value, affine)
+        groups = self.groups(tuple(inputs.shape), channel_axis)
+        return integers_of(self, value, affine, groups)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         inputs = _as_float_tensor(inputs)

@@ -10,8 +10,11 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe.errors import QFrameError
+from qframe.quantizers.groups import Groups
 from qframe.quantizers.traits import Traits
 
+# Of a scale in float32.
+SCALE_BITS = 32
 # How far from an integer a value may be, in steps: rounding in float32, no more.
 _TOLERANCE = 1e-2
 
@@ -23,20 +26,34 @@ class Integers:
     Args:
         values: integers of the smallest signed dtype that holds them, in the shape of the
             weight; +1 and -1 for binary ones.
-        scale: the step between neighbouring integers, float32, broadcastable to `values`.
-        zero_point: the integer that stands for 0.0, int32, broadcastable to `values`.
+        scale: the step between neighbouring integers, float32, broadcastable to `values`;
+            for groups as `Groups.compact` gives it, one for each.
+        zero_point: the integer that stands for 0.0, int32, of the same kind.
         precision: the bits that the quantizer declares; None where it does not.
+        groups: which values share a scale; None where it is those of the tensor or of a
+            channel. Default None.
     """
 
     values: NDArray[np.signedinteger[Any]]
     scale: NDArray[np.float32]
     zero_point: NDArray[np.int32]
     precision: int | None = None
+    groups: Groups | None = None
+
+    def spread(self) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The scale and the zero point, broadcastable to `values` for groups too."""
+        if self.groups is None:
+            return self.scale, self.zero_point
+        shape = self.values.shape
+        return self.groups.spread(self.scale, shape), self.groups.spread(
+            self.zero_point, shape
+        )
 
     def dequantized(self) -> NDArray[np.float32]:
         """``scale * (values - zero_point)`` in float32."""
-        result: NDArray[np.float32] = self.scale * (
-            self.values - self.zero_point.astype(np.int64)
+        scale, zero_point = self.spread()
+        result: NDArray[np.float32] = scale * (
+            self.values - zero_point.astype(np.int64)
         ).astype(np.float32)
         return result
 
@@ -54,13 +71,16 @@ def affine_of_levels(traits: Traits) -> tuple[float, int] | None:
     return None
 
 
-def integers_of(quantizer: Any, quantized: Any, affine: tuple[Any, Any]) -> Integers:
+def integers_of(
+    quantizer: Any, quantized: Any, affine: tuple[Any, Any], groups: Groups | None = None
+) -> Integers:
     """The integers of values that a quantizer returned.
 
     Args:
         quantizer: for what it declares, and for the errors.
         quantized: its values.
-        affine: scale and zero point.
+        affine: scale and zero point, broadcastable to the values.
+        groups: which values share them; None where a channel or the tensor does.
 
     Raises:
         QFrameError: the values are not finite, or are not on that grid.
@@ -86,12 +106,11 @@ def integers_of(quantizer: Any, quantized: Any, affine: tuple[Any, Any]) -> Inte
     if levels and 0.0 not in levels:
         # Under a scale of 0 any level stands for 0.0, but 0 itself is none.
         found = np.where(np.broadcast_to(scale == 0, found.shape), levels[-1], found)
-    return Integers(
-        found.astype(_smallest_dtype(found)),
-        scale.astype(np.float32),
-        np.asarray(zero_point, np.int32),
-        quantizer.precision,
-    )
+    scale, zero_point = scale.astype(np.float32), np.asarray(zero_point, np.int32)
+    if groups is not None:
+        scale, zero_point = groups.compact(scale), groups.compact(zero_point)
+    integers = found.astype(_smallest_dtype(found))
+    return Integers(integers, scale, zero_point, quantizer.precision, groups)
 
 
 def _as_numpy(tensor: Any) -> NDArray[Any]:

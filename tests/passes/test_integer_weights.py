@@ -1,5 +1,7 @@
 """The integers of quantized weights: what they are, and that they give the values back."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 import qframe as qf
 from qframe.errors import ArgumentError, QFrameError
-from qframe.quantizers import Quantizer, Traits
+from qframe.quantizers import Groups, Quantizer, Traits
 from topologies import TOPOLOGIES
 
 
@@ -153,3 +155,64 @@ def test_a_float_model_has_none():
         qf.integers(
             keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)], name="plain")
         )
+
+
+@given(data=st.data())
+def test_groups_are_compact_and_come_back(data):
+    shape = tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
+    axes = tuple(a for a in range(len(shape)) if data.draw(st.booleans()))
+    groups = Groups(axes, data.draw(st.integers(1, 9)))
+    others = [n for a, n in enumerate(shape) if a not in axes]
+    count = -(-math.prod(shape[a] for a in axes) // groups.size)
+    compact = np.random.default_rng(0).normal(size=[*others, count])
+    assert groups.count(shape) == compact.size
+    spread = groups.spread(compact, shape)
+    np.testing.assert_array_equal(groups.compact(spread), compact)
+    # One by one: the place of a number among those of its channel, row by row.
+    for place in np.ndindex(shape):
+        along, among = [place[a] for a in axes], [shape[a] for a in axes]
+        number = int(np.ravel_multi_index(along, among)) if axes else 0
+        row = tuple(place[a] for a in range(len(shape)) if a not in axes)
+        assert spread[place] == compact[(*row, number // groups.size)]
+
+
+# Bits of the scales of a kernel of 3 x 3 x 20 inputs and 8 outputs, by hand.
+SCALE_BITS = {
+    "ste_sign": 0,
+    "lsq(bits=4)": 0,  # a variable, which counts for itself
+    "dorefa(k_bit=4)": 0,
+    "magnitude_aware_sign": 8 * 32,
+    "dorefa_sign": 32,
+    "integer(bits=4)": 32,
+    "integer(bits=4, symmetric=False)": 32 + 4,
+    "integer(bits=4, granularity='channel')": 8 * 32,
+    "integer(bits=4, granularity='channel', symmetric=False)": 8 * (32 + 4),
+    # 180 numbers of a channel are five groups of 32 and one of 20.
+    "integer(bits=4, granularity='group', group_size=32)": 8 * 6 * 32,
+    "integer(bits=4, granularity='group', group_size=32, symmetric=False)": 8 * 6 * 36,
+    "mxfp4": 8 * 6 * 8,
+    "mxint8(block_size=180)": 8 * 8,
+    "float8_e4m3": 0,
+    "float8_e4m3(scale='channel')": 8 * 32,
+    "quantized_bits(bits=4, alpha='auto')": 8 * 32,
+    "quantized_bits(bits=4, alpha=0.5)": 0,
+}
+
+
+@pytest.mark.parametrize("name", SCALE_BITS)
+def test_a_profile_counts_the_scales(name):
+    layer = keras.layers.Conv2D(8, 3, use_bias=False)
+    model = keras.Sequential([keras.Input((5, 5, 20)), layer])
+    qf.quantize(model, {"kernel_quantizer": name})
+    weight = qf.models.profile(model).layers[0].weights[0]
+    assert weight.scale_bits == SCALE_BITS[name]
+    elements = 3 * 3 * 20 * 8 * layer.kernel_quantizer.precision
+    assert weight.memory == elements + SCALE_BITS[name]
+    found = qf.integers(model)["conv2d/kernel"]
+    sizes = {"mxfp4": 48, "integer(bits=4, granularity='group', group_size=32)": 48}
+    assert found.scale.size == sizes.get(name, found.scale.size)
+    assert found.scale.size <= 48
+    quantized = layer.quantized_weights()["kernel"]
+    np.testing.assert_allclose(
+        found.dequantized(), keras.ops.convert_to_numpy(quantized), rtol=1e-6, atol=1e-7
+    )

@@ -57,7 +57,9 @@ def test_channels_and_groups_have_ranges_of_their_own():
     np.testing.assert_allclose(values(group, x), expected)
     found = group.integers(x)
     np.testing.assert_array_equal(found.values, [[1, 1], [0, 0], [1, 1], [0, 0]])
-    np.testing.assert_array_equal(found.scale, [[1, 10], [1, 10], [3, 20], [3, 20]])
+    np.testing.assert_array_equal(found.scale, [[1, 3], [10, 20]])  # channel, group
+    spread, _ = found.spread()
+    np.testing.assert_array_equal(spread, [[1, 10], [1, 10], [3, 20], [3, 20]])
 
 
 @given(

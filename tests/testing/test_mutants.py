@@ -411,6 +411,14 @@ class _(Step):
         return self.size(inputs) * 0.7, 0
 
 
+@mutant("scale_bits", "scale_bits says 0")
+class _(MeanSign):
+    """scales without bits: they are stored in no room."""
+
+    def scale_bits(self, shape, channel_axis=-1):
+        return 0
+
+
 @mutant("learns", "stayed at")
 class _(Step):
     """stops the gradient: the step learns nothing."""

@@ -166,6 +166,24 @@ def integers(subject: QuantizerSubject) -> None:
     on_tensors(subject, dequantize)
 
 
+@of_quantizers(when=lambda subject: subject.affine(subject.batch()) is not None)
+def scale_bits(subject: QuantizerSubject) -> None:
+    """Scales that follow the numbers take bits, and constant ones and variables none."""
+    x, quantizer = subject.batch(), subject.ready
+    found = quantizer.integers(to_tensor(x), -1)
+    bits = quantizer.scale_bits(x.shape, -1)
+    counted = subject.traits.trainable or subject.traits.updates
+    larger = quantizer.integers(to_tensor(64 * x), -1)
+    follow = not counted and not np.array_equal(found.scale, larger.scale)
+    fewest, most = (found.scale.size, 96 * found.scale.size) if follow else (0, 0)
+    require(
+        fewest <= bits <= most,
+        f"scale_bits says {bits} for the shape {x.shape}, of which `integers` gives "
+        f"{found.scale.size} scales that {'follow' if follow else 'do not follow'} the "
+        f"numbers or are variables; {fewest} to {most} are right.",
+    )
+
+
 @of_quantizers(when=lambda subject: subject.traits.reference)
 def reference(subject: QuantizerSubject) -> None:
     """The values are those of the NumPy reference, ties and kinks included."""
