@@ -27,6 +27,7 @@ SHARES = {
     "pure": {"newest", "oldest", "quick"},
     "ends": {"newest", "oldest", "jax", "torch"},
     "once_per_backend": {"newest", "jax", "torch"},
+    "two_backends": {"newest", "oldest", "torch"},
     "long": {"newest"},
     "elsewhere": {"oldest", "between", "jax", "torch", "quick"},
     "sample": {"oldest", "between", "quick"},

@@ -40,6 +40,10 @@ def few_digits():
     )
 
 
+# Those that JAX, which compiles each operation, runs too: where models train, and where it
+# is named.
+ON_JAX = {"README.md", "distribution.md", "quantize.md", "training.md", "tutorial.md"}
+
 # PyTorch warns, once in a process, of a number that still carries a gradient.
 pytestmark = [
     pytest.mark.ends,
@@ -48,7 +52,14 @@ pytestmark = [
 
 
 @pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
-@pytest.mark.parametrize("document", documents.RUN, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(d, marks=[] if d.name in ON_JAX else [pytest.mark.two_backends])
+        for d in documents.RUN
+    ],
+    ids=lambda path: path.name,
+)
 def test_document(document, monkeypatch):
     monkeypatch.setattr("keras.datasets.mnist.load_data", few_digits)
     blocks = [b.text for b in documents.blocks(document) if b.language == "python"]
