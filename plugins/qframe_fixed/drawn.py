@@ -11,6 +11,7 @@ from keras import ops
 
 from qframe.quantizers import Quantizer, Traits, straight_through
 from qframe.quantizers.arithmetic import tiny, wide, wide_array
+from qframe.quantizers.integers import EXPONENT_BITS, SCALE_BITS
 from qframe_fixed.options import Alpha, seed_of
 
 
@@ -85,8 +86,12 @@ class Stepped(Drawn):
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, int]:
         return self.parts(wide(inputs), None, channel_axis)[1], 0
 
-    def scale_bits(self, shape: Any, channel_axis: Any = -1) -> int:
-        return super().scale_bits(shape, channel_axis) if self.automatic else 0
+    def scales_of(self, shape: Any, channel_axis: Any = -1) -> int:
+        return super().scales_of(shape, channel_axis) if self.automatic else 0
+
+    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
+        bits = EXPONENT_BITS if self.alpha == "auto_po2" else SCALE_BITS
+        return bits * self.scales_of(shape, channel_axis)
 
     def reference(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `value`."""

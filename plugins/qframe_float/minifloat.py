@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ from qframe.arguments import boolean, effective, integer_within, one_of, seed_nu
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, axes_within_channels, straight_through
 from qframe.quantizers.arithmetic import wide, wide_array
+from qframe.quantizers.integers import EXPONENT_BITS, SCALE_BITS
 from qframe_float.formats import SPECIALS, Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 
@@ -106,6 +108,16 @@ class SmallFloat(FloatQuantizer):
         else:
             scales = largest * x.dtype.type(1 / self.format.largest)
         return np.clip(scales, *self._limits(np.finfo(x.dtype), x.dtype.name))
+
+    def scales_of(self, shape: Any, channel_axis: Any = -1) -> int:
+        if self.scale == "none":
+            return 0
+        within = self._axes(len(shape), channel_axis)
+        return math.prod(size for axis, size in enumerate(shape) if axis not in within)
+
+    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
+        bits = EXPONENT_BITS if self.power_of_two else SCALE_BITS
+        return bits * self.scales_of(shape, channel_axis)
 
     def surrogate(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `gradient`."""

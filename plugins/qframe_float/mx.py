@@ -13,11 +13,11 @@ from qframe.arguments import integer_within, one_of
 from qframe.errors import ArgumentError
 from qframe.quantizers import Groups, Traits, axes_within_channels
 from qframe.quantizers.arithmetic import wide
+from qframe.quantizers.integers import EXPONENT_BITS
 from qframe_float.formats import Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 
-# The bits of the exponent that a scale is, E8M0, and what they hold.
-_EXPONENT_BITS = 8
+# What the eight bits of the exponent of a scale hold, E8M0.
 _LOWEST, _HIGHEST = 2.0**-127, 2.0**127
 
 
@@ -46,11 +46,11 @@ class MX(FloatQuantizer):
             surrogate=self.surrogate,
         )
 
-    def groups(self, shape: Any, channel_axis: Any = -1) -> Groups:
+    def groups_of(self, shape: Any, channel_axis: Any = -1) -> Groups:
         return Groups(self._axes(len(shape), channel_axis), self.block_size)
 
-    def scale_bits(self, shape: Any, channel_axis: Any = -1) -> int:
-        return _EXPONENT_BITS * self.groups(shape, channel_axis).count(shape)
+    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
+        return EXPONENT_BITS * self.scales_of(shape, channel_axis)
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
         return ops.ones_like(inputs)

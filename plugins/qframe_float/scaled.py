@@ -62,7 +62,7 @@ class FloatQuantizer(Quantizer):
         unit = self.format.unit
         found = integers_of(self, self._numbers(inputs, scales), (unit, 0))
         scale = np.asarray(as_array(scales) * unit, np.float32)
-        groups = self.groups(tuple(inputs.shape), channel_axis)
+        groups = self.groups_of(tuple(inputs.shape), channel_axis)
         if groups is not None:
             scale = groups.compact(scale)
         return attrs.evolve(found, scale=scale, groups=groups)

@@ -29,7 +29,6 @@ from qframe.quantizers import (
 )
 from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
 from qframe.quantizers.channels import shape_of_state
-from qframe.quantizers.integers import SCALE_BITS
 from qframe.quantizers.ranges import GATHERS, GatheredRange, checked_ends
 from qframe_integer import groups, statistics
 from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
@@ -196,16 +195,14 @@ class Integer(Quantizer):
         momentum = _MOMENTUM if self.momentum is None else self.momentum
         self.gathered = GatheredRange(self, shape, self.gather, momentum)
 
-    def groups(self, shape: Any, channel_axis: Any = -1) -> Groups | None:
+    def groups_of(self, shape: Any, channel_axis: Any = -1) -> Groups | None:
         if self.group_size is None:
             return None
         return Groups(self._axes(len(shape), channel_axis), self.group_size)
 
-    def scale_bits(self, shape: Any, channel_axis: Any = -1) -> int:
-        of_scales = super().scale_bits(shape, channel_axis)
-        if self.symmetric:
-            return of_scales
-        return of_scales + of_scales // SCALE_BITS * self.bits  # the zero points
+    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
+        zero_points = 0 if self.symmetric else self.scales_of(shape, channel_axis)
+        return super().bits_of_scales(shape, channel_axis) + self.bits * zero_points
 
     def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
         self._axes(len(shape), channel_axis)  # an error where the tensor lacks one

@@ -1,5 +1,6 @@
 """Every use of private Keras, in one place; a contract test runs it on each Keras."""
 
+from keras.src.backend import Variable
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.utils.naming import auto_name
 
@@ -12,6 +13,7 @@ from qframe.keras_internals.calls import (
     as_it_is,
     before_arguments,
     in_training,
+    is_library,
     latent_value,
     takes_training,
     training_restored,
@@ -44,6 +46,7 @@ from qframe.keras_internals.training import (
 
 __all__ = [
     "ConvLSTMCell",
+    "Variable",
     "all_layers",
     "as_it_is",
     "auto_name",
@@ -52,6 +55,7 @@ __all__ = [
     "from_bytes",
     "graph_of",
     "in_training",
+    "is_library",
     "kept_on_jax",
     "latent_value",
     "make_function",

@@ -75,13 +75,14 @@ def _unpruned(found: Unpruned) -> Note:
 
 
 def _latent(found: LatentRead) -> Note:
-    """The note on a quantized weight that other code reads as it is latent."""
+    """The note on a quantized weight that code of users reads latent."""
     word = slot_attribute(found.prefix)
     return Note(
         f"{found.reader!r} reads the {found.attribute} of {found.path!r} in code of its "
         f"own, which gets the latent weights: {word}={found.quantizer!r} is not applied "
-        "there. Read `.value` of them in the call of a layer, under `with "
-        f"qframe.context.quantized_scope(True):`, or give {found.path!r} {word}=None."
+        "there. For the quantized ones, read `.value` of them in the call of a layer, "
+        "under `with qframe.context.quantized_scope(True):`; or give "
+        f"{found.path!r} {word}=None."
     )
 
 

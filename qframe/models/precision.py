@@ -64,7 +64,7 @@ class StoredBits:
                 scales = 0
                 if isinstance(quantizer, Quantizer):
                     axis = weight.channel_axis_of(layer)
-                    scales = quantizer.scale_bits(tuple(variable.shape), axis)
+                    scales = quantizer.bits_of_scales(tuple(variable.shape), axis)
                 self._declared[id(variable)] = variable, bits, scales
         for part in keras_internals.sublayers(layer):
             self._add(part)

@@ -1,8 +1,9 @@
-"""Weights that are quantized in their layer, and that other code reads as they were."""
+"""Weights that are quantized in their layer, and that code of users reads latent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import collections
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -13,20 +14,21 @@ from qframe.context import should_quantize
 from qframe.layers.adapters import Weight, adapter_of
 from qframe.layers.substitution import latent
 from qframe.layers.tree import Site, sites
+from qframe.models.code import mentions
 from qframe.models.held import Held
 from qframe.models.parts import is_built
 from qframe.models.shapes import built_tensors
 from qframe.quantizers import Quantizer
 
-# The layer of a weight, and its quantizer.
+# The layer of a weight, the weight, and its quantizer.
 Owned = tuple[Site, Weight, Any]
-# A weight that is read, and the layer or operation whose code does it.
+# A variable, and in whose call it is read.
 Read = tuple[Any, Any]
 
 
 @attrs.frozen
 class LatentRead:
-    """A quantized weight that other code reads without its quantizer.
+    """A quantized weight that is read without its quantizer.
 
     Args:
         path: of the layer that has the weight.
@@ -43,79 +45,116 @@ class LatentRead:
     reader: str
 
 
-def latent_reads_of(model: Any, held: Held) -> tuple[LatentRead, ...]:
+def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
     """The quantized weights that not only the calls of their own layers read.
 
-    They are seen in a call of each layer whose code is not Keras's, without numbers. What
-    a layer reads that cannot be called so is not known.
+    They are seen in calls, without numbers, of what may read them by its code. What
+    cannot be called so is not known: where not all that it takes is a tensor, where it
+    needs the numbers, or where it was built without a shape.
 
     Args:
         model: a built model or layer.
         held: the quantizers by slot of each layer.
     """
     found = list(sites(model))
-    weights = dict(_weights(found, held))
-    if not weights:
-        return ()
+    owned = _weights(found, held)
+    if not owned:
+        return []
     paths = {id(site.layer): site.path for site in found}
-    reads = []
-    for variable, reader in _reads(model, set()):
-        if id(variable) not in weights:
-            continue
-        site, weight, quantizer = weights[id(variable)]
-        if reader is not site.layer:
-            name = paths.get(id(reader), reader.name)
-            words = site.path, weight.prefix, weight.attribute, quantizer, name
-            reads.append(LatentRead(*words))
-    return tuple(dict.fromkeys(reads))
+    attributes = {w.attribute for each in owned.values() for _, w, _ in each}
+    reads: dict[tuple[int, int], Read] = {}
+    for variable, reader in _Reads(frozenset(attributes)).of(model):
+        reads.setdefault((id(variable), id(reader)), (variable, reader))
+    return [
+        LatentRead(
+            site.path,
+            weight.prefix,
+            weight.attribute,
+            quantizer,
+            paths.get(id(reader), reader.name),
+        )
+        for variable, reader in reads.values()
+        if all(reader is not site.layer for site, *_ in owned.get(id(variable), ()))
+        for site, weight, quantizer in owned.get(id(variable), ())
+    ]
 
 
-def _weights(
-    found: Sequence[Site], held: Held
-) -> Iterator[tuple[int, tuple[Site, Weight, Any]]]:
-    """The quantized weights, by the ids of their variables."""
+def _weights(found: list[Site], held: Held) -> dict[int, list[Owned]]:
+    """The quantized weights by the ids of their variables, which layers may share."""
+    owned = collections.defaultdict(list)
     for site in found:
         slots = held(site.layer)
         adapter = adapter_of(type(site.layer)) if slots and site.layer.built else None
         for weight in adapter.weights if adapter else ():
             variable = latent(site.layer, weight.attribute)
             if weight.prefix in slots and variable is not None:
-                yield id(variable), (site, weight, slots[weight.prefix])
+                owned[id(variable)].append((site, weight, slots[weight.prefix]))
+    return owned
 
 
-def _reads(layer: Any, seen: set[int]) -> Iterator[Read]:
-    """What is read in a call of a layer by code that is not Keras's."""
-    if id(layer) in seen:
-        return
-    seen.add(id(layer))
-    graph = keras_internals.graph_of(layer)
-    if graph is None:
-        tensors = built_tensors(layer) if _has_code(layer) else None
-        if tensors is not None:
-            yield from _reads_of_code(layer, (), tensors)
-        return
-    for node in keras_internals.nodes(graph):
-        operation = node.operation
-        if node.is_input:
-            continue
-        given = node.arguments.args, node.arguments.kwargs
-        for leaf in keras.tree.flatten(given):
-            if isinstance(leaf, keras.Variable):
-                yield leaf, operation
-        if keras_internals.graph_of(operation) is not None:
-            yield from _reads(operation, seen)
-        elif isinstance(operation, keras.layers.Layer) and _has_code(operation):
-            yield from _reads_of_code(operation, *given)
+class _Reads:
+    """What is read by code of users that mentions some attributes."""
+
+    def __init__(self, attributes: frozenset[str]) -> None:
+        self._attributes = attributes
+        self._seen: set[int] = set()
+
+    def of(self, layer: Any) -> Iterator[Read]:
+        """What is read in a call of a layer or model."""
+        if id(layer) in self._seen:
+            return
+        self._seen.add(id(layer))
+        graph = keras_internals.graph_of(layer)
+        if graph is None:
+            if self._may_read(layer):
+                yield from _as_built(layer)
+            return
+        for node in keras_internals.nodes(graph):
+            if node.is_input:
+                continue
+            operation = node.operation
+            yield from ((variable, operation) for variable in _variables_given(node))
+            if keras_internals.graph_of(operation) is not None:
+                yield from self.of(operation)
+            elif isinstance(operation, keras.layers.Layer) and id(operation) not in (
+                self._seen
+            ):
+                self._seen.add(id(operation))
+                if self._may_read(operation):
+                    given = node.arguments.args, node.arguments.kwargs
+                    reads, _ = keras_internals.variables_read(
+                        operation, *given, unless=should_quantize
+                    )
+                    yield from reads
+
+    def _may_read(self, layer: Any) -> bool:
+        """Whether a layer, or one in it, may read a weight; not where a call builds one."""
+        parts = keras_internals.all_layers(layer)
+        parts = [part for part in parts if not isinstance(part, Quantizer)]
+        if not all(map(is_built, parts)):
+            return False
+        graphs = [keras_internals.graph_of(part) for part in parts]
+        return any(mentions(part, self._attributes) for part in parts) or any(
+            _variables_given(node)
+            for graph in graphs
+            if graph is not None
+            for node in keras_internals.nodes(graph)
+        )
 
 
-def _reads_of_code(layer: Any, args: Any, kwargs: Any) -> Iterator[Read]:
-    reads = keras_internals.variables_read(layer, args, kwargs, unless=should_quantize)
-    for variable, reader in reads:
-        if not keras_internals.runs_keras(reader):
-            yield variable, reader
+def _variables_given(node: Any) -> list[Any]:
+    """The variables that a graph calls an operation with."""
+    given = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return [leaf for leaf in given if isinstance(leaf, keras_internals.Variable)]
 
 
-def _has_code(layer: Any) -> bool:
-    """Whether the call of a layer, or of one in it, is not Keras's, and builds nothing."""
-    parts = [p for p in keras_internals.all_layers(layer) if not isinstance(p, Quantizer)]
-    return all(map(is_built, parts)) and not all(map(keras_internals.runs_keras, parts))
+def _as_built(layer: Any) -> Iterator[Read]:
+    """What is read in a call of a layer with the shapes that it was built with."""
+    for dtype in (keras.config.floatx(), "int32"):
+        given = built_tensors(layer, dtype)
+        if given is None:
+            return
+        reads, whole = keras_internals.variables_read(layer, *given, unless=should_quantize)
+        yield from reads
+        if whole:
+            return

@@ -34,17 +34,25 @@ def built_call(layer: Any) -> Call:
     return Call(arguments, returned_shapes(layer, *shapes.values()))
 
 
-def built_tensors(layer: Any) -> dict[str, Any] | None:
-    """Tensors without numbers to call a layer with, by argument; None where not known."""
+def built_tensors(layer: Any, dtype: str) -> tuple[list[Any], dict[str, Any]] | None:
+    """Tensors without numbers to call a layer with, by place and by name.
+
+    None where it was not built with shapes alone.
+    """
     shapes = keras_internals.build_shapes(layer)
     if not shapes:
         return None
-    names = [name.removesuffix("_shape") for name in shapes]
-    if len(names) == 1:
-        # A layer of one input may call it as it likes, in `build` too.
-        names = list(inspect.signature(layer.call).parameters)[:1]
-    given = (_map_shapes(keras.KerasTensor, shape) for shape in shapes.values())
-    return dict(zip(names, given, strict=True))
+    try:
+        given = {
+            name.removesuffix("_shape"): _map_shapes(
+                lambda shape: keras.KerasTensor(shape, dtype), shape
+            )
+            for name, shape in shapes.items()
+        }
+    except TypeError:  # an argument that is no shape
+        return None
+    # A layer of one input may call it as it likes, in `build` too.
+    return ([*given.values()], {}) if len(given) == 1 else ([], given)
 
 
 def returned_shapes(layer: Any, *given: Any) -> tuple[Shape, ...]:

@@ -92,26 +92,30 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         return affine_of_levels(self.traits)
 
-    def groups(
+    def groups_of(
         self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1
     ) -> Groups | None:
-        """Which numbers of a weight share a scale; None for those of it or of a channel."""
+        """Which numbers of a weight share a scale; None where all do, or a channel's."""
         return None
 
-    def scale_bits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
-        """How many bits its scales and zero points take beside the integers of a weight.
+    def scales_of(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
+        """How many scales it computes from a weight, for a deployed model to store.
 
-        Of those that it computes from the numbers: what is constant takes none, and
-        variables count for themselves. By default they follow from `traits` and `groups`.
+        Constant ones are none of them, and neither are variables, which count for
+        themselves. By default the number follows from `traits` and `groups_of`.
         """
         traits = self.traits
         if not traits.scaled or traits.trainable or traits.updates:
             return 0
-        groups = self.groups(shape, channel_axis)
+        groups = self.groups_of(shape, channel_axis)
         if groups is not None:
-            return SCALE_BITS * groups.count(shape)
-        of_channels = channel_shape(shape, channel_axis) if traits.channelwise else ()
-        return SCALE_BITS * math.prod(size or 1 for size in of_channels)
+            return groups.count(shape)
+        each = channel_shape(shape, channel_axis) if traits.channelwise else ()
+        return math.prod(size for size in each if size is not None)
+
+    def bits_of_scales(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
+        """How many bits these scales take, and the zero points that go with them."""
+        return SCALE_BITS * self.scales_of(shape, channel_axis)
 
     def fits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> bool:
         """Whether a weight of a shape is known to fit; where not, a layer tries it on one.
@@ -142,7 +146,7 @@ class Quantizer(Configurable, keras.layers.Layer):
             raise QFrameError(
                 f"{self!r} states no integers: its values have no scale and zero point."
             )
-        groups = self.groups(tuple(inputs.shape), channel_axis)
+        groups = self.groups_of(tuple(inputs.shape), channel_axis)
         return integers_of(self, value, affine, groups)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:

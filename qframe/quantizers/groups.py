@@ -16,7 +16,8 @@ class Groups:
     """Which numbers of a tensor are together.
 
     Args:
-        axes: those that groups run along, row by row; along the others there are others.
+        axes: those that groups run along, row by row; the groups at different places along
+            the other axes are different ones.
         size: how many numbers are in a group; the last may have fewer.
 
     Example:
@@ -31,8 +32,8 @@ class Groups:
 
     def count(self, shape: Sequence[int]) -> int:
         """How many groups a tensor has."""
-        *others, groups = self._shape(shape)
-        return math.prod(others) * groups
+        *others, numbers = self._rows(shape)
+        return math.prod(others) * -(-numbers // self.size)
 
     def compact(self, spread: NDArray[Any]) -> NDArray[Any]:
         """What groups share, once for each.
@@ -66,7 +67,3 @@ class Groups:
         """The sizes of the other axes, and how many numbers the groups of each share."""
         others = [size for axis, size in enumerate(shape) if axis not in self.axes]
         return [*others, math.prod(shape[axis] for axis in self.axes)]
-
-    def _shape(self, shape: Sequence[int]) -> list[int]:
-        *others, numbers = self._rows(shape)
-        return [*others, -(-numbers // self.size)]

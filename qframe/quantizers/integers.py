@@ -13,8 +13,8 @@ from qframe.errors import QFrameError
 from qframe.quantizers.groups import Groups
 from qframe.quantizers.traits import Traits
 
-# Of a scale in float32.
-SCALE_BITS = 32
+# Of a scale in float32, and of one that is a power of two: its exponent.
+SCALE_BITS, EXPONENT_BITS = 32, 8
 # How far from an integer a value may be, in steps: rounding in float32, no more.
 _TOLERANCE = 1e-2
 

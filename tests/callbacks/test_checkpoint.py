@@ -14,7 +14,7 @@ from fitting import X, equal, fit, network, weights
 from qframe.errors import OutputError
 from unending import quantized, train_for_ever
 
-KILLS = 10
+KILLS = 6
 
 
 def test_files_are_those_of_keras(tmp_path):

@@ -4,6 +4,9 @@ A latent weight that doubles keeps its sign. So where the kernels are signs, the
 move with the latent weights only where something reads these.
 """
 
+import dataclasses
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -61,6 +64,28 @@ class Back(Tied):
         return self.embedding.back(x)
 
 
+class Conditional(Tied):
+    """A head that reads within a condition."""
+
+    def call(self, x):
+        read = lambda: logits(x, self.embedding)  # noqa: E731
+        return ops.cond(ops.greater(ops.max(x), -1e9), read, read)
+
+
+class Otherwise(Tied):
+    """A head that calls itself otherwise."""
+
+    def call(this, x):
+        return logits(x, this.embedding)
+
+
+class AnyNumber(Tied):
+    """A head that takes any number of arguments."""
+
+    def call(self, *given):
+        return logits(given[0], self.embedding)
+
+
 class Language(keras.Model):
     """A model of code."""
 
@@ -75,10 +100,31 @@ class Language(keras.Model):
         return self.head(x) if self.head else logits(x, self.tokens)
 
 
-def of_code(head):
-    model = Language(head, name="language")
+class Counting(Language):
+    """A model of code that needs integers."""
+
+    def call(self, ids):
+        return super().call(ops.take(ops.arange(10), ids))
+
+
+class Around(keras.Model):
+    """A model of code around a model."""
+
+    def __init__(self, inner):
+        super().__init__(name="around")
+        self.inner = inner
+
+    def call(self, ids):
+        return self.inner(ids)
+
+
+def called(model):
     model(IDS)
     return model
+
+
+def of_code(head):
+    return called(Language(head, name="language"))
 
 
 def graph(head, wrapped=False):
@@ -87,6 +133,23 @@ def graph(head, wrapped=False):
     x = layers.Dense(4, name="body")(tokens(ids))
     made = head(tokens, name="head")
     return keras.Model(ids, layers.TimeDistributed(made)(x) if wrapped else made(x))
+
+
+def in_code(head):
+    return called(Around(graph(head)))
+
+
+def function(kind):
+    """A function of a user's, called by a layer of Keras."""
+
+    def make(_):
+        ids = keras.Input((3,), dtype="int32")
+        tokens = Reversible(10, 4, name="tokens")
+        read = lambda x: logits(x, tokens)  # noqa: E731
+        made = layers.Lambda(read, (3, 10)) if kind == "lambda" else layers.Activation(read)
+        return keras.Model(ids, made(tokens(ids)))
+
+    return make
 
 
 def nested(head):
@@ -100,7 +163,7 @@ def operation(_):
     return keras.Model(ids, ops.einsum("bte,ve->btv", tokens(ids), tokens.embeddings))
 
 
-MODELS = {"code": of_code, "graph": graph, "nested": nested}
+MODELS = {"code": of_code, "graph": graph, "nested": nested, "in_code": in_code}
 WAYS = {
     **{
         f"{m}_{h.__name__}": (MODELS[m], h) for m in MODELS for h in (Tied, Quantized, Back)
@@ -108,6 +171,13 @@ WAYS = {
     "code_alone": (of_code, None),
     "wrapped": (lambda head: graph(head, wrapped=True), Tied),
     "operation": (operation, None),
+    "operation_in_code": (lambda _: called(Around(operation(None))), None),
+    "lambda": (function("lambda"), None),
+    "activation": (function("activation"), None),
+    "condition": (of_code, Conditional),
+    "integers": (lambda _: called(Counting(None)), None),
+    "other_names": (of_code, Otherwise),
+    "any_number": (of_code, AnyNumber),
 }
 
 
@@ -141,3 +211,132 @@ def test_a_note_where_what_is_latent_reaches_the_output(way):
         assert "embeddings_quantizer=" in note
     qf.strip(model)
     assert not qf.models.profile(model).notes
+
+
+# What is no read of a weight.
+
+
+class Sized(keras.Model):
+    """A model of code that asks for a shape, and holds what its call was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = layers.Embedding(10, 4, name="tokens", activity_regularizer="l2")
+        self.calls, self.last = 0, None
+        # JAX draws nothing without one where it traces.
+        jax = keras.backend.backend() == "jax"
+        self.seed = keras.random.SeedGenerator(1) if jax else None
+
+    def call(self, ids):
+        self.calls, self.last = self.calls + 1, ids
+        x = self.tokens(ids)
+        self.add_loss(ops.sum(self.tokens.embeddings) * random.random())
+        count = ops.cast(ops.shape(self.tokens.embeddings)[0], "float32")
+        return x * count * keras.random.uniform((), seed=self.seed) * np.random.random()
+
+
+def test_what_the_code_sets_and_draws_is_as_before():
+    model = called(Sized())
+    before = model.losses, model.calls, model.last
+
+    def draws(*passes):
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(7)
+        notes = [each(model, SIGNS).notes for each in passes]
+        assert all("reads the embeddings" in note for (note,) in notes)
+        return random.random(), np.random.random(), float(keras.random.uniform(()))
+
+    assert draws(qf.plan) == draws()
+    for now, was in zip((model.losses, model.calls, model.last), before, strict=True):
+        assert now is was or now == was
+
+
+class Shape(Tied):
+    """A layer that reads a shape alone."""
+
+    def call(self, x):
+        return x * ops.cast(ops.shape(self.embedding.embeddings)[0], "float32")
+
+
+class Half(layers.Dense):
+    """A layer whose call is code, with the kernel of another one if there is one."""
+
+    def __init__(self, other=None, **kwargs):
+        super().__init__(4, use_bias=False, **kwargs)
+        self.other = lambda: other  # Keras would hold a layer for a part of this one
+
+    def build(self, shape):
+        if self.other() is None:
+            super().build(shape)
+        else:
+            self._kernel, self.bias, self.built = self.other()._kernel, None, True
+
+    def call(self, x):
+        return super().call(x) / 2
+
+
+def halves():
+    """Two of them with one variable, which each quantizes itself."""
+    ids = keras.Input((3,), dtype="int32")
+    x = ops.cast(ids, "float32")
+    first = Half(name="a")
+    return keras.Model(ids, layers.Add()([first(x), Half(first, name="b")(x)]))
+
+
+@pytest.mark.parametrize("make", [lambda: of_code(Shape), halves], ids=["shape", "shared"])
+def test_no_note_where_nothing_latent_is_read(make):
+    model = make()
+    assert qf.plan(model, SIGNS).notes == ()
+    assert qf.quantize(model, SIGNS).notes == ()
+    assert not reads_latent(model)
+
+
+class Deep(keras.Model):
+    """A model of code that is built with more than a shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = layers.Embedding(10, 4, name="tokens")
+
+    def build(self, input_shape, depth=3):
+        self.tokens.build(input_shape)
+        self.built = True
+
+    def call(self, ids):
+        return logits(self.tokens(ids), self.tokens)
+
+
+class Constant(layers.Layer):
+    """A layer that is given nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = layers.Embedding(10, 4, name="tokens")
+
+    def build(self, input_shape):
+        self.tokens.build(input_shape)
+
+    def call(self):
+        return self.tokens.embeddings[:3]
+
+
+@pytest.mark.parametrize("words", [{"depth": 5}, {}], ids=["deep", "constant"])
+def test_what_cannot_be_called_is_quantized_all_the_same(words):
+    model = Deep() if words else Constant()
+    model.build((None, 3), **words)
+    assert len(qf.quantize(model, SIGNS).quantized) == 1
+
+
+@dataclasses.dataclass  # which makes it a thing without a hash
+class Sign:
+    """A quantizer of a user's."""
+
+    scale: float = 1.0
+
+    def __call__(self, x):
+        return self.scale * ops.sign(x)
+
+
+def test_a_quantizer_without_a_hash():
+    (note,) = qf.quantize(of_code(Tied), {"embeddings_quantizer": Sign()}).notes
+    assert "embeddings_quantizer=Sign(scale=1.0)" in note

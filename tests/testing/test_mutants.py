@@ -411,11 +411,11 @@ class _(Step):
         return self.size(inputs) * 0.7, 0
 
 
-@mutant("scale_bits", "scale_bits says 0")
+@mutant("scales", "scales_of says 0")
 class _(MeanSign):
-    """scales without bits: they are stored in no room."""
+    """scales that nobody counts: its model is smaller than it is."""
 
-    def scale_bits(self, shape, channel_axis=-1):
+    def scales_of(self, shape, channel_axis=-1):
         return 0
 
 

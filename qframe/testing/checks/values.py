@@ -167,20 +167,22 @@ def integers(subject: QuantizerSubject) -> None:
 
 
 @of_quantizers(when=lambda subject: subject.affine(subject.batch()) is not None)
-def scale_bits(subject: QuantizerSubject) -> None:
-    """Scales that follow the numbers take bits, and constant ones and variables none."""
+def scales(subject: QuantizerSubject) -> None:
+    """Scales that follow the numbers are counted, and constant ones and variables not."""
     x, quantizer = subject.batch(), subject.ready
-    found = quantizer.integers(to_tensor(x), -1)
-    bits = quantizer.scale_bits(x.shape, -1)
-    counted = subject.traits.trainable or subject.traits.updates
-    larger = quantizer.integers(to_tensor(64 * x), -1)
-    follow = not counted and not np.array_equal(found.scale, larger.scale)
-    fewest, most = (found.scale.size, 96 * found.scale.size) if follow else (0, 0)
+    counted = quantizer.scales_of(x.shape, -1)
+    found, larger = (quantizer.integers(to_tensor(k * x), -1).scale for k in (1, 64))
+    variables = subject.traits.trainable or subject.traits.updates
+    follow = not variables and not np.array_equal(found, larger)
     require(
-        fewest <= bits <= most,
-        f"scale_bits says {bits} for the shape {x.shape}, of which `integers` gives "
-        f"{found.scale.size} scales that {'follow' if follow else 'do not follow'} the "
-        f"numbers or are variables; {fewest} to {most} are right.",
+        counted == (found.size if follow else 0),
+        f"scales_of says {counted} for the shape {x.shape}; `integers` gives {found.size} "
+        f"scales that {'follow' if follow else 'do not follow'} the numbers.",
+    )
+    bits = quantizer.bits_of_scales(x.shape, -1)
+    require(
+        bool(bits) == bool(counted),
+        f"bits_of_scales says {bits}, and scales_of {counted}.",
     )
 
 
