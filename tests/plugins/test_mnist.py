@@ -1,4 +1,4 @@
-"""Few bits on MNIST, a quarter of it: trained with steps that learn, and calibrated."""
+"""Few bits on MNIST, a sixth of it: trained with steps that learn, and calibrated."""
 
 import keras
 import numpy as np
@@ -6,13 +6,8 @@ import pytest
 
 import qframe as qf
 
-IMAGES = 15_000
+IMAGES = 10_000
 BATCH_SIZE = 64
-SIGNS = {
-    "input_quantizer": "ste_sign",
-    "kernel_quantizer": "ste_sign",
-    "kernel_constraint": "weight_clip",
-}
 
 
 def learned(bits):
@@ -23,27 +18,25 @@ def learned(bits):
     }
 
 
-WORDS = {"binary": SIGNS, **{f"{b} bits": learned(b) for b in (2, 4)}}
+WORDS = {f"{b} bits": learned(b) for b in (2, 4)}
 
 
 def network(words):
     """The network of the tutorial; its first input stays float, as there."""
     normalization = keras.layers.BatchNormalization
-    # A sign is an activation function of its own.
-    activation = "linear" if words is SIGNS else "relu"
     parts = [keras.Input((28, 28, 1))]
     for filters, pool in ((32, 2), (64, 2), (64, 1)):
         parts += [
             keras.layers.Conv2D(filters, 3, use_bias=False),
             keras.layers.MaxPooling2D(pool),
             normalization(scale=False),
-            keras.layers.Activation(activation),
+            keras.layers.Activation("relu"),
         ]
     parts += [
         keras.layers.Flatten(),
         keras.layers.Dense(64, use_bias=False),
         normalization(scale=False),
-        keras.layers.Activation(activation),
+        keras.layers.Activation("relu"),
         keras.layers.Dense(10, use_bias=False),
         normalization(scale=False),
         keras.layers.Softmax(),
@@ -108,18 +101,16 @@ pytestmark = [
 ]
 
 
-# Seeds 0 to 4 gave, with steps of 2 and of 4 bits, 1.1 to 1.5 and 0.0 to 0.3
-# points less than in float, and with signs 4.6 to 5.6; int8 and int4 at most 0.1 less, and
-# int4 trained 0.3 to 0.6 more. The bounds are far from that: where additions are made in
-# another order, other networks are trained.
+# Seeds 0 to 2 gave, with steps of 2 and of 4 bits, 1.8 to 2.3 and 0.2 to 0.4 points less
+# than in float; int8 and int4 at most 0.2 less, and int4 trained 0.6 to 0.7 more. The
+# bounds are far from that: where numbers are added in another order, other networks come.
 
 
 def test_learned_steps(data, floating):
     found = {n: accuracy(trained(words, data), data) for n, words in WORDS.items()}
     found["float"] = floating[1]
     show(found)
-    for bits in (2, 4):
-        assert found[f"{bits} bits"] >= found["binary"]
+    assert found["2 bits"] >= found["float"] - 4.0
     assert found["4 bits"] >= found["float"] - 1.0
 
 
