@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 import keras
@@ -44,7 +44,14 @@ def _follow(value: Any, found: dict[int, Any]) -> None:
     """Add what of users is reached from a function, a class or an object."""
     if isinstance(value, functools.partial):
         value = value.func
-    value = inspect.unwrap(getattr(value, "__func__", value))
+    while callable(value):
+        # Statically: objects of users may do anything where they are asked.
+        inner = inspect.getattr_static(value, "__wrapped__", None)
+        if inner is None:
+            break
+        value = inner
+    if isinstance(value, MethodType):
+        value = value.__func__
     cls = value if isinstance(value, type) else type(value)
     if isinstance(value, FunctionType):
         if is_library(str(value.__module__)) or id(value) in found:
@@ -57,7 +64,7 @@ def _follow(value: Any, found: dict[int, Any]) -> None:
         for base in cls.__mro__:
             if not is_library(base.__module__):
                 for member in vars(base).values():
-                    _follow(getattr(member, "fget", None) or member, found)
+                    _follow(member.fget if isinstance(member, property) else member, found)
 
 
 def _used(function: FunctionType) -> Iterator[Any]:

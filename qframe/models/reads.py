@@ -99,33 +99,30 @@ class _Reads:
         self._attributes = attributes
         self._seen: set[int] = set()
 
-    def of(self, layer: Any) -> Iterator[Read]:
-        """What is read in a call of a layer or model."""
+    def of(self, layer: Any, given: Any = None) -> Iterator[Read]:
+        """What is read in a call of a layer or model.
+
+        Args:
+            layer: called once, wherever else a graph calls it.
+            given: the arguments in a graph, by place and by name; None for those that it
+                was built with.
+        """
         if id(layer) in self._seen:
             return
         self._seen.add(id(layer))
         graph = keras_internals.graph_of(layer)
         if graph is None:
             if self._may_read(layer):
-                yield from _as_built(layer)
+                yield from _as_built(layer) if given is None else _reads(layer, given)[0]
             return
         for node in keras_internals.nodes(graph):
             if node.is_input:
                 continue
-            operation = node.operation
-            yield from ((variable, operation) for variable in _variables_given(node))
-            if keras_internals.graph_of(operation) is not None:
-                yield from self.of(operation)
-            elif isinstance(operation, keras.layers.Layer) and id(operation) not in (
-                self._seen
-            ):
-                self._seen.add(id(operation))
-                if self._may_read(operation):
-                    given = node.arguments.args, node.arguments.kwargs
-                    reads, _ = keras_internals.variables_read(
-                        operation, *given, unless=should_quantize
-                    )
-                    yield from reads
+            yield from ((variable, node.operation) for variable in _variables_given(node))
+            if isinstance(node.operation, keras.layers.Layer):
+                yield from self.of(
+                    node.operation, (node.arguments.args, node.arguments.kwargs)
+                )
 
     def _may_read(self, layer: Any) -> bool:
         """Whether a layer, or one in it, may read a weight; not where a call builds one."""
@@ -154,7 +151,12 @@ def _as_built(layer: Any) -> Iterator[Read]:
         given = built_tensors(layer, dtype)
         if given is None:
             return
-        reads, whole = keras_internals.variables_read(layer, *given, unless=should_quantize)
+        reads, whole = _reads(layer, given)
         yield from reads
         if whole:
             return
+
+
+def _reads(layer: Any, given: Any) -> tuple[list[Read], bool]:
+    args, kwargs = given
+    return keras_internals.variables_read(layer, args, kwargs, should_quantize)
