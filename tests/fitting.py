@@ -9,17 +9,17 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")
 Y = RNG.normal(size=(64, 2)).astype("float32")
 
-# How Keras runs a step of training; the first without arguments to the contrary, and alone
+# How Keras runs a step of training; the first where a test says nothing else, and alone
 # on the versions of TensorFlow between the oldest and the newest.
 MODES = {
-    "tensorflow": [
-        "graph",
-        pytest.param("eager", marks=pytest.mark.ends),
-        pytest.param("xla", marks=pytest.mark.long),
-    ],
+    "tensorflow": ["graph", pytest.param("eager", marks=pytest.mark.ends)],
     "jax": ["xla", "eager"],
     "torch": ["eager"],
 }[keras.backend.backend()]
+
+# On TensorFlow XLA takes seconds for each model: tests of steps that change take it too.
+_XLA = [pytest.param("xla", marks=pytest.mark.long)]
+MODES_AND_XLA = MODES + (_XLA if keras.backend.backend() == "tensorflow" else [])
 
 # For `compile` in tests that are not about compiling: on TensorFlow Keras would use XLA,
 # which takes seconds for each model. The modes above and the documents cover that.

@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 import qframe as qf
-from fitting import MODES, X, Y
+from fitting import MODES, MODES_AND_XLA, X, Y
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError
 
 LABELS = np.argmax(Y, axis=1)
@@ -64,7 +64,7 @@ def test_the_loss_by_hand(from_logits):
     )
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MODES_AND_XLA)
 def test_a_student_learns_from_its_teacher_alone(mode):
     """With alpha 0 the labels, wrong ones here, do not matter."""
     student, teacher = pair()

@@ -7,6 +7,7 @@ import weakref
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 from keras.src.trainers.trainer import Trainer
 
@@ -241,3 +242,37 @@ def test_models_made_before_qframe_was_imported_are_known(monkeypatch):
     models = [keras.Sequential([keras.Input((2,)), layers.Dense(1)]), OfCode()]
     known = keras_internals.training._models()
     assert set(known) >= set(map(id, models))
+
+
+class Reader(layers.Layer):
+    """A layer that calls one, and reads another one's weight."""
+
+    def __init__(self, called, read, fails=False):
+        super().__init__()
+        self.called, self.read, self.fails = called, read, fails
+
+    def call(self, x):
+        y = self.called(x)
+        total = keras.ops.sum(self.read.kernel)
+        if self.fails:
+            raise RuntimeError("no call without numbers")
+        return y + total + keras_internals.latent_value(self.w)
+
+    def build(self, shape):
+        self.w = self.add_weight(shape=())
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_variables_that_code_reads_are_known_without_numbers(fails):
+    called, read = layers.Dense(3), layers.Dense(3)
+    reader = Reader(called, read, fails)
+    x = keras.KerasTensor((None, 3))
+    for layer in (called, read, reader):
+        layer.build((None, 3))
+    found, whole = keras_internals.variables_read(reader, (x,), {}, lambda: False)
+    assert whole == (not fails)
+    assert {(id(variable), id(where)) for variable, where in found} == {
+        (id(read.kernel), id(reader))
+    }
+    assert keras_internals.variables_read(reader, (x,), {}, lambda: True) == ([], not fails)
+    assert all(np.isfinite(weight).all() for weight in reader.get_weights())

@@ -8,6 +8,7 @@ from keras import layers, ops
 import qframe as qf
 from fitting import (
     MODES,
+    MODES_AND_XLA,
     WITHOUT_XLA,
     Fail,
     Probe,
@@ -209,7 +210,7 @@ def in_slots(model):
     return [str(getattr(p, "kernel_quantizer", None)) for p in model.layers]
 
 
-@EACH_MODE
+@pytest.mark.parametrize("mode", MODES_AND_XLA)
 def test_each_stage_trains_with_its_bits(mode):
     model = network(mode=mode)
     probe = Probe(lambda m: (in_slots(m), weights(m)))

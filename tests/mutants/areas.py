@@ -83,7 +83,7 @@ TABLE = {
     "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
     "qframe/identifier.py": _area(_NAMES),
     "qframe/keras_internals/": _area(
-        "test_keras_internals.py layers passes/test_machine.py"
+        "test_keras_internals.py models/test_reads.py layers passes/test_machine.py"
     ),
     "qframe/layers/": _area("layers passes/test_quantize.py"),
     "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks=SLOW),
