@@ -94,6 +94,9 @@ TABLE = {
     "qframe/passes/calibration.py": _area(
         "passes/test_progress.py passes/test_calibration.py"
     ),
+    "qframe/passes/differences.py": _area(
+        "passes/test_differences.py passes/test_planning.py"
+    ),
     "qframe/passes/entries.py": _area("passes/test_calibration.py reports/test_report.py"),
     "qframe/passes/float_scope.py": _area("passes/test_float_scope.py reports"),
     "qframe/passes/hearing.py": _area(
