@@ -50,8 +50,14 @@ def test_keras_finds_what_is_registered(names):
     assert names["thrice"] is tripled
 
 
-def doubled_sign(x):
-    return 2 * keras.ops.sign(x)
+@pytest.fixture
+def doubled_sign():
+    """A new function in each test: Keras keeps the name that it gave one."""
+
+    def doubled_sign(x):
+        return 2 * keras.ops.sign(x)
+
+    return doubled_sign
 
 
 def aliased(function):
@@ -68,7 +74,9 @@ def aliased(function):
         (keras.saving.register_keras_serializable("mine", "other"), "mine>other"),
     ],
 )
-def test_a_registered_function_is_a_quantizer_by_its_name(names, register, name):
+def test_a_registered_function_is_a_quantizer_by_its_name(
+    names, doubled_sign, register, name
+):
     register(doubled_sign)
     assert qf.quantizers.get(name) is doubled_sign
     layer = qf.layers.QuantDense(2, kernel_quantizer=name)
@@ -98,7 +106,7 @@ def test_a_registered_layer_and_constraint_are_made_by_their_names(names):
     assert isinstance(layer.kernel_constraint, Halving)
 
 
-def test_a_registered_name_that_a_plugin_offers_too_is_an_error(names):
+def test_a_registered_name_that_a_plugin_offers_too_is_an_error(names, doubled_sign):
     qf.utils.register_alias("ste_sign")(doubled_sign)
     with pytest.raises(AmbiguousNameError, match="'binary:ste_sign'"):
         qf.quantizers.get("ste_sign")
