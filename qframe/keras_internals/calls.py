@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import random
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 from keras import Operation, StatelessScope, ops
+from keras.config import backend
 from keras.layers import Layer
 from keras.src.backend import compute_output_spec
-from keras.src.backend.common import global_state
 from keras.src.backend.common.variables import AutocastScope
 
-from qframe.keras_internals.structure import all_layers
+from qframe.keras_internals.undisturbed import undisturbed
 
-# What Keras draws seeds from makes itself at the first draw.
-_GENERATOR = "global_seed_generator"
 # Whose code reads weights as their layers mean it.
 _LIBRARIES = {"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "optree", "qframe"}
 
@@ -65,15 +60,19 @@ def takes_training(layer: Any) -> bool:
     return takes
 
 
-def is_library(module: str) -> bool:
-    """Whether a module is of Python, Keras, its backends or qframe, and not of a user."""
-    top = module.partition(".")[0]
-    return top in _LIBRARIES or top in sys.stdlib_module_names
+def is_library(module: Any) -> bool:
+    """Whether a module is of Python, Keras, its backends or qframe, and not of a user.
+
+    Args:
+        module: its name; what is no string names none.
+    """
+    top = module.partition(".")[0] if isinstance(module, str) else ""
+    return not top or top in _LIBRARIES or top in sys.stdlib_module_names
 
 
 def variables_read(
     layer: Any, args: Any, kwargs: Any, unless: Callable[[], bool]
-) -> tuple[list[tuple[Any, Any]], bool]:
+) -> tuple[list[tuple[Any, list[Any]]], bool]:
     """The variables that code of users reads in a call.
 
     Keras makes the call without numbers. What the code itself changes is as before then.
@@ -85,23 +84,24 @@ def variables_read(
         unless: asked at each read, whether that one does not count.
 
     Returns:
-        The reads: a variable, and the layer or operation in whose call it is read; and
-        whether the call came to its end. What was read before an error counts.
+        The reads: a variable, and the layers and operations whose calls were running, the
+        innermost first; and whether the call came to its end. What was read before an
+        error counts.
     """
     found = []
 
     class Noting(StatelessScope):
         def get_current_value(self, variable: Any) -> Any:
-            reader = None if unless() else _reader()
-            if reader is not None:
-                found.append((variable, reader))
+            readers = [] if unless() else _readers()
+            if readers:
+                found.append((variable, readers))
             return super().get_current_value(variable)
 
     def noted(*args: Any, **kwargs: Any) -> Any:
         with Noting():
             return layer(*args, **kwargs)
 
-    with _undisturbed(layer):
+    with undisturbed(layer), _untraced():
         try:
             compute_output_spec(noted, *args, **kwargs)
         except Exception:  # anybody's code
@@ -109,47 +109,52 @@ def variables_read(
     return found, True
 
 
-def _reader() -> Any:
-    """In whose call code of users reads a variable; None where it is other code."""
+def _readers() -> list[Any]:
+    """In whose calls code of users reads a variable; none where it is other code."""
+    readers: list[Any] = []
     of_users = False
     frame = inspect.currentframe()
     while frame is not None:
-        code, module = frame.f_code, str(frame.f_globals.get("__name__"))
-        asks_a_shape = code.co_name == "shape" and module.startswith("keras.")
-        if asks_a_shape or code is latent_value.__code__:
-            return None
-        of_users = of_users or not is_library(module)
-        if code.co_name == "call" and code.co_argcount:
+        code, module = frame.f_code, frame.f_globals.get("__name__")
+        own = not is_library(module)
+        of_users = of_users or own
+        if code is latent_value.__code__ or (code.co_name == "shape" and not own):
+            return []
+        if code.co_argcount and (own or code.co_name == "call"):
             caller = frame.f_locals.get(code.co_varnames[0])
-            if isinstance(caller, Layer):
-                return caller if of_users else None
-            # One of a graph has the variable for an argument.
-            if isinstance(caller, Operation) and not of_users:
-                return caller
+            if isinstance(caller, Operation) and _is_call(caller, code):
+                # An operation of a graph has the variable for an argument.
+                if not readers and not of_users and isinstance(caller, Layer):
+                    return []
+                if isinstance(caller, Layer) or not of_users:
+                    readers.append(caller)
         frame = frame.f_back
-    return None
+    return readers
+
+
+def _is_call(caller: Any, code: Any) -> bool:
+    """Whether code is that of the call of an operation, under whatever name."""
+    call = inspect.unwrap(type(caller).call)
+    return code.co_name == "call" or code is getattr(call, "__code__", None)
 
 
 @contextlib.contextmanager
-def _undisturbed(layer: Any) -> Iterator[None]:
-    """Let what the code of a layer sets or draws be as before after the block."""
-    parts = [(part, dict(vars(part)), list(part._losses)) for part in all_layers(layer)]
-    generator = global_state.get_global_attribute(_GENERATOR)
-    states = random.getstate(), np.random.get_state()
+def _untraced() -> Iterator[None]:
+    """Let functions of TensorFlow run as Python, and keep nothing of a call.
+
+    What they traced without numbers they would go on to use, without its assignments.
+    """
+    if backend() != "tensorflow":
+        yield
+        return
+    from tensorflow import config
+
+    before = config.functions_run_eagerly()
+    config.run_functions_eagerly(True)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        global_state.set_global_attribute(_GENERATOR, generator)
-        for part, before, losses in parts:
-            now = vars(part)
-            for name in [name for name in now if name not in before]:
-                del now[name]
-            now.update(before)
-            part._losses[:] = losses
+        config.run_functions_eagerly(before)
 
 
 def before_arguments(error: Exception) -> Exception:

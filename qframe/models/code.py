@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Iterator
-from types import CodeType, FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import keras
@@ -18,65 +19,93 @@ _ANY = {
     *("trainable_weights", "trainable_variables"),
     *("non_trainable_weights", "non_trainable_variables"),
 }
+# How many decorators a function may have: one may name itself for what it wraps.
+_DEEPEST = 100
 
 
-def mentions(layer: Any, attributes: frozenset[str]) -> bool:
-    """Whether code of users that a layer runs mentions an attribute, or may reach any.
+class Mentions:
+    """Whether code of users mentions some attributes, or may reach any."""
 
-    Args:
-        layer: without the layers in it.
-        attributes: their names.
-    """
-    found: dict[int, Any] = {}
-    _follow(type(layer), found)
-    for value in vars(layer).values():
-        if not isinstance(value, keras.layers.Layer):
-            _follow(value, found)
-    sought = attributes | _ANY
-    return any(
-        not sought.isdisjoint(_names(value.__code__))
-        for value in found.values()
-        if isinstance(value, FunctionType)
-    )
+    def __init__(self, attributes: set[str], variables: set[int]) -> None:
+        """Take the names of the attributes, and the ids of the variables under them."""
+        self._sought = attributes | _ANY
+        self._variables = variables
+        self._classes: dict[type, bool] = {}
+
+    def of(self, layer: Any) -> bool:
+        """Whether what a layer runs does, without the layers in it."""
+        cls = type(layer)
+        try:
+            if cls not in self._classes:
+                self._classes[cls] = self._in([cls])
+            held = [
+                v for v in vars(layer).values() if not isinstance(v, keras.layers.Layer)
+            ]
+            return self._classes[cls] or self._in(held)
+        # Objects of users may do anything where they are asked; then there is no note.
+        except Exception:
+            return False
+
+    def _in(self, values: list[Any]) -> bool:
+        found: dict[int, Any] = {}
+        left = list(values)
+        while left:
+            value = _plain(left.pop())
+            if id(value) in self._variables:
+                return True
+            if id(value) in found or is_library(getattr(value, "__module__", "-")):
+                continue
+            found[id(value)] = value  # held, so that its id stays its own
+            if isinstance(value, FunctionType):
+                if not self._sought.isdisjoint(_names(value.__code__)):
+                    return True
+                left += _used(value)
+            elif isinstance(value, (list, tuple, set)):
+                left += value
+            elif isinstance(value, dict):
+                left += value.values()
+            else:
+                left += _members(value if isinstance(value, type) else type(value))
+        return False
 
 
-def _follow(value: Any, found: dict[int, Any]) -> None:
-    """Add what of users is reached from a function, a class or an object."""
-    if isinstance(value, functools.partial):
-        value = value.func
-    while callable(value):
-        # Statically: objects of users may do anything where they are asked.
-        inner = inspect.getattr_static(value, "__wrapped__", None)
-        if inner is None:
+def _plain(value: Any) -> Any:
+    """The function within a method, a decorated one or a partial."""
+    for _ in range(_DEEPEST):
+        if isinstance(value, functools.partial):
+            value = value.func
+        elif isinstance(value, (staticmethod, classmethod, MethodType)):
+            value = value.__func__
+        elif isinstance(value, property):
+            value = value.fget
+        elif callable(value):
+            inner = inspect.getattr_static(value, "__wrapped__", None)
+            if inner is None:
+                break
+            value = inner
+        else:
             break
-        value = inner
-    if isinstance(value, MethodType):
-        value = value.__func__
-    cls = value if isinstance(value, type) else type(value)
-    if isinstance(value, FunctionType):
-        if is_library(str(value.__module__)) or id(value) in found:
-            return
-        found[id(value)] = value
-        for other in _used(value):
-            _follow(other, found)
-    elif id(cls) not in found:
-        found[id(cls)] = cls  # one of ours may be made of one of theirs
-        for base in cls.__mro__:
-            if not is_library(base.__module__):
-                for member in vars(base).values():
-                    _follow(member.fget if isinstance(member, property) else member, found)
+    return value
+
+
+def _members(cls: type) -> Iterator[Any]:
+    """What is defined in a class and those that it is made of, as far as users wrote it."""
+    for base in cls.__mro__:
+        if not is_library(base.__module__):
+            yield from vars(base).values()
 
 
 def _used(function: FunctionType) -> Iterator[Any]:
     """The values of the global names and of the cells that a function uses."""
-    for name in _names(function.__code__):
-        if name in function.__globals__:
-            yield function.__globals__[name]
+    names = set(_names(function.__code__))
+    for value in [function.__globals__[n] for n in names if n in function.__globals__]:
+        if not isinstance(value, ModuleType):
+            yield value
+        elif not is_library(value.__name__):
+            yield from (vars(value)[name] for name in names if name in vars(value))
     for cell in function.__closure__ or ():
-        try:
+        with contextlib.suppress(ValueError):  # it is not filled yet
             yield cell.cell_contents
-        except ValueError:  # it is not filled yet
-            continue
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -14,7 +14,7 @@ from qframe.context import should_quantize
 from qframe.layers.adapters import Weight, adapter_of
 from qframe.layers.substitution import latent
 from qframe.layers.tree import Site, sites
-from qframe.models.code import mentions
+from qframe.models.code import Mentions
 from qframe.models.held import Held
 from qframe.models.parts import is_built
 from qframe.models.shapes import built_tensors
@@ -22,8 +22,8 @@ from qframe.quantizers import Quantizer
 
 # The layer of a weight, the weight, and its quantizer.
 Owned = tuple[Site, Weight, Any]
-# A variable, and in whose call it is read.
-Read = tuple[Any, Any]
+# A variable, and in whose calls it is read, the innermost first.
+Read = tuple[Any, list[Any]]
 
 
 @attrs.frozen
@@ -63,19 +63,21 @@ def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
     paths = {id(site.layer): site.path for site in found}
     attributes = {w.attribute for each in owned.values() for _, w, _ in each}
     reads: dict[tuple[int, int], Read] = {}
-    for variable, reader in _Reads(frozenset(attributes)).of(model):
-        reads.setdefault((id(variable), id(reader)), (variable, reader))
+    for variable, readers in _Reads(Mentions(attributes, set(owned))).of(model):
+        owners = owned.get(id(variable), ())
+        # What a layer calls gets its weights as the layer does.
+        if owners and not any(s.layer is r for s, *_ in owners for r in readers):
+            reads.setdefault((id(variable), id(readers[0])), (variable, readers))
     return [
         LatentRead(
             site.path,
             weight.prefix,
             weight.attribute,
             quantizer,
-            paths.get(id(reader), reader.name),
+            paths.get(id(readers[0]), readers[0].name),
         )
-        for variable, reader in reads.values()
-        if all(reader is not site.layer for site, *_ in owned.get(id(variable), ()))
-        for site, weight, quantizer in owned.get(id(variable), ())
+        for variable, readers in reads.values()
+        for site, weight, quantizer in owned[id(variable)]
     ]
 
 
@@ -93,10 +95,10 @@ def _weights(found: list[Site], held: Held) -> dict[int, list[Owned]]:
 
 
 class _Reads:
-    """What is read by code of users that mentions some attributes."""
+    """What is read by code of users that mentions the weights."""
 
-    def __init__(self, attributes: frozenset[str]) -> None:
-        self._attributes = attributes
+    def __init__(self, mentions: Mentions) -> None:
+        self._mentions = mentions
         self._seen: set[int] = set()
 
     def of(self, layer: Any, given: Any = None) -> Iterator[Read]:
@@ -118,7 +120,7 @@ class _Reads:
         for node in keras_internals.nodes(graph):
             if node.is_input:
                 continue
-            yield from ((variable, node.operation) for variable in _variables_given(node))
+            yield from ((v, [node.operation]) for v in _variables_given(node))
             if isinstance(node.operation, keras.layers.Layer):
                 yield from self.of(
                     node.operation, (node.arguments.args, node.arguments.kwargs)
@@ -131,7 +133,7 @@ class _Reads:
         if not all(map(is_built, parts)):
             return False
         graphs = [keras_internals.graph_of(part) for part in parts]
-        return any(mentions(part, self._attributes) for part in parts) or any(
+        return any(map(self._mentions.of, parts)) or any(
             _variables_given(node)
             for graph in graphs
             if graph is not None

@@ -52,9 +52,9 @@ class Integers:
     def dequantized(self) -> NDArray[np.float32]:
         """``scale * (values - zero_point)`` in float32."""
         scale, zero_point = self.spread()
-        result: NDArray[np.float32] = scale * (
-            self.values - zero_point.astype(np.int64)
-        ).astype(np.float32)
+        # Wide first: NumPy 1 would subtract a single zero point in the dtype of the values.
+        steps = self.values.astype(np.int64) - zero_point
+        result: NDArray[np.float32] = scale * steps.astype(np.float32)
         return result
 
 

@@ -6,7 +6,10 @@ move with the latent weights only where something reads these.
 
 import dataclasses
 import random
+import types
+import weakref
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -25,6 +28,11 @@ IDS = np.array([[1, 2, 3], [4, 0, 9]])
 
 def logits(x, embedding):
     return ops.matmul(x, ops.transpose(embedding.embeddings))
+
+
+FUNCTIONS = {"logits": logits}
+helpers = types.ModuleType("helpers")
+helpers.logits = logits
 
 
 class Tied(layers.Layer):
@@ -62,6 +70,45 @@ class Back(Tied):
 
     def call(self, x):
         return self.embedding.back(x)
+
+
+def forward(self, x):
+    return logits(x, self.embedding)
+
+
+class Forward(Tied):
+    """A head whose call has another name."""
+
+    call = forward
+
+
+class Static(Tied):
+    """A head with a static helper, which asks a module."""
+
+    @staticmethod
+    def helper(x, embedding):
+        return helpers.logits(x, embedding)
+
+    def call(self, x):
+        return self.helper(x, self.embedding)
+
+
+class Held(layers.Layer):
+    """A head that holds the variable itself."""
+
+    def __init__(self, embedding, **kwargs):
+        super().__init__(**kwargs)
+        self.table = [embedding.embeddings]
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.table[0]))
+
+
+class Dispatching(Tied):
+    """A head that finds its function in a dict."""
+
+    def call(self, x):
+        return FUNCTIONS["logits"](x, self.embedding)
 
 
 class Conditional(Tied):
@@ -157,6 +204,14 @@ def nested(head):
     return keras.Model(ids, graph(head)(ids))
 
 
+def built_before(head):
+    """A graph whose embedding is there before what holds its variable."""
+    ids = keras.Input((3,), dtype="int32")
+    tokens = layers.Embedding(10, 4, name="tokens")
+    x = tokens(ids)
+    return keras.Model(ids, head(tokens, name="head")(x))
+
+
 def operation(_):
     ids = keras.Input((3,), dtype="int32")
     tokens = layers.Embedding(10, 4, name="tokens")
@@ -178,6 +233,10 @@ WAYS = {
     "integers": (lambda _: called(Counting(None)), None),
     "other_names": (of_code, Otherwise),
     "any_number": (of_code, AnyNumber),
+    "forward": (graph, Forward),
+    "static": (graph, Static),
+    "held": (built_before, Held),
+    "dispatched": (graph, Dispatching),
 }
 
 
@@ -222,22 +281,31 @@ class Sized(keras.Model):
     def __init__(self):
         super().__init__()
         self.tokens = layers.Embedding(10, 4, name="tokens", activity_regularizer="l2")
-        self.calls, self.last = 0, None
+        self.calls, self.last, self.seen, self.facts = 0, None, [], {"calls": 0}
+        self.python, self.numpy = random.Random(1), np.random.default_rng(1)
         # JAX draws nothing without one where it traces.
         jax = keras.backend.backend() == "jax"
         self.seed = keras.random.SeedGenerator(1) if jax else None
 
     def call(self, ids):
         self.calls, self.last = self.calls + 1, ids
+        self.seen.append(ids)
+        self.facts["calls"] += 1
         x = self.tokens(ids)
-        self.add_loss(ops.sum(self.tokens.embeddings) * random.random())
+        drawn = random.random() + self.python.random() + self.numpy.random()
+        self.add_loss(ops.sum(self.tokens.embeddings) * drawn)
         count = ops.cast(ops.shape(self.tokens.embeddings)[0], "float32")
         return x * count * keras.random.uniform((), seed=self.seed) * np.random.random()
 
 
+def state_of(model):
+    generators = model.python.getstate(), model.numpy.bit_generator.state
+    return model.losses, model.calls, model.last, [*model.seen], {**model.facts}, generators
+
+
 def test_what_the_code_sets_and_draws_is_as_before():
     model = called(Sized())
-    before = model.losses, model.calls, model.last
+    before = state_of(model)
 
     def draws(*passes):
         keras.utils.clear_session(free_memory=False)
@@ -247,8 +315,113 @@ def test_what_the_code_sets_and_draws_is_as_before():
         return random.random(), np.random.random(), float(keras.random.uniform(()))
 
     assert draws(qf.plan) == draws()
-    for now, was in zip((model.losses, model.calls, model.last), before, strict=True):
+    for now, was in zip(state_of(model), before, strict=True):
         assert now is was or now == was
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow's")
+def test_functions_of_tensorflow_go_on_to_assign():
+    import tensorflow as tf
+
+    class Counted(Language):
+        def __init__(self):
+            super().__init__(Tied)
+            self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+
+        def build(self, shape):
+            self.tokens.build(shape)
+            self.body.build((None, 3, 4))
+            self.head.build((None, 3, 4))
+            self.built = True
+
+        @tf.function(reduce_retracing=True)
+        def counted(self, x):
+            self.count.assign_add(1.0)
+            return self.body(x)
+
+        def call(self, ids):
+            return self.head(self.counted(self.tokens(ids)))
+
+    model = Counted()
+    model.build((None, 3))
+    assert len(qf.plan(model, SIGNS).notes) == 1
+    assert not tf.config.functions_run_eagerly()
+    for _ in range(3):
+        model(IDS)
+    assert float(model.count) == 3
+
+
+class Sub(layers.Layer):
+    """A part that reads the kernel of the layer that it is in, during its call."""
+
+    def __init__(self, owner):
+        super().__init__()
+        self.owner = lambda: owner
+
+    def call(self, x):
+        return ops.matmul(x, self.owner().kernel)
+
+
+class Owner(layers.Dense):
+    """A layer that leaves its product to a part."""
+
+    def __init__(self):
+        super().__init__(4, use_bias=False)
+        self.sub = Sub(self)
+
+    def call(self, x):
+        return self.sub(x)
+
+
+def owner():
+    ids = keras.Input((3,), dtype="int32")
+    return keras.Model(ids, Owner()(ops.cast(ids, "float32")))
+
+
+class NoModule:
+    """Of a class that is in no module."""
+
+    __module__ = None
+
+
+class Odd:
+    """An object that raises where it is asked for anything."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+
+def itself():
+    return itself
+
+
+itself.__wrapped__ = itself
+
+
+class Hoarder(layers.Layer):
+    """A layer whose code may hold anything."""
+
+    def call(self, x):
+        return x
+
+
+# By functions that make them: pytest asks too.
+THINGS = {
+    "no_module": NoModule,
+    "odd": Odd,
+    "itself": lambda: itself,
+    "dead": lambda: weakref.proxy(Odd()),
+    "class_of_cython": lambda: h5py.File,
+    "function_of_cython": lambda: h5py.h5f.open,
+}
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_whatever_a_layer_holds_a_model_is_quantized(name):
+    thing, hoarder = THINGS[name](), Hoarder()
+    hoarder.thing = lambda: thing
+    model = keras.Sequential([keras.Input((3,)), hoarder, layers.Dense(4)])
+    assert len(qf.quantize(model, SIGNS).quantized) == 1
 
 
 class Shape(Tied):
@@ -283,7 +456,11 @@ def halves():
     return keras.Model(ids, layers.Add()([first(x), Half(first, name="b")(x)]))
 
 
-@pytest.mark.parametrize("make", [lambda: of_code(Shape), halves], ids=["shape", "shared"])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: of_code(Shape), halves, owner],
+    ids=["shape", "shared", "owner"],
+)
 def test_no_note_where_nothing_latent_is_read(make):
     model = make()
     assert qf.plan(model, SIGNS).notes == ()

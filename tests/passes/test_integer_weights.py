@@ -185,6 +185,7 @@ SCALE_BITS = {
     "dorefa_sign": 32,
     "integer(bits=4)": 32,
     "integer(bits=4, symmetric=False)": 32 + 4,
+    "integer(symmetric=False)": 32 + 8,
     "integer(bits=4, granularity='channel')": 8 * 32,
     "integer(bits=4, granularity='channel', symmetric=False)": 8 * (32 + 4),
     # 180 numbers of a channel are five groups of 32 and one of 20.
