@@ -217,3 +217,10 @@ def test_a_profile_counts_the_scales(name):
     np.testing.assert_allclose(
         found.dequantized(), keras.ops.convert_to_numpy(quantized), rtol=1e-6, atol=1e-7
     )
+
+
+def test_a_zero_point_at_the_end_of_the_grid():
+    x = np.linspace(0, 1, 6, dtype="float32")[:, None]
+    found = qf.quantizers.get("integer(symmetric=False)").integers(x)
+    assert found.zero_point == -128
+    np.testing.assert_allclose(found.dequantized(), x, atol=1e-6)
