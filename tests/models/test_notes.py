@@ -59,6 +59,7 @@ def test_a_sign_of_an_activation_is_noted_where_the_model_is_constant(name):
         check(keras.Model(x, layers.Dense(3, name="head")(made)))
 
 
+shifted = keras.initializers.Constant(-1.0)
 BETWEEN = {
     "none": [],
     "pools": [layers.MaxPooling2D, lambda: layers.AveragePooling2D(2)],
@@ -68,7 +69,7 @@ BETWEEN = {
     "bicubic": [lambda: layers.UpSampling2D(interpolation="bicubic")],
     "rescaled": [lambda: layers.Rescaling(2.0, offset=1.0)],
     "shifted": [lambda: layers.Rescaling(1.0, offset=-1.0)],
-    "batch normalization": [lambda: layers.BatchNormalization(beta_initializer="normal")],
+    "batch normalization": [lambda: layers.BatchNormalization(beta_initializer=shifted)],
     "layer normalization": [layers.LayerNormalization],
     "a function of the user": [lambda: layers.Lambda(lambda x: x - 1.0)],
     "another activation": [layers.LeakyReLU, lambda: layers.Activation("tanh")],
