@@ -64,7 +64,7 @@ def is_library(module: Any) -> bool:
     """Whether a module is of Python, Keras, its backends or qframe, and not of a user.
 
     Args:
-        module: its name; what is no string names none.
+        module: its name. Some objects have none, and Cython's have another thing there.
     """
     top = module.partition(".")[0] if isinstance(module, str) else ""
     return not top or top in _LIBRARIES or top in sys.stdlib_module_names
@@ -75,7 +75,7 @@ def variables_read(
 ) -> tuple[list[tuple[Any, list[Any]]], bool]:
     """The variables that code of users reads in a call.
 
-    Keras makes the call without numbers. What the code itself changes is as before then.
+    Keras makes the call without numbers, and `undisturbed` puts back what it changes.
 
     Args:
         layer: to be called.

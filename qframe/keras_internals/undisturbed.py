@@ -20,9 +20,10 @@ _GENERATOR = "global_seed_generator"
 
 @contextlib.contextmanager
 def undisturbed(layer: Any) -> Iterator[None]:
-    """Let what the code of a layer sets or draws be as before after the block.
+    """Put back, after the block, what the code of a layer sets or draws in it.
 
-    Of what its attributes hold that is so for containers, one deep, and random generators.
+    These are its attributes and those of the layers in it, the lists, dicts, sets and
+    random generators under them, and the random states of Python, NumPy and Keras.
     """
     restore = [_random()]
     for part in all_layers(layer):
@@ -61,6 +62,14 @@ def _attributes(part: Any) -> Callable[[], None]:
 
 
 def _content(value: Any) -> Callable[[], None]:
+    try:
+        return _content_of(value)
+    # Objects of users may do anything where they are asked; such a one stays as it is.
+    except Exception:
+        return lambda: None
+
+
+def _content_of(value: Any) -> Callable[[], None]:
     if isinstance(value, random.Random):
         return functools.partial(value.setstate, value.getstate())
     if isinstance(value, np.random.Generator):
