@@ -46,11 +46,11 @@ class LatentRead:
 
 
 def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
-    """The quantized weights that not only the calls of their own layers read.
+    """The quantized weights that are read by other code than the calls of their layers.
 
-    They are seen in calls, without numbers, of what may read them by its code. What
-    cannot be called so is not known: where not all that it takes is a tensor, where it
-    needs the numbers, or where it was built without a shape.
+    A layer whose code may read one is called without numbers, to see whether it does.
+    Nothing is known of what cannot be called so: where an argument is no tensor, where the
+    code needs numbers, or where the layer was built without a shape.
 
     Args:
         model: a built model or layer.
@@ -65,7 +65,7 @@ def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
     reads: dict[tuple[int, int], Read] = {}
     for variable, readers in _Reads(Mentions(attributes, set(owned))).of(model):
         owners = owned.get(id(variable), ())
-        # What a layer calls gets its weights as the layer does.
+        # During the call of its own layer a weight reads as quantized.
         if owners and not any(s.layer is r for s, *_ in owners for r in readers):
             reads.setdefault((id(variable), id(readers[0])), (variable, readers))
     return [
