@@ -25,6 +25,7 @@ from qframe_packed.reference import run
 SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 pytestmark = [
     pytest.mark.ends,
+    pytest.mark.two_backends,  # a file is made of weights and configs
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
 ]
 
