@@ -1,13 +1,15 @@
 """The places of tensors in memory: apart while both are needed, and close together."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qframe_packed.compiled.chains import Code
 from qframe_packed.compiled.memory import Slot, length_of
-from qframe_packed.compiled.placing import laid_out
+from qframe_packed.compiled.placing import laid_out, share
 
 pytestmark = pytest.mark.pure
 LIVES = st.tuples(st.integers(0, 30), st.integers(0, 6), st.integers(0, 2000))
@@ -65,3 +67,27 @@ def test_a_long_row_of_sums_is_in_one_place():
         offsets, size = laid_out(ordered, 1)
         assert {*offsets.values()} == {0}
         assert size == length_of(slots[0], 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "size", "is_source", "over"),
+    [
+        (0, 3, 64, False, True),
+        (0, 3, 64, True, False),  # a product reads around the numbers at hand
+        (0, 4, 64, False, False),  # it is read again
+        (3, 3, 64, False, False),  # it is written in the same step
+        (0, 3, 32, False, False),  # it is too small
+    ],
+)
+def test_a_sum_is_written_over_what_is_added_for_the_last_time(
+    first, last, size, is_source, over
+):
+    added, stored = Slot(size).used(first).used(last), Slot(64).used(3).used(5)
+    source = added if is_source else Slot(64).used(0).used(3)
+    links = [
+        SimpleNamespace(code=Code.ADD, parts=(added,)),
+        SimpleNamespace(code=Code.STORE, parts=(stored,)),
+    ]
+    share(SimpleNamespace(links=links, row=SimpleNamespace(parts=(source,))), 3)
+    assert (stored.over is added) == over
+    assert over or stored.over is None
