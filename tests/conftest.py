@@ -1,5 +1,6 @@
 """What every test starts from, and which tests an environment runs."""
 
+import collections
 import gc
 import os
 import random
@@ -29,8 +30,8 @@ SHARES = {
     "once_per_backend": {"newest", "jax", "torch"},
     "two_backends": {"newest", "oldest", "torch"},
     "long": {"newest"},
-    "elsewhere": {"oldest", "between", "jax", "torch", "quick"},
-    "sample": {"oldest", "between", "quick"},
+    "elsewhere": {"oldest", "between", "jax", "torch"},
+    "sample": {"oldest", "between"},
 }
 PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
 # What holds on the ends of a row of versions may fail between them where it leans on what
@@ -60,16 +61,17 @@ def pytest_collection_modifyitems(config, items):
     if not place:
         return
     absent = {mark for mark, places in SHARES.items() if place not in places}
-    kept, left, seen = [], [], set()
+    kept, left, seen = [], [], collections.Counter()
+    # What its cases differ in is seldom what versions differ in, or what a change breaks.
+    most = {"between": 1, "quick": 6}.get(place, len(items))
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         test = item.nodeid.partition("[")[0]
-        # What the cases of a test differ in is seldom what versions differ in.
-        another = place == "between" and test in seen and "every_case" not in marks
+        another = seen[test] >= most and "every_case" not in marks
         elsewhere = place == "between" and _room(item) not in BETWEEN
         chosen = not marks & absent and not another and not elsewhere
         if chosen:
-            seen.add(test)
+            seen[test] += 1
         (kept if chosen else left).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
