@@ -89,9 +89,9 @@ class Stepped(Drawn):
     def scales_of(self, shape: Any, channel_axis: Any = -1) -> int:
         return super().scales_of(shape, channel_axis) if self.automatic else 0
 
-    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
-        bits = EXPONENT_BITS if self.alpha == "auto_po2" else SCALE_BITS
-        return bits * self.scales_of(shape, channel_axis)
+    @property
+    def bits_of_each_scale(self) -> int:  # type: ignore[override]
+        return EXPONENT_BITS if self.alpha == "auto_po2" else SCALE_BITS
 
     def reference(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `value`."""

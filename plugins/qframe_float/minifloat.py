@@ -115,9 +115,9 @@ class SmallFloat(FloatQuantizer):
         within = self._axes(len(shape), channel_axis)
         return math.prod(size for axis, size in enumerate(shape) if axis not in within)
 
-    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
-        bits = EXPONENT_BITS if self.power_of_two else SCALE_BITS
-        return bits * self.scales_of(shape, channel_axis)
+    @property
+    def bits_of_each_scale(self) -> int:  # type: ignore[override]
+        return EXPONENT_BITS if self.power_of_two else SCALE_BITS
 
     def surrogate(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `gradient`."""

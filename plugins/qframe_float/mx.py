@@ -24,6 +24,8 @@ _LOWEST, _HIGHEST = 2.0**-127, 2.0**127
 class MX(FloatQuantizer):
     """What the quantizers of blocks share."""
 
+    bits_of_each_scale = EXPONENT_BITS
+
     def __init__(self, block_size: int, axis: int | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
@@ -49,9 +51,6 @@ class MX(FloatQuantizer):
     def groups_of(self, shape: Any, channel_axis: Any = -1) -> Groups:
         return Groups(self._axes(len(shape), channel_axis), self.block_size)
 
-    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
-        return EXPONENT_BITS * self.scales_of(shape, channel_axis)
-
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
         return ops.ones_like(inputs)
 
@@ -60,8 +59,8 @@ class MX(FloatQuantizer):
             power = power_of(largest) * 2.0**-self.format.largest_exponent
             return self._held(ops.clip(power, _LOWEST, _HIGHEST), inputs.dtype)
 
-        axes = self._axes(len(inputs.shape), channel_axis)
-        return _of_blocks(magnitudes(wide(inputs)), axes, self.block_size, scales)
+        groups = self.groups_of(inputs.shape, channel_axis)
+        return _of_blocks(magnitudes(wide(inputs)), groups, scales)
 
     def reference_scales(self, x: Any, axis: Any = None) -> Any:
         along = self._axes(x.ndim, axis)
@@ -259,23 +258,19 @@ class MXINT8(MX):
         return found.values.astype(np.int8).view(np.uint8), scales
 
 
-def _of_blocks(
-    x: Any, axes: tuple[int, ...], size: int, function: Callable[[Any], Any]
-) -> Any:
+def _of_blocks(x: Any, groups: Groups, function: Callable[[Any], Any]) -> Any:
     """A function of the largest number in each block, repeated along the block.
 
     Args:
         x: a tensor, not negative.
-        axes: those along which the blocks follow each other; along the others there are
-            other ones.
-        size: how many numbers a block has; the last one may have less.
+        groups: the blocks.
         function: of a tensor, elementwise.
     """
     if 0 in tuple(x.shape):
         return ops.ones_like(x)
     rank, shape = len(x.shape), ops.shape(x)
-    order = [*(axis for axis in range(rank) if axis not in axes), *axes]
-    count = math.prod(shape[axis] for axis in axes)
+    order, size = groups.order(rank), groups.size
+    count = math.prod(shape[axis] for axis in groups.axes)
     if isinstance(count, int):
         size = min(size, count)
     blocks = -(-count // size)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import ops
 
 from qframe.errors import ArgumentError
+from qframe.quantizers import Groups
 
 
 def split(
-    x: Any, axes: Sequence[int], size: Any, owner: str, of: Any = ops
+    x: Any, groups: Groups, owner: str, of: Any = ops
 ) -> tuple[Any, int, Callable[[Any], Any]]:
     """A tensor by groups, how many numbers the last of them has, and the way back.
 
     Args:
         x: a tensor, or an array.
-        axes: those that groups run along, row by row; along the others there are others.
-        size: how many numbers are in a group; the last may have fewer.
+        groups: which numbers are together.
         owner: who asks, for the error.
         of: `keras.ops`, or NumPy for an array.
 
@@ -31,6 +31,7 @@ def split(
     Raises:
         ArgumentError: it is not known how many numbers there are.
     """
+    axes, size = groups.axes, groups.size
     if None in (lengths := [x.shape[axis] for axis in axes]):
         raise ArgumentError(
             f"{owner} cannot split the shape {tuple(x.shape)} into groups of {size}: how "
@@ -39,9 +40,9 @@ def split(
         )
     count = math.prod(lengths)
     size = min(size, max(count, 1))
-    groups = -(-count // size)
-    spare = groups * size - count
-    order = [*(axis for axis in range(len(x.shape)) if axis not in axes), *axes]
+    blocks = -(-count // size)
+    spare = blocks * size - count
+    order = groups.order(len(x.shape))
     shape = of.shape(x)
     moved = [shape[axis] for axis in order]
     others = moved[: len(order) - len(axes)]
@@ -50,7 +51,7 @@ def split(
         rows = of.pad(rows, [*((0, 0) for _ in others), (0, spare)])
 
     def back(y: Any) -> Any:
-        rows = of.reshape(y, [*others, groups * size])[..., :count]
+        rows = of.reshape(y, [*others, blocks * size])[..., :count]
         return of.transpose(of.reshape(rows, moved), [int(i) for i in np.argsort(order)])
 
-    return of.reshape(rows, [*others, groups, size]), size - spare, back
+    return of.reshape(rows, [*others, blocks, size]), size - spare, back

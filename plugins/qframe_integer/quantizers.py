@@ -29,6 +29,7 @@ from qframe.quantizers import (
 )
 from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
 from qframe.quantizers.channels import shape_of_state
+from qframe.quantizers.integers import SCALE_BITS
 from qframe.quantizers.ranges import GATHERS, GatheredRange, checked_ends
 from qframe_integer import groups, statistics
 from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
@@ -200,9 +201,9 @@ class Integer(Quantizer):
             return None
         return Groups(self._axes(len(shape), channel_axis), self.group_size)
 
-    def bits_of_scales(self, shape: Any, channel_axis: Any = -1) -> int:
-        zero_points = 0 if self.symmetric else self.scales_of(shape, channel_axis)
-        return super().bits_of_scales(shape, channel_axis) + self.bits * zero_points
+    @property
+    def bits_of_each_scale(self) -> int:  # type: ignore[override]
+        return SCALE_BITS if self.symmetric else SCALE_BITS + self.bits
 
     def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
         self._axes(len(shape), channel_axis)  # an error where the tensor lacks one
@@ -220,10 +221,10 @@ class Integer(Quantizer):
 
         Third, of groups, is how many numbers the last one has.
         """
-        axes = self._axes(len(x.shape), channel_axis)
-        if self.granularity != "group":
-            return x, axes, None, lambda y: y
-        x, last, back = groups.split(x, axes, self.group_size, repr(self), of)
+        together = self.groups_of(x.shape, channel_axis)
+        if together is None:
+            return x, self._axes(len(x.shape), channel_axis), None, lambda y: y
+        x, last, back = groups.split(x, together, repr(self), of)
         return x, (len(x.shape) - 1,), last, back
 
     def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:

@@ -53,19 +53,21 @@ class Mentions:
             value = _plain(left.pop())
             if id(value) in self._variables:
                 return True
-            if id(value) in found or is_library(getattr(value, "__module__", "-")):
+            if not isinstance(value, (FunctionType, type, list, tuple, set, dict)):
+                value = type(value)
+            if id(value) in found:
                 continue
             found[id(value)] = value  # held, so that its id stays its own
-            if isinstance(value, FunctionType):
+            if isinstance(value, type):
+                left += _members(value)
+            elif isinstance(value, FunctionType):
+                if is_library(value.__module__):
+                    continue
                 if not self._sought.isdisjoint(_names(value.__code__)):
                     return True
                 left += _used(value)
-            elif isinstance(value, (list, tuple, set)):
-                left += value
-            elif isinstance(value, dict):
-                left += value.values()
             else:
-                left += _members(value if isinstance(value, type) else type(value))
+                left += value.values() if isinstance(value, dict) else value
         return False
 
 
@@ -89,7 +91,7 @@ def _plain(value: Any) -> Any:
 
 
 def _members(cls: type) -> Iterator[Any]:
-    """What is defined in a class and those that it is made of, as far as users wrote it."""
+    """What users define in a class and its bases; one of ours may have a base of theirs."""
     for base in cls.__mro__:
         if not is_library(base.__module__):
             yield from vars(base).values()

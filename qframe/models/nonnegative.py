@@ -61,10 +61,7 @@ def constants_of(model: Any, held: Held) -> tuple[Constant, ...]:
         model: a built model or layer.
         held: the quantizers by slot of each layer.
     """
-    found = list(sites(model))
-    if not any(isinstance(site.layer, Quantizer) or held(site.layer) for site in found):
-        return ()
-    walk = _Walk({id(site.layer): site.path for site in found}, held)
+    walk = _Walk({id(site.layer): site.path for site in sites(model)}, held)
     walk.alone(model)
     return tuple(dict.fromkeys(walk.found))
 

@@ -15,6 +15,7 @@ from qframe.models.nonnegative import Constant, constants_of
 from qframe.models.pruned import Unpruned, unpruned_of
 from qframe.models.ranges import rangeless_of
 from qframe.models.reads import LatentRead, latent_reads_of
+from qframe.quantizers import Quantizer
 
 
 @attrs.frozen
@@ -32,7 +33,11 @@ def notes_of(model: Any, held: Held = quantizers_of) -> list[Note]:
         model: a built model or layer.
         held: the quantizers by slot of each layer; default those that it has.
     """
-    models_to_change(site.layer for site in sites(model))  # JAX may have their values
+    layers = (site.layer for site in sites(model))
+    quantized = [each for each in layers if isinstance(each, Quantizer) or held(each)]
+    if not quantized:
+        return []
+    models_to_change(quantized)  # JAX may have their values
     rangeless = rangeless_of(model, held)
     return [
         *(_constant(found) for found in constants_of(model, held)),

@@ -49,8 +49,8 @@ def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
     """The quantized weights that are read by other code than the calls of their layers.
 
     A layer whose code may read one is called without numbers, to see whether it does.
-    Nothing is known of what cannot be called so: where an argument is no tensor, where the
-    code needs numbers, or where the layer was built without a shape.
+    That cannot be told of a layer that takes anything but tensors, whose code depends on
+    their values, or that was built without a shape.
 
     Args:
         model: a built model or layer.
@@ -65,7 +65,7 @@ def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
     reads: dict[tuple[int, int], Read] = {}
     for variable, readers in _Reads(Mentions(attributes, set(owned))).of(model):
         owners = owned.get(id(variable), ())
-        # During the call of its own layer a weight reads as quantized.
+        # While its own layer is being called, the weight is the quantized one.
         if owners and not any(s.layer is r for s, *_ in owners for r in readers):
             reads.setdefault((id(variable), id(readers[0])), (variable, readers))
     return [

@@ -27,10 +27,7 @@ def built_call(layer: Any) -> Call:
         shapes = {"inputs": [tuple(tensor.shape) for tensor in inputs]}
     if not shapes:
         return Call()
-    arguments = {
-        name.removesuffix("_shape"): _map_shapes(lambda s: Tensor(any_batch(s)), shape)
-        for name, shape in shapes.items()
-    }
+    arguments = _by_argument(lambda shape: Tensor(any_batch(shape)), shapes)
     return Call(arguments, returned_shapes(layer, *shapes.values()))
 
 
@@ -43,12 +40,7 @@ def built_tensors(layer: Any, dtype: str) -> tuple[list[Any], dict[str, Any]] | 
     if not shapes:
         return None
     try:
-        given = {
-            name.removesuffix("_shape"): _map_shapes(
-                lambda shape: keras.KerasTensor(shape, dtype), shape
-            )
-            for name, shape in shapes.items()
-        }
+        given = _by_argument(lambda shape: keras.KerasTensor(shape, dtype), shapes)
     except TypeError:  # an argument that is no shape
         return None
     # A layer of one input may call it as it likes, in `build` too.
@@ -129,6 +121,14 @@ def graph_inputs(function: Any, call: Call) -> list[Tensor]:
         else tensor
         for own, tensor in zip(function.inputs, given, strict=True)
     ]
+
+
+def _by_argument(change: Callable[[Any], Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """`change` each shape that a layer was built with, by the argument of its call."""
+    return {
+        name.removesuffix("_shape"): _map_shapes(change, shape)
+        for name, shape in shapes.items()
+    }
 
 
 def _map_shapes(change: Callable[[Any], Any], structure: Any) -> Any:

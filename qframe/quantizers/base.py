@@ -63,6 +63,8 @@ class Quantizer(Configurable, keras.layers.Layer):
     # in no slot, and takes what it is given for a weight.
     channel_axis: ChannelAxis = -1
     batched: bool | None = None
+    # Of a scale that it computes, with its zero point if there is one.
+    bits_of_each_scale: int = SCALE_BITS
 
     def __init__(self, **kwargs: Any) -> None:
         # Without autocast a float32 weight is quantized in float32 under float16 too.
@@ -115,7 +117,7 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     def bits_of_scales(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
         """How many bits these scales take, and the zero points that go with them."""
-        return SCALE_BITS * self.scales_of(shape, channel_axis)
+        return self.bits_of_each_scale * self.scales_of(shape, channel_axis)
 
     def fits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> bool:
         """Whether a weight of a shape is known to fit; where not, a layer tries it on one.

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 @attrs.frozen
 class Groups:
-    """Which numbers of a tensor are together.
+    """Which numbers of a tensor form a group.
 
     Args:
-        axes: those that groups run along, row by row; the groups at different places along
-            the other axes are different ones.
+        axes: those that the groups run along, row by row. Numbers that differ in any other
+            axis are never in one group.
         size: how many numbers are in a group; the last may have fewer.
 
     Example:
@@ -46,7 +46,7 @@ class Groups:
         """
         if spread.ndim == 0:
             return spread
-        rows = spread.transpose(self._order(spread.ndim))
+        rows = spread.transpose(self.order(spread.ndim))
         compact: NDArray[Any] = rows.reshape(self._rows(spread.shape))[..., :: self.size]
         return compact
 
@@ -54,13 +54,14 @@ class Groups:
         """What groups share, for each number of a tensor: the way back of `compact`."""
         if compact.ndim == 0:
             return compact
-        order = self._order(len(shape))
+        order = self.order(len(shape))
         count = self._rows(shape)[-1]
         rows = np.repeat(compact, min(self.size, count), axis=-1)[..., :count]
         moved = rows.reshape([shape[axis] for axis in order])
         return moved.transpose(np.argsort(order))
 
-    def _order(self, rank: int) -> list[int]:
+    def order(self, rank: int) -> list[int]:
+        """The axes of a tensor with those of the groups last."""
         return [*(axis for axis in range(rank) if axis not in self.axes), *self.axes]
 
     def _rows(self, shape: Sequence[int]) -> list[int]:

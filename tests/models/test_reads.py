@@ -59,7 +59,7 @@ class Quantized(Tied):
 
 
 class Reversible(layers.Embedding):
-    """An embedding with a method of its own for the way back."""
+    """An embedding that also maps back to tokens, with a method of its own."""
 
     def back(self, x):
         return ops.matmul(x, ops.transpose(self.embeddings))

@@ -73,7 +73,7 @@ def test_a_long_row_of_sums_is_in_one_place():
     ("first", "last", "size", "is_source", "over"),
     [
         (0, 3, 64, False, True),
-        (0, 3, 64, True, False),  # a product reads around the numbers at hand
+        (0, 3, 64, True, False),  # the product still reads neighbouring pixels
         (0, 4, 64, False, False),  # it is read again
         (3, 3, 64, False, False),  # it is written in the same step
         (0, 3, 32, False, False),  # it is too small
