@@ -13,6 +13,9 @@ from keras import layers
 
 import qframe as qf
 
+# What is counted is calls of qframe's own code, for which one backend is enough.
+pytestmark = pytest.mark.long
+
 LEVELS = 20
 RULES = [
     (qf.first, {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}),
