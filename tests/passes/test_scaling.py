@@ -114,13 +114,7 @@ class Stack(layers.Layer):
 
 
 SHAPES = [branches, nested, blocks, Listed]
-sizes = pytest.mark.parametrize(
-    "sizes",
-    [
-        pytest.param((100, 200), marks=pytest.mark.elsewhere, id="hundreds"),
-        pytest.param((140, 280, 560), marks=pytest.mark.long, id="more"),
-    ],
-)
+SIZES = (140, 280, 560)
 
 
 class Counts(dict):
@@ -144,11 +138,10 @@ class Counts(dict):
                 assert 1.5 < more / fewer < 2.1, (name, found)
 
 
-@sizes
 @pytest.mark.parametrize("shape", SHAPES)
-def test_passes(shape, sizes, pool):
+def test_passes(shape, pool):
     counts = Counts()
-    for size in (LEVELS, *sizes):
+    for size in (LEVELS, *SIZES):
         model = None
         parts = pool(size)
         model = shape(parts)
@@ -161,7 +154,6 @@ def test_passes(shape, sizes, pool):
     counts.check_linear()
 
 
-@pytest.mark.long
 def test_saving_and_loading_a_layer_of_layers():
     counts = Counts()
     for size in (LEVELS, 100, 200):
