@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from qframe.configurable import Configurable, attribute, interpret
+from qframe.registry.configurable import Configurable, attribute, interpret
 
 __all__ = ["Constraint", "get", "serialize"]
 

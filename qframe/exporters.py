@@ -6,12 +6,12 @@ from typing import Any
 
 import attrs
 
-from qframe.components import ExporterComponent
-from qframe.configurable import arguments_of, construct
 from qframe.errors import PluginError, UnknownNameError
-from qframe.files import Name, Target
-from qframe.identifier import Identifier
-from qframe.registry import registry
+from qframe.paths import AnyPath, OutputPath
+from qframe.registry.components import ExporterComponent
+from qframe.registry.configurable import arguments_of, construct
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
 
 __all__ = ["Export", "export", "runtime", "runtimes"]
 
@@ -26,10 +26,10 @@ class Export:
     """
 
     write: Any
-    target: Target
+    target: OutputPath
 
     @classmethod
-    def check(cls, path: Name, target: str, *, force: bool) -> Export:
+    def check(cls, path: AnyPath, target: str, *, force: bool) -> Export:
         """An export to this path; raises `QFrameError` where there can be none.
 
         Args:
@@ -42,9 +42,9 @@ class Export:
         if not isinstance(component, ExporterComponent):
             raise PluginError(
                 f"the exporter {component.qualified_name!r} says no suffix. Its plugin is "
-                "to yield qframe.components.exporter(...)."
+                "to yield qframe.registry.components.exporter(...)."
             )
-        place = Target.check(path, component.suffix, force=force)
+        place = OutputPath.check(path, component.suffix, force=force)
         arguments = arguments_of(component, identifier)
         return cls(construct(registry.load(component), arguments), place)
 
@@ -53,7 +53,7 @@ class Export:
         self.target.write(lambda draft: self.write(model, draft))
 
 
-def export(model: Any, path: Name, *, target: str) -> None:
+def export(model: Any, path: AnyPath, *, target: str) -> None:
     """Write a model as a file for another runtime.
 
     A file that is there already is replaced, at once and as a whole. When the target has

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import keras
 
-from qframe.arguments import integer_within
-from qframe.configurable import Configurable, snake_case
-from qframe.models.grids import readable_size
-from qframe.registry import registry
+from qframe.registry.configurable import Configurable, snake_case
+from qframe.registry.discovery import registry
+from qframe.tables import readable_size
+from qframe.validation import integer_within
 
 __all__ = [
     "memory_as_readable_str",

@@ -112,7 +112,7 @@ def install(tmp_path_factory, monkeypatch):
 
     The folder that it returns takes more modules; afterwards all of them are forgotten.
     """
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     folders = []
 

@@ -8,14 +8,14 @@ import pytest
 
 import qframe as qf
 import qframe.testing
-from qframe.components import exporter
 from qframe.errors import ArgumentError, OutputError, PluginError, UnknownNameError
+from qframe.registry.components import exporter
 
 pytestmark = pytest.mark.pure
 
 PLUGIN = '''
 import qframe
-from qframe.components import exporter
+from qframe.registry.components import exporter
 
 @qframe.hookimpl
 def qframe_components():

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 
 from qframe.cli.backend import start_backend
-from qframe.components import AdapterComponent, Component, ExporterComponent
 from qframe.errors import PluginError, shown
-from qframe.registry import Plugin, registry
+from qframe.registry.components import AdapterComponent, Component, ExporterComponent
+from qframe.registry.discovery import Plugin, registry
 
 
 @attrs.frozen

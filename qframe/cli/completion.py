@@ -40,7 +40,7 @@ def recipe_names(
 
 
 def _names(kind: str | None, incomplete: str) -> list[CompletionItem]:
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     return [
         CompletionItem(name, help=c.summary)

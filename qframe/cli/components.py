@@ -12,8 +12,8 @@ from qframe.cli.output import as_json, console, one_line, print_json, table
 
 if TYPE_CHECKING:
     from qframe.cli.checking import Fault
-    from qframe.components import Component
-    from qframe.registry import Plugin
+    from qframe.registry.components import Component
+    from qframe.registry.discovery import Plugin
 
 KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter")
 
@@ -35,7 +35,7 @@ _kind = click.option(
 @click.pass_context
 def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
     """List the plugins, broken ones too."""
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     found = list(registry.discover().values())
     faults: list[list[Fault]] | None = None
@@ -91,7 +91,7 @@ def state(plugin: Plugin) -> str:
 @as_json
 def list_(kind: str | None, as_json: bool) -> None:
     """List the components of all plugins."""
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     broken = [p.namespace for p in registry.discover().values() if p.error]
     if as_json:

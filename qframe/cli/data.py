@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from qframe.errors import DataError
-from qframe.files import arrays_of, existing
+from qframe.paths import existing_file, read_arrays
 
 # Examples, and their labels.
 _NAMES = (("x", "y"), ("x_test", "y_test"))
@@ -23,7 +23,7 @@ class Data:
     @classmethod
     def check(cls, name: str) -> Data:
         """What is in an .npz file; raises `DataError` where there are no examples."""
-        arrays = arrays_of(existing(name, ".npz"))
+        arrays = read_arrays(existing_file(name, ".npz"))
         x, y = next((pair for pair in _NAMES if pair[0] in arrays), ("", ""))
         if not x:
             raise DataError(

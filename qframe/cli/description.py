@@ -10,11 +10,11 @@ import attrs
 
 from qframe import recipes
 from qframe.cli.backend import start_backend
-from qframe.components import AdapterComponent, Component
-from qframe.configurable import arguments_of, construct, named_parameters
 from qframe.errors import AmbiguousNameError, ArgumentError, UnknownNameError, did_you_mean
-from qframe.identifier import Identifier
-from qframe.registry import registry
+from qframe.registry.components import AdapterComponent, Component
+from qframe.registry.configurable import arguments_of, construct, named_parameters
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ import attrs
 
 from qframe import __version__
 from qframe.cli.backend import BackendError, start_backend
-from qframe.registry import Plugin, registry
+from qframe.registry.discovery import Plugin, registry
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -74,7 +74,7 @@ def self_test() -> str:
     import numpy as np
 
     import qframe as qf
-    from qframe.quickstart.reload import difference, predict
+    from qframe.cli.quickstart.reload import difference, predict
 
     layers = [keras.layers.Dense(8), keras.layers.Dense(3)]
     model = keras.Sequential([keras.Input((16,)), *layers])

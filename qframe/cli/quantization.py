@@ -13,7 +13,7 @@ from qframe.cli.completion import recipe_names
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
 from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
-from qframe.files import Target
+from qframe.paths import OutputPath
 
 
 def _arguments(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,7 +81,7 @@ def quantize(
     """
     # What is wrong with the arguments is said before a backend takes seconds to start.
     source, found = Source.check(model), qf.recipes.get(recipe)
-    target = Target.check(output, ".keras", force=force)
+    target = OutputPath.check(output, ".keras", force=force)
     loaded = source.load(compile=not no_compile)
     with _notes_alone():
         report = qf.quantize(loaded, found, strict=strict)

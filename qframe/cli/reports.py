@@ -8,7 +8,7 @@ import qframe as qf
 from qframe.cli.data import Data
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
-from qframe.files import Target
+from qframe.paths import OutputPath
 
 
 @click.command()
@@ -30,7 +30,7 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
     weights, errors and saturation. MODEL is a .keras, .h5 or .hdf5 file.
     """
     # What is wrong with the arguments is said before a backend takes seconds to start.
-    source, target = Source.check(model), Target.check(output, ".html", force=force)
+    source, target = Source.check(model), OutputPath.check(output, ".html", force=force)
     given = None if data is None else Data.check(data).x
     made = qf.report(source.load(compile=False), given)
     made.save(target.path)

@@ -12,7 +12,7 @@ import attrs
 
 from qframe.cli.backend import start_backend
 from qframe.errors import DataError, QFrameError
-from qframe.files import existing
+from qframe.paths import existing_file
 
 
 @attrs.frozen
@@ -24,7 +24,7 @@ class Source:
     @classmethod
     def check(cls, name: str) -> Source:
         """A source at this path; raises `DataError` where there is none."""
-        path = existing(name, ".keras", *_HDF5)
+        path = existing_file(name, ".keras", *_HDF5)
         if path.suffix in _HDF5:
             _check_hdf5(path)
         elif not zipfile.is_zipfile(path):

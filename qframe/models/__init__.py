@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from qframe.models.records import LayerProfile, MacProfile, ModelProfile, WeightProfile
+from qframe.models.model_profile import ModelProfile
+from qframe.models.records import LayerProfile, MacProfile, WeightProfile
 
 __all__ = [
     "LayerProfile",
@@ -102,5 +103,5 @@ def summary(
 
     found = profile(model)
     for grid in (grids.layers_grid, grids.summary_grid):
-        (print_fn or print)(tables.to_text(grid(found, include_macs)))
+        (print_fn or print)(grid(found, include_macs).to_text())
     return found

@@ -250,4 +250,4 @@ class ModelProfile:
         from qframe.models import grids, tables
 
         both = grids.layers_grid(self), grids.summary_grid(self)
-        return "\n".join(tables.to_html(grid) for grid in both)
+        return "\n".join(grid.to_html() for grid in both)

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from qframe.models import tables
-from qframe.models.grids import Grid
+from qframe.tables import Table
 
 
 @attrs.frozen
@@ -74,7 +73,7 @@ class Report:
         """The report in plain types."""
         return attrs.asdict(self)
 
-    def _grid(self) -> Grid:
+    def _table(self) -> Table:
         header = ["Layer", "Class", self.column]
         rows = [[row.path, row.kind, "\n".join(row.lines())] for row in self.rows]
         footer = ["Total", "", f"{len(self.quantized)} of {len(self.rows)} {self.done}"]
@@ -84,13 +83,13 @@ class Report:
                 cells.insert(2, f"{row.in_float} of {row.numbers}")
             sums = [sum(getattr(r, n) for r in self.rows) for n in ("in_float", "numbers")]
             footer.insert(2, f"{sums[0]} of {sums[1]}")
-        return Grid(self.title, header, rows, footer, self.notes)
+        return Table(self.title, header, rows, footer, self.notes)
 
     def __str__(self) -> str:
-        return tables.to_text(self._grid())
+        return self._table().to_text()
 
     def __rich__(self) -> Any:
-        return tables.RichTables([self._grid()])
+        return self._table()
 
     def _repr_html_(self) -> str:
-        return tables.to_html(self._grid())
+        return self._table().to_html()

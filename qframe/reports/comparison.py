@@ -15,8 +15,7 @@ from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
 from qframe.layers.tree import Site
 from qframe.models import profile, tables
-from qframe.models.grids import Grid, readable, readable_size
-from qframe.models.records import ModelProfile
+from qframe.models.model_profile import ModelProfile
 from qframe.reports.noise import Noise
 from qframe.reports.runs import compared_sites, side_by_side
 from qframe.reports.shapes import (
@@ -26,6 +25,7 @@ from qframe.reports.shapes import (
     input_shapes,
     output_shapes,
 )
+from qframe.tables import Table, readable, readable_size
 
 # What one model may differ from the other by rounding alone.
 _SAME = 1e-4
@@ -99,7 +99,7 @@ class Comparison:
             "first_divergence": None if part is None else part.path,
         }
 
-    def grids(self) -> list[Grid]:
+    def grids(self) -> list[Table]:
         """What both cost, and where they part."""
         return [self._costs(), self._layers()]
 
@@ -113,7 +113,7 @@ class Comparison:
             return f"All {len(self.layers)} layers that both have return the same.{rest}"
         return f"They part at {part.path!r}, the first layer that returns others.{rest}"
 
-    def _costs(self) -> Grid:
+    def _costs(self) -> Table:
         pair = self.profiles
         rows = [
             ["Parameters", *(_text(p.parameter_count(), readable) for p in pair)],
@@ -128,16 +128,16 @@ class Comparison:
                 0, ["Accuracy", *(f"{100 * part:.2f} %" for part in self.accuracies)]
             )
         heads = (f"{w}\n{c.name}" for w, c in zip(("First", "Second"), pair, strict=True))
-        return Grid("models", ["", *heads], rows)
+        return Table("models", ["", *heads], rows)
 
-    def _layers(self) -> Grid:
+    def _layers(self) -> Table:
         rows = []
         for layer in self.layers:
             cells = ["?", "?", "?"] if layer.noise is None else layer.noise.cells()
             note = "" if layer.shapes is None else "{} and {}".format(*layer.shapes)
             rows.append([layer.path, layer.kind, *cells, note])
         header = ["Layer", "Class", "SQNR\n(dB)", "Relative\nerror", "Cosine", "Shapes"]
-        return Grid("layers", header, rows)
+        return Table("layers", header, rows)
 
     def __str__(self) -> str:
         return "\n".join([*map(tables.to_text, self.grids()), self.conclusion])

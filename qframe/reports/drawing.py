@@ -8,7 +8,8 @@ import attrs
 
 from qframe import keras_internals
 from qframe.layers.attachment import float_class_of
-from qframe.models.records import FLOAT_BITS, LayerProfile, ModelProfile
+from qframe.models.model_profile import ModelProfile
+from qframe.models.records import FLOAT_BITS, LayerProfile
 from qframe.reports.layout import BOX, Layout, layered
 from qframe.reports.markup import Element, as_picture, element
 

@@ -8,16 +8,16 @@ import attrs
 import keras
 
 import qframe
-from qframe.files import Name, Target
 from qframe.models import grids, profile
-from qframe.models.grids import Grid
-from qframe.models.records import ModelProfile
+from qframe.models.model_profile import ModelProfile
+from qframe.paths import AnyPath, OutputPath
 from qframe.reports.activations import ActivationReport, activations_of
 from qframe.reports.drawing import picture_of
 from qframe.reports.markup import Element
 from qframe.reports.page import page_of
 from qframe.reports.shapes import check_data, check_model
 from qframe.reports.weights import WeightReport, weights_of
+from qframe.tables import Table
 
 _NOISE = ("SQNR\n(dB)", "Relative\nerror", "Cosine")
 
@@ -51,7 +51,7 @@ class ModelReport:
         """The page, complete in itself."""
         return page_of(self)
 
-    def save(self, path: Name, *, force: bool = True) -> None:
+    def save(self, path: AnyPath, *, force: bool = True) -> None:
         """Write the page to a ``.html`` file, whole or not at all.
 
         Args:
@@ -62,7 +62,7 @@ class ModelReport:
             OutputError: it cannot be written there.
         """
         html = self.html
-        target = Target.check(path, ".html", force=force)
+        target = OutputPath.check(path, ".html", force=force)
         target.write(lambda draft: draft.write_text(html, "utf-8"))
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,11 +79,11 @@ class ModelReport:
         rows = grids.summary_grid(self.profile).rows
         return [(name, text) for name, text in rows]
 
-    def layers_grid(self) -> Grid:
+    def layers_grid(self) -> Table:
         """What each layer costs."""
         return grids.layers_grid(self.profile)
 
-    def weights_grid(self) -> Grid:
+    def weights_grid(self) -> Table:
         """What quantization does to each weight."""
         header = ["Weight", "Quantizer", "Bits", "Numbers", *_NOISE, "Saturated\n(%)"]
         rows = [
@@ -97,9 +97,9 @@ class ModelReport:
             ]
             for w in self.weights
         ]
-        return Grid("weights", header, rows)
+        return Table("weights", header, rows)
 
-    def activations_grid(self) -> Grid:
+    def activations_grid(self) -> Table:
         """What quantization does to what each layer returns."""
         slots = ("input", "output")
         header = ["Layer", "Class", *_NOISE, "Float\nfrom", "Float\nto"]
@@ -118,10 +118,9 @@ class ModelReport:
             ]
             for row in self.activations or ()
         ]
-        return Grid("activations", header, rows)
+        return Table("activations", header, rows)
 
     def _repr_html_(self) -> str:
-        from qframe.models import tables
 
         found = [self.weights_grid()]
         if self.activations is not None:

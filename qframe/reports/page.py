@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qframe.models.grids import Grid
 from qframe.reports.charts import histogram_picture
 from qframe.reports.markup import Element, element, to_html
+from qframe.tables import Table
 
 if TYPE_CHECKING:
     from qframe.reports.model_report import ModelReport
@@ -118,7 +118,7 @@ def _histograms(report: ModelReport) -> Iterator[Element]:
         yield element("figure", picture, element("figcaption", weight.path))
 
 
-def _table(grid: Grid, sorted_by: str = "") -> Element:
+def _table(grid: Table, sorted_by: str = "") -> Element:
     """A table that a click on the head of a column sorts."""
     styles = [
         " ".join(["text"] * (name in _WORDS) + ["long"] * (name in _LONG)) or None

@@ -80,7 +80,7 @@ def test_bad_files(command, model, tmp_path, name, content, message):
 PLUGIN = """
 import keras
 import qframe
-from qframe.components import quantizer
+from qframe.registry.components import quantizer
 
 @qframe.hookimpl
 def qframe_components():

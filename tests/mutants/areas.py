@@ -68,21 +68,21 @@ TABLE = {
     "plugins/qframe_packed/reference.py": _area(_OPERATIONS),
     "qframe/__init__.py": _area("test_documents.py test_registry.py"),
     "qframe/__main__.py": _area("cli/test_errors.py"),
-    "qframe/arguments.py": _area(
+    "qframe/validation.py": _area(
         f"test_arguments.py test_metrics.py {_VALUES} passes/test_calibration.py"
     ),
     "qframe/callbacks/": _area("callbacks test_plots.py"),
     "qframe/cli/": _area("cli"),
-    "qframe/components.py": _area(
+    "qframe/registry/components.py": _area(
         "test_registry.py test_exporters.py testing/test_plugins.py"
     ),
-    "qframe/configurable.py": _area(f"test_registry.py test_recipes.py {_VALUES}"),
+    "qframe/registry/configurable.py": _area(f"test_registry.py test_recipes.py {_VALUES}"),
     "qframe/constraints.py": _area("plugins/test_binary.py layers optimizers/test_bop.py"),
-    "qframe/differentiation.py": _area(f"{_VALUES} test_plots.py"),
+    "qframe/quantizers/differentiation.py": _area(f"{_VALUES} test_plots.py"),
     "qframe/errors.py": _area(f"{_NAMES} cli/test_errors.py"),
-    "qframe/foreign.py": _area("test_registry.py cli/test_components.py"),
-    "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
-    "qframe/identifier.py": _area(_NAMES),
+    "qframe/registry/foreign.py": _area("test_registry.py cli/test_components.py"),
+    "qframe/registry/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
+    "qframe/registry/identifier.py": _area(_NAMES),
     "qframe/keras_internals/": _area(
         "test_keras_internals.py models/test_reads.py layers passes/test_machine.py"
     ),
@@ -122,9 +122,9 @@ TABLE = {
     ),
     "qframe/quickstart/": _area("quickstart"),
     "qframe/reports/": _area("reports"),
-    "qframe/requirements.py": _area("test_registry.py cli/test_doctor.py"),
-    "qframe/runtimes.py": _area("test_exporters.py"),
-    "qframe/rules.py": _area(
+    "qframe/registry/requirements.py": _area("test_registry.py cli/test_doctor.py"),
+    "qframe/registry/runtimes.py": _area("test_exporters.py"),
+    "qframe/recipes/rules.py": _area(
         "test_recipes.py passes/test_quantize.py passes/test_planning.py"
     ),
     "qframe/testing/": _area("testing passes/test_properties.py"),

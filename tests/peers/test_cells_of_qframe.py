@@ -95,7 +95,7 @@ def test_a_layer_of_ones_own():
 
 
 def test_names():
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     assert cells["a quantizer of your own, by name"] == "yes"
     try:

@@ -1,0 +1,266 @@
+"""The weights of networks that Larq trained, from the files of Keras 2."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import h5py
+import keras
+import numpy as np
+
+from qframe.errors import ArgumentError, DataError, NotBuiltError
+from qframe.paths import existing_file
+from qframe.tables import Table
+
+# Variables that Keras 3 named anew.
+_RENAMED = {"depthwise_kernel": "kernel"}
+# What Larq's metric FlipRatio keeps in the layer that it watches.
+_OF_METRICS = {"previous_values", "total", "count"}
+# How many rows an error lists.
+_MOST_ROWS = 12
+
+
+@attrs.frozen(eq=False)
+class Entry:
+    """The weights of one layer, of a file or of a model, each with its name."""
+
+    layer: str
+    weights: tuple[tuple[str, Any], ...]
+
+    @property
+    def in_order(self) -> list[tuple[str, Any]]:
+        """The weights in an order that is the same in a file and in a model.
+
+        Names tell the weights of a layer apart. Where other layers are inside, names
+        recur, and the order counts: that of Keras, what can be trained first.
+        """
+        names = {name for name, _ in self.weights}
+        if len(names) < len(self.weights):
+            return list(self.weights)
+        return sorted(self.weights, key=lambda weight: weight[0])
+
+    @property
+    def signature(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """What has to be the same for the weights to fit."""
+        return tuple((name, tuple(weight.shape)) for name, weight in self.in_order)
+
+    def __str__(self) -> str:
+        shapes = (f"{name} {tuple(weight.shape)}" for name, weight in self.weights)
+        return "\n".join([self.layer, *(f"  {text}" for text in shapes)])
+
+
+@attrs.frozen
+class Match:
+    """Which layer of a model got the weights of which layer of a file.
+
+    Args:
+        model: the name of the model.
+        file: the path of the file.
+        pairs: the layers of the model and of the file, with names and shapes of weights.
+    """
+
+    model: str
+    file: str
+    pairs: tuple[tuple[str, str], ...]
+
+    def _table(self) -> Table:
+        footer = [f"{len(self.pairs)} layers loaded", ""]
+        return Table(
+            f"{self.model} from {self.file}", ["Model", "File"], self.pairs, footer
+        )
+
+    def __str__(self) -> str:
+        return self._table().to_text()
+
+    def __rich__(self) -> Any:
+        return self._table()
+
+    def _repr_html_(self) -> str:
+        return self._table().to_html()
+
+
+def load_larq_weights(model: Any, path: str | os.PathLike[str]) -> Match:
+    """Load weights that Larq saved into a model with the same layers.
+
+    The file is what ``model.save_weights("name.h5")`` or ``model.save("name.h5")`` writes
+    in Keras 2, alias tf-keras, whatever layers the model has. Layers are matched by their
+    order, since their names are counted anew in each process, and must agree in the names
+    and shapes of their weights. Layers without weights do not count, nor do Larq's
+    metrics. Either everything fits and is loaded, or nothing is.
+
+    Where a layer of the model is a model itself, what is frozen there must be what was
+    frozen when the file was written. Quantizers with variables of their own are not
+    Larq's: quantize with them afterwards.
+
+    Args:
+        model: a built Keras model.
+        path: a ``.h5`` file.
+
+    Returns:
+        What was loaded into what; it prints as a table.
+
+    Raises:
+        ArgumentError: `model` is no Keras model.
+        NotBuiltError: it has no weights yet.
+        DataError: the file cannot be read, is of another format, or does not fit; the
+            message lists what does not.
+
+    Example:
+        >>> import qframe as qf
+        >>> model = qf.zoo.BiRealNet()  # doctest: +SKIP
+        >>> qf.load_larq_weights(model, "birealnet_weights.h5")  # doctest: +SKIP
+    """
+    ours = _entries_of_model(model)
+    file = existing_file(path, ".h5")
+    theirs = _entries_of_file(file)
+    if [entry.signature for entry in ours] != [entry.signature for entry in theirs]:
+        raise DataError(_misfit(model.name, ours, str(file), theirs))
+    pairs = list(zip(ours, theirs, strict=True))
+    for own, found in pairs:
+        for (_, variable), (_, array) in zip(own.in_order, found.in_order, strict=True):
+            variable.assign(array)
+    return Match(model.name, str(file), tuple((str(a), str(b)) for a, b in pairs))
+
+
+def is_legacy(path: Path) -> bool:
+    """Whether a file holds layers as Keras 2 writes them.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with _opened(path) as file:
+        return _layers_of(file) is not None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    # What h5py raises, of a file that is cut off or has other things where these belong.
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read as an HDF5 file of weights: {error}. It may be of "
+            "another format, or not whole: get it again."
+        ) from error
+
+
+def _layers_of(file: Any) -> Any:
+    """The group with the layers, in a file of weights or of a whole model."""
+    group = file.get("model_weights", file)
+    return group if _names(group, "layer_names") is not None else None
+
+
+def _names(group: Any, name: str) -> list[str] | None:
+    """A list of names, which is split where it is long; None where there is none."""
+    found = group.attrs
+    if name in found:
+        parts = [found[name]]
+    else:
+        keys = itertools.takewhile(
+            lambda key: key in found, (f"{name}{n}" for n in itertools.count())
+        )
+        parts = [found[key] for key in keys]
+        if not parts:
+            return None
+    texts = itertools.chain.from_iterable(parts)
+    return [t.decode() if isinstance(t, bytes) else str(t) for t in texts]
+
+
+def _entries_of_file(path: Path) -> list[Entry]:
+    with _opened(path) as file:
+        layers = _layers_of(file)
+        if layers is None:
+            raise DataError(
+                f"{path} has no layers as Larq and Keras 2 write them with "
+                "model.save_weights('name.h5'). What Keras 3 writes as .weights.h5 is "
+                "for model.load_weights; what tf-keras writes as .weights.h5 must be "
+                "written again, as .h5."
+            )
+        names = _names(layers, "layer_names") or []
+        if "top_level_model_weights" in layers:
+            names.append("top_level_model_weights")
+        entries = [_entry_of_group(name, layers[name]) for name in names]
+    return [entry for entry in entries if entry.weights]
+
+
+def _entry_of_group(layer: str, group: Any) -> Entry:
+    weights = []
+    for path in _names(group, "weight_names") or []:
+        folder, _, name = path.partition(":")[0].rpartition("/")
+        if "flip_ratio" in folder.split("/") and name in _OF_METRICS:
+            continue
+        weights.append((_RENAMED.get(name, name), _array(group, path)))
+    return Entry(layer, tuple(weights))
+
+
+def _array(group: Any, path: str) -> Any:
+    array = np.asarray(group[path][()])
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{path} is {array.dtype}, not numbers")
+    return array
+
+
+def _entries_of_model(model: Any) -> list[Entry]:
+    if not isinstance(model, keras.Model):
+        raise ArgumentError(
+            f"load_larq_weights takes a Keras model, found {type(model).__name__}."
+        )
+    if not model.built:
+        raise NotBuiltError(
+            f"model {model.name!r} has no weights yet. Build it first: give it an Input, "
+            "or call it with data."
+        )
+    entries = [_entry_of_layer(layer) for layer in model.layers]
+    held = {id(variable) for layer in model.layers for variable in layer.weights}
+    own = [variable for variable in _ordered(model) if id(variable) not in held]
+    entries.append(_entry(model.name, own))
+    return [entry for entry in entries if entry.weights]
+
+
+def _entry_of_layer(layer: Any) -> Entry:
+    return _entry(layer.name, _ordered(layer))
+
+
+def _entry(layer: str, variables: Sequence[Any]) -> Entry:
+    named = ((_RENAMED.get(v.name, v.name), v) for v in variables)
+    return Entry(layer, tuple(named))
+
+
+def _ordered(layer: Any) -> list[Any]:
+    """The variables in the order in which Keras 2 saves them."""
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
+
+
+def _misfit(model: str, ours: list[Entry], file: str, theirs: list[Entry]) -> str:
+    """What an error says of a file that does not fit."""
+    matcher = difflib.SequenceMatcher(
+        None,
+        [entry.signature for entry in ours],
+        [entry.signature for entry in theirs],
+        autojunk=False,
+    )
+    matched, rows = 0, []
+    for tag, a, b, c, d in matcher.get_opcodes():
+        if tag == "equal":
+            matched += b - a
+            rows.append([f"({b - a} layers that match)", ""])
+            continue
+        for own, found in itertools.zip_longest(ours[a:b], theirs[c:d]):
+            rows.append([str(own or "-"), str(found or "-")])
+    if len(rows) > _MOST_ROWS:
+        rows = [*rows[:_MOST_ROWS], [f"(and {len(rows) - _MOST_ROWS} rows more)", ""]]
+    grid = Table(f"{model} and {file}", ["Model", "File"], rows)
+    return (
+        f"the weights in {file} are not those of {model!r}: of {len(ours)} layers with "
+        f"weights in the model and {len(theirs)} in the file, {matched} match in order. "
+        "Nothing was loaded. Build the network that was saved, with the same arguments.\n"
+        f"{grid.to_text()}"
+    )
