@@ -1,6 +1,6 @@
 """qframe trains and ships Keras models whose weights and activations have few bits.
 
-Importing it is light: each word is imported when it is first used.
+Importing it is light: each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ __all__ = [
     "zoo",
 ]
 
-# Where the words are that are not submodules.
+# The modules of the names that are not submodules.
 _HOMES = {
     "Recipe": "qframe.recipes",
     "calibrate": "qframe.passes",
@@ -115,7 +115,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in __all__:
         return importlib.import_module(f"qframe.{name}")
-    # Python asks for submodules too, before it imports them.
+    # Python looks up submodules too, before it imports them.
     if (runtime := runtimes.load(name)) is not None:
         return runtime
     raise AttributeError(

@@ -1,4 +1,4 @@
-"""Files that a user names: checked before the work, and whole or not there after it."""
+"""Paths that a user names: checked before the work, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import attrs
 
 from qframe.errors import DataError, OutputError
 
-Name = str | os.PathLike[str]
+AnyPath = str | os.PathLike[str]
 
 
-def existing(name: Name, *suffixes: str) -> Path:
-    """The path of a file that is there; raises `DataError` where it is not.
+def existing_file(name: AnyPath, *suffixes: str) -> Path:
+    """The path of a file that exists; raises `DataError` where it does not.
 
     Args:
         name: the path.
@@ -41,7 +41,7 @@ def existing(name: Name, *suffixes: str) -> Path:
     return path
 
 
-def arrays_of(path: Path) -> dict[str, Any]:
+def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays in an .npz file; raises `DataError` where it holds something else."""
     import numpy as np
 
@@ -57,19 +57,19 @@ def arrays_of(path: Path) -> dict[str, Any]:
 
 
 @attrs.frozen
-class Target:
+class OutputPath:
     """A path that can be written."""
 
     path: Path
 
     @classmethod
-    def check(cls, name: Name, suffix: str, *, force: bool) -> Target:
-        """A target at this path; raises `OutputError` where none can be written.
+    def check(cls, name: AnyPath, suffix: str, *, force: bool) -> OutputPath:
+        """Check a path; raises `OutputError` where no file can be written.
 
         Args:
             name: the path.
             suffix: what it must end in, such as ``.keras``.
-            force: replace a file that is there already.
+            force: replace a file that exists.
         """
         if Path(name).suffix != suffix:
             example = f"{Path(name).stem or 'file'}{suffix}"
@@ -78,21 +78,21 @@ class Target:
                 f"holds; write for example {example!r}."
             )
         try:
-            target = cls(Path(name).expanduser().resolve())
-            if target.path.is_dir():
+            output = cls(Path(name).expanduser().resolve())
+            if output.path.is_dir():
                 raise OutputError(f"{name} is a directory; name a file.")
-            if target.path.exists() and not force:
+            if output.path.exists() and not force:
                 raise OutputError(f"{name} exists; name another file, or add --force.")
-            if not target.path.parent.is_dir():
+            if not output.path.parent.is_dir():
                 raise OutputError(
-                    f"the directory {target.path.parent} does not exist; make it first."
+                    f"the directory {output.path.parent} does not exist; make it first."
                 )
             # The only sure way to know is to write.
-            with _draft(target.path) as draft:
+            with _draft(output.path) as draft:
                 draft.touch()
         except (OSError, RuntimeError) as error:
             raise OutputError(f"{name} cannot be written: {error}.") from error
-        return target
+        return output
 
     def write(self, write: Callable[[Path], Any]) -> None:
         """Have `write` make a draft, and move it to its place.

@@ -1,109 +1,158 @@
-"""Tables as text, for rich and as HTML."""
+"""Tables of text, shown in a terminal, in a notebook, or as plain text."""
 
 from __future__ import annotations
 
 import html
 import io
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
-from qframe.tables import Table
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
 
-# Plain characters: the text goes to pipes, logs and terminals of any encoding. Rows are
-# separated, columns are not.
-_BOX = box.Box("+--+\n|  |\n+--+\n|  |\n+--+\n+--+\n|  |\n+--+\n", ascii=True)
 _ANY_WIDTH = 2**20
 
 
-def to_text(grid: Table) -> str:
-    """The table at its full width, whatever the terminal: nothing is cut or wrapped."""
-    stream = io.StringIO()
-    console = Console(file=stream, width=_ANY_WIDTH, force_jupyter=False)
-    console.print(_table(grid))
-    return "\n".join([grid.title, stream.getvalue().rstrip(), *grid.notes])
-
-
 @attrs.frozen
-class RichTables:
-    """The tables for a rich console; lists where it is too narrow, as rich would cut."""
+class Table:
+    """A table of text; prints itself with rich and in a notebook.
 
-    grids: Sequence[Table]
+    Args:
+        title: a line above it.
+        header: the names of the columns; may be empty.
+        rows: the text of each cell.
+        footer: the last row; may be empty.
+        notes: lines below it.
+
+    Example:
+        >>> from qframe.tables import Table
+        >>> print(Table("weights", ["Weight", "Bits"], [["kernel", "1"]]).to_text())
+        weights
+        +---------------+
+        | Weight   Bits |
+        |---------------|
+        | kernel      1 |
+        +---------------+
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    footer: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def to_text(self) -> str:
+        """The table at its full width, whatever the terminal: nothing is cut or wrapped."""
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(file=stream, width=_ANY_WIDTH, force_jupyter=False)
+        console.print(self._framed())
+        return "\n".join([self.title, stream.getvalue().rstrip(), *self.notes])
+
+    def to_html(self) -> str:
+        """The table as HTML."""
+        header = "".join(_cell("th", text, n) for n, text in enumerate(self.header))
+        footer = "".join(_cell("th", text, n) for n, text in enumerate(self.footer))
+        lines = [
+            "<table>",
+            f"<caption>{html.escape(self.title)}</caption>",
+            f"<thead><tr>{header}</tr></thead>" if header else "",
+            "<tbody>",
+            *(
+                "<tr>" + "".join(_cell("td", c, n) for n, c in enumerate(row)) + "</tr>"
+                for row in self.rows
+            ),
+            "</tbody>",
+            f"<tfoot><tr>{footer}</tr></tfoot>" if footer else "",
+            "</table>",
+            *(f"<p>{html.escape(note)}</p>" for note in self.notes),
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for grid in self.grids:
-            table = _table(grid)
-            wide = options.update(width=_ANY_WIDTH)
-            fits = Measurement.get(console, wide, table).maximum <= options.max_width
-            yield Text(grid.title)
-            yield table if fits else Text("\n".join(_lines(grid)))
-            for note in grid.notes:
-                yield Text(note)
+        """A list where the console is too narrow for the table, which rich would cut."""
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        framed = self._framed()
+        wide = options.update(width=_ANY_WIDTH)
+        fits = Measurement.get(console, wide, framed).maximum <= options.max_width
+        yield Text(self.title)
+        yield framed if fits else Text("\n".join(self._lines()))
+        for note in self.notes:
+            yield Text(note)
+
+    def _lines(self) -> Iterator[str]:
+        """One line for each cell, below the first cell of its row."""
+        header = [name.replace("\n", " ") for name in self.header[1:]]
+        for row in [*self.rows, *([self.footer] if self.footer else [])]:
+            if not header:
+                yield " ".join(row)
+                continue
+            yield row[0]
+            for name, cell in zip(header, row[1:], strict=True):
+                if cell not in ("", "-", "0"):
+                    yield f"  {name}: {cell}"
+
+    def _framed(self) -> Any:
+        """The table of rich."""
+        from rich import box, table
+        from rich.text import Text
+
+        # Plain characters: the text goes to pipes, logs and terminals of any encoding.
+        # Rows are separated, columns are not.
+        frame = "+--+\n|  |\n+--+\n|  |\n+--+\n+--+\n|  |\n+--+\n"
+        # Text objects, because in a plain string rich would read "[1]" as markup.
+        framed = table.Table(
+            box=box.Box(frame, ascii=True),
+            collapse_padding=True,
+            header_style="",
+            footer_style="",
+            show_header=bool(self.header),
+            show_footer=bool(self.footer),
+        )
+        columns = max(len(line) for line in (self.header, *self.rows))
+        for column in range(columns):
+            framed.add_column(
+                Text(self.header[column]) if self.header else "",
+                Text(self.footer[column]) if self.footer else "",
+                justify="right" if column and self.header else "left",
+                overflow="fold",
+            )
+        for row in self.rows:
+            framed.add_row(*(Text(cell) for cell in row))
+        return framed
 
 
-def to_html(grid: Table) -> str:
-    """The table as HTML."""
-    header = "".join(_cell("th", text, n) for n, text in enumerate(grid.header))
-    footer = "".join(_cell("th", text, n) for n, text in enumerate(grid.footer))
-    lines = [
-        "<table>",
-        f"<caption>{html.escape(grid.title)}</caption>",
-        f"<thead><tr>{header}</tr></thead>" if header else "",
-        "<tbody>",
-        *(
-            "<tr>" + "".join(_cell("td", c, n) for n, c in enumerate(row)) + "</tr>"
-            for row in grid.rows
-        ),
-        "</tbody>",
-        f"<tfoot><tr>{footer}</tr></tfoot>" if footer else "",
-        "</table>",
-        *(f"<p>{html.escape(note)}</p>" for note in grid.notes),
-    ]
-    return "\n".join(line for line in lines if line)
+def readable(number: int) -> str:
+    """Three significant figures: ``468``, ``93.1 k``, ``2.79 M``."""
+    scaled = float(f"{number:.3g}")  # first, so that 999999 becomes 1 M and not 1000 k
+    if scaled >= 1e15:
+        return f"{scaled:.2E}"
+    for unit in ("", " k", " M", " B"):
+        if scaled < 1000:
+            return f"{scaled:.3g}{unit}"
+        scaled /= 1000
+    return f"{scaled:.3g} T"
+
+
+def readable_size(bits: int) -> str:
+    """Bits as bytes with two decimals: ``13.19 KiB``."""
+    scaled = bits / 8
+    for unit in ("B", "KiB", "MiB"):
+        if scaled < 1024:
+            return f"{scaled:.2f} {unit}"
+        scaled /= 1024
+    return f"{scaled:.2f} GiB"
 
 
 def _cell(tag: str, text: str, column: int) -> str:
     align = "left" if column == 0 else "right"
     content = html.escape(text).replace("\n", "<br>")
     return f'<{tag} style="text-align: {align}">{content}</{tag}>'
-
-
-def _lines(grid: Table) -> Iterator[str]:
-    """The table as one line a figure, under the name that is first in its row."""
-    header = [name.replace("\n", " ") for name in grid.header[1:]]
-    for row in [*grid.rows, *([grid.footer] if grid.footer else [])]:
-        if not header:
-            yield " ".join(row)
-            continue
-        yield row[0]
-        for name, cell in zip(header, row[1:], strict=True):
-            if cell not in ("", "-", "0"):
-                yield f"  {name}: {cell}"
-
-
-def _table(grid: Table) -> Table:
-    # Text objects, because in a plain string rich would read "[1]" as markup.
-    table = Table(
-        box=_BOX,
-        collapse_padding=True,
-        header_style="",
-        footer_style="",
-        show_header=bool(grid.header),
-        show_footer=bool(grid.footer),
-    )
-    columns = max(len(line) for line in (grid.header, *grid.rows))
-    for column in range(columns):
-        table.add_column(
-            Text(grid.header[column]) if grid.header else "",
-            Text(grid.footer[column]) if grid.footer else "",
-            justify="right" if column and grid.header else "left",
-            overflow="fold",
-        )
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table

@@ -40,7 +40,7 @@ PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
 BETWEEN = (
     *("callbacks", "layers", "models", "optimizers", "passes", "zoo"),
     *("test_distillation.py", "test_environment.py", "test_keras_internals.py"),
-    *("test_larq_weights.py", "test_overrides.py", "test_context.py"),
+    *("test_overrides.py", "test_context.py"),
 )
 
 

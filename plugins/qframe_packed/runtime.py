@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from qframe.errors import ArgumentError, PluginError
 from qframe.paths import AnyPath
+from qframe.tables import Table
 from qframe_packed import files
 from qframe_packed.graph import Graph
 from qframe_packed.interpreter import Interpreter
@@ -218,9 +219,7 @@ class Runtime:
     def _repr_html_(self) -> str:
         return self._table().to_html()
 
-    def _table(self, profile: bool = False) -> Any:
-        from qframe.tables import Table
-
+    def _table(self, profile: bool = False) -> Table:
         seconds = self._engine.seconds(1, _REPEATS) if profile else []
         rows = [
             self._row(place, kernel) for place, kernel in enumerate(self._engine.kernels)

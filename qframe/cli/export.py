@@ -29,5 +29,5 @@ def export(model: str, target: str, output: str, force: bool) -> None:
     # What is wrong with the arguments is said before a backend takes seconds to start.
     source, found = Source.check(model), Export.check(output, target, force=force)
     found.run(source.load(compile=False))
-    path = found.target.path
+    path = found.output.path
     click.echo(f"Saved {path} ({path.stat().st_size} bytes).")

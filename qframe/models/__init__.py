@@ -99,9 +99,7 @@ def summary(
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
         >>> profile = qf.models.summary(model, print_fn=lambda text: None)
     """
-    from qframe.models import grids, tables
-
     found = profile(model)
-    for grid in (grids.layers_grid, grids.summary_grid):
-        (print_fn or print)(grid(found, include_macs).to_text())
+    for table in found.tables(include_macs):
+        (print_fn or print)(table.to_text())
     return found

@@ -1,27 +1,114 @@
-"""A profile as rows of text, before a table is drawn."""
+"""What a whole model costs: sums over its layers, and tables of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import attrs
 
-from qframe.models.model_profile import ModelProfile
 from qframe.models.records import FLOAT_BITS, LayerProfile, Tally
+from qframe.tables import Table, readable, readable_size
 
 
 @attrs.frozen
-class Grid:
-    """A table of text; the header and the footer may be empty. Notes stand below it."""
+class ModelProfile:
+    """What a model costs: bits, memory and multiply-accumulate operations.
 
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    footer: Sequence[str] = ()
-    notes: Sequence[str] = ()
+    A sum over something unknown is None, never a smaller number; the tables then show
+    the known part as ``194688 + ?``. Prints as two tables with rich and in a notebook.
+
+    Args:
+        name: the name of the model.
+        layers: one record a layer, in the order of the model.
+        notes: what cannot work as it is set, with what to type.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2)])
+        >>> qf.models.profile(model).mac_count()
+        16
+    """
+
+    name: str
+    layers: tuple[LayerProfile, ...]
+    notes: tuple[str, ...] = ()
+
+    def parameter_count(
+        self, bits: int | None = None, trainable: bool | None = None
+    ) -> int | None:
+        """The number of parameters, or of those that match; None where not known."""
+        return Tally.of(
+            layer.parameter_count(bits, trainable) for layer in self.layers
+        ).value
+
+    @property
+    def memory(self) -> int | None:
+        """The size of the weights in bits; None where a layer is not built."""
+        return Tally.of(layer.memory for layer in self.layers).value
+
+    @property
+    def float_memory(self) -> int | None:
+        """The size in bits if every weight had 32."""
+        count = self.parameter_count()
+        return None if count is None else FLOAT_BITS * count
+
+    def mac_count(self, precision: int | None = None) -> int | None:
+        """The MACs (of one precision) for one sample; None where not known."""
+        return self.mac_tally(precision).value
+
+    def mac_tally(self, precision: int | None = None) -> Tally:
+        """`mac_count` with the part that is known."""
+        tallies = [layer.mac_tally(precision) for layer in self.layers]
+        return Tally(sum(t.known for t in tallies), all(t.complete for t in tallies))
+
+    @property
+    def weight_bits(self) -> list[int]:
+        """The bit widths of weights that occur, ascending."""
+        return sorted({w.bits for layer in self.layers for w in layer.weights})
+
+    @property
+    def mac_precisions(self) -> list[int]:
+        """The precisions of MACs that occur, ascending."""
+        macs = [mac for layer in self.layers for mac in layer.macs]
+        found = sorted({m.precision for m in macs if m.precision is not None})
+        # Unknown MACs of unknown precision need a column to show their "?" in.
+        return found or ([FLOAT_BITS] if macs else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """The profile as JSON types; None stands for what is not known."""
+        return {
+            "name": self.name,
+            "parameters": self.parameter_count(),
+            "trainable_parameters": self.parameter_count(trainable=True),
+            "non_trainable_parameters": self.parameter_count(trainable=False),
+            "parameters_by_bits": {
+                str(bits): self.parameter_count(bits) for bits in self.weight_bits
+            },
+            "memory_bits": self.memory,
+            "float32_memory_bits": self.float_memory,
+            "macs": self.mac_count(),
+            "macs_by_precision": {
+                str(bits): self.mac_count(bits) for bits in self.mac_precisions
+            },
+            "layers": [layer.to_dict() for layer in self.layers],
+            "notes": list(self.notes),
+        }
+
+    def tables(self, include_macs: bool = True) -> tuple[Table, Table]:
+        """A table with one row a layer, and one of the whole model."""
+        return layers_table(self, include_macs), summary_table(self, include_macs)
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+
+        return Group(*self.tables())
+
+    def _repr_html_(self) -> str:
+        return "\n".join(table.to_html() for table in self.tables())
 
 
-def layers_grid(profile: ModelProfile, include_macs: bool = True) -> Grid:
+def layers_table(profile: ModelProfile, include_macs: bool = True) -> Table:
     """One row a layer, and their sum."""
     layers = profile.layers
     widths = profile.weight_bits
@@ -53,10 +140,10 @@ def layers_grid(profile: ModelProfile, include_macs: bool = True) -> Grid:
         _total((layer.memory for layer in layers), _kilobytes),
         *(_tally(profile.mac_tally(precision), str) for precision in precisions),
     ]
-    return Grid(f"{profile.name} stats", header, rows, footer)
+    return Table(f"{profile.name} stats", header, rows, footer)
 
 
-def summary_grid(profile: ModelProfile, include_macs: bool = True) -> Grid:
+def summary_table(profile: ModelProfile, include_macs: bool = True) -> Table:
     """The figures of the whole model."""
     layers = profile.layers
     counts = [layer.parameter_count() for layer in layers]
@@ -91,29 +178,7 @@ def summary_grid(profile: ModelProfile, include_macs: bool = True) -> Grid:
             if some.known:
                 part = Tally(some.known, macs.complete)
                 rows.append([f"Ratio of MACs that are {word}", _ratio(part, macs.known, 4)])
-    return Grid(f"{profile.name} summary", (), rows, notes=profile.notes)
-
-
-def readable(number: int) -> str:
-    """Three significant figures: ``468``, ``93.1 k``, ``2.79 M``."""
-    scaled = float(f"{number:.3g}")  # first, so that 999999 becomes 1 M and not 1000 k
-    if scaled >= 1e15:
-        return f"{scaled:.2E}"
-    for unit in ("", " k", " M", " B"):
-        if scaled < 1000:
-            return f"{scaled:.3g}{unit}"
-        scaled /= 1000
-    return f"{scaled:.3g} T"
-
-
-def readable_size(bits: int) -> str:
-    """Bits as bytes with two decimals: ``13.19 KiB``."""
-    scaled = bits / 8
-    for unit in ("B", "KiB", "MiB"):
-        if scaled < 1024:
-            return f"{scaled:.2f} {unit}"
-        scaled /= 1024
-    return f"{scaled:.2f} GiB"
+    return Table(f"{profile.name} summary", (), rows, notes=profile.notes)
 
 
 def _shapes(layer: LayerProfile) -> str:

@@ -1,12 +1,11 @@
-"""Modules of plugins that are words of qframe, such as ``qframe.packed``.
+"""Modules of plugins that are imported as modules of qframe, such as ``qframe.packed``.
 
-A plugin's exporter names the module that runs what it writes. Its code stays with the
+A plugin's exporter names the module that runs the files it writes. The code stays with the
 plugin; the name under which it is imported is that of the target.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -33,7 +32,7 @@ class _Runtimes(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         # Python takes what is in its place afterwards, and leaves that as it is.
-        sys.modules[module.__name__] = _exporters().runtime(module.__name__.split(".")[1])
+        sys.modules[module.__name__] = _runtime(module.__name__.split(".")[1])
 
 
 def install() -> None:
@@ -43,25 +42,41 @@ def install() -> None:
 
 
 def load(name: str) -> Any:
-    """The module that runs what the target of this name writes; mostly None."""
+    """The module that runs the files of the target of this name; mostly None."""
     package = sys.modules[_PARENT]
     if name.startswith("_") or PathFinder.find_spec(f"{_PARENT}.{name}", package.__path__):
         return None
-    return _exporters().runtime(name)
+    return _runtime(name)
 
 
 def names() -> list[str]:
     """The targets that have a runtime; none where plugins cannot be read."""
+    # Importing qframe imports this module, and reads no plugins.
     from qframe.errors import QFrameError
+    from qframe.registry.components import ExporterComponent
+    from qframe.registry.discovery import registry
 
     try:
-        found: list[str] = _exporters().runtimes()
+        exporters = registry.components("exporter")
     # Nobody who asks for names expects an error, as of QFRAME_STRICT_PLUGINS.
     except QFrameError:
         return []
-    return found
+    return [
+        name
+        for component in exporters
+        if isinstance(component, ExporterComponent) and component.runtime
+        for name in component.names
+    ]
 
 
-def _exporters() -> Any:
-    # Importing qframe finds no plugins.
-    return importlib.import_module(f"{_PARENT}.exporters")
+def _runtime(name: str) -> Any:
+    from qframe.errors import UnknownNameError
+    from qframe.registry.components import ExporterComponent
+    from qframe.registry.discovery import registry
+    from qframe.registry.identifier import Identifier
+
+    try:
+        component = registry.resolve("exporter", Identifier(name))
+    except UnknownNameError:
+        return None
+    return component.load_runtime() if isinstance(component, ExporterComponent) else None

@@ -14,8 +14,7 @@ from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
 from qframe.layers.tree import Site
-from qframe.models import profile, tables
-from qframe.models.model_profile import ModelProfile
+from qframe.models import ModelProfile, profile
 from qframe.reports.noise import Noise
 from qframe.reports.runs import compared_sites, side_by_side
 from qframe.reports.shapes import (
@@ -99,7 +98,7 @@ class Comparison:
             "first_divergence": None if part is None else part.path,
         }
 
-    def grids(self) -> list[Table]:
+    def tables(self) -> list[Table]:
         """What both cost, and where they part."""
         return [self._costs(), self._layers()]
 
@@ -136,17 +135,19 @@ class Comparison:
             cells = ["?", "?", "?"] if layer.noise is None else layer.noise.cells()
             note = "" if layer.shapes is None else "{} and {}".format(*layer.shapes)
             rows.append([layer.path, layer.kind, *cells, note])
-        header = ["Layer", "Class", "SQNR\n(dB)", "Relative\nerror", "Cosine", "Shapes"]
+        header = ["Layer", "Class", *Noise.COLUMNS, "Shapes"]
         return Table("layers", header, rows)
 
     def __str__(self) -> str:
-        return "\n".join([*map(tables.to_text, self.grids()), self.conclusion])
+        return "\n".join([*(t.to_text() for t in self.tables()), self.conclusion])
 
     def __rich__(self) -> Any:
-        return tables.RichTables(self.grids())
+        from rich.console import Group
+
+        return Group(*self.tables())
 
     def _repr_html_(self) -> str:
-        shown = "\n".join(map(tables.to_html, self.grids()))
+        shown = "\n".join(table.to_html() for table in self.tables())
         return f"{shown}\n<p>{html.escape(self.conclusion)}</p>"
 
 

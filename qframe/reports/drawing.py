@@ -13,13 +13,13 @@ from qframe.models.records import FLOAT_BITS, LayerProfile
 from qframe.reports.layout import BOX, Layout, layered
 from qframe.reports.markup import Element, as_picture, element
 
-# How many fit into a box, of its name and of what it is.
+# The letters that fit into a box: of its name, and of its text.
 _LETTERS = 31, 37
 
 
 @attrs.frozen
-class Drawn:
-    """What the box of a layer says.
+class LayerBox:
+    """The text and the style of the box of a layer.
 
     Args:
         name: the path of the layer.
@@ -34,25 +34,25 @@ class Drawn:
     input: int | str | None = None
 
     @classmethod
-    def of(cls, name: str, kind: str, layers: list[LayerProfile]) -> Drawn:
+    def of(cls, name: str, kind: str, layers: list[LayerProfile]) -> LayerBox:
         """Draw a box from the profiles of its layers."""
         counts: dict[int, int] = {}
         for weight in (w for layer in layers for w in layer.weights):
             counts[weight.bits] = counts.get(weight.bits, 0) + weight.count
         most = max(counts, key=counts.__getitem__) if counts else None
-        given = layers[0].input_precision if len(layers) == 1 else None
-        return cls(name, kind, most, given)
+        inputs = layers[0].input_precision if len(layers) == 1 else None
+        return cls(name, kind, most, inputs)
 
     @property
     def text(self) -> str:
         """The class and the bits."""
         weights = "" if self.weights is None else f", {self.weights}-bit"
-        given = "" if self.input is None else f", input {self.input}-bit"
-        return f"{self.kind}{weights}{given}"
+        inputs = "" if self.input is None else f", input {self.input}-bit"
+        return f"{self.kind}{weights}{inputs}"
 
     @property
     def style(self) -> str:
-        """By which the page colours it: the fewer bits, the stronger."""
+        """The style by which the page colours it: the fewer bits, the stronger."""
         if self.weights is None:
             return "box"
         few = (limit for limit in (1, 2, 4, 8, 16, FLOAT_BITS) if self.weights <= limit)
@@ -63,8 +63,8 @@ def picture_of(model: Any, profile: ModelProfile) -> Element:
     """The graph of a model; the list of its layers where its call is code."""
     graph = keras_internals.graph_of(model)
     if graph is None:
-        drawn = [Drawn.of(layer.name, layer.kind, [layer]) for layer in profile.layers]
-        items = (element("li", element("b", d.name), f" {d.text}") for d in drawn)
+        boxes = [LayerBox.of(layer.name, layer.kind, [layer]) for layer in profile.layers]
+        items = (element("li", element("b", box.name), f" {box.text}") for box in boxes)
         return element("ol", *items, class_="layers")
     nodes = list(keras_internals.nodes(graph))
     # The names of the layers in the order of the graph, inputs first.
@@ -75,24 +75,24 @@ def picture_of(model: Any, profile: ModelProfile) -> Element:
         for tensor in ([] if node.is_input else node.arguments.keras_tensors)
         if id(tensor) in maker
     ]
-    boxes = [_drawn(node.operation, profile) for node in nodes]
+    boxes = [_box_of(node.operation, profile) for node in nodes]
     return _picture(boxes, list(dict.fromkeys(edges)))
 
 
-def _drawn(operation: Any, profile: ModelProfile) -> Drawn:
-    """A box for one call; a model within is one box."""
+def _box_of(operation: Any, profile: ModelProfile) -> LayerBox:
+    """The box of one call; a model within is one box."""
     name = operation.name
     layers = [x for x in profile.layers if f"{x.name}/".startswith(f"{name}/")]
-    return Drawn.of(name, float_class_of(operation).__name__, layers)
+    return LayerBox.of(name, float_class_of(operation).__name__, layers)
 
 
-def _picture(boxes: list[Drawn], edges: list[tuple[int, int]]) -> Element:
+def _picture(boxes: list[LayerBox], edges: list[tuple[int, int]]) -> Element:
     layout = layered(len(boxes), edges)
     return as_picture(
         *layout.size,
         f"{len(boxes)} layers and {len(edges)} connections",
         *_edges(layout),
-        *(_box(each, *at) for each, at in zip(boxes, layout.boxes, strict=True)),
+        *(_draw(each, *at) for each, at in zip(boxes, layout.boxes, strict=True)),
     )
 
 
@@ -115,7 +115,7 @@ def _edges(layout: Layout) -> list[Element]:
     return found
 
 
-def _box(drawn: Drawn, x: float, y: float) -> Element:
+def _draw(box: LayerBox, x: float, y: float) -> Element:
     width, height = BOX
     shape = element(
         "rect",
@@ -125,13 +125,13 @@ def _box(drawn: Drawn, x: float, y: float) -> Element:
         height=height,
         rx=6,
     )
-    texts = zip((drawn.name, drawn.text), _LETTERS, (-3, 11), ("name", None), strict=True)
+    texts = zip((box.name, box.text), _LETTERS, (-3, 11), ("name", None), strict=True)
     lines = [
         element("text", _cut(text, most), x=f"{x:.1f}", y=f"{y + shift:.1f}", class_=style)
         for text, most, shift, style in texts
     ]
-    title = element("title", f"{drawn.name}: {drawn.text}")
-    return element("g", title, shape, *lines, class_=drawn.style)
+    title = element("title", f"{box.name}: {box.text}")
+    return element("g", title, shape, *lines, class_=box.style)
 
 
 def _cut(text: str, most: int) -> str:

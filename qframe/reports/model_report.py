@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 import attrs
 import keras
 
-import qframe
-from qframe.models import grids, profile
-from qframe.models.model_profile import ModelProfile
+from qframe.models import ModelProfile, profile
 from qframe.paths import AnyPath, OutputPath
+from qframe.registry.discovery import FIRST_PARTY
 from qframe.reports.activations import ActivationReport, activations_of
 from qframe.reports.drawing import picture_of
 from qframe.reports.markup import Element
 from qframe.reports.page import page_of
+from qframe.reports.sections import activations, graph, layers, totals, weights
 from qframe.reports.shapes import check_data, check_model
 from qframe.reports.weights import WeightReport, weights_of
 from qframe.tables import Table
-
-_NOISE = ("SQNR\n(dB)", "Relative\nerror", "Cosine")
 
 
 @attrs.frozen(eq=False)
@@ -41,22 +40,30 @@ class ModelReport:
     @property
     def made_with(self) -> str:
         """The versions that the figures are from."""
+        version = importlib.metadata.version(FIRST_PARTY)
         return (
-            f"Made by qframe {qframe.__version__} with Keras {keras.__version__} on "
+            f"Made by qframe {version} with Keras {keras.__version__} on "
             f"{keras.backend.backend()}."
         )
 
     @property
     def html(self) -> str:
         """The page, complete in itself."""
-        return page_of(self)
+        sections = (
+            totals.section(self.profile),
+            graph.section(self.picture),
+            layers.section(self.profile),
+            weights.section(self.weights),
+            activations.section(self.activations),
+        )
+        return page_of(self.profile.name, self.made_with, sections)
 
     def save(self, path: AnyPath, *, force: bool = True) -> None:
         """Write the page to a ``.html`` file, whole or not at all.
 
         Args:
             path: where it goes.
-            force: replace a file that is there already. Default True.
+            force: replace a file that exists. Default True.
 
         Raises:
             OutputError: it cannot be written there.
@@ -74,58 +81,23 @@ class ModelReport:
             "activations": None if rows is None else [row.to_dict() for row in rows],
         }
 
-    def figures(self) -> list[tuple[str, str]]:
-        """The figures of the whole model, by name."""
-        rows = grids.summary_grid(self.profile).rows
-        return [(name, text) for name, text in rows]
-
-    def layers_grid(self) -> Table:
+    def layers_table(self) -> Table:
         """What each layer costs."""
-        return grids.layers_grid(self.profile)
+        return self.profile.tables()[0]
 
-    def weights_grid(self) -> Table:
+    def weights_table(self) -> Table:
         """What quantization does to each weight."""
-        header = ["Weight", "Quantizer", "Bits", "Numbers", *_NOISE, "Saturated\n(%)"]
-        rows = [
-            [
-                w.path,
-                w.quantizer,
-                "?" if w.bits is None else str(w.bits),
-                str(w.count),
-                *w.noise.cells(),
-                f"{100 * w.saturation:.2f}",
-            ]
-            for w in self.weights
-        ]
-        return Table("weights", header, rows)
+        return weights.table(self.weights)
 
-    def activations_grid(self) -> Table:
-        """What quantization does to what each layer returns."""
-        slots = ("input", "output")
-        header = ["Layer", "Class", *_NOISE, "Float\nfrom", "Float\nto"]
-        header += ["Quantized\nfrom", "Quantized\nto"]
-        header += [f"{slot.capitalize()}\nsaturated (%)" for slot in slots]
-        rows = [
-            [
-                row.path,
-                row.kind,
-                *row.noise.cells(),
-                *(f"{end:.4g}" for end in (*row.float_range, *row.range)),
-                *(
-                    f"{100 * row.saturation[slot]:.2f}" if slot in row.saturation else "-"
-                    for slot in slots
-                ),
-            ]
-            for row in self.activations or ()
-        ]
-        return Table("activations", header, rows)
+    def activations_table(self) -> Table:
+        """What quantization does to the outputs of each layer."""
+        return activations.table(self.activations or ())
 
     def _repr_html_(self) -> str:
-
-        found = [self.weights_grid()]
+        tables = [*self.profile.tables(), self.weights_table()]
         if self.activations is not None:
-            found.append(self.activations_grid())
-        return self.profile._repr_html_() + "\n".join(map(tables.to_html, found))
+            tables.append(self.activations_table())
+        return "\n".join(table.to_html() for table in tables)
 
 
 def report_of(
@@ -134,8 +106,8 @@ def report_of(
     """The report of a built model, with data or without."""
     check_model(model, "report")
     costs = profile(model)
-    activations = None
+    rows = None
     if data is not None:
         check_data(model, data)
-        activations = activations_of(model, data, batch_size=batch_size, verbose=verbose)
-    return ModelReport(costs, weights_of(model), activations, picture_of(model, costs))
+        rows = activations_of(model, data, batch_size=batch_size, verbose=verbose)
+    return ModelReport(costs, weights_of(model), rows, picture_of(model, costs))

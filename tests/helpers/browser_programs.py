@@ -1,6 +1,7 @@
 """The browser that pages are looked at with: found, or installed where that can be done.
 
-``python tests/browser_programs.py`` makes sure that it is there, or says what to type.
+``python tests/helpers/browser_programs.py`` makes sure that it is there, or says what to
+type.
 """
 
 import os

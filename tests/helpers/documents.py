@@ -5,7 +5,7 @@ from pathlib import Path
 import attrs
 from markdown_it import MarkdownIt  # which rich brings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PARSER = MarkdownIt().enable("table")
 # It shows plugins/README.md, and tests/template does what that says. The pages of the
 # reference are made of docstrings, whose examples tests/test_docs.py runs too.

@@ -1,7 +1,7 @@
 """What must hold for a model from the day it is quantized to the day it is stripped.
 
-A journey has four parts, the columns of docs/topologies.md; `travel` makes those of many
-models, which one fresh process reloads.
+A lifecycle has four parts, the columns of docs/topologies.md; `lifecycles` runs those of
+many models, which one fresh process reloads.
 """
 
 import json
@@ -65,7 +65,7 @@ def differ(found, expected):
 
 
 @attrs.define(eq=False)
-class Journey:
+class Lifecycle:
     """One model, and a folder for its files."""
 
     topology: object
@@ -181,33 +181,33 @@ class Journey:
         near(topology.call(model), outputs, "output")
 
 
-def travel(topologies, folder):
+def lifecycles(topologies, folder):
     """What does not hold: the error by topology and column."""
-    journeys = [Journey(topology, folder) for topology in topologies]
+    cycles = [Lifecycle(topology, folder) for topology in topologies]
     errors = {}
 
-    def attempt(journey, column, function, *arguments):
+    def attempt(cycle, column, function, *arguments):
         try:
             function(*arguments)
         except Exception as error:
-            where = str(journey.topology), column
+            where = str(cycle.topology), column
             errors.setdefault(where, "".join(traceback.format_exception(error)[-2:]))
 
-    for journey in journeys:
-        attempt(journey, "quantize", journey.quantize)
-        if journey.topology.trains:
-            attempt(journey, "train", journey.train)
-        attempt(journey, "reload", journey.save)
+    for cycle in cycles:
+        attempt(cycle, "quantize", cycle.quantize)
+        if cycle.topology.trains:
+            attempt(cycle, "train", cycle.train)
+        attempt(cycle, "reload", cycle.save)
     script = Path(__file__).with_name("fresh_process.py")
-    names = [str(journey.topology) for journey in journeys if journey.saved is not None]
+    names = [str(cycle.topology) for cycle in cycles if cycle.saved is not None]
     with subprocess.Popen([sys.executable, script, folder, *names]) as process:
         # That takes a while; here there is something to do, too.
-        for journey in journeys:
-            attempt(journey, "reload", journey.exchange)
-            attempt(journey, "strip", journey.strip)
+        for cycle in cycles:
+            attempt(cycle, "reload", cycle.exchange)
+            attempt(cycle, "strip", cycle.strip)
     if process.returncode:
         raise RuntimeError("the fresh process failed; what it said is above")
     found = json.loads((folder / "found.json").read_text("utf-8"))
-    for journey in journeys:
-        attempt(journey, "reload", journey.reload, found.get(str(journey.topology)))
+    for cycle in cycles:
+        attempt(cycle, "reload", cycle.reload, found.get(str(cycle.topology)))
     return errors

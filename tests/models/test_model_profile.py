@@ -62,13 +62,8 @@ def test_readable_size(bits, text):
 
 
 def stats(*layer_profiles, **options):
-    texts = []
     profile = ModelProfile("model", layer_profiles)
-    from qframe.models import grids, tables
-
-    for grid in (grids.layers_grid, grids.summary_grid):
-        texts.append(grid(profile, **options).to_text())
-    return texts
+    return [table.to_text() for table in profile.tables(**options)]
 
 
 def test_unknown_macs_mark_every_sum_they_are_in():

@@ -8,10 +8,10 @@ import keras
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from identifier_parts import LITERALS, NAMES
 from keras import layers
 
 import qframe as qf
+from identifier_parts import LITERALS, NAMES
 from qframe import recipes
 from qframe.errors import (
     ArgumentError,
@@ -23,6 +23,7 @@ from qframe.errors import (
     UnknownNameError,
 )
 from qframe.recipes import patterns
+from qframe.recipes.recipe import KERAS_CONSTRAINTS
 from qframe.recipes.rules import Position, Rule
 from qframe.registry.configurable import snake_case
 from qframe.registry.discovery import registry
@@ -63,7 +64,7 @@ SELECTORS = st.one_of(
         lambda selector: is_regex(selector[3:])
     ),
 )
-KERAS = st.sampled_from(sorted(recipes.KERAS_CONSTRAINTS))
+KERAS = st.sampled_from(sorted(KERAS_CONSTRAINTS))
 RULE_WORDS = st.builds(
     lambda a, b: a | b,
     st.dictionaries(
@@ -296,11 +297,11 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
 
 def test_constraints_of_keras_are_known_by_name():
     known = {name for name in dir(keras.constraints) if name[0].isupper()}
-    assert known | {snake_case(name) for name in known} == recipes.KERAS_CONSTRAINTS
+    assert known | {snake_case(name) for name in known} == KERAS_CONSTRAINTS
 
 
 def test_examples_in_the_documents_are_recipes():
-    document = (Path(__file__).parents[1] / "docs" / "quantize.md").read_text("utf-8")
+    document = (Path(__file__).parents[2] / "docs" / "quantize.md").read_text("utf-8")
     blocks = re.findall(r"```toml\n(.*?)```", document, re.DOTALL)
     assert [len(qf.Recipe.from_toml(block).rules) for block in blocks] == [3]
 

@@ -7,31 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from identifier_parts import LITERALS, NAMES
 from qframe.errors import IdentifierError
 from qframe.registry.identifier import Identifier
 
 pytestmark = pytest.mark.pure
-
-NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True).filter(
-    lambda name: name not in {"None", "True", "False"} and not _is_keyword(name)
-)
-LITERALS = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text()
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.lists(inner, max_size=3).map(tuple),
-        st.dictionaries(st.text(max_size=3), inner, max_size=2),
-    ),
-    max_leaves=5,
-)
-
-
-def _is_keyword(name):
-    import keyword
-
-    return keyword.iskeyword(name)
 
 
 @given(
