@@ -42,7 +42,7 @@ def existing_file(name: AnyPath, *suffixes: str) -> Path:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays in an .npz file; raises `DataError` where it holds something else."""
+    """The arrays in an .npz file; raises `DataError` for any other file."""
     import numpy as np
 
     try:
@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
             raise ValueError("it holds one array, not an archive of arrays")
         with file:
             return {name: file[name] for name in file.files}
-    # What a file that is damaged, foreign, pickled or unreadable makes numpy raise.
+    # numpy raises these for a file that is damaged, foreign, pickled or unreadable.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
@@ -68,7 +68,7 @@ class OutputPath:
 
         Args:
             name: the path.
-            suffix: what it must end in, such as ``.keras``.
+            suffix: its suffix, such as ``.keras``.
             force: replace a file that exists.
         """
         if Path(name).suffix != suffix:
@@ -95,10 +95,10 @@ class OutputPath:
         return output
 
     def write(self, write: Callable[[Path], Any]) -> None:
-        """Have `write` make a draft, and move it to its place.
+        """Let `write` make a draft, and move it to its place.
 
-        A file that is replaced leaves its mode to the new one. What processes that were
-        killed have left in the folder is removed.
+        A file that is replaced passes its mode to the new one. Drafts in the folder whose
+        process was killed are removed.
         """
         try:
             path = self.path.resolve()
@@ -114,19 +114,20 @@ class OutputPath:
             raise OutputError(f"{self.path} cannot be written: {error}.") from error
 
 
-# Of the folder where a file grows, and of what says that the folder is one of ours. The
-# latter has the mode of a new file.
+# The names of the folder of a draft, and of the file in it that marks it as one of ours
+# and has the mode of a new file.
 _FOLDER = ".qframe-"
 _MARK = "qframe-draft.lock"
-# Before that, a writer may not have locked it.
+# The age from which on a mark that is not locked is abandoned: a writer locks it by then.
 _SECONDS = 60
 
 
 @contextlib.contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """Where a file grows: beside its place, so that it can be moved there.
+    """The path of a draft, beside its place so that it can be moved there.
 
-    In a new folder its name is that of no other file, and as long as it is going to be.
+    It is in a new folder, where no other file has its name, and is as long as that of the
+    result.
     """
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=path.parent))
     try:
@@ -138,7 +139,7 @@ def _draft(path: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the drafts of processes that are gone; whatever fails is left alone."""
+    """Remove the drafts of processes that ended; what cannot be removed stays."""
     with contextlib.suppress(OSError):
         for mark in parent.glob(f"{_FOLDER}*/{_MARK}"):
             if mark.stat().st_mtime < time.time() - _SECONDS and _is_free(mark):
@@ -153,7 +154,7 @@ def _is_free(path: Path) -> bool:
 
 
 def _lock(file: Any) -> bool:
-    """Whether the file is locked now, by this process; the end of a process unlocks it."""
+    """Lock a file until this process ends; False where another process has locked it."""
     try:
         import fcntl
     except ImportError:

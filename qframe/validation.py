@@ -1,4 +1,4 @@
-"""Checks of the arguments of components: the value, or an error that says what to write."""
+"""Checks of arguments: each returns the value, or says in an error what to write."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def percentile_number(owner: str, value: Any) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is a real number that fits a float; an integer may not."""
+    """Whether a value is a real number that fits a float, as a large integer does not."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:
@@ -98,20 +98,20 @@ def seed_number(owner: str, value: Any) -> int | None:
 
 
 def effective(
-    owner: str, name: str, value: Any, other: str, held: Any, *needed: Any
+    owner: str, name: str, value: Any, other: str, other_value: Any, *needed: Any
 ) -> None:
     """Raise `ArgumentError` for an argument that another one leaves without an effect.
 
     Args:
-        owner: whose arguments they are.
-        name: of the argument that was given.
-        value: of it.
-        other: the name of the argument that it goes with.
-        held: the value of that.
-        *needed: the values of that with which there is an effect.
+        owner: the function or class.
+        name: of the argument.
+        value: of the argument.
+        other: the name of the other argument.
+        other_value: its value.
+        *needed: the values of the other one with which there is an effect.
     """
-    if held not in needed:
+    if other_value not in needed:
         raise ArgumentError(
-            f"{name}={value!r} of {owner} has no effect with {other}={held!r}. Leave it "
-            f"out, or write {other}={needed[0]!r}."
+            f"{name}={value!r} of {owner} has no effect with {other}={other_value!r}. "
+            f"Leave it out, or write {other}={needed[0]!r}."
         )

@@ -38,7 +38,7 @@ _INSTEAD = (
 
 @attrs.frozen(eq=False)
 class _Step:
-    """One character or position that a text must have here."""
+    """A character or position that a text must have at this place."""
 
     regex: re.Pattern[str]
     literal: str
@@ -46,7 +46,7 @@ class _Step:
 
     @classmethod
     def of(cls, source: str, flags: re.RegexFlag) -> _Step:
-        """What `re` makes of the source of one character."""
+        """The step for the source of one character, read by `re`."""
         plain = len(source) == 1 and source not in ".^$" and not flags
         regex = re.compile(source, flags)
         return cls(regex, source if plain else "", source not in _POSITIONS)
@@ -58,18 +58,18 @@ class _Step:
         return self.regex.match(text, position) is not None
 
 
-# A step, or where to go on from here, relative to it.
+# A step, or the places to go on from, relative to this one.
 _Program = list[_Step | tuple[int, ...]]
 
 
 @attrs.frozen(eq=False)
 class Pattern:
-    """A regular expression; `parse` makes one."""
+    """A regular expression, made by `parse`."""
 
     program: _Program
 
     def found_in(self, text: str) -> bool:
-        """Whether it matches anywhere in a text, as `re.search` says.
+        """Whether it matches anywhere in a text, as `re.search` does.
 
         All ways to match are followed at once, so that no character is read twice.
         """
@@ -85,7 +85,7 @@ class Pattern:
     def _closure(
         self, starts: list[int], text: str, position: int
     ) -> list[tuple[int, _Step]] | None:
-        """The steps that wait for a character here; None where the end is reached."""
+        """The steps that wait for a character at this position; None at the end."""
         seen: set[int] = set()
         waiting = []
         while starts:
@@ -110,8 +110,8 @@ def parse(text: str) -> Pattern:
     """The pattern of a regular expression.
 
     Raises:
-        ArgumentError: it is none, is too large, or has what takes backtracking; the
-            message goes on after the text of it.
+        ArgumentError: it is not one, is too large, or needs backtracking; the message
+            continues after the text of the expression.
     """
     if len(text) > _LONGEST:
         raise ArgumentError(
@@ -119,7 +119,7 @@ def parse(text: str) -> Pattern:
             "rules."
         )
     with warnings.catch_warnings():
-        # Of [[a], which a Python to come may read in another way.
+        # For [[a], which a future Python may read in another way.
         warnings.simplefilter("ignore")
         try:
             re.compile(text)
@@ -134,7 +134,7 @@ def parse(text: str) -> Pattern:
 
 @attrs.define
 class _Parser:
-    """Reads a text that `re` accepts."""
+    """A parser of texts that `re` accepts."""
 
     text: str
     at: int = 0
@@ -209,7 +209,7 @@ class _Parser:
 
 
 def _times(found: re.Match[str]) -> tuple[int, int | None]:
-    """How often a quantifier repeats, at least and at most; None is any number."""
+    """The least and the most repetitions of a quantifier; None is any number."""
     kind, low, comma, high = found.group(1, 2, 3, 4)
     if kind in "*+?":
         return int(kind == "+"), 1 if kind == "?" else None

@@ -1,4 +1,4 @@
-"""Recipes: rules in a TOML file, or under a name that a plugin offers."""
+"""Recipes: rules in a TOML file, or by a name that a plugin offers."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ __all__ = ["Recipe", "get"]
 
 _SUFFIX = ".toml"
 _STRUCTURE = ("layers", "position", "skip")
-# To guess at what a wrong key was meant to be.
-_WORDS = ("input_quantizer", "weight_quantizer", "kernel_quantizer", "kernel_constraint")
+# Suggestions for a wrong key.
+_SETTINGS = ("input_quantizer", "weight_quantizer", "kernel_quantizer", "kernel_constraint")
 _POSITIONS = {position.name: position for position in (first, last)}
 # A recipe is read without Keras, and Keras's own constraints are in no registry.
 KERAS_CONSTRAINTS = frozenset(
@@ -60,17 +60,17 @@ def _check_text(recipe: Recipe, field: attrs.Attribute[str], value: str) -> None
 
 @attrs.frozen
 class Recipe:
-    """Rules for `qframe.quantize` that go to a TOML file and back.
+    """Rules for `qframe.quantize` that can be written to a TOML file and read back.
 
     In the file each rule is a table ``[[rule]]``. It selects layers by ``position``
     (``"first"`` or ``"last"``) or by ``layers`` (a class name, or ``"re:<regex on the
-    path>"``); with neither it is about every layer. It gives them words, where ``false``
-    is no quantizer, or leaves them as they are by ``skip = true``.
+    path>"``); with neither it applies to every layer. It has settings, where ``false`` is
+    no quantizer, or leaves the layers as they are with ``skip = true``.
 
     Args:
-        rules: what `qframe.quantize` takes: words, or an ordered list of pairs.
-        name: what to call it. Default: nothing.
-        summary: a line that says what it is for. Default: nothing.
+        rules: as in `qframe.quantize`: settings, or an ordered list of pairs.
+        name: its name. Default: none.
+        summary: its purpose in one line. Default: none.
 
     Raises:
         QFrameError: a rule is wrong, or no plugin offers a name in it.
@@ -100,14 +100,14 @@ class Recipe:
         for number, rule in enumerate(self.rules, 1):
             with _about(f"rule {number}" if len(self.rules) > 1 else ""):
                 for key, value in (rule.words or {}).items():
-                    _check_word(key, value)
+                    _check_setting(key, value)
 
     @classmethod
     def from_toml(cls, text: str) -> Recipe:
         """Read the text of a file.
 
         Raises:
-            QFrameError: it is no TOML, or no recipe; says in which rule.
+            QFrameError: it is not TOML, or not a recipe; names the rule.
         """
         try:
             content: dict[str, Any] = tomlkit.parse(text).unwrap()
@@ -136,8 +136,8 @@ class Recipe:
         """The inverse of `from_toml`. Objects are written as their identifiers.
 
         Raises:
-            QFrameError: a file cannot hold a rule, such as one with a callable; says
-                which, and what to write instead.
+            QFrameError: a file cannot hold a rule, such as one with a callable; names the
+                rule, and what to write instead.
         """
         document = tomlkit.document()
         for key in ("name", "summary"):
@@ -155,7 +155,7 @@ class Recipe:
         """Read a ``.toml`` file.
 
         Raises:
-            QFrameError: as `from_toml`, or the file is not there.
+            QFrameError: as `from_toml`, or the file does not exist.
         """
         found = existing_file(path, _SUFFIX)
         with _about(os.fspath(path)):
@@ -166,7 +166,7 @@ class Recipe:
             return cls.from_toml(text)
 
     def save(self, path: AnyPath) -> None:
-        """Write a ``.toml`` file; one that is there is replaced, whole or not at all.
+        """Write a ``.toml`` file, as a whole or not at all; an older one is replaced.
 
         Raises:
             QFrameError: as `to_toml`, or the file cannot be written.
@@ -176,7 +176,7 @@ class Recipe:
 
 
 def get(recipe: Any) -> Recipe:
-    """The recipe that a user meant.
+    """The recipe that a user named or wrote.
 
     Args:
         recipe: a name that a plugin offers, with arguments or without, such as
@@ -184,7 +184,7 @@ def get(recipe: Any) -> Recipe:
             rules.
 
     Raises:
-        QFrameError: no plugin offers the name, the file is no recipe, a rule is wrong.
+        QFrameError: no plugin offers the name, the file is not a recipe, a rule is wrong.
 
     Example:
         >>> import qframe as qf
@@ -201,7 +201,7 @@ def get(recipe: Any) -> Recipe:
 
 
 def _named(text: str) -> Recipe:
-    """What the function of a plugin returns for these arguments."""
+    """The recipe that the function of a plugin returns for the arguments."""
     try:
         identifier = Identifier.parse(text)
     except IdentifierError as error:
@@ -230,7 +230,7 @@ def _named(text: str) -> Recipe:
 
 @contextlib.contextmanager
 def _about(part: str) -> Iterator[None]:
-    """Say in an error which part it is about."""
+    """Name the part in an error that is raised within."""
     try:
         yield
     except QFrameError as error:
@@ -239,8 +239,8 @@ def _about(part: str) -> Iterator[None]:
         raise type(error)(f"{part}: {error}") from error
 
 
-def _check_word(key: str, value: Any) -> None:
-    """Raise where no plugin offers what a word names. An object speaks for itself."""
+def _check_setting(key: str, value: Any) -> None:
+    """Raise where no plugin offers the name in a setting; an object needs no plugin."""
     kind = key.rpartition("_")[2]
     if not isinstance(value, str):
         return
@@ -251,31 +251,33 @@ def _check_word(key: str, value: Any) -> None:
 
 
 def _read(table: Any) -> list[Rule]:
-    """The rule of a table, in a list."""
+    """The rule of a table, as a list."""
     if not isinstance(table, Mapping):
         raise ArgumentError(f"a rule is a table below [[rule]], found {table!r}.")
-    words = {}
+    settings = {}
     for key, value in table.items():
         if key.endswith(("_quantizer", "_constraint")):
-            words[key] = _read_word(key, value)
+            settings[key] = _read_setting(key, value)
         elif key not in _STRUCTURE:
             raise ArgumentError(
                 f"a rule has no {key!r}; it has {', '.join(_STRUCTURE)} and words such as "
-                "kernel_quantizer." + did_you_mean(key, (*_STRUCTURE, *_WORDS))
+                "kernel_quantizer." + did_you_mean(key, (*_STRUCTURE, *_SETTINGS))
             )
     if "skip" in table:
-        if table["skip"] is not True or words:
-            found = ", ".join(words) or f"skip = {tomlkit.item(table['skip']).as_string()}"
+        if table["skip"] is not True or settings:
+            found = (
+                ", ".join(settings) or f"skip = {tomlkit.item(table['skip']).as_string()}"
+            )
             raise ArgumentError(
                 "skip = true leaves layers as they are, and goes without words; "
                 f"found {found}."
             )
-    elif not words:
+    elif not settings:
         raise ArgumentError(
             "it gives nothing; write a word such as kernel_quantizer, or skip = true to "
             "leave layers as they are."
         )
-    return parse([(_read_selector(table), words or None)])
+    return parse([(_read_selector(table), settings or None)])
 
 
 def _read_selector(table: Mapping[str, Any]) -> Any:
@@ -296,7 +298,7 @@ def _read_selector(table: Mapping[str, Any]) -> Any:
     return _POSITIONS[position] if "position" in table else None
 
 
-def _read_word(key: str, value: Any) -> str | None:
+def _read_setting(key: str, value: Any) -> str | None:
     if value is False:
         return None
     if not isinstance(value, str) or value.casefold() in ("", "none"):
@@ -329,7 +331,7 @@ def _written(rule: Rule) -> Table:
 
 
 def _string(text: str) -> String:
-    """A regex is easier to read where its backslashes are single."""
+    """A string of TOML, with single backslashes where possible."""
     literal = "\\" in text and text.isprintable() and "'" not in text
     return tomlkit.string(text, literal=literal)
 

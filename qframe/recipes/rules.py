@@ -1,4 +1,4 @@
-"""Rules: which layers a quantizer goes to. Ordered; the first that matches a layer wins."""
+"""Rules: settings for the layers that a selector matches; the first match wins."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ last = Position("last", -1)
 
 @attrs.frozen
 class Rule:
-    """A selector and what it gives: words such as ``kernel_quantizer``, or None.
+    """A selector of layers and their settings, such as ``kernel_quantizer``; None for none.
 
     Args:
         selector: a layer class, a class name, ``"re:<regex on the path>"``, `first`,
             `last`, a callable layer -> bool, or None for every layer.
-        words: ``<slot>_quantizer`` and ``<prefix>_constraint``; None leaves a layer as
-            it is.
+        words: the settings ``<slot>_quantizer`` and ``<prefix>_constraint``; None leaves
+            a layer as it is.
     """
 
     selector: Any
     words: Mapping[str, Any] | None
 
     def matches(self, path: str, layer: Any, cls: type, index: int, count: int) -> bool:
-        """Whether the rule is about a layer: the index-th of `count` quantizable ones."""
+        """Whether the rule applies to a layer, the index-th of `count` quantizable ones."""
         selector = self.selector
         if selector is None:
             return True
@@ -57,11 +57,11 @@ class Rule:
 
 
 def parse(rules: Any) -> list[Rule]:
-    """Rules as a user writes them: a dict, or an ordered list of pairs.
+    """The rules that a user wrote as a dict, or as an ordered list of pairs.
 
     Raises:
         ArgumentError: something else, an unknown kind of selector, a broken regex, a
-            word that no layer could have.
+            setting that no layer could have.
     """
     if isinstance(rules, Mapping):
         return [_rule(None, rules)]
@@ -118,7 +118,7 @@ def _check_text(selector: str) -> None:
 
 
 def _checked(words: Mapping[Any, Any]) -> dict[str, Any]:
-    """A copy of the words, which nobody changes later."""
+    """A copy of the settings, which no later change reaches."""
     for key in words:
         if not isinstance(key, str) or not key.endswith(("_quantizer", "_constraint")):
             raise ArgumentError(

@@ -1,4 +1,4 @@
-"""What a manifest yields: records that name a component and say where it is, unloaded."""
+"""Records of components, as manifests yield them: a name, and a target to load later."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _check_aliases(record: Component, field: attrs.Attribute[Any], value: Any) -
 
 
 def _aliases(names: Iterable[str]) -> tuple[str, ...]:
-    """One text is one alias, not one for each letter."""
+    """A tuple of names; a string is one name."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 
@@ -56,7 +56,7 @@ WEIGHT_IN_A_LIST = (
 
 
 def fault_of_weights(weights: Mapping[str, Any]) -> str:
-    """What is wrong with the weights of a layer class, prefix = attribute; mostly ""."""
+    """The fault in the weights of a layer class, prefix = attribute; "" without one."""
     if not weights:
         return "no weight is named"
     for prefix, attribute in weights.items():
@@ -69,7 +69,7 @@ def fault_of_weights(weights: Mapping[str, Any]) -> str:
 
 @attrs.frozen
 class Component:
-    """One thing that a plugin offers: a kind, a name, and where its target is found."""
+    """A component of a plugin: its kind, its name, and the path of its target."""
 
     kind: str
     name: str = attrs.field(validator=_matches(_NAME, "a plain name"))
@@ -81,12 +81,12 @@ class Component:
     namespace: str = ""
     distribution: str = ""
     positional: bool = False
-    # The file and the line of the manifest that yields it.
+    # The file and the line of the manifest.
     place: str = attrs.field(default="", kw_only=True, eq=False, repr=False)
 
     @property
     def qualified_name(self) -> str:
-        """The name behind its namespace, as in ``"binary:ste_sign"``."""
+        """The name after its namespace, as in ``"binary:ste_sign"``."""
         return f"{self.namespace}:{self.name}"
 
     @property
@@ -103,9 +103,9 @@ class Component:
         module, _, attribute = target.partition(":")
         try:
             with contained():
-                found: Any = importlib.import_module(module)
+                loaded: Any = importlib.import_module(module)
                 for part in attribute.split(".") if attribute else ():
-                    found = getattr(found, part)
+                    loaded = getattr(loaded, part)
         except Failure as failure:
             place = failure.place or self.place
             raise PluginError(
@@ -115,12 +115,12 @@ class Component:
                 f"Reinstall or upgrade that distribution, or set QFRAME_DISABLE_PLUGINS="
                 f"{self.namespace}."
             ) from failure.__cause__
-        return found
+        return loaded
 
 
 @attrs.frozen
 class AdapterComponent(Component):
-    """What a plugin knows of a layer class; its name is that of the class."""
+    """An adapter of a layer class, whose name it has."""
 
     kind: str = attrs.field(default="adapter", init=False)
     name: str = attrs.field(init=False)
@@ -157,7 +157,7 @@ class AdapterComponent(Component):
 
 @attrs.frozen
 class ExporterComponent(Component):
-    """What a plugin writes models as."""
+    """An exporter, which writes models as files."""
 
     kind: str = attrs.field(default="exporter", init=False)
     suffix: str = attrs.field(kw_only=True)
@@ -180,7 +180,7 @@ class ExporterComponent(Component):
             )
 
     def load_runtime(self) -> Any:
-        """Import the module that runs the files; None where the plugin has none."""
+        """Import the module that runs the files; None where there is none."""
         return self._imported(self.runtime) if self.runtime else None
 
 
@@ -195,7 +195,7 @@ def quantizer(
     """A quantizer: `target` is ``"module:Class"`` of a `qframe.quantizers.Quantizer`.
 
     With `positional`, ``"name(4, 0)"`` is read as the first two parameters of the class:
-    for names that come from where this is how they are written.
+    for names that are written in this way elsewhere.
     """
     return Component(
         "quantizer", name, target, summary, _aliases(aliases), positional=positional
@@ -212,7 +212,7 @@ def constraint(
 def recipe(
     name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
 ) -> Component:
-    """A recipe: `target` is ``"module:function"`` of what returns a `qframe.Recipe`.
+    """A recipe: `target` is ``"module:function"``, which returns a `qframe.Recipe`.
 
     Each parameter of the function has a default. Its module imports no backend.
     """
@@ -226,18 +226,18 @@ def adapter(
     summary: str = "",
     **weights: str,
 ) -> AdapterComponent:
-    """An adapter: which attributes of a layer class are weights that can be quantized.
+    """An adapter: the attributes of a layer class that are weights to quantize.
 
     Args:
         target: ``"module:Class"`` of a subclass of `keras.layers.Layer`, in the top-level
             package that defines it.
         channel_axis: as of `qframe.register_layer`. Default -1.
         summary: one line.
-        **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
-            ``kernel_quantizer`` and ``kernel_constraint`` are about.
+        **weights: prefix = attribute; with ``kernel="w"``, ``kernel_quantizer`` and
+            ``kernel_constraint`` apply to ``layer.w``.
 
     Raises:
-        PluginError: `target` is no target, or no weight is named.
+        PluginError: `target` is not a target, or no weight is named.
 
     Example:
         >>> from qframe.registry.components import adapter
@@ -265,14 +265,14 @@ def exporter(
         target: ``"module:Class"``. Its parameters, which have defaults, are the options
             of the target; its objects are called with a model and the path to write to,
             and raise `ExportError` for what they cannot write.
-        suffix: what the files end in, such as ``".onnx"``.
+        suffix: the suffix of the files, such as ``".onnx"``.
         runtime: a module that runs the files, which is then ``qframe.<name>``; it should
-            need no Keras. Default "", none.
+            not need Keras. Default "", none.
         summary: one line.
         aliases: other names.
 
     Raises:
-        PluginError: `suffix` or `runtime` is none of these.
+        PluginError: `suffix` or `runtime` is something else.
 
     Example:
         >>> from qframe.registry.components import exporter

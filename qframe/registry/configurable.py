@@ -1,8 +1,8 @@
-"""Objects that a name and keyword arguments describe: to an identifier and back.
+"""Objects that a name and keyword arguments describe, to identifiers and back.
 
 Quantizers and constraints keep scikit-learn's convention: each named parameter of
 ``__init__`` is stored under its own name, so parameters, configs and identifiers are
-derived and a class is only its maths.
+derived, and a class is its formulas alone.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ T = TypeVar("T", bound=type)
 
 
 class Configurable:
-    """Mixin of everything that an identifier can describe."""
+    """A mixin for classes whose objects an identifier describes."""
 
     kind: ClassVar[str]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Only now: this module is read where nothing else needs a backend.
+        # Only here: commands that need no backend import this module.
         import keras
 
-        # Keras 3.10 and newer import no stranger's module on loading. So all of a kind are
-        # saved under the name of their base, and the identifier in the config finds them.
+        # Keras 3.10 and newer import no foreign module when they load a file. So all of a
+        # kind are saved under the name of their base, and the identifier in the config
+        # finds the class.
         base = next(parent for parent in reversed(cls.__mro__) if "kind" in vars(parent))
         register = keras.saving.register_keras_serializable("qframe", base.__name__)
         register(cls)
@@ -49,7 +50,7 @@ class Configurable:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The named parameters of ``__init__`` with the values they hold."""
+        """The named parameters of ``__init__`` with their values."""
         cls: Any = type(self)
         return {name: getattr(self, name) for name in parameter_names(cls)}
 
@@ -103,7 +104,7 @@ def parameter_names(maker: Callable[..., Any]) -> tuple[str, ...]:
 @functools.cache
 def named_parameters(maker: Any) -> dict[str, inspect.Parameter]:
     """The named parameters of a class or function, with their defaults."""
-    # Of __init__, not of the class: Python 3.10 would show the __new__ of Keras.
+    # From __init__, not from the class: Python 3.10 would return the __new__ of Keras.
     function = maker.__init__ if inspect.isclass(maker) else maker
     parameters = [*inspect.signature(function).parameters.values()]
     if inspect.isclass(maker):
@@ -112,12 +113,12 @@ def named_parameters(maker: Any) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in parameters if p.kind in named}
 
 
-def missing_arguments(maker: Any, given: Iterable[str] = ()) -> list[str]:
-    """The parameters of a class or function that need a value, besides those given."""
+def missing_arguments(maker: Any, present: Iterable[str] = ()) -> list[str]:
+    """The parameters of a class or function that still need a value."""
     return [
         name
         for name, parameter in named_parameters(maker).items()
-        if parameter.default is parameter.empty and name not in given
+        if parameter.default is parameter.empty and name not in present
     ]
 
 
@@ -147,7 +148,7 @@ def arguments_of(component: Component, identifier: Identifier) -> Mapping[str, A
 
 
 def construct(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """``maker(**arguments)`` with an error that says what the class or function accepts."""
+    """``maker(**arguments)``, with an error that lists the arguments that it accepts."""
     names = parameter_names(maker)
     unknown = [name for name in arguments if name not in names]
     if unknown:
@@ -166,7 +167,7 @@ def construct(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
 
 
 def interpret(kind: str, value: Any) -> Any:
-    """What a user wrote for a component, as an object: text, dict, class or object.
+    """The object that a user wrote as text, as a dict, as a class or as the object itself.
 
     A dict is a Keras or Larq config: ``{"class_name": ..., "config": {...}}``.
     """
@@ -193,23 +194,24 @@ def registered_with_keras(kind: str, name: str) -> Any:
     Raises:
         AmbiguousNameError: a plugin offers the name too.
     """
-    keras = sys.modules.get("keras")  # before it is there, nothing is registered with it
-    found = keras.saving.get_registered_object(name) if keras is not None else None
-    if found is None or (inspect.isclass(found) and issubclass(found, Configurable)):
+    keras = sys.modules.get("keras")  # until it is imported, nothing is registered with it
+    registered = keras.saving.get_registered_object(name) if keras is not None else None
+    ours = inspect.isclass(registered) and issubclass(registered, Configurable)
+    if registered is None or ours:
         return None
     try:
         component = registry.resolve(kind, Identifier.parse(name))
     except (UnknownNameError, IdentifierError):
-        return found
+        return registered
     raise AmbiguousNameError(
-        f"{name!r} is {found!r}, which is registered with Keras, and a {kind} of "
+        f"{name!r} is {registered!r}, which is registered with Keras, and a {kind} of "
         f"{component.namespace!r}. Pass the first as an object, or write "
         f"'{component.namespace}:{name}' for the second."
     )
 
 
 def attribute(kind: str, name: str) -> Any:
-    """What ``module.name`` is: the class by its own name, else a default instance.
+    """The value of ``module.name``: a class for its own name, else a default instance.
 
     Raises `AttributeError`, as a module's ``__getattr__`` must.
     """
@@ -227,12 +229,12 @@ def register(cls: T, *, name: str | None = None) -> T: ...
 @overload
 def register(cls: None = None, *, name: str | None = None) -> Callable[[T], T]: ...
 def register(cls: Any = None, *, name: str | None = None) -> Any:
-    """Offer a quantizer or constraint of this process under the namespace ``local``.
+    """Register a quantizer or constraint in this process, in the namespace ``local``.
 
     Args:
         cls: a subclass of `qframe.quantizers.Quantizer` or
             `qframe.constraints.Constraint`. Left out, a decorator is returned.
-        name: the name to find it by; the class name in snake case by default.
+        name: the name in identifiers; the class name in snake case by default.
 
     Raises:
         ArgumentError: `cls` is something else.

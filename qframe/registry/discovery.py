@@ -1,4 +1,4 @@
-"""Find plugins by their entry points, and components by name; knows no Keras."""
+"""Plugins, which are found by their entry points, and components, found by their names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LOCAL = "local"
 
 @attrs.frozen
 class Plugin:
-    """A plugin that was found: its components, or why there are none."""
+    """An installed plugin: its components, or the error of its manifest."""
 
     namespace: str
     distribution: str
@@ -40,24 +40,24 @@ class Plugin:
     components: tuple[Component, ...] = ()
     error: str = ""
     disabled: bool = False
-    # Where the error was raised, if that is known.
+    # The file and the line of the error, where known.
     place: str = ""
 
 
 @attrs.define
 class Registry:
-    """All plugins and what they offer. `registry` is the one instance in use."""
+    """All plugins and their components. `registry` is the one instance in use."""
 
     plugins: dict[str, Plugin] = attrs.field(factory=dict)
     _local: dict[tuple[str, str], Component] = attrs.field(factory=dict)
     _classes: dict[Component, Any] = attrs.field(factory=dict)
     _adapters: dict[str, list[AdapterComponent]] = attrs.field(factory=dict)
-    # Layer class -> its adapter, of this process; here, where no one knows Keras.
+    # Layer class -> adapter, registered in this process.
     local_layers: dict[type, Any] = attrs.field(factory=dict)
     _discovered: bool = False
 
     def reset(self) -> None:
-        """Forget what was discovered; the next question looks again."""
+        """Forget the plugins; the next call discovers them again."""
         self.plugins.clear()
         self._classes = {c: self._classes[c] for c in self._local.values()}
         self._discovered = False
@@ -70,10 +70,10 @@ class Registry:
         manager.add_hookspecs(hookspecs)
         disabled, allowed = _names("DISABLE"), _names("LOAD")
         strict = os.environ.get("QFRAME_STRICT_PLUGINS", "") not in ("", "0")
-        self.plugins.clear()  # what an error cut short
-        found = list(_entry_points())
-        _check_names({plugin.namespace for plugin, _ in found}, strict=strict)
-        for plugin, entry in found:
+        self.plugins.clear()  # an error may have interrupted the last call
+        pairs = list(_entry_points())
+        _check_names({plugin.namespace for plugin, _ in pairs}, strict=strict)
+        for plugin, entry in pairs:
             namespace = plugin.namespace
             if namespace in self.plugins:
                 plugin = _conflict(plugin, self.plugins[namespace])
@@ -102,7 +102,7 @@ class Registry:
         return self._adapters
 
     def components(self, kind: str | None = None) -> list[Component]:
-        """All components, of one kind where `kind` is given, by qualified name."""
+        """The components of a kind, or all of them, by qualified name."""
         every = [c for p in self.discover().values() for c in p.components]
         every += self._local.values()
         return sorted(
@@ -111,7 +111,7 @@ class Registry:
         )
 
     def register(self, kind: str, cls: type, name: str, *aliases: str) -> Component:
-        """Offer a class under ``local:name`` in this process; replaces an earlier one."""
+        """Register a class as ``local:name`` in this process; replaces an earlier one."""
         target = f"{cls.__module__}:{cls.__name__}"
         component = Component(kind, name, target, aliases=aliases, namespace=LOCAL)
         self._local[kind, name] = component
@@ -119,7 +119,7 @@ class Registry:
         return component
 
     def forget_local(self) -> None:
-        """Forget what this process registered itself."""
+        """Forget what was registered in this process."""
         self._local.clear()
         self.local_layers.clear()
         self.reset()
@@ -127,24 +127,24 @@ class Registry:
     def resolve(self, kind: str, identifier: Identifier) -> Component:
         """The component that an identifier names.
 
-        A qualified name is looked up in its plugin; a bare name or alias in all of them:
-        the only one that offers it, else the first-party one, else an error that lists
-        the choices.
+        A qualified name is looked up in its plugin, a bare name or alias in all of them:
+        the only match wins, else the local one, else the first-party one; else the error
+        lists the choices.
         """
-        found = [
+        matches = [
             c
             for c in self.components(kind)
             if identifier.name in c.names and identifier.namespace in (None, c.namespace)
         ]
-        own = [c for c in found if c.distribution == FIRST_PARTY]
-        local = [c for c in found if c.namespace == LOCAL]
-        for choice in (found, local, own):
+        own = [c for c in matches if c.distribution == FIRST_PARTY]
+        local = [c for c in matches if c.namespace == LOCAL]
+        for choice in (matches, local, own):
             if len(choice) == 1:
                 if identifier.positional and not choice[0].positional:
                     raise without_key(str(identifier), identifier.positional[0])
                 return choice[0]
-        if found:
-            choices = ", ".join(repr(c.qualified_name) for c in found)
+        if matches:
+            choices = ", ".join(repr(c.qualified_name) for c in matches)
             raise AmbiguousNameError(
                 f"{kind} {identifier.name!r} is offered by several plugins: {choices}. "
                 "Write one of these qualified names."
@@ -202,7 +202,7 @@ def _names(variable: str) -> set[str]:
 
 
 def _check_names(installed: set[str], *, strict: bool) -> None:
-    """Say which names in the variables are those of no plugin, as after a typo."""
+    """Warn of names in the variables that no plugin has, as after a typo."""
     for variable in ("DISABLE", "LOAD"):
         for name in sorted(_names(variable) - installed):
             message = (
@@ -216,7 +216,7 @@ def _check_names(installed: set[str], *, strict: bool) -> None:
 
 
 def _entry_points() -> Iterator[tuple[Plugin, importlib.metadata.EntryPoint]]:
-    """Each entry point once, the first-party ones first, then by name."""
+    """The entry points without repetition, the first-party ones first, then by name."""
     seen: dict[Any, tuple[Plugin, importlib.metadata.EntryPoint]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         distribution, version = _origin(entry)
@@ -238,11 +238,11 @@ def _conflict(plugin: Plugin, first: Plugin) -> Plugin:
 
 
 def _origin(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    """The distribution and its version, as far as its metadata says them."""
+    """The distribution and its version, as far as its metadata has them."""
     try:
         metadata: Any = entry.dist.metadata if entry.dist else {}
         name, version = (metadata.get(key, "") for key in ("Name", "Version"))
-    # What is damaged raises other errors in each version of Python.
+    # For damaged metadata each version of Python raises another error.
     except Exception:
         name, version = "", ""
     return name or "unknown", version or ""
@@ -303,7 +303,7 @@ def _components(
 
 
 def _line(function: Any, yielded: Any) -> str:
-    """Where a manifest is; the line of what it yields, unless it returns a list."""
+    """The file of a manifest, and the line that yields; of a list, that of the function."""
     frame, code = getattr(yielded, "gi_frame", None), getattr(function, "__code__", None)
     if frame is not None:
         return f"{frame.f_code.co_filename}, line {frame.f_lineno}"

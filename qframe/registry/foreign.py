@@ -1,4 +1,4 @@
-"""Code of plugins: run apart from standard output, and described when it fails."""
+"""Code of plugins: kept off standard output, and described when it fails."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _OURS = ("qframe", "pluggy", "importlib", "contextlib")
 
 
 class Failure(Exception):
-    """What a plugin raised.
+    """The error that a plugin raised.
 
     Args:
         reason: the name of the error and its message.
-        place: the file and the line; empty where they are not known.
+        place: the file and the line; empty where unknown.
     """
 
     def __init__(self, reason: str, place: str) -> None:
@@ -56,7 +56,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where it was raised, outside of this package and of the machinery of imports."""
+    """The file and the line of the error, outside of this package and of importlib."""
     if isinstance(error, SyntaxError) and not (error.filename or "<").startswith("<"):
         return f"{error.filename}, line {error.lineno}"
     place = ""

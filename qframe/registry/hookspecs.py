@@ -1,4 +1,4 @@
-"""The doors: every hook that a plugin may implement.
+"""The hooks that a plugin may implement.
 
 A plugin is a module (the manifest) under the entry-point group ``qframe``; the name of the
 entry point is the plugin's namespace::
@@ -14,8 +14,8 @@ entry point is the plugin's namespace::
     def qframe_components():
         yield quantizer("soft_sign", "my_package.quantizers:SoftSign", summary="...")
 
-A manifest is imported whenever names are listed, so it must import no backend: the string
-targets are loaded when a name is used.
+A manifest is imported whenever names are listed, so it must not import a backend: a target
+is loaded when its name is used.
 """
 
 from __future__ import annotations
@@ -32,4 +32,4 @@ hookimpl = pluggy.HookimplMarker("qframe")
 
 @hookspec
 def qframe_components() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Yield the quantizers, constraints, recipes, adapters and exporters on offer."""
+    """Yield the quantizers, constraints, recipes, adapters and exporters of the plugin."""

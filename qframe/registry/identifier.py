@@ -15,7 +15,7 @@ from qframe.errors import IdentifierError, shown
 
 _NAMESPACE = re.compile(r"[A-Za-z_][\w.-]*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-# Far more than a component needs, and few enough for each parser of Python.
+# Far more than a component needs, and few enough for the parser of each Python.
 _LONGEST = 4096
 _DEEPEST = 32
 _LITERALS = (
@@ -39,12 +39,12 @@ class Identifier:
     name: str
     namespace: str | None = None
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
-    # For names whose users know the order of the arguments; such a name has no key=value.
+    # For names whose arguments are known by their order; they have no key=value.
     positional: tuple[Any, ...] = attrs.field(default=(), repr=False)
 
     @classmethod
     def parse(cls, text: str, *, positional: bool = False) -> Identifier:
-        """Read an identifier; raises `IdentifierError` that quotes the part at fault.
+        """Read an identifier; raises `IdentifierError`, which quotes the faulty part.
 
         Args:
             text: ``"[namespace:]name[(key=literal, ...)]"``.
@@ -93,7 +93,7 @@ def without_key(text: str, value: Any) -> IdentifierError:
 
 
 def _split(text: str) -> tuple[str, str | None, str]:
-    """The name, the namespace or None, and what follows the name."""
+    """The name, the namespace or None, and the text after the name."""
     namespace: str | None
     namespace, colon, rest = text.partition(":")
     namespace = namespace.strip()
@@ -118,7 +118,7 @@ def _parse_arguments(text: str, rest: str) -> tuple[tuple[Any, ...], dict[str, A
     if (
         not isinstance(call, ast.Call)
         or not isinstance(call.func, ast.Name)
-        # Else its closing parenthesis is one in a comment.
+        # Otherwise its closing parenthesis is in a comment.
         or ast.get_source_segment(source, call) != source
     ):
         raise _malformed(text, f"{shown(rest)} is not one argument list")
@@ -148,7 +148,7 @@ def _read(text: str, source: str, value: ast.expr, what: str) -> Any:
 
 
 def _evaluated(node: ast.expr | None, depth: int = 0) -> Any:
-    """The value of a literal; less than `ast.literal_eval` reads, as `_literal` writes."""
+    """The value of a literal, of those that `_literal` writes."""
     if depth > _DEEPEST:
         raise ValueError
     if isinstance(node, ast.Constant):

@@ -1,4 +1,4 @@
-"""Which distributions a saved config needs, so that loading can say what to install."""
+"""The distributions that a saved config needs, so that an error can name them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY = "qframe_requires"
 
 
 def requirements(identifiers: Iterable[Identifier]) -> dict[str, dict[str, str]]:
-    """An entry for a config: namespace -> distribution, of other people's plugins.
+    """An entry for a config: namespace -> distribution, of third-party plugins.
 
     Empty where there are none.
     """
@@ -27,7 +27,7 @@ def requirements(identifiers: Iterable[Identifier]) -> dict[str, dict[str, str]]
 
 
 def without_requirements(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without that entry; raises `UnknownNameError` where it is not met."""
+    """The config without that entry; raises `UnknownNameError` for a missing plugin."""
     rest = dict(config)
     for namespace, distribution in rest.pop(_KEY, {}).items():
         plugin = registry.discover().get(namespace)

@@ -1,4 +1,4 @@
-"""The weights of networks that Larq trained, from the files of Keras 2."""
+"""Weights of networks that Larq trained, from files of Keras 2."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from qframe.errors import ArgumentError, DataError, NotBuiltError
 from qframe.paths import existing_file
 from qframe.tables import Table
 
-# Variables that Keras 3 named anew.
+# Variables that Keras 3 renamed.
 _RENAMED = {"depthwise_kernel": "kernel"}
-# What Larq's metric FlipRatio keeps in the layer that it watches.
+# Variables of Larq's metric FlipRatio in the layer that it watches.
 _OF_METRICS = {"previous_values", "total", "count"}
-# How many rows an error lists.
+# The rows that an error lists at most.
 _MOST_ROWS = 12
 
 
 @attrs.frozen(eq=False)
-class Entry:
-    """The weights of one layer, of a file or of a model, each with its name."""
+class LayerWeights:
+    """The weights of a layer of a file or of a model, by name."""
 
     layer: str
     weights: tuple[tuple[str, Any], ...]
@@ -38,8 +38,8 @@ class Entry:
     def in_order(self) -> list[tuple[str, Any]]:
         """The weights in an order that is the same in a file and in a model.
 
-        Names tell the weights of a layer apart. Where other layers are inside, names
-        recur, and the order counts: that of Keras, what can be trained first.
+        The weights of a layer differ in their names. Where it contains other layers,
+        names recur, and the order of Keras counts: trainable ones first.
         """
         names = {name for name, _ in self.weights}
         if len(names) < len(self.weights):
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def signature(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """What has to be the same for the weights to fit."""
+        """The names and shapes, which must be equal for the weights to fit."""
         return tuple((name, tuple(weight.shape)) for name, weight in self.in_order)
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Entry:
 
 @attrs.frozen
 class Match:
-    """Which layer of a model got the weights of which layer of a file.
+    """The layers of a model, each with the layer of a file that its weights come from.
 
     Args:
         model: the name of the model.
@@ -90,27 +90,26 @@ def load_larq_weights(model: Any, path: str | os.PathLike[str]) -> Match:
     """Load weights that Larq saved into a model with the same layers.
 
     The file is what ``model.save_weights("name.h5")`` or ``model.save("name.h5")`` writes
-    in Keras 2, alias tf-keras, whatever layers the model has. Layers are matched by their
-    order, since their names are counted anew in each process, and must agree in the names
-    and shapes of their weights. Layers without weights do not count, nor do Larq's
-    metrics. Either everything fits and is loaded, or nothing is.
+    in Keras 2 (tf-keras), whatever layers the model has. Layers are matched by their order,
+    since their names depend on the process, and must agree in the names and shapes of
+    their weights. Layers without weights and Larq's metrics do not count. Either all
+    weights fit and are loaded, or none is.
 
-    Where a layer of the model is a model itself, what is frozen there must be what was
-    frozen when the file was written. Quantizers with variables of their own are not
-    Larq's: quantize with them afterwards.
+    In a model within the model, the same layers must be frozen as when the file was
+    written. Larq's quantizers have no variables: quantize with others afterwards.
 
     Args:
         model: a built Keras model.
         path: a ``.h5`` file.
 
     Returns:
-        What was loaded into what; it prints as a table.
+        The pairs of layers; it prints as a table.
 
     Raises:
-        ArgumentError: `model` is no Keras model.
+        ArgumentError: `model` is not a Keras model.
         NotBuiltError: it has no weights yet.
-        DataError: the file cannot be read, is of another format, or does not fit; the
-            message lists what does not.
+        DataError: the file cannot be read, has another format, or does not fit; the
+            message lists the layers that do not.
 
     Example:
         >>> import qframe as qf
@@ -123,8 +122,8 @@ def load_larq_weights(model: Any, path: str | os.PathLike[str]) -> Match:
     if [entry.signature for entry in ours] != [entry.signature for entry in theirs]:
         raise DataError(_misfit(model.name, ours, str(file), theirs))
     pairs = list(zip(ours, theirs, strict=True))
-    for own, found in pairs:
-        for (_, variable), (_, array) in zip(own.in_order, found.in_order, strict=True):
+    for own, other in pairs:
+        for (_, variable), (_, array) in zip(own.in_order, other.in_order, strict=True):
             variable.assign(array)
     return Match(model.name, str(file), tuple((str(a), str(b)) for a, b in pairs))
 
@@ -144,7 +143,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
-    # What h5py raises, of a file that is cut off or has other things where these belong.
+    # h5py raises these for a file that is cut off or has another structure.
     except (AttributeError, KeyError, OSError, RuntimeError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read as an HDF5 file of weights: {error}. It may be of "
@@ -159,22 +158,22 @@ def _layers_of(file: Any) -> Any:
 
 
 def _names(group: Any, name: str) -> list[str] | None:
-    """A list of names, which is split where it is long; None where there is none."""
-    found = group.attrs
-    if name in found:
-        parts = [found[name]]
+    """A list of names, which Keras splits where it is long; None where there is none."""
+    attributes = group.attrs
+    if name in attributes:
+        parts = [attributes[name]]
     else:
         keys = itertools.takewhile(
-            lambda key: key in found, (f"{name}{n}" for n in itertools.count())
+            lambda key: key in attributes, (f"{name}{n}" for n in itertools.count())
         )
-        parts = [found[key] for key in keys]
+        parts = [attributes[key] for key in keys]
         if not parts:
             return None
     texts = itertools.chain.from_iterable(parts)
     return [t.decode() if isinstance(t, bytes) else str(t) for t in texts]
 
 
-def _entries_of_file(path: Path) -> list[Entry]:
+def _entries_of_file(path: Path) -> list[LayerWeights]:
     with _opened(path) as file:
         layers = _layers_of(file)
         if layers is None:
@@ -191,14 +190,14 @@ def _entries_of_file(path: Path) -> list[Entry]:
     return [entry for entry in entries if entry.weights]
 
 
-def _entry_of_group(layer: str, group: Any) -> Entry:
+def _entry_of_group(layer: str, group: Any) -> LayerWeights:
     weights = []
     for path in _names(group, "weight_names") or []:
         folder, _, name = path.partition(":")[0].rpartition("/")
         if "flip_ratio" in folder.split("/") and name in _OF_METRICS:
             continue
         weights.append((_RENAMED.get(name, name), _array(group, path)))
-    return Entry(layer, tuple(weights))
+    return LayerWeights(layer, tuple(weights))
 
 
 def _array(group: Any, path: str) -> Any:
@@ -208,7 +207,7 @@ def _array(group: Any, path: str) -> Any:
     return array
 
 
-def _entries_of_model(model: Any) -> list[Entry]:
+def _entries_of_model(model: Any) -> list[LayerWeights]:
     if not isinstance(model, keras.Model):
         raise ArgumentError(
             f"load_larq_weights takes a Keras model, found {type(model).__name__}."
@@ -219,19 +218,19 @@ def _entries_of_model(model: Any) -> list[Entry]:
             "or call it with data."
         )
     entries = [_entry_of_layer(layer) for layer in model.layers]
-    held = {id(variable) for layer in model.layers for variable in layer.weights}
-    own = [variable for variable in _ordered(model) if id(variable) not in held]
+    inner = {id(variable) for layer in model.layers for variable in layer.weights}
+    own = [variable for variable in _ordered(model) if id(variable) not in inner]
     entries.append(_entry(model.name, own))
     return [entry for entry in entries if entry.weights]
 
 
-def _entry_of_layer(layer: Any) -> Entry:
+def _entry_of_layer(layer: Any) -> LayerWeights:
     return _entry(layer.name, _ordered(layer))
 
 
-def _entry(layer: str, variables: Sequence[Any]) -> Entry:
+def _entry(layer: str, variables: Sequence[Any]) -> LayerWeights:
     named = ((_RENAMED.get(v.name, v.name), v) for v in variables)
-    return Entry(layer, tuple(named))
+    return LayerWeights(layer, tuple(named))
 
 
 def _ordered(layer: Any) -> list[Any]:
@@ -239,8 +238,10 @@ def _ordered(layer: Any) -> list[Any]:
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
-def _misfit(model: str, ours: list[Entry], file: str, theirs: list[Entry]) -> str:
-    """What an error says of a file that does not fit."""
+def _misfit(
+    model: str, ours: list[LayerWeights], file: str, theirs: list[LayerWeights]
+) -> str:
+    """The error message for a file that does not fit."""
     matcher = difflib.SequenceMatcher(
         None,
         [entry.signature for entry in ours],
@@ -253,14 +254,14 @@ def _misfit(model: str, ours: list[Entry], file: str, theirs: list[Entry]) -> st
             matched += b - a
             rows.append([f"({b - a} layers that match)", ""])
             continue
-        for own, found in itertools.zip_longest(ours[a:b], theirs[c:d]):
-            rows.append([str(own or "-"), str(found or "-")])
+        for own, other in itertools.zip_longest(ours[a:b], theirs[c:d]):
+            rows.append([str(own or "-"), str(other or "-")])
     if len(rows) > _MOST_ROWS:
         rows = [*rows[:_MOST_ROWS], [f"(and {len(rows) - _MOST_ROWS} rows more)", ""]]
-    grid = Table(f"{model} and {file}", ["Model", "File"], rows)
+    table = Table(f"{model} and {file}", ["Model", "File"], rows)
     return (
         f"the weights in {file} are not those of {model!r}: of {len(ours)} layers with "
         f"weights in the model and {len(theirs)} in the file, {matched} match in order. "
         "Nothing was loaded. Build the network that was saved, with the same arguments.\n"
-        f"{grid.to_text()}"
+        f"{table.to_text()}"
     )
