@@ -1,4 +1,4 @@
-"""Commands about whole models. All of them start a backend."""
+"""Commands on whole models; all of them start a backend."""
 
 from __future__ import annotations
 
@@ -73,16 +73,16 @@ def quickstart(
     """
     from qframe.cli.quickstart.data import load
 
-    # What is wrong with the arguments is said before a backend takes seconds to start.
+    # Wrong arguments are errors before a backend takes seconds to start.
     name = _default_output(force) if output is None else output
     target = OutputPath.check(name, ".keras", force=force)
-    given = None if data == "mnist" else load(data)
+    local = None if data == "mnist" else load(data)
     out = console()
     with out.status("Starting Keras"):
         start_backend()
         from qframe.cli.quickstart.job import run
     # Keras downloads MNIST.
-    digits = given or load(data)
+    digits = local or load(data)
     run(digits, epochs or digits.epochs, seed, target, out)
 
 

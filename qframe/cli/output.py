@@ -1,4 +1,4 @@
-"""Where commands print to, and what they are asked about it."""
+"""The output of commands, and their options for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JSON = "qframe.json"
 
 
 def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for JSON; with it nothing else gets to standard output."""
+    """A decorator for an option ``--json``, with which standard output is JSON alone."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -30,7 +30,7 @@ def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
         meta = click.get_current_context().meta
         meta[_JSON] = []
         try:
-            # A plugin, and what it starts, may print at any time.
+            # Plugins and their processes may print at any time.
             with redirected(1, 2), contextlib.redirect_stdout(sys.stderr):
                 return command(*args, **kwargs)
         finally:
@@ -45,24 +45,24 @@ def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def redirected(descriptor: int, target: int) -> Iterator[None]:
-    """Have another file behind a descriptor, for code that is not Python too."""
+    """Redirect a file descriptor, for code that is not Python too."""
     _flush()
     try:
-        kept = os.dup(descriptor)
+        original = os.dup(descriptor)
         os.dup2(target, descriptor)
-    except OSError:  # a program that was started without one of them
+    except OSError:  # the program was started without one of them
         yield
         return
     try:
         yield
     finally:
         _flush()
-        os.dup2(kept, descriptor)
-        os.close(kept)
+        os.dup2(original, descriptor)
+        os.close(original)
 
 
 def _flush() -> None:
-    """What is written to a descriptor so far belongs to the file behind it so far."""
+    """Flush the streams, so that their text goes to the file that it was written for."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         # A program without standard output has None, or a closed file.
         with contextlib.suppress(AttributeError, ValueError, OSError):
@@ -70,13 +70,13 @@ def _flush() -> None:
 
 
 def model_argument(name: str) -> Callable[..., Any]:
-    """An argument that is a model file, which shells complete."""
+    """An argument for a model file, which shells complete."""
     return click.argument(name, type=click.Path())
 
 
-def print_json(found: Any) -> None:
-    """Print JSON types; a number that JSON has not is null."""
-    text = json.dumps(_finite(found), indent=2, allow_nan=False)
+def print_json(content: Any) -> None:
+    """Print JSON types; NaN and infinity become null."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
     context = click.get_current_context(silent=True)
     if context is not None and _JSON in context.meta:
         context.meta[_JSON].append(text)
@@ -84,15 +84,15 @@ def print_json(found: Any) -> None:
         click.echo(text)
 
 
-def _finite(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {key: _finite(value) for key, value in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [_finite(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# Wide enough that nothing is cut or wrapped where a program reads along.
+# Wide enough that nothing is cut or wrapped where a program reads the output.
 _PIPED_WIDTH = 10_000
 
 
@@ -101,7 +101,7 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(
-        # Names and errors of plugins are text, not markup: "[sign]" shall be seen.
+        # Names and errors of plugins are text, not markup: "[sign]" must be printed.
         markup=False,
         emoji=False,
         highlight=False,
@@ -110,7 +110,7 @@ def console() -> Console:
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table without frame. In a narrow terminal its cells wrap, names last."""
+    """A table without a frame. In a narrow terminal its cells wrap, names last."""
     from rich import box
     from rich.table import Table
 
@@ -131,5 +131,5 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
 
 
 def one_line(cell: object) -> str:
-    """The text of a cell, which must not break the row that a program reads."""
+    """The text of a cell in one line, since programs read rows."""
     return " ".join(str(cell).split())

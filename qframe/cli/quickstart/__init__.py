@@ -1,1 +1,1 @@
-"""The whole way of a model in one run: build, train, save, load elsewhere, compare."""
+"""The example of ``qframe quickstart``: build, train, save, load elsewhere, compare."""

@@ -1,4 +1,4 @@
-"""Images of handwritten digits: embedded, downloaded, or from a file of the user."""
+"""Images of handwritten digits: embedded, downloaded, or from a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Digits:
     """Images (n, 28, 28) of uint8 and their labels, to train and to test with."""
 
     description: str
-    epochs: int  # enough of them for a good accuracy
+    epochs: int  # enough for a good accuracy
     x_train: NDArray[Any]
     y_train: NDArray[Any]
     x_test: NDArray[Any]
@@ -37,7 +37,7 @@ def load(source: str) -> Digits:
     """The data that a user named: ``digits``, ``mnist`` or the path of an .npz file.
 
     Raises:
-        DataError: there is no such data, or it holds something else.
+        DataError: there is no such data, or it has another form.
     """
     if source == "digits":
         return _embedded()
@@ -61,7 +61,7 @@ def _embedded() -> Digits:
 
 def _enlarge(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """8x8 images with values 0..16 as 28x28 ones with 0..255: bilinear, and a margin."""
-    # Where the centre of each of the 24 new pixels falls between the 8 old ones.
+    # The centres of the 24 new pixels, as positions between the 8 old ones.
     position = np.clip((np.arange(24) + 0.5) / 3 - 0.5, 0, 7)
     distance = np.abs(position[:, np.newaxis] - np.arange(8))
     weights = np.maximum(1 - distance, 0)
@@ -74,7 +74,7 @@ def _mnist() -> Digits:
 
     try:
         (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-    # Keras raises a bare Exception, and the network many others.
+    # Keras raises a bare Exception, and connections raise many others.
     except Exception as error:
         raise DataError(
             f"MNIST cannot be downloaded: {error}. Where there is no network, write "
@@ -99,16 +99,15 @@ def _file(source: str) -> Digits:
         raise DataError(f"{error} {_EXPECTED}") from error
     for name in ARRAYS:
         if name not in arrays:
-            found = ", ".join(sorted(arrays)) or "nothing"
-            raise DataError(f"{source} has no array {name}; it has {found}. {_EXPECTED}")
-    wrong = _wrong(arrays)
-    if wrong:
-        raise DataError(f"{source}: {wrong}. {_EXPECTED}")
+            names = ", ".join(sorted(arrays)) or "nothing"
+            raise DataError(f"{source} has no array {name}; it has {names}. {_EXPECTED}")
+    if fault := _fault(arrays):
+        raise DataError(f"{source}: {fault}. {_EXPECTED}")
     return Digits(path.name, 6, **{name: arrays[name] for name in ARRAYS})
 
 
-def _wrong(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """What is wrong with the four arrays, or an empty string."""
+def _fault(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """The fault of the four arrays, or an empty string."""
     for part in ("train", "test"):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
         for name, array, shape, top in (

@@ -1,4 +1,4 @@
-"""The job of ``qframe quickstart``, and what it says meanwhile."""
+"""The job of ``qframe quickstart``, with its output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(data: Digits, epochs: int, seed: int, target: OutputPath, console: Conso
     """Build, summarize, train, test, save, and load in a fresh process to compare.
 
     Raises:
-        QFrameError: the file cannot be written or loaded, or predicts something else.
+        QFrameError: the file cannot be written or loaded, or its predictions differ.
     """
     backend = keras.backend.backend()
     version = importlib.import_module(backend).__version__

@@ -12,7 +12,7 @@ import qframe as qf
 def build() -> Any:
     """The compiled network, for images of 28x28 pixels between -1 and 1.
 
-    Every kernel is binary, and so is every activation but the image itself.
+    Every kernel is binary, and so is every activation except the image.
 
     Reference: https://docs.larq.dev/larq/tutorials/mnist/
     """

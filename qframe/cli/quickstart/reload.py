@@ -18,29 +18,29 @@ _PROGRAM = "from qframe.cli.quickstart.reload import main; main()"
 
 
 def predict(model: Any, inputs: NDArray[Any]) -> NDArray[Any]:
-    """What a model predicts, the same way in both processes."""
+    """The predictions of a model, computed alike in both processes."""
     predicted: NDArray[Any] = np.asarray(model.predict(inputs, batch_size=256, verbose=0))
     return predicted
 
 
 def predict_elsewhere(path: Path, inputs: NDArray[Any]) -> NDArray[Any]:
-    """What the model in a file predicts in a process that knows nothing else of it.
+    """The predictions of a saved model in a fresh process.
 
     Raises:
-        QFrameError: the process failed; the last lines that it wrote are quoted.
+        QFrameError: the process failed; its last lines are quoted.
     """
     import keras
 
     with tempfile.TemporaryDirectory(prefix="qframe-") as folder:
-        given, predicted = Path(folder, "inputs.npy"), Path(folder, "predicted.npy")
-        np.save(given, inputs)
+        examples, predicted = Path(folder, "inputs.npy"), Path(folder, "predicted.npy")
+        np.save(examples, inputs)
         done = subprocess.run(
-            [sys.executable, "-c", _PROGRAM, str(path), str(given), str(predicted)],
+            [sys.executable, "-c", _PROGRAM, str(path), str(examples), str(predicted)],
             env={
                 **os.environ,
                 "KERAS_BACKEND": keras.backend.backend(),
-                # The same modules, however this process came to find them; and not
-                # whatever lies in the current directory.
+                # The same modules, wherever this process found them, and none from the
+                # current directory.
                 "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
                 "PYTHONSAFEPATH": "1",
             },
@@ -60,7 +60,7 @@ def predict_elsewhere(path: Path, inputs: NDArray[Any]) -> NDArray[Any]:
 
 
 def difference(here: NDArray[Any], there: NDArray[Any]) -> str:
-    """How two predictions differ, or an empty string where every bit is equal."""
+    """The difference of two predictions, or an empty string where every bit is equal."""
     if (here.dtype, here.shape) != (there.dtype, there.shape):
         return (
             f"{there.dtype} values of shape {there.shape} instead of {here.dtype} "
@@ -69,12 +69,12 @@ def difference(here: NDArray[Any], there: NDArray[Any]) -> str:
     if here.tobytes() == there.tobytes():
         return ""
     gap = np.abs(here.astype(np.float64) - there)
-    # NaN counts: a comparison with it is never true.
+    # NaN counts as different, since no comparison with it is true.
     return f"{np.sum(~(gap == 0))} of {gap.size} values differ, by {gap.max():.3g} at most"
 
 
 def main() -> None:
-    """``MODEL INPUTS PREDICTED``: what the fresh process does."""
+    """Predict in the fresh process; its arguments are ``MODEL INPUTS PREDICTED``."""
     import qframe as qf
 
     model, inputs, predicted = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""Train with one line for each epoch, and a moving bar in a terminal."""
+"""Training with one line for each epoch, and a progress bar in a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH_SIZE = 64
 
 
 def train(model: Any, data: Digits, epochs: int, console: Console) -> None:
-    """Fit the model to the training images and show how it goes."""
+    """Fit the model to the training images and print the progress."""
     progress = Progress(
         TextColumn("  {task.description}", markup=False),
         BarColumn(),
@@ -24,7 +24,7 @@ def train(model: Any, data: Digits, epochs: int, console: Console) -> None:
         TextColumn("{task.fields[numbers]}", markup=False),
         console=console,
         transient=True,
-        # Piped, the lines say it all.
+        # Piped, the lines suffice.
         disable=not console.is_terminal,
     )
     with progress, _Interrupt() as interrupt:
@@ -39,7 +39,7 @@ def train(model: Any, data: Digits, epochs: int, console: Console) -> None:
 
 
 class _Report(keras.callbacks.Callback):
-    """Moves the bar of a `Progress` and prints a line after each epoch."""
+    """Updates the bar of a `Progress` and prints a line after each epoch."""
 
     def __init__(self, progress: Progress, epochs: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Report(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Reading the numbers waits for the device: only where they are shown.
+        # Reading the numbers waits for the device, so only where they are shown.
         if not self._progress.disable:
             self._progress.update(
                 self._task, completed=batch + 1, numbers=_numbers(logs or {})
