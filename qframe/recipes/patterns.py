@@ -68,7 +68,7 @@ class Pattern:
 
     program: _Program
 
-    def found_in(self, text: str) -> bool:
+    def matches(self, text: str) -> bool:
         """Whether it matches anywhere in a text, as `re.search` does.
 
         All ways to match are followed at once, so that no character is read twice.
@@ -142,16 +142,16 @@ class _Parser:
     flags: re.RegexFlag = attrs.field(factory=lambda: re.RegexFlag(0))
 
     def whole(self) -> _Program:
-        if found := self.take(_FLAGS):
-            for letter in found[1]:
+        if match := self.take(_FLAGS):
+            for letter in match[1]:
                 self.flags |= getattr(re, letter.upper())
         return self.alternatives()
 
     def take(self, token: re.Pattern[str]) -> re.Match[str] | None:
-        found = token.match(self.text, self.at)
-        if found:
-            self.at = found.end()
-        return found
+        match = token.match(self.text, self.at)
+        if match:
+            self.at = match.end()
+        return match
 
     def alternatives(self) -> _Program:
         program = self.sequence()
@@ -186,31 +186,31 @@ class _Parser:
         return program
 
     def step(self) -> _Step:
-        found = self.take(_ATOM)
-        source = found[0] if found else ""
+        match = self.take(_ATOM)
+        source = match[0] if match else ""
         if re.match(r"\\[0-9]", source):
             raise _unbounded(source, "refers to a group; write its text again")
         return _Step.of(source, self.flags)
 
     def quantified(self, part: _Program) -> _Program:
-        found = self.take(_QUANTIFIER)
-        if not found:
+        match = self.take(_QUANTIFIER)
+        if not match:
             return part
         if self.text.startswith("+", self.at):
-            raise _unbounded(f"{found[1]}+", f"is possessive; write {found[1]}")
-        least, most = _times(found)
+            raise _unbounded(f"{match[1]}+", f"is possessive; write {match[1]}")
+        least, most = _times(match)
         size = (len(part) + 2) * max(least, most or 0, 1)
         if size > _MOST_STEPS:
-            raise _large(found[1])
+            raise _large(match[1])
         program = part * least
         if most is None:
             return [*program, (1, len(part) + 2), *part, (-len(part) - 1,)]
         return program + [(1, len(part) + 1), *part] * (most - least)
 
 
-def _times(found: re.Match[str]) -> tuple[int, int | None]:
+def _times(match: re.Match[str]) -> tuple[int, int | None]:
     """The least and the most repetitions of a quantifier; None is any number."""
-    kind, low, comma, high = found.group(1, 2, 3, 4)
+    kind, low, comma, high = match.group(1, 2, 3, 4)
     if kind in "*+?":
         return int(kind == "+"), 1 if kind == "?" else None
     least = int(low or 0)

@@ -157,10 +157,10 @@ class Recipe:
         Raises:
             QFrameError: as `from_toml`, or the file does not exist.
         """
-        found = existing_file(path, _SUFFIX)
+        file = existing_file(path, _SUFFIX)
         with _about(os.fspath(path)):
             try:
-                text = found.read_text("utf-8-sig")
+                text = file.read_text("utf-8-sig")
             except (OSError, UnicodeDecodeError) as error:
                 raise DataError(f"the file cannot be read: {error}.") from error
             return cls.from_toml(text)

@@ -51,7 +51,7 @@ class Rule:
             return issubclass(cls, selector)
         if isinstance(selector, str):
             if selector.startswith("re:"):
-                return patterns.parse(selector[3:]).found_in(path)
+                return patterns.parse(selector[3:]).matches(path)
             return any(base.__name__ == selector for base in cls.__mro__)
         return bool(selector(layer))
 

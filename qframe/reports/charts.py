@@ -1,4 +1,4 @@
-"""Small pictures of numbers."""
+"""Histograms as pictures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _WIDTH, _HEIGHT, _FOOT = 300.0, 96.0, 16.0
 
 
 def histogram_picture(histogram: Histogram, label: str) -> Element:
-    """Before quantization as an area, after it as bars, each as high as the picture.
+    """An area before quantization, bars after it, each as high as the picture.
 
-    Heights are the roots of counts, so that what is rare is seen too.
+    Heights are the roots of counts, so that rare values are visible.
     """
     edges, bins = histogram.edges, len(histogram.before)
     step = _WIDTH / bins

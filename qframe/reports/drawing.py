@@ -1,4 +1,4 @@
-"""A picture of a model, with the bits of its layers."""
+"""The picture of a model's graph, with the bits of its layers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LayerBox:
 
 
 def picture_of(model: Any, profile: ModelProfile) -> Element:
-    """The graph of a model; the list of its layers where its call is code."""
+    """The graph of a model; the list of its layers where it has no graph."""
     graph = keras_internals.graph_of(model)
     if graph is None:
         boxes = [LayerBox.of(layer.name, layer.kind, [layer]) for layer in profile.layers]
@@ -98,7 +98,7 @@ def _picture(boxes: list[LayerBox], edges: list[tuple[int, int]]) -> Element:
 
 def _edges(layout: Layout) -> list[Element]:
     """A curve for each edge; boxes are drawn over its ends."""
-    found = []
+    curves = []
     for points in layout.edges:
         x, y = points[0]
         path = [f"M{x:.1f} {y + BOX[1] / 2:.1f}"]
@@ -111,8 +111,8 @@ def _edges(layout: Layout) -> list[Element]:
             if not last:
                 path.append(f"V{to_y + BOX[1] / 2:.1f}")
             x, y = to_x, to_y + BOX[1] / 2
-        found.append(element("path", d="".join(path), class_="edge"))
-    return found
+        curves.append(element("path", d="".join(path), class_="edge"))
+    return curves
 
 
 def _draw(box: LayerBox, x: float, y: float) -> Element:

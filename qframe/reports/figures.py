@@ -1,4 +1,4 @@
-"""Pictures: a quantizer with its surrogate gradient, and the weights of a model."""
+"""Figures of a quantizer with its surrogate gradient, and of the weights of a model."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# An odd number, so that the middle is drawn too.
+# An odd number, which includes the middle.
 _POINTS = 601
-# Where to draw what states no ends: around the numbers that weights and activations are.
+# The range to draw without any ends: that of most weights and activations.
 _NEAR = 1.5
-# Some grids go on far beyond it, and what can be seen of them is near zero.
+# The largest end to draw: of wide grids only the part near zero is visible.
 _FAR = 8.0
 _CHANNELS = 16
 _LEVELS = 256
@@ -42,19 +42,19 @@ def plot_quantizer(
 ) -> Figure:
     r"""Draw the values of a quantizer and its surrogate gradient.
 
-    The quantizer gets the numbers from `low` to `high` as one tensor, in inference:
-    where a scale depends on the tensor, it is that of these numbers. The gradient is
-    that of the sum of all values. Where training draws random numbers, one draw for each
-    number is shown as dots. A quantizer that learns or gathers something and is in no
-    layer yet starts from a batch of standard normal numbers; one with a state for each
-    channel has a line for each, of 16 channels at most.
+    The quantizer is called in inference on the numbers from `low` to `high` as one tensor:
+    a scale that depends on the tensor is that of these numbers. The gradient is that of
+    the sum of all values. A stochastic quantizer has a dot for one draw of each number. A
+    quantizer that has state and is not in a layer yet starts from a batch of standard
+    normal numbers; one with state for each channel has a line for each, of at most 16
+    channels.
 
     Args:
-        quantizer: what `qframe.quantizers.get` takes: an identifier, a quantizer, a
-            callable. It is not changed.
-        low: where the drawing begins. Default None, below all that the quantizer states
-            of its range and its gradient.
-        high: where it ends. Default None, above all that.
+        quantizer: as in `qframe.quantizers.get`: an identifier, a quantizer, a callable.
+            It is not changed.
+        low: the smallest number. Default None, below the range and the support of the
+            gradient that the quantizer states.
+        high: the largest number. Default None, above both.
 
     Returns:
         A `matplotlib.figure.Figure` with two axes. ``figure.savefig("sign.png")`` writes
@@ -62,7 +62,7 @@ def plot_quantizer(
 
     Raises:
         ArgumentError: there is no such quantizer; `low` is not below `high`; the state of
-            the quantizer fits no line of numbers.
+            the quantizer does not fit a line of numbers.
         QFrameError: matplotlib is not installed.
 
     Example:
@@ -72,15 +72,15 @@ def plot_quantizer(
         >>> sorted({float(v) for v in y})
         [-1.0, 1.0]
     """
-    found = quantizers.get(quantizer)
-    if found is None:
+    quantizer = quantizers.get(quantizer)
+    if quantizer is None:
         raise ArgumentError(
             "plot_quantizer draws a quantizer, found None. Write for example "
             "qframe.plot_quantizer('ste_sign')."
         )
     figure = _figure(7.2, 3.0)
     left, right = figure.subplots(1, 2)
-    curves = Curves.of(found, low, high)
+    curves = Curves.of(quantizer, low, high)
     left.plot(curves.x, curves.x, color=_SOFT, linewidth=0.8, linestyle=":")
     if curves.draws is not None:
         left.plot(curves.x, curves.draws, ".", color=_ACCENT, markersize=1.5, alpha=0.5)
@@ -90,26 +90,26 @@ def plot_quantizer(
     right.set(xlabel="x", ylabel="dq/dx")
     for axes in (left, right):
         _plain(axes)
-    # The identity is there to compare with: it may be cut.
-    seen = curves.values if curves.draws is None else [curves.values, curves.draws]
-    left.set_ylim(*_with_margin(np.min(seen), np.max(seen)))
+    # The identity is for comparison and may be cut.
+    shown = curves.values if curves.draws is None else [curves.values, curves.draws]
+    left.set_ylim(*_with_margin(np.min(shown), np.max(shown)))
     lowest, highest = curves.gradients.min(), curves.gradients.max()
     right.set_ylim(*_with_margin(min(0.0, lowest), max(0.0, highest)))
-    figure.suptitle(textwrap.fill(_label(found), 88), fontsize=9)
+    figure.suptitle(textwrap.fill(_label(quantizer), 88), fontsize=9)
     return figure
 
 
 def plot_weights(model: Any) -> Figure:
-    """Draw the quantized weights of a model: what is trained, and what is computed with.
+    """Draw the quantized weights of a model, latent and quantized.
 
-    For each of them a histogram of its latent values, and a line at each quantized value,
-    as high as the part of the weights that have it.
+    Each has a histogram of its latent values, and a line at each quantized value, as high
+    as the part of the weights that have it.
 
     Args:
         model: a built model or layer with quantized weights.
 
     Returns:
-        A `matplotlib.figure.Figure`; each weight has axes, entitled with its path, and
+        A `matplotlib.figure.Figure`; each weight has axes, whose title is its path, and
         others for the lines.
 
     Raises:
@@ -142,7 +142,7 @@ def plot_weights(model: Any) -> Figure:
 
 @attrs.frozen(eq=False)
 class Curves:
-    """Numbers, and what a quantizer makes of them; a column for each channel."""
+    """Numbers, and the values and gradients of a quantizer; a column for each channel."""
 
     x: Array
     values: Array
@@ -151,7 +151,7 @@ class Curves:
 
     @classmethod
     def of(cls, quantizer: Any, low: float | None, high: float | None) -> Curves:
-        """Those of a quantizer, which is not changed."""
+        """The curves of a quantizer, which is not changed."""
         if isinstance(quantizer, Quantizer) and not quantizer.built:
             quantizer = _started(quantizer)
         begin, end = _span(quantizer)
@@ -177,7 +177,7 @@ class Curves:
 
 
 def _started(quantizer: Quantizer) -> Quantizer:
-    """Another one with the same parameters, whose state has begun."""
+    """A copy with the same parameters and an initial state."""
     fresh: Quantizer = construct(type(quantizer), quantizer.parameters)
     fresh.build((_POINTS, 1))
     if fresh.traits.updates:
@@ -186,14 +186,14 @@ def _started(quantizer: Quantizer) -> Quantizer:
 
 
 def _span(quantizer: Any) -> tuple[float, float]:
-    """From below to above all that a quantizer states of where something happens."""
+    """From below to above the range and the support that a quantizer states."""
     if not isinstance(quantizer, Quantizer):
         return -_NEAR, _NEAR
     traits, stateful = quantizer.traits, bool(quantizer.weights)
     ends = [*(traits.support or ())]
     if not traits.scaled:
         ends += traits.range or ()
-    # Without a state, the scale is that of the tensor that is yet to be made.
+    # Without state, the scale is that of the tensor, which does not exist yet.
     elif stateful and (affine := quantizer.affine(to_tensor(np.ones((1, 1), "float32")))):
         ends += [end * float(np.max(_numbers(affine[0]))) for end in traits.range or ()]
     if not ends:
@@ -205,8 +205,8 @@ def _span(quantizer: Any) -> tuple[float, float]:
 
 
 def _tensor(quantizer: Any, x: Array) -> tuple[Array, Array]:
-    """The numbers as a tensor for a quantizer, and the order in which they are in it."""
-    # Some share a scale with their neighbours: mixed, those are of all sizes.
+    """The numbers as a tensor for a quantizer, and their order in it."""
+    # Neighbours may have one scale: shuffled, they are of all sizes.
     mixed = np.random.default_rng(0).permutation(len(x))
     order = np.argsort(mixed)
     shapes = _states(quantizer)
@@ -233,7 +233,7 @@ def _columns(array: Array) -> Array:
 
 
 def _states(quantizer: Any) -> set[tuple[int, ...]]:
-    """The shapes of a state that is more than a number."""
+    """The shapes of the state variables that are more than a number."""
     weights = quantizer.weights if isinstance(quantizer, Quantizer) else ()
     return {tuple(w.shape) for w in weights if math.prod(w.shape) > 1}
 
@@ -245,7 +245,7 @@ def _call(quantizer: Any, tensor: Any, training: bool) -> Any:
 
 
 def _draws(quantizer: Any, tensor: Array) -> Array | None:
-    """One draw of training for each number, where there are any."""
+    """A random draw for each number; None for a quantizer that is not stochastic."""
     if not isinstance(quantizer, Quantizer) or not quantizer.traits.stochastic:
         return None
     before = [ops.copy(variable) for variable in quantizer.variables]
@@ -263,19 +263,19 @@ def _numbers(value: Any) -> Array:
 
 
 def _label(quantizer: Any) -> str:
-    """What was asked for: the arguments that are as by default are left out."""
+    """The identifier, without arguments that have their default."""
     if not isinstance(quantizer, Quantizer):
         return str(getattr(quantizer, "__name__", None) or quantizer)
     cls: Any = type(quantizer)
     component = registry.component_of(cls)
     name = component.qualified_name if component else cls.__name__
     defaults = named_parameters(cls)
-    given = [
+    arguments = [
         f"{key}={value!r}"
         for key, value in quantizer.parameters.items()
         if value != defaults[key].default
     ]
-    return f"{name}({', '.join(given)})" if given else name
+    return f"{name}({', '.join(arguments)})" if arguments else name
 
 
 def _draw_weight(axes: Axes, weight: QuantizedWeight) -> None:
@@ -290,11 +290,13 @@ def _draw_weight(axes: Axes, weight: QuantizedWeight) -> None:
         )
     parts = np.full(latent.shape, 1 / latent.size)
     axes.hist(latent, bins=50, weights=parts, color=_SOFT, label="latent values")
-    levels, shares = _levels(values)
+    levels, parts_of_levels = _levels(values)
     beside = axes.twinx()
     width = 1.6 if len(levels) <= 32 else 0.6
-    beside.vlines(levels, 0, shares, color=_INK, linewidth=width, label="quantized values")
-    beside.set_ylim(0, min(1.05, 1.15 * float(shares.max())))
+    beside.vlines(
+        levels, 0, parts_of_levels, color=_INK, linewidth=width, label="quantized values"
+    )
+    beside.set_ylim(0, min(1.05, 1.15 * float(parts_of_levels.max())))
     axes.set_title(weight.path, fontsize=9)
     for each in (axes, beside):
         _plain(each)
@@ -304,7 +306,7 @@ def _draw_weight(axes: Axes, weight: QuantizedWeight) -> None:
 
 
 def _levels(values: Array) -> tuple[Array, Array]:
-    """The values there are and the part of each; the middles of bins where many are."""
+    """The distinct values and the part of each; the middles of bins where many."""
     levels, counts = np.unique(values, return_counts=True)
     if len(levels) > _LEVELS:
         counts, edges = np.histogram(values, _LEVELS)
@@ -314,7 +316,7 @@ def _levels(values: Array) -> tuple[Array, Array]:
 
 
 def _legend(figure: Figure) -> tuple[list[Any], list[str]]:
-    """What is drawn, each once: all axes have the same."""
+    """The handles and labels without repetition, since all axes have the same."""
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -340,5 +342,5 @@ def _figure(width: float, height: float) -> Figure:
             f"matplotlib draws this, which is not installed: {error}. Write: pip install "
             "'keras-qframe[plot]'."
         ) from error
-    # Not by pyplot, which would keep the figure and choose a window for it.
+    # Not from pyplot, which would keep the figure and open a window for it.
     return Figure(figsize=(width, height), layout="constrained")

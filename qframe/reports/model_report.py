@@ -1,4 +1,4 @@
-"""All that is known of a quantized model, on one page."""
+"""The report of a quantized model, as one page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from qframe.tables import Table
 
 @attrs.frozen(eq=False)
 class ModelReport:
-    """What a quantized model costs, and what quantization does to it.
+    """The cost of a quantized model, and the error of its quantizers.
 
     Args:
         profile: bits, memory and multiply-accumulates.
@@ -39,7 +39,7 @@ class ModelReport:
 
     @property
     def made_with(self) -> str:
-        """The versions that the figures are from."""
+        """The versions that made the figures."""
         version = importlib.metadata.version(FIRST_PARTY)
         return (
             f"Made by qframe {version} with Keras {keras.__version__} on "
@@ -48,7 +48,7 @@ class ModelReport:
 
     @property
     def html(self) -> str:
-        """The page, complete in itself."""
+        """The page, which loads nothing else."""
         sections = (
             totals.section(self.profile),
             graph.section(self.picture),
@@ -59,10 +59,10 @@ class ModelReport:
         return page_of(self.profile.name, self.made_with, sections)
 
     def save(self, path: AnyPath, *, force: bool = True) -> None:
-        """Write the page to a ``.html`` file, whole or not at all.
+        """Write the page to a ``.html`` file, as a whole or not at all.
 
         Args:
-            path: where it goes.
+            path: the path of the file.
             force: replace a file that exists. Default True.
 
         Raises:
@@ -73,7 +73,7 @@ class ModelReport:
         target.write(lambda draft: draft.write_text(html, "utf-8"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON types; None stands for what is not known."""
+        """The figures as JSON types; None where unknown."""
         rows = self.activations
         return {
             "profile": self.profile.to_dict(),
@@ -82,15 +82,15 @@ class ModelReport:
         }
 
     def layers_table(self) -> Table:
-        """What each layer costs."""
+        """The cost of each layer."""
         return self.profile.tables()[0]
 
     def weights_table(self) -> Table:
-        """What quantization does to each weight."""
+        """The error of each quantized weight."""
         return weights.table(self.weights)
 
     def activations_table(self) -> Table:
-        """What quantization does to the outputs of each layer."""
+        """The error of the outputs of each layer."""
         return activations.table(self.activations or ())
 
     def _repr_html_(self) -> str:

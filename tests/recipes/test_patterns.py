@@ -44,7 +44,7 @@ def is_regex(text):
 def test_found_in_any_text_agrees_with_re(flags, regex, text):
     regex = flags + regex
     if is_regex(regex):
-        assert patterns.parse(regex).found_in(text) == bool(re.search(regex, text))
+        assert patterns.parse(regex).matches(text) == bool(re.search(regex, text))
 
 
 TOKENS = st.sampled_from(
@@ -96,7 +96,7 @@ class Reading(str):
 def test_found_in_reads_each_character_at_most_once_for_each_step(regex):
     text = Reading("a" * 200 + "!")
     found = patterns.parse(regex)
-    assert not found.found_in(text)
+    assert not found.matches(text)
     assert text.reads <= len(text) * len(found.program)
 
 
@@ -127,7 +127,7 @@ def test_parse_of_what_takes_backtracking_or_is_large_says_what_to_write(regex, 
 
 @pytest.mark.filterwarnings("error")
 def test_parse_of_a_set_that_may_change_its_meaning_warns_nobody():
-    assert patterns.parse("[[a]").found_in("[")
+    assert patterns.parse("[[a]").matches("[")
 
 
 @pytest.mark.parametrize("regex", ["a*+b", "(?>a)b"])

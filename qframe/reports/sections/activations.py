@@ -1,4 +1,4 @@
-"""What quantization does to the outputs of each layer."""
+"""The error of the outputs of each layer."""
 
 from __future__ import annotations
 

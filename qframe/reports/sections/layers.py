@@ -1,4 +1,4 @@
-"""What each layer costs."""
+"""The cost of each layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What quantization does to each weight."""
+"""The error of each quantized weight."""
 
 from __future__ import annotations
 
