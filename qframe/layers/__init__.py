@@ -11,8 +11,8 @@ from typing import Any
 import keras
 
 from qframe.layers import (
-    composite,  # noqa: F401  (so does this)
-    initializers,  # noqa: F401  (registers with Keras)
+    composite,  # noqa: F401  (registers with Keras)
+    initializers,  # noqa: F401  (so does this)
 )
 from qframe.layers.adapters import EXPLICIT, Adapter, Weight, adapter_of
 from qframe.layers.generation import quantized_class
