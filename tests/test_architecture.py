@@ -63,7 +63,7 @@ BELOW = {
     "utils": {"registry", "validation", "tables"},
     "reports": {
         *("errors", "registry", "paths", "tables", "keras_internals", "quantizers"),
-        *("layers", "models", "passes"),
+        *("layers", "models", "passes", "callbacks"),
     },
     "testing": {
         *("errors", "registry", "constraints", "quantizers", "layers", "models"),

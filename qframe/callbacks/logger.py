@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.callbacks.measuring import MEASURES, Flips, MeasuredWeight, measured
+from qframe.callbacks.measuring import MEASURES, Flips, measured, quantized_weights
 from qframe.errors import ArgumentError, QFrameError
 from qframe.layers.quantized import Quantized
 from qframe.layers.tree import sites
@@ -60,7 +60,7 @@ class QuantizationLogger(keras.callbacks.Callback):
         self.histograms = boolean(owner, "histograms", histograms)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        weights = MeasuredWeight.all_of(self.model)
+        weights = quantized_weights(self.model)
         self._writer = _Writer(self.log_dir)
         self._flips = Flips()
         self._flips.update(weights)
@@ -80,7 +80,7 @@ class QuantizationLogger(keras.callbacks.Callback):
         self._writer.close()
 
     def _write(self, step: int) -> None:
-        weights = MeasuredWeight.all_of(self.model)
+        weights = quantized_weights(self.model)
         self._flips.update(weights)
         for name, numbers in measured(weights, MEASURES, self._flips).items():
             for path, number in numbers.items():

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from qframe.errors import ArgumentError
 from qframe.layers.weights import QuantizedWeight
 from qframe.metrics import FlipRatio
 from qframe.quantizers import Quantizer
@@ -61,6 +62,21 @@ class MeasuredWeight(QuantizedWeight):
 
 def _array(tensor: Any) -> NDArray[np.float64]:
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
+
+
+def quantized_weights(model: Any) -> list[MeasuredWeight]:
+    """The quantized weights of a model, in call order.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    found = list(MeasuredWeight.of(model))
+    if not found:
+        raise ArgumentError(
+            f"no weight of {model.name!r} is quantized, so there is nothing to measure. "
+            "Quantize it first: qframe.quantize(model, {'kernel_quantizer': 'ste_sign'})."
+        )
+    return found
 
 
 class Flips:
@@ -133,14 +149,14 @@ class QuantizationMetrics(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._flips = Flips()
-        self._update(MeasuredWeight.all_of(self.model))
+        self._update(quantized_weights(self.model))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.flips == "step" and "flip_ratio" in self.metrics:
-            self._update(MeasuredWeight.all_of(self.model))
+            self._update(quantized_weights(self.model))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        weights = MeasuredWeight.all_of(self.model)
+        weights = quantized_weights(self.model)
         if self.flips == "epoch":
             self._update(weights)
         found = measured(weights, self.metrics, self._flips)

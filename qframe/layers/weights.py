@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import attrs
 
-from qframe.errors import ArgumentError
 from qframe.keras_internals import latent_value
 from qframe.layers.adapters import Weight
 from qframe.layers.quantized import Quantized
@@ -38,21 +37,6 @@ class QuantizedWeight:
                 quantizer = held.get(weight.prefix)
                 if quantizer is not None and latent(layer, weight.attribute) is not None:
                     yield cls(f"{site.path}/{weight.attribute}", layer, weight, quantizer)
-
-    @classmethod
-    def all_of(cls: type[_W], model: Any) -> list[_W]:
-        """Those of a model, in call order.
-
-        Raises:
-            ArgumentError: there are none.
-        """
-        if not (weights := list(cls.of(model))):
-            raise ArgumentError(
-                f"no weight of {model.name!r} is quantized, so there is nothing to "
-                "measure. Quantize it first: qframe.quantize(model, {'kernel_quantizer': "
-                "'ste_sign'})."
-            )
-        return weights
 
     @property
     def channel_axis(self) -> Any:

@@ -13,6 +13,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe import quantizers
+from qframe.callbacks.measuring import quantized_weights
 from qframe.errors import ArgumentError, QFrameError
 from qframe.layers.weights import QuantizedWeight
 from qframe.quantizers import Quantizer
@@ -125,7 +126,7 @@ def plot_weights(model: Any) -> Figure:
         >>> figure.axes[0].get_title()
         'head/kernel'
     """
-    weights = QuantizedWeight.all_of(model)
+    weights = quantized_weights(model)
     columns = min(len(weights), 3)
     rows = math.ceil(len(weights) / columns)
     figure = _figure(max(4.0, 3.2 * columns), 0.5 + 2.3 * rows)

@@ -10,7 +10,7 @@ from keras import layers
 import qframe as qf
 from fitting import MODES, Probe, fit, network
 from qframe.callbacks import QuantizationLogger, QuantizationMetrics
-from qframe.callbacks.measuring import Flips, MeasuredWeight
+from qframe.callbacks.measuring import Flips, quantized_weights
 from qframe.errors import ArgumentError, QFrameError
 
 EACH_MODE = pytest.mark.parametrize("mode", MODES)
@@ -28,9 +28,9 @@ def one(quantizer, kernel, **words):
 def flips(quantizer, before, after):
     model = one(quantizer, before)
     found = Flips()
-    found.update(MeasuredWeight.all_of(model))
+    found.update(quantized_weights(model))
     model.layers[0].kernel.assign(np.array(after))
-    found.update(MeasuredWeight.all_of(model))
+    found.update(quantized_weights(model))
     return found.results()["d/kernel"]
 
 
@@ -53,15 +53,15 @@ def test_flips_are_of_levels(quantizer, before, after, expected):
 
 
 def test_saturation_and_error_by_hand():
-    (weight,) = MeasuredWeight.all_of(one("ste_sign", [[0.5], [-2.0], [1.0], [3.0]]))
+    (weight,) = quantized_weights(one("ste_sign", [[0.5], [-2.0], [1.0], [3.0]]))
     assert weight.saturation() == 0.5
     assert weight.error() == pytest.approx((0.25 + 1 + 0 + 4) / (0.25 + 4 + 1 + 9))
     kernel = [[0.5], [-1.0]]
-    (weight,) = MeasuredWeight.all_of(one("integer(bits=3)", kernel))
+    (weight,) = quantized_weights(one("integer(bits=3)", kernel))
     assert weight.saturation() == 0
     step = 1 / 3
     assert weight.error() == pytest.approx((0.5 - 2 * step) ** 2 / 1.25, rel=1e-5)
-    (weight,) = MeasuredWeight.all_of(one(lambda x: x, kernel))
+    (weight,) = quantized_weights(one(lambda x: x, kernel))
     assert weight.saturation() is None
     assert weight.error() == 0
 
