@@ -10,7 +10,6 @@ from keras import layers
 
 import qframe as qf
 from qframe.models import LayerProfile, MacProfile, ModelProfile, WeightProfile
-from qframe.tables import readable, readable_size
 
 NAME = "encoder/[bold]a_rather_long_name_of_a_layer_" + "x" * 60
 
@@ -24,41 +23,6 @@ def printed(profile, width):
     console = rich.console.Console(width=width, file=io.StringIO())
     console.print(profile)
     return console.file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0"),
-        (468, "468"),
-        (999, "999"),
-        (1000, "1 k"),
-        (93088, "93.1 k"),
-        (93556, "93.6 k"),
-        (999_600, "1 M"),
-        (2_794_240, "2.79 M"),
-        (25_600_000_000, "25.6 B"),
-        (4_100_000_000_000, "4.1 T"),
-        (10**16, "1.00E+16"),
-    ],
-)
-def test_readable(number, text):
-    assert readable(number) == text
-
-
-@pytest.mark.parametrize(
-    ("bits", "text"),
-    [
-        (0, "0.00 B"),
-        (12, "1.50 B"),
-        (8 * 1024, "1.00 KiB"),
-        (108064, "13.19 KiB"),
-        (8 * 1024**2 * 3 // 2, "1.50 MiB"),
-        (8 * 1024**4, "1024.00 GiB"),
-    ],
-)
-def test_readable_size(bits, text):
-    assert readable_size(bits) == text
 
 
 def stats(*layer_profiles, **options):

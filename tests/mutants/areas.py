@@ -123,7 +123,7 @@ TABLE = {
     "qframe/registry/requirements.py": _area("registry cli/test_doctor.py"),
     "qframe/registry/runtimes.py": _area("test_exporters.py"),
     "qframe/reports/": _area("reports"),
-    "qframe/tables.py": _area("models/test_model_profile.py test_utils.py"),
+    "qframe/tables.py": _area("test_tables.py models/test_model_profile.py"),
     "qframe/testing/": _area("testing passes/test_properties.py"),
     "qframe/utils.py": _area("test_utils.py models/test_model_profile.py"),
     "qframe/validation.py": _area(
