@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(config, items):
         marks = {mark.name for mark in item.iter_markers()}
         test = item.nodeid.partition("[")[0]
         another = seen[test] >= most and "every_case" not in marks
-        elsewhere = place == "between" and _room(item) not in BETWEEN
+        elsewhere = place == "between" and _package(item) not in BETWEEN
         chosen = not marks & absent and not another and not elsewhere
         if chosen:
             seen[test] += 1
@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
 
 
-def _room(item):
+def _package(item):
     """The folder or module of a test, within that of all tests."""
     return item.path.relative_to(Path(__file__).parent).parts[0]
 
