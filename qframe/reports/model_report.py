@@ -11,11 +11,11 @@ import keras
 from qframe.models import ModelProfile, profile
 from qframe.paths import AnyPath, OutputPath
 from qframe.registry.discovery import FIRST_PARTY
+from qframe.reports import activations, graph, weights
 from qframe.reports.activations import ActivationReport, activations_of
-from qframe.reports.drawing import picture_of
+from qframe.reports.blocks import Section, definitions, sortable
 from qframe.reports.markup import Element
 from qframe.reports.page import page_of
-from qframe.reports.sections import activations, graph, layers, totals, weights
 from qframe.reports.shapes import check_data, check_model
 from qframe.reports.weights import WeightReport, weights_of
 from qframe.tables import Table
@@ -49,10 +49,11 @@ class ModelReport:
     @property
     def html(self) -> str:
         """The page, which loads nothing else."""
+        layers, totals = self.profile.tables()
         sections = (
-            totals.section(self.profile),
+            Section("", [definitions(totals.rows)]),
             graph.section(self.picture),
-            layers.section(self.profile),
+            Section("Layers", [sortable(layers)]),
             weights.section(self.weights),
             activations.section(self.activations),
         )
@@ -110,4 +111,4 @@ def report_of(
     if data is not None:
         check_data(model, data)
         rows = activations_of(model, data, batch_size=batch_size, verbose=verbose)
-    return ModelReport(costs, weights_of(model), rows, picture_of(model, costs))
+    return ModelReport(costs, weights_of(model), rows, graph.picture_of(model, costs))

@@ -10,11 +10,13 @@ from qframe import keras_internals
 from qframe.layers.attachment import float_class_of
 from qframe.models.model_profile import ModelProfile
 from qframe.models.records import FLOAT_BITS, LayerProfile
+from qframe.reports.blocks import Section, paragraph_with_key
 from qframe.reports.layout import BOX, Layout, layered
 from qframe.reports.markup import Element, as_picture, element
 
 # The letters that fit into a box: of its name, and of its text.
 _LETTERS = 31, 37
+_BITS = (1, 2, 4, 8, 16, FLOAT_BITS)
 
 
 @attrs.frozen
@@ -55,8 +57,22 @@ class LayerBox:
         """The style by which the page colours it: the fewer bits, the stronger."""
         if self.weights is None:
             return "box"
-        few = (limit for limit in (1, 2, 4, 8, 16, FLOAT_BITS) if self.weights <= limit)
+        few = (limit for limit in _BITS if self.weights <= limit)
         return f"box bits{next(few, FLOAT_BITS)}"
+
+
+def section(picture: Element) -> Section:
+    """The picture of the graph, with a key."""
+    return Section(
+        "Model",
+        [
+            paragraph_with_key(
+                "The fewer bits most weights of a layer have, the stronger its colour:",
+                [(f"bits{bits}", f"{bits}") for bits in _BITS],
+            ),
+            element("div", picture, class_="scroll picture"),
+        ],
+    )
 
 
 def picture_of(model: Any, profile: ModelProfile) -> Element:
