@@ -130,6 +130,27 @@ class Table:
         return framed
 
 
+class Tabular:
+    """A mixin for results that are shown as tables: printed, by rich and in a notebook."""
+
+    __slots__ = ()
+
+    def tables(self) -> Sequence[Table]:
+        """The tables, from top to bottom."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(table.to_text() for table in self.tables())
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+
+        return Group(*self.tables())
+
+    def _repr_html_(self) -> str:
+        return "\n".join(table.to_html() for table in self.tables())
+
+
 def readable(number: int) -> str:
     """Three significant figures: ``468``, ``93.1 k``, ``2.79 M``."""
     scaled = float(f"{number:.3g}")  # first, so that 999999 becomes 1 M and not 1000 k

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 
 from qframe.models.records import FLOAT_BITS, LayerProfile, Tally
-from qframe.tables import Table, readable, readable_size
+from qframe.tables import Table, Tabular, readable, readable_size
 
 
 @attrs.frozen
-class ModelProfile:
+class ModelProfile(Tabular):
     """What a model costs: bits, memory and multiply-accumulate operations.
 
     A sum over something unknown is None, never a smaller number; the tables then show
@@ -98,14 +98,6 @@ class ModelProfile:
     def tables(self, include_macs: bool = True) -> tuple[Table, Table]:
         """A table with one row a layer, and one of the whole model."""
         return layers_table(self, include_macs), summary_table(self, include_macs)
-
-    def __rich__(self) -> Any:
-        from rich.console import Group
-
-        return Group(*self.tables())
-
-    def _repr_html_(self) -> str:
-        return "\n".join(table.to_html() for table in self.tables())
 
 
 def layers_table(profile: ModelProfile, include_macs: bool = True) -> Table:

@@ -20,7 +20,7 @@ from qframe.errors import (
     shown,
 )
 from qframe.registry import hookspecs
-from qframe.registry.components import AdapterComponent, Component
+from qframe.registry.components import AdapterComponent, Component, ExporterComponent
 from qframe.registry.foreign import Failure, contained
 from qframe.registry.identifier import Identifier, without_key
 
@@ -150,6 +150,21 @@ class Registry:
                 "Write one of these qualified names."
             )
         raise self._unknown(kind, identifier)
+
+    def runtimes(self) -> list[str]:
+        """The names of the exporters whose files a module runs."""
+        exporters = self.components("exporter")
+        return [name for c in exporters if getattr(c, "runtime", "") for name in c.names]
+
+    def runtime(self, name: str) -> Any:
+        """The module that runs the files of an exporter; None without one."""
+        try:
+            component = self.resolve("exporter", Identifier(name))
+        except UnknownNameError:
+            return None
+        return (
+            component.load_runtime() if isinstance(component, ExporterComponent) else None
+        )
 
     def load(self, component: Component) -> Any:
         """The class of a component, imported on first use."""

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qframe.registry.discovery import Registry
 
 _PARENT = "qframe"
 
@@ -32,7 +35,7 @@ class _Runtimes(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         # Python takes what is in its place afterwards, and leaves that as it is.
-        sys.modules[module.__name__] = _runtime(module.__name__.split(".")[1])
+        sys.modules[module.__name__] = _registry().runtime(module.__name__.split(".")[1])
 
 
 def install() -> None:
@@ -46,37 +49,22 @@ def load(name: str) -> Any:
     package = sys.modules[_PARENT]
     if name.startswith("_") or PathFinder.find_spec(f"{_PARENT}.{name}", package.__path__):
         return None
-    return _runtime(name)
+    return _registry().runtime(name)
 
 
 def names() -> list[str]:
     """The targets that have a runtime; none where plugins cannot be read."""
-    # Importing qframe imports this module, and reads no plugins.
     from qframe.errors import QFrameError
-    from qframe.registry.components import ExporterComponent
-    from qframe.registry.discovery import registry
 
     try:
-        exporters = registry.components("exporter")
+        return _registry().runtimes()
     # Nobody who asks for names expects an error, as of QFRAME_STRICT_PLUGINS.
     except QFrameError:
         return []
-    return [
-        name
-        for component in exporters
-        if isinstance(component, ExporterComponent) and component.runtime
-        for name in component.names
-    ]
 
 
-def _runtime(name: str) -> Any:
-    from qframe.errors import UnknownNameError
-    from qframe.registry.components import ExporterComponent
+def _registry() -> Registry:
+    # Importing qframe imports this module, and reads no plugins.
     from qframe.registry.discovery import registry
-    from qframe.registry.identifier import Identifier
 
-    try:
-        component = registry.resolve("exporter", Identifier(name))
-    except UnknownNameError:
-        return None
-    return component.load_runtime() if isinstance(component, ExporterComponent) else None
+    return registry

@@ -9,9 +9,9 @@ import attrs
 
 from qframe.layers.attachment import float_class_of
 from qframe.passes.float_scope import idle, quantized_layers
-from qframe.reports.blocks import Section, sortable
 from qframe.reports.markup import element
 from qframe.reports.noise import Noise
+from qframe.reports.page import Section, sortable
 from qframe.reports.runs import compared_sites, side_by_side
 from qframe.tables import Table
 

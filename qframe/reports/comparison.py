@@ -24,7 +24,7 @@ from qframe.reports.shapes import (
     input_shapes,
     output_shapes,
 )
-from qframe.tables import Table, readable, readable_size
+from qframe.tables import Table, Tabular, readable, readable_size
 
 # What one model may differ from the other by rounding alone.
 _SAME = 1e-4
@@ -61,7 +61,7 @@ class LayerComparison:
 
 
 @attrs.frozen(eq=False)
-class Comparison:
+class Comparison(Tabular):
     """What `compare` found; prints as two tables.
 
     Args:
@@ -139,16 +139,10 @@ class Comparison:
         return Table("layers", header, rows)
 
     def __str__(self) -> str:
-        return "\n".join([*(t.to_text() for t in self.tables()), self.conclusion])
-
-    def __rich__(self) -> Any:
-        from rich.console import Group
-
-        return Group(*self.tables())
+        return f"{super().__str__()}\n{self.conclusion}"
 
     def _repr_html_(self) -> str:
-        shown = "\n".join(table.to_html() for table in self.tables())
-        return f"{shown}\n<p>{html.escape(self.conclusion)}</p>"
+        return f"{super()._repr_html_()}\n<p>{html.escape(self.conclusion)}</p>"
 
 
 def comparison_of(

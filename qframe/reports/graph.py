@@ -10,9 +10,9 @@ from qframe import keras_internals
 from qframe.layers.attachment import float_class_of
 from qframe.models.model_profile import ModelProfile
 from qframe.models.records import FLOAT_BITS, LayerProfile
-from qframe.reports.blocks import Section, paragraph_with_key
 from qframe.reports.layout import BOX, Layout, layered
 from qframe.reports.markup import Element, as_picture, element
+from qframe.reports.page import Section, paragraph_with_key
 
 # The letters that fit into a box: of its name, and of its text.
 _LETTERS = 31, 37

@@ -13,16 +13,15 @@ from qframe.paths import AnyPath, OutputPath
 from qframe.registry.discovery import FIRST_PARTY
 from qframe.reports import activations, graph, weights
 from qframe.reports.activations import ActivationReport, activations_of
-from qframe.reports.blocks import Section, definitions, sortable
 from qframe.reports.markup import Element
-from qframe.reports.page import page_of
+from qframe.reports.page import Section, definitions, page_of, sortable
 from qframe.reports.shapes import check_data, check_model
 from qframe.reports.weights import WeightReport, weights_of
-from qframe.tables import Table
+from qframe.tables import Table, Tabular
 
 
 @attrs.frozen(eq=False)
-class ModelReport:
+class ModelReport(Tabular):
     """The cost of a quantized model, and the error of its quantizers.
 
     Args:
@@ -82,23 +81,12 @@ class ModelReport:
             "activations": None if rows is None else [row.to_dict() for row in rows],
         }
 
-    def layers_table(self) -> Table:
-        """The cost of each layer."""
-        return self.profile.tables()[0]
-
-    def weights_table(self) -> Table:
-        """The error of each quantized weight."""
-        return weights.table(self.weights)
-
-    def activations_table(self) -> Table:
-        """The error of the outputs of each layer."""
-        return activations.table(self.activations or ())
-
-    def _repr_html_(self) -> str:
-        tables = [*self.profile.tables(), self.weights_table()]
+    def tables(self) -> list[Table]:
+        """The layers, the whole model, the weights, and with data the activations."""
+        tables = [*self.profile.tables(), weights.table(self.weights)]
         if self.activations is not None:
-            tables.append(self.activations_table())
-        return "\n".join(table.to_html() for table in tables)
+            tables.append(activations.table(self.activations))
+        return tables
 
 
 def report_of(

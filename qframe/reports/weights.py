@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from qframe.layers.weights import QuantizedWeight
 from qframe.models.precision import quantizer_bits
-from qframe.reports.blocks import Section, paragraph_with_key, sortable
 from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.noise import Noise
+from qframe.reports.page import Section, paragraph_with_key, sortable
 from qframe.reports.saturation import at_the_ends
 from qframe.tables import Table
 

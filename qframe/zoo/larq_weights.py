@@ -17,7 +17,7 @@ import numpy as np
 
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 from qframe.paths import existing_file
-from qframe.tables import Table
+from qframe.tables import Table, Tabular
 
 # Variables that Keras 3 renamed.
 _RENAMED = {"depthwise_kernel": "kernel"}
@@ -57,7 +57,7 @@ class LayerWeights:
 
 
 @attrs.frozen
-class Match:
+class Match(Tabular):
     """The layers of a model, each with the layer of a file that its weights come from.
 
     Args:
@@ -70,20 +70,13 @@ class Match:
     file: str
     pairs: tuple[tuple[str, str], ...]
 
-    def _table(self) -> Table:
-        footer = [f"{len(self.pairs)} layers loaded", ""]
-        return Table(
-            f"{self.model} from {self.file}", ["Model", "File"], self.pairs, footer
+    def tables(self) -> list[Table]:
+        """One table, with a row for each pair."""
+        title, footer = (
+            f"{self.model} from {self.file}",
+            [f"{len(self.pairs)} layers loaded", ""],
         )
-
-    def __str__(self) -> str:
-        return self._table().to_text()
-
-    def __rich__(self) -> Any:
-        return self._table()
-
-    def _repr_html_(self) -> str:
-        return self._table().to_html()
+        return [Table(title, ["Model", "File"], self.pairs, footer)]
 
 
 def load_larq_weights(model: Any, path: str | os.PathLike[str]) -> Match:

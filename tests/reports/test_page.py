@@ -6,9 +6,8 @@ import keras
 import pytest
 
 import qframe as qf
-from qframe.reports.blocks import Section
 from qframe.reports.markup import element
-from qframe.reports.page import page_of
+from qframe.reports.page import Section, page_of
 
 VOID = {"meta", "link"}
 EVIL = "<script>alert(1)&\"'"
