@@ -30,11 +30,11 @@ class Table:
         >>> from qframe.tables import Table
         >>> print(Table("weights", ["Weight", "Bits"], [["kernel", "1"]]).to_text())
         weights
-        +---------------+
-        | Weight   Bits |
-        |---------------|
-        | kernel      1 |
-        +---------------+
+        +--------------+
+        | Weight  Bits |
+        +--------------+
+        | kernel     1 |
+        +--------------+
     """
 
     title: str
@@ -106,7 +106,6 @@ class Table:
         from rich.text import Text
 
         # Plain characters: the text goes to pipes, logs and terminals of any encoding.
-        # Rows are separated, columns are not.
         frame = "+--+\n|  |\n+--+\n|  |\n+--+\n+--+\n|  |\n+--+\n"
         # Text objects, because in a plain string rich would read "[1]" as markup.
         framed = table.Table(

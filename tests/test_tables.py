@@ -22,11 +22,10 @@ TEXT = """\
 +---------------------------+
 |                A <number> |
 | Name         in two lines |
-|---------------------------|
++---------------------------+
 | [bold]first             1 |
-|---------------------------|
 | second                  - |
-|---------------------------|
++---------------------------+
 | Total                   1 |
 +---------------------------+
 a note"""
@@ -62,7 +61,7 @@ def test_a_narrow_terminal_shows_a_list():
 
 def test_html_is_whole_and_escaped():
     html = TABLE.to_html()
-    page = ElementTree.fromstring(f"<body>{html}</body>")
+    page = ElementTree.fromstring(f"<body>{html}</body>".replace("<br>", "<br/>"))
     assert html == TABLE._repr_html_()
     assert page.findtext("table/caption") == TABLE.title
     assert [c.text for c in page.iterfind("table/tbody/tr/td")] == [
@@ -79,7 +78,6 @@ def test_a_table_without_header_and_footer():
     table = Table("sizes", (), [("small", "1"), ("large", "20")])
     assert table.to_text().splitlines()[2:-1] == [
         "| small  1  |",
-        "|-----------|",
         "| large  20 |",
     ]
     assert printed(table, 6) == "sizes\nsmall \n1\nlarge \n20\n"
