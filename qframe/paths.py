@@ -8,8 +8,6 @@ import shutil
 import stat
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +41,10 @@ def existing_file(name: AnyPath, *suffixes: str) -> Path:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays in an .npz file; raises `DataError` for any other file."""
+    # Only where a file is read: commands that read none shall not wait for them.
+    import zipfile
+    import zlib
+
     import numpy as np
 
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qframe.cli.completion import component_names
-from qframe.cli.output import as_json, console, one_line, print_json, table
+from qframe.cli.output import as_json, console, one_line, print_json, print_table
 
 if TYPE_CHECKING:
     from qframe.cli.checking import Fault
@@ -48,14 +48,12 @@ def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
         pairs = zip(installed, each, strict=True)
         print_json({"plugins": [plugin_dict(*pair) for pair in pairs]})
     else:
-        console().print(
-            table(
-                ("Namespace", "Distribution", "Version", "Components", "State"),
-                (
-                    (p.namespace, p.distribution, p.version, len(p.components), state(p))
-                    for p in installed
-                ),
-            )
+        print_table(
+            ("Namespace", "Distribution", "Version", "Components", "State"),
+            (
+                (p.namespace, p.distribution, p.version, len(p.components), state(p))
+                for p in installed
+            ),
         )
     every = [fault for of_plugin in faults or [] for fault in of_plugin]
     for fault in every:
@@ -100,14 +98,12 @@ def list_(kind: str | None, as_json: bool) -> None:
         components = [component_dict(c) for c in registry.components(kind)]
         print_json({"components": components, "broken_plugins": broken})
         return
-    console().print(
-        table(
-            ("Name", "Kind", "Aliases", "Summary"),
-            (
-                (c.qualified_name, c.kind, ", ".join(c.aliases), c.summary)
-                for c in registry.components(kind)
-            ),
-        )
+    print_table(
+        ("Name", "Kind", "Aliases", "Summary"),
+        (
+            (c.qualified_name, c.kind, ", ".join(c.aliases), c.summary)
+            for c in registry.components(kind)
+        ),
     )
     if broken:
         click.echo(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qframe.cli.components import plugin_dict, state
-from qframe.cli.output import as_json, console, print_json, table
+from qframe.cli.output import as_json, print_json, print_table
 
 if TYPE_CHECKING:
     from qframe.cli.diagnosis import Diagnosis
@@ -32,7 +32,7 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(_dict(diagnosis))
     else:
-        console().print(table(("What", "Found"), _rows(diagnosis)))
+        print_table(("What", "Found"), _rows(diagnosis))
     if diagnosis.failure:
         click.echo(f"Error: the self-test failed: {diagnosis.failure}", err=True)
         ctx.exit(1)

@@ -8,14 +8,13 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _JSON = "qframe.json"
 
@@ -109,12 +108,19 @@ def console() -> Console:
     )
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table without a frame. In a narrow terminal its cells wrap, names last."""
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table without a frame. In a narrow terminal its cells wrap, names last."""
+    lines = [[one_line(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():  # without rich, whose import takes as long as all else
+        widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+        for line in (columns, ["-" * width for width in widths], *lines):
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+        return
     from rich import box
     from rich.table import Table
 
-    made = Table(
+    table = Table(
         box=box.SIMPLE_HEAD,
         header_style="bold",
         padding=(0, 2, 0, 0),
@@ -124,10 +130,10 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     for index, column in enumerate(columns):
         first = index == 0
         style = "cyan" if first else ""
-        made.add_column(column, style=style, no_wrap=first, overflow="fold")
-    for row in rows:
-        made.add_row(*(one_line(cell) for cell in row))
-    return made
+        table.add_column(column, style=style, no_wrap=first, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    console().print(table)
 
 
 def one_line(cell: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,8 @@ class Source:
     @classmethod
     def check(cls, name: str) -> Source:
         """Check a path; raises `DataError` where there is no model file."""
+        import zipfile  # only where there is a model: `qframe list` shall not wait for it
+
         path = existing_file(name, ".keras", *_HDF5)
         if path.suffix in _HDF5:
             _check_hdf5(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import warnings
@@ -233,8 +234,9 @@ def _check_names(installed: set[str], *, strict: bool) -> None:
 def _entry_points() -> Iterator[tuple[Plugin, importlib.metadata.EntryPoint]]:
     """The entry points without repetition, the first-party ones first, then by name."""
     seen: dict[Any, tuple[Plugin, importlib.metadata.EntryPoint]] = {}
+    origin = functools.cache(_origin)  # its metadata is read once, not for each plugin
     for entry in importlib.metadata.entry_points(group=GROUP):
-        distribution, version = _origin(entry)
+        distribution, version = origin(entry.dist)
         plugin = Plugin(entry.name, distribution, version, entry.value)
         # A distribution that is installed twice on the path is listed twice.
         seen.setdefault((entry.name, distribution), (plugin, entry))
@@ -252,10 +254,10 @@ def _conflict(plugin: Plugin, first: Plugin) -> Plugin:
     )
 
 
-def _origin(entry: importlib.metadata.EntryPoint) -> tuple[str, str]:
+def _origin(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
     """The distribution and its version, as far as its metadata has them."""
     try:
-        metadata: Any = entry.dist.metadata if entry.dist else {}
+        metadata: Any = distribution.metadata if distribution else {}
         name, version = (metadata.get(key, "") for key in ("Name", "Version"))
     # For damaged metadata each version of Python raises another error.
     except Exception:

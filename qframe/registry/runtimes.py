@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
 _PARENT = "qframe"
 
 
-class _Runtimes(MetaPathFinder, Loader):
-    """Finds ``qframe.<target>`` for an import statement, after all submodules."""
+class _Runtimes:
+    """Finds and loads ``qframe.<target>`` for an import statement, after all submodules.
+
+    It has no base class: the import of `importlib.abc` takes longer than that of qframe.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: Any = None
@@ -28,7 +30,8 @@ class _Runtimes(MetaPathFinder, Loader):
         parent, _, name = fullname.rpartition(".")
         if parent != _PARENT or name not in names():
             return None
-        return ModuleSpec(fullname, self)
+        loader: Any = self
+        return ModuleSpec(fullname, loader)
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None
