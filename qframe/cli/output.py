@@ -113,9 +113,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Non
     lines = [[one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():  # without rich, whose import takes as long as all else
         widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
-        for line in (columns, ["-" * width for width in widths], *lines):
-            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            click.echo("  ".join(cells).rstrip())
+        padded = [
+            "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in (columns, *lines)
+        ]
+        padded.insert(1, "─" * len(padded[0]))
+        # Not click.echo, which writes UTF-8 where the encoding is ASCII.
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in padded)
         return
     from rich import box
     from rich.table import Table
