@@ -22,8 +22,7 @@ from qframe.errors import (
     QFrameError,
     UnknownNameError,
 )
-from qframe.recipes import patterns
-from qframe.recipes.recipe import KERAS_CONSTRAINTS
+from qframe.recipes import KERAS_CONSTRAINTS, patterns
 from qframe.recipes.rules import Position, Rule
 from qframe.registry.configurable import snake_case
 from qframe.registry.discovery import registry
