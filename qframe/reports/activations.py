@@ -1,4 +1,4 @@
-"""The error of the outputs of each layer, against the float twin."""
+"""The effect of quantization on the outputs of layers."""
 
 from __future__ import annotations
 

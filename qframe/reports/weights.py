@@ -1,4 +1,4 @@
-"""The error of each quantized weight, with histograms."""
+"""The effect of quantization on each weight of a model."""
 
 from __future__ import annotations
 
