@@ -1,4 +1,4 @@
-"""Helpers under the names that Larq has for them."""
+"""Helpers with the names of Larq."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def set_precision(precision: int = 32) -> Callable[[Object], Object]:
         precision: the bits of a value, from 1 to 64. Default 32.
 
     Raises:
-        ArgumentError: the precision is no such number.
+        ArgumentError: the precision is something else.
 
     Example:
         >>> import keras, qframe as qf

@@ -1,4 +1,4 @@
-"""Keras methods that a subclass, or an individual layer, overrides."""
+"""Methods of Keras that a subclass, or an individual layer, overrides."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import attrs
 
 __all__ = ["Override", "methods_of_call", "override_of"]
 
-# The generated subclasses, which quantize what goes into the call of Keras.
+# The generated subclasses, which quantize the inputs of Keras's call.
 _TRUSTED = ("keras", "qframe.layers")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR")
-# Python calls these on the way to any other.
+# Python calls these before any other.
 _IMPLICIT = frozenset({"__call__", "__getattribute__", "__getattr__"})
 
 
 @attrs.frozen
 class Override:
-    """Code that runs in the place of Keras's.
+    """Code that runs in place of a method of Keras.
 
     Args:
-        owner: the name of the class, or of the layer, that holds it.
+        owner: the name of the class, or of the layer, that has it.
         base: the Keras class.
         method: the name of the method or property.
     """
@@ -42,13 +42,13 @@ class Override:
 
 
 def override_of(layer: Any) -> Override | None:
-    """The first method used by the call of a layer that is not Keras's own.
+    """The first override of a method that the call of a layer uses.
 
     Args:
         layer: a Keras layer or model.
 
     Returns:
-        What replaces the method; None where all of them are Keras's.
+        The override; None where all methods are those of Keras.
 
     Example:
         >>> import keras
@@ -68,7 +68,7 @@ def override_of(layer: Any) -> Override | None:
         if cls in base.__mro__ or _is_trusted(cls.__module__):
             continue
         for name, found in vars(cls).items():
-            # A data descriptor comes before what is in the layer itself.
+            # A data descriptor has precedence over the attributes of the layer.
             if name in methods or (name in attributes and hasattr(found, "__set__")):
                 return Override(cls.__name__, base.__name__, name)
     for name in sorted(methods - _IMPLICIT):
@@ -84,9 +84,9 @@ def override_of(layer: Any) -> Override | None:
 def methods_of_call(base: type) -> frozenset[str]:
     """The methods and properties of a Keras class that its call uses, itself included.
 
-    They are read from the bytecode of `call`, and then from theirs, so that no list of
-    them has to follow Keras. A name is taken for an attribute of the layer whatever it is
-    an attribute of, which finds too many rather than too few.
+    They are read from the bytecode of `call`, and then from their own, so that no list has
+    to follow Keras. Any attribute is taken for one of the layer, which finds too many
+    rather than too few.
     """
     return frozenset(name for name, _ in _reached(base)) | _IMPLICIT
 
@@ -97,7 +97,7 @@ def _attributes_of_call(base: type) -> frozenset[str]:
 
 
 def _reached(base: type) -> list[tuple[str, Any]]:
-    """The functions that a call may run, by the name under which they are found."""
+    """The functions that a call may run, by name."""
     found: dict[str, list[Any]] = {}
     waiting = ["call"]
     while waiting:
@@ -116,7 +116,7 @@ def _reached(base: type) -> list[tuple[str, Any]]:
 
 
 def _functions(found: Any) -> Iterator[Any]:
-    """The functions of Python that an entry of a class is made of."""
+    """The Python functions of an entry of a class."""
     if isinstance(found, property):
         parts = [found.fget, found.fset]
     else:

@@ -12,10 +12,10 @@ from qframe.errors import ArgumentError
 
 @keras.saving.register_keras_serializable("qframe")
 class BlurPool(keras.initializers.Initializer):
-    r"""The kernel of a depthwise convolution that blurs before pixels are left out.
+    r"""The kernel of a depthwise convolution that blurs before subsampling.
 
-    Each channel has the outer product of a row of binomial numbers with itself, divided
-    by its sum: for three pixels that of (1, 2, 1).
+    Each channel is the outer product of a row of binomial numbers with itself, divided by
+    its sum: of (1, 2, 1) for three pixels.
 
     Raises:
         ArgumentError: the kernel is not square, or not depthwise.

@@ -41,7 +41,7 @@ def to_tensor(x: Array) -> Any:
 
 
 def to_numpy(tensor: Any) -> Array:
-    """The numbers of a tensor; those of bfloat16, which NumPy lacks, in float32."""
+    """A tensor as an array; bfloat16, which NumPy lacks, becomes float32."""
     if keras.backend.standardize_dtype(tensor.dtype) == "bfloat16":
         tensor = ops.cast(tensor, "float32")
     return np.asarray(ops.convert_to_numpy(tensor))
