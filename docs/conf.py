@@ -49,7 +49,7 @@ add_module_names = False
 # and those are not asked for while this site is built.
 # Type variables.
 nitpick_ignore = [
-    ("py:class", "qframe.configurable.T"),
+    ("py:class", "qframe.registry.configurable.T"),
     ("py:class", "qframe.utils.Object"),
 ]
 nitpick_ignore_regex = [("py:.*", r"(?!qframe\.).*")]

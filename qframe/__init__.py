@@ -1,6 +1,6 @@
 """qframe trains and ships Keras models whose weights and activations have few bits.
 
-Importing it is light: each word is imported when it is first used.
+Importing it is light: each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from qframe import runtimes
+from qframe.registry import runtimes
 
 if TYPE_CHECKING:
     from qframe import (
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
         recipes,
         zoo,
     )
-    from qframe.configurable import register
     from qframe.distillation import distill
     from qframe.exporters import export
-    from qframe.hookspecs import hookimpl
-    from qframe.larq_weights import load_larq_weights
     from qframe.layers.adapters import register_layer
     from qframe.models import load_model
     from qframe.passes import (
@@ -38,10 +35,13 @@ if TYPE_CHECKING:
         recalibrate_batchnorm,
         strip,
     )
-    from qframe.plots import plot_quantizer, plot_weights
     from qframe.recipes import Recipe
+    from qframe.recipes.rules import first, last
+    from qframe.registry.configurable import register
+    from qframe.registry.hookspecs import hookimpl
     from qframe.reports import compare, report
-    from qframe.rules import first, last
+    from qframe.reports.figures import plot_quantizer, plot_weights
+    from qframe.zoo.larq_weights import load_larq_weights
 
 __version__ = "0.1.0"
 
@@ -84,26 +84,26 @@ __all__ = [
     "zoo",
 ]
 
-# Where the words are that are not submodules.
+# The modules of the names that are not submodules.
 _HOMES = {
     "Recipe": "qframe.recipes",
     "calibrate": "qframe.passes",
     "compare": "qframe.reports",
     "distill": "qframe.distillation",
     "export": "qframe.exporters",
-    "first": "qframe.rules",
+    "first": "qframe.recipes.rules",
     "float_weights": "qframe.passes",
-    "hookimpl": "qframe.hookspecs",
+    "hookimpl": "qframe.registry.hookspecs",
     "integers": "qframe.passes",
-    "last": "qframe.rules",
-    "load_larq_weights": "qframe.larq_weights",
+    "last": "qframe.recipes.rules",
+    "load_larq_weights": "qframe.zoo.larq_weights",
     "load_model": "qframe.models",
     "plan": "qframe.passes",
-    "plot_quantizer": "qframe.plots",
-    "plot_weights": "qframe.plots",
+    "plot_quantizer": "qframe.reports.figures",
+    "plot_weights": "qframe.reports.figures",
     "quantize": "qframe.passes",
     "recalibrate_batchnorm": "qframe.passes",
-    "register": "qframe.configurable",
+    "register": "qframe.registry.configurable",
     "register_layer": "qframe.layers.adapters",
     "report": "qframe.reports",
     "strip": "qframe.passes",
@@ -115,7 +115,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOMES[name]), name)
     if name in __all__:
         return importlib.import_module(f"qframe.{name}")
-    # Python asks for submodules too, before it imports them.
+    # Python looks up submodules too, before it imports them.
     if (runtime := runtimes.load(name)) is not None:
         return runtime
     raise AttributeError(

@@ -1,4 +1,4 @@
-"""Constraints: what a latent weight is held to after each optimizer step."""
+"""Constraints on latent weights, applied after each optimizer step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from qframe.configurable import Configurable, attribute, interpret
+from qframe.registry.configurable import Configurable, attribute, interpret
 
 __all__ = ["Constraint", "get", "serialize"]
 
@@ -22,7 +22,7 @@ class Constraint(Configurable, keras.constraints.Constraint):
 
 
 def get(identifier: Any) -> Any:
-    """The constraint that a user meant: Keras's by its own names, else a registered one.
+    """The constraint for a name: one of Keras if it has the name, else a registered one.
 
     Raises:
         QFrameError: neither Keras nor a plugin knows the name, or an argument is wrong.
@@ -41,7 +41,7 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(constraint: Any) -> Any:
-    """What a config holds for a constraint: an identifier, or Keras's own config."""
+    """A constraint for a config: an identifier, or the config of Keras."""
     if isinstance(constraint, Constraint):
         return str(constraint.identifier)
     return keras.constraints.serialize(constraint) if constraint is not None else None

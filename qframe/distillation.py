@@ -10,8 +10,8 @@ import keras
 from keras import ops, tree
 
 from qframe import keras_internals
-from qframe.arguments import boolean, positive_number
 from qframe.errors import ArgumentError, NotBuiltError
+from qframe.validation import boolean, positive_number
 
 
 def distill(

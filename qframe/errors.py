@@ -1,6 +1,6 @@
-"""What can go wrong, by name.
+"""The errors and warnings of qframe.
 
-Every message says what was asked, what was found and what to type next.
+Every message has three parts: the request, the finding, and what to type next.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class QFrameError(ValueError):
 
 
 class IdentifierError(QFrameError):
-    """A text that is not an identifier such as ``"ste_sign(clip_value=1.0)"``."""
+    """A string that is not an identifier such as ``"ste_sign(clip_value=1.0)"``."""
 
 
 class UnknownNameError(QFrameError):
@@ -39,19 +39,19 @@ class NotBuiltError(QFrameError):
 
 
 class DataError(QFrameError):
-    """A data file that is missing or holds something else than was asked for."""
+    """A data file that is missing or has other contents than requested."""
 
 
 class ExportError(QFrameError):
-    """Something in a model that the target of an export has no place for."""
+    """A part of a model that the target of an export cannot represent."""
 
 
 class OutputError(QFrameError):
-    """A path that cannot be written, or that exists already."""
+    """A path that cannot be written, or that exists."""
 
 
 class StarvedWeightsWarning(UserWarning):
-    """Latent weights may leave the support of their surrogate gradient for good."""
+    """Latent weights may leave the support of their surrogate gradient forever."""
 
 
 class UnknownPluginWarning(UserWarning):
@@ -59,11 +59,11 @@ class UnknownPluginWarning(UserWarning):
 
 
 class ConstantActivationsWarning(UserWarning):
-    """A quantizer makes one value of all that a layer before it returns."""
+    """A quantizer maps all outputs of the layer before it to one value."""
 
 
 class UnprunedWeightsWarning(UserWarning):
-    """A quantizer makes something else of the zeros of a pruned weight."""
+    """A quantizer maps the zeros of a pruned weight to other values."""
 
 
 class IdleOptimizerWarning(UserWarning):
@@ -75,10 +75,10 @@ class LargeFileWarning(UserWarning):
 
 
 def shown(value: Any) -> str:
-    """A value as an error quotes it: cut to 200 characters, and without raising itself."""
+    """A value as errors quote it: at most 200 characters, and never an error itself."""
     try:
         text = repr(value)
-    # Python prints no integer of more than 4300 digits, and a stranger's class may fail.
+    # Python prints no integer of more than 4300 digits, and a foreign class may raise.
     except Exception:
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,4 +1,4 @@
-"""Exporters: what a plugin writes a model as, by the name of the target."""
+"""Write models as files for other runtimes, by the name of an exporter."""
 
 from __future__ import annotations
 
@@ -6,54 +6,54 @@ from typing import Any
 
 import attrs
 
-from qframe.components import ExporterComponent
-from qframe.configurable import arguments_of, construct
-from qframe.errors import PluginError, UnknownNameError
-from qframe.files import Name, Target
-from qframe.identifier import Identifier
-from qframe.registry import registry
+from qframe.errors import PluginError
+from qframe.paths import AnyPath, OutputPath
+from qframe.registry.components import ExporterComponent
+from qframe.registry.configurable import arguments_of, construct
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
 
-__all__ = ["Export", "export", "runtime", "runtimes"]
+__all__ = ["Export", "export"]
 
 
 @attrs.frozen
 class Export:
-    """A file to be written, all arguments of which are right.
+    """A file to be written, whose arguments are checked.
 
     Args:
-        write: of a model and a path.
-        target: where the file goes.
+        write: a function of a model and a path.
+        output: where the file goes.
     """
 
     write: Any
-    target: Target
+    output: OutputPath
 
     @classmethod
-    def check(cls, path: Name, target: str, *, force: bool) -> Export:
-        """An export to this path; raises `QFrameError` where there can be none.
+    def check(cls, path: AnyPath, target: str, *, force: bool) -> Export:
+        """Check the arguments of an export; raises `QFrameError` where they are wrong.
 
         Args:
             path: where the file goes; it ends in the suffix of the target.
             target: an identifier of an exporter.
-            force: replace a file that is there already.
+            force: replace a file that exists.
         """
         identifier = Identifier.parse(target, positional=True)
         component = registry.resolve("exporter", identifier)
         if not isinstance(component, ExporterComponent):
             raise PluginError(
                 f"the exporter {component.qualified_name!r} says no suffix. Its plugin is "
-                "to yield qframe.components.exporter(...)."
+                "to yield qframe.registry.components.exporter(...)."
             )
-        place = Target.check(path, component.suffix, force=force)
+        output = OutputPath.check(path, component.suffix, force=force)
         arguments = arguments_of(component, identifier)
-        return cls(construct(registry.load(component), arguments), place)
+        return cls(construct(registry.load(component), arguments), output)
 
     def run(self, model: Any) -> None:
         """Write the file, or nothing at all."""
-        self.target.write(lambda draft: self.write(model, draft))
+        self.output.write(lambda draft: self.write(model, draft))
 
 
-def export(model: Any, path: Name, *, target: str) -> None:
+def export(model: Any, path: AnyPath, *, target: str) -> None:
     """Write a model as a file for another runtime.
 
     A file that is there already is replaced, at once and as a whole. When the target has
@@ -76,18 +76,3 @@ def export(model: Any, path: Name, *, target: str) -> None:
         >>> qf.export(model, "m.safetensors", target="packed")  # doctest: +SKIP
     """
     Export.check(path, target, force=True).run(model)
-
-
-def runtimes() -> list[str]:
-    """The names of the targets whose files a module runs."""
-    found = (c for c in registry.components("exporter") if isinstance(c, ExporterComponent))
-    return [name for component in found if component.runtime for name in component.names]
-
-
-def runtime(name: str) -> Any:
-    """The module that runs what the target of this name writes; None without one."""
-    try:
-        component = registry.resolve("exporter", Identifier(name))
-    except UnknownNameError:
-        return None
-    return component.load_runtime() if isinstance(component, ExporterComponent) else None

@@ -1,4 +1,4 @@
-"""Steps without a gradient: what the values of binary quantizers are made of."""
+"""Step functions without a gradient, from which binary quantizers are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to measure of quantized values in training."""
+"""Metrics of quantized training."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class FlipRatio(keras.metrics.Metric):
     `qframe.callbacks.QuantizationMetrics` measures it for the weights of a model.
 
     Args:
-        values_dtype: in which the values before are kept. Default ``"int8"``.
-        name: of the metric. Default ``"flip_ratio"``.
-        dtype: of the mean. Default None: Keras's default float.
+        values_dtype: the dtype of the stored values. Default ``"int8"``.
+        name: the name of the metric. Default ``"flip_ratio"``.
+        dtype: the dtype of the mean. Default None: Keras's default float.
 
     Raises:
-        ArgumentError: `values_dtype` is no dtype of numbers, or the shape changes.
+        ArgumentError: `values_dtype` is not a dtype of numbers, or the shape changes.
 
     Example:
         >>> import qframe as qf
@@ -56,7 +56,7 @@ class FlipRatio(keras.metrics.Metric):
         self.built = False
 
     def build(self, shape: Any) -> None:
-        """Make the variables, for tensors of a shape; the first update does it too."""
+        """Create the variables for tensors of a shape; the first update does it too."""
         self._previous = self.add_variable(
             shape, "zeros", self.values_dtype, name="previous"
         )
@@ -66,7 +66,7 @@ class FlipRatio(keras.metrics.Metric):
         self.built = True
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
-        """Compare with the values before; `sample_weight` is there for Keras, unused."""
+        """Compare with the last values; `sample_weight` is for Keras, and unused."""
         levels = self._levels(ops.convert_to_tensor(values))
         if not self.built:
             self.build(levels.shape)
@@ -94,7 +94,7 @@ class FlipRatio(keras.metrics.Metric):
         return ops.cast(ops.clip(wide, ends.min, ends.max), self.values_dtype)
 
     def result(self) -> Any:
-        """The mean; 0 before there were two updates."""
+        """The mean; 0 before the second update."""
         if not self.built:
             return ops.zeros((), self.dtype)
         return ops.divide_no_nan(
@@ -102,7 +102,7 @@ class FlipRatio(keras.metrics.Metric):
         )
 
     def reset_state(self) -> None:
-        """Begin a new mean; the values before are still those to compare with."""
+        """Begin a new mean; the next update still compares with the last values."""
         if self.built:
             self.total.assign(0)
             self.count.assign(0)

@@ -1,4 +1,4 @@
-"""Helpers under the names that Larq has for them."""
+"""Helpers with the names of Larq."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import keras
 
-from qframe.arguments import integer_within
-from qframe.configurable import Configurable, snake_case
-from qframe.models.grids import readable_size
-from qframe.registry import registry
+from qframe.registry.configurable import Configurable, snake_case
+from qframe.registry.discovery import registry
+from qframe.tables import readable_size
+from qframe.validation import integer_within
 
 __all__ = [
     "memory_as_readable_str",
@@ -83,7 +83,7 @@ def set_precision(precision: int = 32) -> Callable[[Object], Object]:
         precision: the bits of a value, from 1 to 64. Default 32.
 
     Raises:
-        ArgumentError: the precision is no such number.
+        ArgumentError: the precision is something else.
 
     Example:
         >>> import keras, qframe as qf

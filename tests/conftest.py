@@ -39,7 +39,7 @@ PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
 BETWEEN = (
     *("callbacks", "layers", "models", "optimizers", "passes", "zoo"),
     *("test_distillation.py", "test_environment.py", "test_keras_internals.py"),
-    *("test_larq_weights.py", "test_overrides.py", "test_context.py"),
+    *("test_overrides.py", "test_context.py"),
 )
 
 
@@ -67,7 +67,7 @@ def pytest_collection_modifyitems(config, items):
         marks = {mark.name for mark in item.iter_markers()}
         test = item.nodeid.partition("[")[0]
         another = seen[test] >= most and "every_case" not in marks
-        elsewhere = place == "between" and _room(item) not in BETWEEN
+        elsewhere = place == "between" and _package(item) not in BETWEEN
         chosen = not marks & absent and not another and not elsewhere
         if chosen:
             seen[test] += 1
@@ -76,7 +76,7 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
 
 
-def _room(item):
+def _package(item):
     """The folder or module of a test, within that of all tests."""
     return item.path.relative_to(Path(__file__).parent).parts[0]
 
@@ -111,7 +111,7 @@ def install(tmp_path_factory, monkeypatch):
 
     The folder that it returns takes more modules; afterwards all of them are forgotten.
     """
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     folders = []
 

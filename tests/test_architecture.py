@@ -1,7 +1,11 @@
-"""The arrows between the rooms point down only."""
+"""The packages of the core import each other in one direction only.
+
+`pytest -s tests/test_architecture.py -k counts` prints the packages and their imports.
+"""
 
 import ast
 import importlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import qframe
-from qframe.registry import FIRST_PARTY, registry
+from qframe.registry.discovery import FIRST_PARTY, registry
 
 pytestmark = pytest.mark.pure
 
@@ -21,104 +25,88 @@ MANIFESTS = [
 ]
 PLUGINS = [Path(importlib.import_module(name).__file__).parent for name in MANIFESTS]
 
-# Who may import whom: a room, and the rooms that stand below it.
-LIGHT = {
-    "errors",
-    "foreign",
-    "arguments",
-    "identifier",
-    "components",
-    "hookspecs",
-    "registry",
-    "requirements",
-    "configurable",
-    "context",
-}
+# A package (or a module at the root), and those below it that it imports: exactly these.
 BELOW = {
     "errors": set(),
-    "arguments": {"errors"},
-    "identifier": {"errors"},
-    "foreign": set(),
-    "components": {"errors", "foreign"},
-    "hookspecs": {"components"},
-    "registry": {"errors", "foreign", "identifier", "components", "hookspecs"},
-    "requirements": {"errors", "identifier", "registry"},
-    "configurable": {"errors", "components", "identifier", "registry", "requirements"},
+    "validation": {"errors"},
+    "paths": {"errors"},
+    "registry": {"errors"},
+    "tables": set(),
     "context": set(),
     "keras_internals": set(),
-    "overrides": set(),
-    "differentiation": set(),
     "math": set(),
     "activations": set(),
-    "metrics": {"errors", "math", "quantizers"},
-    "constraints": {*LIGHT},
-    "quantizers": {*LIGHT, "keras_internals"},
-    "initializers": {"errors"},
+    "constraints": {"registry"},
+    "quantizers": {"errors", "registry", "keras_internals"},
+    "metrics": {"errors"},
     "layers": {
-        *LIGHT,
-        *("keras_internals", "activations", "constraints", "initializers", "quantizers"),
+        *("errors", "registry", "keras_internals", "context"),
+        *("activations", "constraints", "quantizers"),
     },
-    "optimizers": {*LIGHT, "keras_internals", "layers"},
-    "patterns": {"errors"},
-    "rules": {"errors", "patterns"},
-    "files": {"errors"},
-    "recipes": {*LIGHT, "files", "rules"},
-    "exporters": {*LIGHT, "files"},
-    # What it imports by name, when a word is asked for: exporters.
-    "runtimes": {"errors"},
-    "passes": {
-        *LIGHT,
-        *("keras_internals", "constraints", "quantizers", "layers", "models"),
-        *("recipes", "rules"),
-    },
+    "optimizers": {"errors", "keras_internals", "layers"},
+    "recipes": {"errors", "paths", "registry"},
+    "exporters": {"errors", "paths", "registry"},
     "models": {
-        *LIGHT,
-        *("keras_internals", "constraints", "quantizers", "layers", "optimizers"),
+        *("errors", "tables", "context", "keras_internals", "quantizers", "layers"),
+        "optimizers",
+    },
+    "passes": {
+        *("errors", "registry", "validation", "tables", "keras_internals", "quantizers"),
+        *("layers", "models", "recipes"),
     },
     "callbacks": {
-        *LIGHT,
-        *("files", "keras_internals", "layers", "metrics", "optimizers", "passes"),
-        "quantizers",
+        *("errors", "validation", "paths", "keras_internals", "quantizers", "metrics"),
+        *("layers", "optimizers", "passes"),
     },
-    "plots": {*LIGHT, "callbacks", "differentiation", "layers", "quantizers"},
-    "distillation": {*LIGHT, "keras_internals"},
-    "larq_weights": {*LIGHT, "files", "models"},
-    "zoo": {
-        *LIGHT,
-        *("files", "initializers", "keras_internals", "larq_weights", "layers"),
-    },
-    "utils": {*LIGHT, "models"},
+    "distillation": {"errors", "validation", "keras_internals"},
+    "zoo": {"errors", "validation", "paths", "tables", "keras_internals", "layers"},
+    "utils": {"registry", "validation", "tables"},
     "reports": {
-        *LIGHT,
-        *("files", "keras_internals", "layers", "models", "passes", "quantizers"),
-    },
-    "quickstart": {*LIGHT, "files", "layers", "models"},
-    "cli": {
-        *LIGHT,
-        *("constraints", "exporters", "files", "layers", "models", "passes"),
-        *("quantizers", "quickstart", "recipes", "reports"),
+        *("errors", "registry", "paths", "tables", "keras_internals", "quantizers"),
+        *("layers", "models", "passes", "callbacks"),
     },
     "testing": {
-        *LIGHT,
-        *("constraints", "layers", "models", "passes", "quantizers", "recipes", "rules"),
-        "differentiation",
+        *("errors", "registry", "constraints", "quantizers", "layers", "models"),
+        *("passes", "recipes", "__init__"),
+    },
+    "cli": {
+        *("errors", "registry", "paths", "layers", "models", "passes", "recipes"),
+        *("exporters", "reports", "__init__"),
     },
     "__main__": {"cli"},
-    # Lazily, or for type checkers only.
+    # By name, when a name is first used, or for type checkers.
     "__init__": {
-        *LIGHT,
-        "runtimes",
-        *("constraints", "layers", "models", "optimizers", "passes", "quantizers"),
-        *("recipes", "reports", "rules"),
-        *("activations", "callbacks", "distillation", "exporters", "larq_weights", "math"),
-        *("metrics", "plots", "utils", "zoo"),
+        *("errors", "registry", "context", "math", "activations", "constraints"),
+        *("quantizers", "metrics", "layers", "optimizers", "recipes", "exporters"),
+        *("models", "passes", "callbacks", "distillation", "zoo", "utils", "reports"),
     },
 }
+# What the plan of the packages promises.
+MOST_PACKAGES, MOST_IMPORTS = 30, 120
+
+
+def modules():
+    """Every module of the core, with its file."""
+    for path in sorted(CORE.rglob("*.py")):
+        parts = path.relative_to(CORE.parent).with_suffix("").parts
+        yield ".".join(parts).removesuffix(".__init__"), path
+
+
+SOURCES = dict(modules())
+
+
+def package(name):
+    """The package, or the module at the root, that a module belongs to."""
+    return [*name.split("."), "__init__"][1]
+
+
+def tree(path):
+    return ast.parse(path.read_text("utf-8"))
 
 
 def imports(path):
-    """The modules that a file imports anywhere, functions included."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    """The names that a file imports anywhere, functions included."""
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -126,24 +114,79 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def room(path):
-    return path.relative_to(CORE).parts[0].removesuffix(".py")
+def attributes(path):
+    """The names ``qframe.x`` in a file that imports the whole, as users do."""
+    roots = {
+        alias.asname or alias.name
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "qframe"
+    }
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in roots:
+            yield f"qframe.{node.attr}"
 
 
-SOURCES = sorted(CORE.rglob("*.py"))
+def used(name, path):
+    """The modules of the core that a module needs, however and whenever it imports them."""
+    found = {*imports(path), *attributes(path)}
+    if name == "qframe":
+        found |= {*qframe._HOMES.values(), *(f"qframe.{word}" for word in qframe.__all__)}
+    for each in found:
+        module = qframe._HOMES.get(each.removeprefix("qframe."), each)
+        while module not in SOURCES and "." in module:  # a name in a module
+            module = module.rpartition(".")[0]
+        if module in SOURCES and module != name:
+            yield module
 
 
-def test_every_room_has_a_place():
-    assert {room(path) for path in SOURCES} == set(BELOW)
+GRAPH = {name: {*used(name, path)} for name, path in SOURCES.items()}
+IMPORTS = {
+    (package(name), package(other))
+    for name, others in GRAPH.items()
+    for other in others
+    if package(name) != package(other)
+}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(CORE)))
-def test_core_imports_point_down(path):
-    for name in imports(path):
-        top, *rest = name.split(".")
-        assert not top.startswith("qframe_"), f"{path} imports the plugin {name}"
-        if top == "qframe" and rest and rest[0] in BELOW:
-            assert rest[0] in {room(path), *BELOW[room(path)]}, f"{path} imports {name}"
+def cycles(graph):
+    """The groups of nodes that reach each other, by removing all that cannot."""
+    left = {node: {*others} for node, others in graph.items()}
+    while True:
+        ends = {node for node, others in left.items() if not others & {*left}}
+        starts = {*left} - set(itertools.chain.from_iterable(left.values()))
+        if not ends | starts:
+            return sorted(left)
+        left = {node: others for node, others in left.items() if node not in ends | starts}
+
+
+def test_packages_import_what_is_below_them():
+    found = {name: set() for name in map(package, SOURCES)}
+    for name, other in IMPORTS:
+        found[name].add(other)
+    assert found == BELOW
+
+
+def test_no_import_closes_a_cycle():
+    assert cycles(BELOW) == []
+    assert cycles(GRAPH) == []
+    assert cycles({"a": {"b", "c"}, "b": {"a"}, "c": set(), "d": {"a"}}) == ["a", "b"]
+
+
+def test_counts_of_packages_and_imports():
+    print(
+        f"\n{len(BELOW)} packages, {len(IMPORTS)} imports, {len(cycles(GRAPH))} in cycles"
+    )
+    for name, below in BELOW.items():
+        print(f"{name}: {', '.join(sorted(below)) or '-'}")
+    assert len(BELOW) < MOST_PACKAGES
+    assert len(IMPORTS) < MOST_IMPORTS
+
+
+def test_the_core_imports_no_plugin():
+    for path in SOURCES.values():
+        assert not [name for name in imports(path) if name.startswith("qframe_")], path
 
 
 def test_plugins_import_the_core_and_themselves_only():
@@ -167,13 +210,13 @@ def test_numba_is_imported_where_kernels_are_compiled_only():
 
 def test_private_keras_is_in_one_place():
     allowed = "keras_internals"
-    for path in SOURCES:
+    for name, path in SOURCES.items():
         private = [n for n in imports(path) if n.startswith("keras.src")]
-        assert not private or room(path) == allowed, f"{path} imports {private}"
+        assert not private or package(name) == allowed, f"{path} imports {private}"
 
 
-def test_no_room_is_large():
-    sizes = [len(path.read_text("utf-8").splitlines()) for path in SOURCES]
+def test_no_module_is_large():
+    sizes = [len(path.read_text("utf-8").splitlines()) for path in SOURCES.values()]
     assert max(sizes) <= 400
     assert sorted(sizes)[len(sizes) // 2] < 150
 

@@ -9,8 +9,8 @@ import pytest
 
 import documents
 import qframe
-from qframe.quickstart import data
-from qframe.registry import FIRST_PARTY, registry
+from qframe.cli.quickstart import data
+from qframe.registry.discovery import FIRST_PARTY, registry
 
 PACKAGES = [
     qframe,

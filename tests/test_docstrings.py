@@ -6,7 +6,7 @@ import pkgutil
 
 import pytest
 
-from qframe.registry import FIRST_PARTY, registry
+from qframe.registry.discovery import FIRST_PARTY, registry
 
 # Docstrings are the same everywhere.
 pytestmark = pytest.mark.long

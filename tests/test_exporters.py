@@ -8,14 +8,14 @@ import pytest
 
 import qframe as qf
 import qframe.testing
-from qframe.components import exporter
 from qframe.errors import ArgumentError, OutputError, PluginError, UnknownNameError
+from qframe.registry.components import exporter
 
 pytestmark = pytest.mark.pure
 
 PLUGIN = '''
 import qframe
-from qframe.components import exporter
+from qframe.registry.components import exporter
 
 @qframe.hookimpl
 def qframe_components():
@@ -104,10 +104,10 @@ def test_a_runtime_is_a_word_of_qframe(texts):
 
 def test_a_submodule_is_no_runtime(install):
     """Python asks for each submodule as an attribute before it imports it."""
-    install("texts", PLUGIN.replace('"text",', '"files",'))
+    install("texts", PLUGIN.replace('"text",', '"paths",'))
     assert qf.__getattr__.__module__ == "qframe"
-    with pytest.raises(AttributeError, match="no attribute 'files'"):
-        qf.__getattr__("files")
+    with pytest.raises(AttributeError, match="no attribute 'paths'"):
+        qf.__getattr__("paths")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import pytest
 
-SCRIPT = Path(__file__).with_name("larq_script.py")
+SCRIPT = Path(__file__).parent / "helpers" / "larq_script.py"
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from qframe.overrides import methods_of_call, override_of
+from qframe.keras_internals.overrides import methods_of_call, override_of
 
 pytest.importorskip("safetensors", reason="the layers are those that are exported")
 from qframe_packed.layers import LAYERS

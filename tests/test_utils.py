@@ -10,7 +10,7 @@ import pytest
 
 import qframe as qf
 from qframe.errors import AmbiguousNameError, ArgumentError, QFrameError, UnknownNameError
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ import matplotlib
 from sphinx.application import Sphinx
 
 import qframe as qf
-from qframe.components import Component
-from qframe.configurable import construct, named_parameters
-from qframe.identifier import Identifier
-from qframe.registry import registry
+from qframe.registry.components import Component
+from qframe.registry.configurable import construct, named_parameters
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
 
 # Few enough to see the steps, and for what has to be given.
 ARGUMENTS = {"bits": 3, "k_bit": 3, "precision": 3}

@@ -17,7 +17,7 @@ import keras
 from sphinx.application import Sphinx
 
 from qframe.quantizers import Quantizer
-from qframe.registry import FIRST_PARTY, registry
+from qframe.registry.discovery import FIRST_PARTY, registry
 
 
 def public_names(module: ModuleType) -> Iterator[str]:

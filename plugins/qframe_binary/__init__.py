@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qframe.components import Component, constraint, quantizer, recipe
-from qframe.hookspecs import hookimpl
+from qframe.registry.components import Component, constraint, quantizer, recipe
+from qframe.registry.hookspecs import hookimpl
 
 _QUANTIZERS = "qframe_binary.quantizers"
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from keras import ops
 
-from qframe.arguments import positive_number
 from qframe.constraints import Constraint
+from qframe.validation import positive_number
 
 
 class WeightClip(Constraint):

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import positive_number
 from qframe.errors import ArgumentError
 from qframe.math import heaviside, sign, smallest_normal
 from qframe.quantizers import Quantizer, Traits
@@ -23,6 +22,7 @@ from qframe.quantizers.arithmetic import (
     within,
     within_array,
 )
+from qframe.validation import positive_number
 
 
 def reference_sign(x: Any) -> Any:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import qframe as qf
-from qframe.arguments import positive_number
-from qframe.identifier import Identifier
+from qframe.registry.identifier import Identifier
+from qframe.validation import positive_number
 
 
 def bnn(clip_value: float = 1.0) -> qf.Recipe:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qframe.components import Component, quantizer
-from qframe.hookspecs import hookimpl
+from qframe.registry.components import Component, quantizer
+from qframe.registry.hookspecs import hookimpl
 
 # Name, module and class, summary.
 _WORDS = (

@@ -6,8 +6,8 @@ import math
 from numbers import Real
 from typing import Any
 
-from qframe.arguments import integer_within, positive_number
 from qframe.errors import ArgumentError
+from qframe.validation import integer_within, positive_number
 
 Alpha = float | str | None
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within, one_of
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
+from qframe.validation import integer_within, one_of
 from qframe_fixed.drawn import (
     Drawn,
     leaky_slope,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
+from qframe.validation import integer_within
 from qframe_fixed.drawn import Stepped, rounded
 from qframe_fixed.options import flag
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
 from qframe.quantizers.arithmetic import axes_of_array, tiny, wide, wide_array
+from qframe.validation import integer_within
 from qframe_fixed.drawn import Stepped
 from qframe_fixed.options import Alpha, alpha_of, finite_number, flag
 from qframe_fixed.scales import (

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean, effective, integer_within, one_of, seed_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, axes_within_channels, straight_through
 from qframe.quantizers.arithmetic import wide, wide_array
 from qframe.quantizers.integers import EXPONENT_BITS, SCALE_BITS
+from qframe.validation import boolean, effective, integer_within, one_of, seed_number
 from qframe_float.formats import SPECIALS, Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 

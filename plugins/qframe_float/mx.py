@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within, one_of
 from qframe.errors import ArgumentError
 from qframe.quantizers import Groups, Traits, axes_within_channels
 from qframe.quantizers.arithmetic import wide
 from qframe.quantizers.integers import EXPONENT_BITS
+from qframe.validation import integer_within, one_of
 from qframe_float.formats import Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 

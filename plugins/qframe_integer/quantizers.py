@@ -10,15 +10,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import (
-    boolean,
-    effective,
-    integer_within,
-    momentum_number,
-    one_of,
-    percentile_number,
-    seed_number,
-)
 from qframe.errors import ArgumentError
 from qframe.quantizers import (
     Groups,
@@ -31,6 +22,15 @@ from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
 from qframe.quantizers.channels import shape_of_state
 from qframe.quantizers.integers import SCALE_BITS
 from qframe.quantizers.ranges import GATHERS, GatheredRange, checked_ends
+from qframe.validation import (
+    boolean,
+    effective,
+    integer_within,
+    momentum_number,
+    one_of,
+    percentile_number,
+    seed_number,
+)
 from qframe_integer import groups, statistics
 from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
 

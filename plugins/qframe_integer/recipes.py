@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import qframe as qf
-from qframe.arguments import integer_within
-from qframe.identifier import Identifier
+from qframe.registry.identifier import Identifier
+from qframe.validation import integer_within
 
 
 def integer_inference(

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within, one_of
 from qframe.quantizers import Quantizer, Traits, clip_through
 from qframe.quantizers.arithmetic import tiny, wide, wide_array
+from qframe.validation import integer_within, one_of
 
 
 class DoReFa(Quantizer):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within
 from qframe.quantizers import Quantizer, Traits, clip_through
 from qframe.quantizers.arithmetic import tiny, wide, wide_array
+from qframe.validation import integer_within
 
 # By bits: the step with the smallest mean squared error of the positive half of a standard
 # normal variable, whose levels are 1 to 2^bits - 1 steps. Computed for this table by

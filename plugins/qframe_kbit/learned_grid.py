@@ -8,7 +8,6 @@ from typing import Any
 
 from keras import ops
 
-from qframe.arguments import boolean, integer_within
 from qframe.quantizers import (
     Learned,
     Quantizer,
@@ -18,6 +17,7 @@ from qframe.quantizers import (
 )
 from qframe.quantizers.arithmetic import grafted
 from qframe.quantizers.channels import shape_of_state
+from qframe.validation import boolean, integer_within
 
 
 class LearnedGrid(Quantizer):

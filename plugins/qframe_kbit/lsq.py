@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
 from qframe.quantizers.arithmetic import (
@@ -18,6 +17,7 @@ from qframe.quantizers.arithmetic import (
     wide_array,
 )
 from qframe.quantizers.ranges import checked_ends
+from qframe.validation import boolean
 from qframe_kbit.learned_grid import LearnedGrid, count
 
 

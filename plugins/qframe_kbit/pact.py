@@ -8,11 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within, number_from_zero, positive_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Quantizer, Traits, clip_through
 from qframe.quantizers.arithmetic import as_array, grafted, positive, wide, wide_array
 from qframe.quantizers.ranges import checked_ends
+from qframe.validation import integer_within, number_from_zero, positive_number
 
 
 class PACT(Quantizer):

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import positive_number
 from qframe.quantizers import Quantizer, Traits, axes_within_channels
 from qframe.quantizers.arithmetic import (
     mean_magnitude,
@@ -18,6 +17,7 @@ from qframe.quantizers.arithmetic import (
     within,
     within_array,
 )
+from qframe.validation import positive_number
 
 
 class XnorSign(Quantizer):

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from qframe.arguments import one_of
 from qframe.errors import LargeFileWarning
+from qframe.validation import one_of
 from qframe_packed.files import encode, tensor_bytes
 from qframe_packed.rewriting import lowered
 

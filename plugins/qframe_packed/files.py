@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.errors import DataError, PluginError
-from qframe.files import Name, existing
+from qframe.paths import AnyPath, existing_file
 from qframe_packed.graph import Graph
 
 SUFFIX = ".safetensors"
@@ -84,9 +84,9 @@ def decode(content: bytes, name: str = "the file") -> Graph:
         ) from error
 
 
-def read(path: Name) -> Graph:
+def read(path: AnyPath) -> Graph:
     """The graph of a file; raises `DataError`."""
-    found = existing(path, SUFFIX)
+    found = existing_file(path, SUFFIX)
     try:
         size = found.stat().st_size
         if size > MOST_BYTES:

@@ -13,8 +13,8 @@ import numpy as np
 from keras import ops
 
 from qframe.errors import QFrameError
+from qframe.keras_internals.overrides import override_of
 from qframe.layers.adapters import slot_attribute
-from qframe.overrides import override_of
 from qframe.quantizers import Quantizer
 from qframe_packed import operations
 from qframe_packed.functions import activated

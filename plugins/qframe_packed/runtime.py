@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.errors import ArgumentError, PluginError
-from qframe.files import Name
+from qframe.paths import AnyPath
+from qframe.tables import Table
 from qframe_packed import files
 from qframe_packed.graph import Graph
 from qframe_packed.interpreter import Interpreter
@@ -41,7 +42,7 @@ _HEADER = (
 
 
 def load(
-    path: Name,
+    path: AnyPath,
     engine: str | None = None,
     memory: int = 2**31,
     work: int = 2**36,
@@ -208,23 +209,17 @@ class Runtime:
         Raises:
             ArgumentError: `profile` with the engine ``"numpy"``, which has no kernels.
         """
-        from qframe.models.tables import to_text
-
         if profile and self.engine == "numpy":
             raise ArgumentError(
                 "the engine 'numpy' is not profiled. Write qframe.packed.load(path, "
                 "engine='numba')."
             )
-        (print_fn or print)(to_text(self._grid(profile)))
+        (print_fn or print)(self._table(profile).to_text())
 
     def _repr_html_(self) -> str:
-        from qframe.models.tables import to_html
+        return self._table().to_html()
 
-        return to_html(self._grid())
-
-    def _grid(self, profile: bool = False) -> Any:
-        from qframe.models.grids import Grid
-
+    def _table(self, profile: bool = False) -> Table:
         seconds = self._engine.seconds(1, _REPEATS) if profile else []
         rows = [
             self._row(place, kernel) for place, kernel in enumerate(self._engine.kernels)
@@ -236,7 +231,7 @@ class Runtime:
             header = (*header, "Time\n(us)")
             footer = (*footer, f"{1e6 * sum(seconds):.1f}")
             rows = [(*row, f"{1e6 * t:.1f}") for row, t in zip(rows, seconds, strict=True)]
-        return Grid("packed model", header, rows, footer)
+        return Table("packed model", header, rows, footer)
 
     def _row(self, place: int, kernel: str) -> tuple[str, ...]:
         node = self.graph.nodes[place]

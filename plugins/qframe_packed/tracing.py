@@ -11,7 +11,7 @@ import numpy as np
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError, ExportError, NotBuiltError, QFrameError
-from qframe.overrides import override_of
+from qframe.keras_internals.overrides import override_of
 from qframe.quantizers import Quantizer
 from qframe_packed.activations import Steps, steps_of
 from qframe_packed.graph import Graph, Node

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean, number_from_zero, positive_number
 from qframe.errors import ArgumentError
 from qframe.quantizers import Learned, Quantizer, Traits
 from qframe.quantizers.arithmetic import (
@@ -24,6 +23,7 @@ from qframe.quantizers.arithmetic import (
     within,
     within_array,
 )
+from qframe.validation import boolean, number_from_zero, positive_number
 
 
 class SteTern(Quantizer):

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import keras
 
-from qframe.files import Target
+from qframe.paths import OutputPath
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -75,7 +75,7 @@ class _Whole:
             elif "://" in str(filepath):
                 save(filepath, **options)
             else:
-                Target(Path(filepath)).write(lambda draft: save(draft, **options))
+                OutputPath(Path(filepath)).write(lambda draft: save(draft, **options))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.held, name)

@@ -11,10 +11,10 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
-from qframe.arguments import one_of
 from qframe.errors import ArgumentError, did_you_mean
 from qframe.layers.traces import trace_training_anew
 from qframe.optimizers.hyperparameters import number_of
+from qframe.validation import one_of
 
 
 class HyperparameterScheduler(keras.callbacks.Callback):

@@ -11,12 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.arguments import boolean, integer_within
 from qframe.callbacks.measuring import MEASURES, Flips, measured, quantized_weights
 from qframe.errors import ArgumentError, QFrameError
 from qframe.layers.quantized import Quantized
 from qframe.layers.tree import sites
 from qframe.quantizers import Quantizer
+from qframe.validation import boolean, integer_within
 
 
 class QuantizationLogger(keras.callbacks.Callback):

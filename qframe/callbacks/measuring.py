@@ -9,11 +9,11 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from qframe.arguments import boolean, one_of
 from qframe.errors import ArgumentError
 from qframe.layers.weights import QuantizedWeight
 from qframe.metrics import FlipRatio
 from qframe.quantizers import Quantizer
+from qframe.validation import boolean, one_of
 
 MEASURES = ("flip_ratio", "saturation", "quantization_error")
 

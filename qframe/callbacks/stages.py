@@ -10,7 +10,6 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
-from qframe.arguments import boolean, integer_within
 from qframe.callbacks.steps import Step, change_step, end_changes
 from qframe.errors import ArgumentError
 from qframe.layers.attachment import replace
@@ -23,6 +22,7 @@ from qframe.passes.planning import make_plan
 from qframe.passes.trials import learns
 from qframe.quantizers import Quantizer
 from qframe.quantizers.holding import held
+from qframe.validation import boolean, integer_within
 
 _MOST = 10**9
 

@@ -16,7 +16,7 @@ from qframe.layers.traces import CHANGES
 Step = Callable[..., Any]
 
 
-class Steps:
+class StepChanges:
     """The changes of the training step of a model."""
 
     def __init__(self, model: Any) -> None:
@@ -76,7 +76,7 @@ def change_step(model: Any, owner: Any, change: Callable[[Step], Step] | None) -
     if steps is None:
         if change is None:
             return
-        steps = Steps(model)
+        steps = StepChanges(model)
     steps.set(owner, change)
 
 

@@ -1,4 +1,4 @@
-"""The command ``qframe``: quantize models, look at them and at plugins, try it all out.
+"""The command ``qframe``: quantize and inspect models, list plugins, run an example.
 
 Nothing here imports a backend before a command needs one.
 """

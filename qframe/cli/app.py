@@ -12,7 +12,7 @@ from qframe.errors import QFrameError
 
 
 class Root(click.Group):
-    """A group that keeps its commands in order and prints errors without traceback."""
+    """A group that keeps the order of its commands and prints errors without traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -27,7 +27,7 @@ class Root(click.Group):
             click.echo("\nInterrupted.", err=True)
             ctx.exit(130)
         except BrokenPipeError:
-            # The reader has seen enough (`qframe list | head`); click ends quietly.
+            # The reader has ended (`qframe list | head`); click exits silently.
             raise
         except Exception as error:
             if ctx.params["debug"]:
@@ -45,7 +45,7 @@ def _message(error: Exception) -> str:
 
 
 def _print_any_character() -> None:
-    """Replace what the encoding of the terminal lacks, such as a plugin's ``±``."""
+    """Replace characters that the terminal cannot encode, such as a plugin's ``±``."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -12,7 +12,7 @@ from qframe.errors import QFrameError
 
 
 class BackendError(QFrameError):
-    """Keras cannot be imported, mostly because its backend is not installed."""
+    """An import of Keras that fails, mostly because its backend is not installed."""
 
 
 def start_backend() -> None:
@@ -24,7 +24,7 @@ def start_backend() -> None:
     try:
         with _silent_stderr():
             importlib.import_module("keras")
-    # Keras says ValueError where KERAS_BACKEND names no backend at all.
+    # Keras raises ValueError where KERAS_BACKEND is not the name of a backend.
     except (ImportError, ValueError) as error:
         raise BackendError(
             f"Keras cannot be imported with its backend: {error}. Write: "

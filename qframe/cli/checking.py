@@ -1,4 +1,4 @@
-"""The check that all that a plugin offers can be loaded."""
+"""The check that all components of a plugin can be loaded."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 import attrs
 
 from qframe.cli.backend import start_backend
-from qframe.components import AdapterComponent, Component, ExporterComponent
 from qframe.errors import PluginError, shown
-from qframe.registry import Plugin, registry
+from qframe.registry.components import AdapterComponent, Component, ExporterComponent
+from qframe.registry.discovery import Plugin, registry
 
 
 @attrs.frozen
 class Fault:
-    """What is wrong with a plugin or with one of its components.
+    """A fault of a plugin or of one of its components.
 
     Args:
-        name: of the plugin or the component.
-        message: what is wrong.
+        name: the name of the plugin or the component.
+        message: the error.
     """
 
     name: str
     message: str
 
     def to_dict(self) -> dict[str, str]:
-        """It as JSON types."""
+        """The fault as JSON types."""
         return {"name": self.name, "message": self.message}
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class Fault:
 
 
 def faults_of(plugin: Plugin) -> list[Fault]:
-    """What is wrong with a plugin; its components are loaded."""
+    """The faults of a plugin, whose components are loaded."""
     if plugin.error:
         place = f" ({plugin.place})" if plugin.place else ""
         return [Fault(plugin.namespace, f"{plugin.error}{place}")]
@@ -64,7 +64,7 @@ def _fault(component: Component) -> str:
 
 
 def _expected(component: Component, target: Any) -> tuple[str, bool]:
-    """What a target has to be, and whether it is."""
+    """The kind of object that a target must be, and whether it is one."""
     if isinstance(component, AdapterComponent):
         import keras
 

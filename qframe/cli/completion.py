@@ -19,33 +19,34 @@ def completion(ctx: click.Context, shell: str) -> None:
     In ~/.bashrc write: eval "$(qframe completion bash)". In ~/.zshrc the same with zsh.
     For fish: qframe completion fish > ~/.config/fish/completions/qframe.fish
     """
-    made = get_completion_class(shell)
-    if made is None:
+    completion_class = get_completion_class(shell)
+    if completion_class is None:
         raise ArgumentError(f"this click completes nothing in {shell!r}; update click.")
-    click.echo(made(ctx.find_root().command, {}, "qframe", "_QFRAME_COMPLETE").source())
+    root = ctx.find_root().command
+    click.echo(completion_class(root, {}, "qframe", "_QFRAME_COMPLETE").source())
 
 
 def component_names(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The components whose names, with the plugin or without, begin like this."""
+    """The components whose names, with or without the plugin, begin with a text."""
     return _names(None, incomplete)
 
 
 def recipe_names(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The same of recipes; and files, where none does."""
+    """The same for recipes; files where no recipe matches."""
     return _names("recipe", incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def _names(kind: str | None, incomplete: str) -> list[CompletionItem]:
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     return [
         CompletionItem(name, help=c.summary)
         for c in registry.components(kind)
-        # In bash a colon begins a new word.
+        # In bash a colon begins a new argument.
         for name in dict.fromkeys((c.name, c.qualified_name))
         if name.startswith(incomplete)
     ]

@@ -1,4 +1,4 @@
-"""Commands that list plugins and components. Only ``show`` imports a backend, if needed."""
+"""Commands that list plugins and components; only ``show`` may import a backend."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qframe.cli.completion import component_names
-from qframe.cli.output import as_json, console, one_line, print_json, table
+from qframe.cli.output import as_json, console, one_line, print_json, print_table
 
 if TYPE_CHECKING:
     from qframe.cli.checking import Fault
-    from qframe.components import Component
-    from qframe.registry import Plugin
+    from qframe.registry.components import Component
+    from qframe.registry.discovery import Plugin
 
 KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter")
 
@@ -35,36 +35,36 @@ _kind = click.option(
 @click.pass_context
 def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
     """List the plugins, broken ones too."""
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
-    found = list(registry.discover().values())
+    installed = list(registry.discover().values())
     faults: list[list[Fault]] | None = None
     if check:
         from qframe.cli.checking import faults_of
 
-        faults = [faults_of(plugin) for plugin in found]
+        faults = [faults_of(plugin) for plugin in installed]
     if as_json:
-        each: Sequence[Sequence[Fault] | None] = faults or [None] * len(found)
-        print_json({"plugins": [plugin_dict(*p) for p in zip(found, each, strict=True)]})
+        each: Sequence[Sequence[Fault] | None] = faults or [None] * len(installed)
+        pairs = zip(installed, each, strict=True)
+        print_json({"plugins": [plugin_dict(*pair) for pair in pairs]})
     else:
-        console().print(
-            table(
-                ("Namespace", "Distribution", "Version", "Components", "State"),
-                (
-                    (p.namespace, p.distribution, p.version, len(p.components), state(p))
-                    for p in found
-                ),
-            )
+        print_table(
+            ("Namespace", "Distribution", "Version", "Components", "State"),
+            (
+                (p.namespace, p.distribution, p.version, len(p.components), state(p))
+                for p in installed
+            ),
         )
-    for fault in (wrong := [fault for of_one in faults or [] for fault in of_one]):
+    every = [fault for of_plugin in faults or [] for fault in of_plugin]
+    for fault in every:
         click.echo(f"Error: {one_line(fault)}", err=True)
-    if wrong:
+    if every:
         ctx.exit(1)
 
 
 def plugin_dict(plugin: Plugin, faults: Sequence[Fault] | None = None) -> dict[str, Any]:
-    """A plugin as JSON types, with what a check found if there was one."""
-    found = {
+    """A plugin as JSON types, with the faults that a check found."""
+    description = {
         "namespace": plugin.namespace,
         "distribution": plugin.distribution,
         "version": plugin.version,
@@ -73,12 +73,12 @@ def plugin_dict(plugin: Plugin, faults: Sequence[Fault] | None = None) -> dict[s
         "error": plugin.error or None,
     }
     if faults is not None:
-        found["faults"] = [fault.to_dict() for fault in faults]
-    return found
+        description["faults"] = [fault.to_dict() for fault in faults]
+    return description
 
 
 def state(plugin: Plugin) -> str:
-    """Whether a plugin can be used."""
+    """The state of a plugin in words."""
     if plugin.error:
         return f"broken: {plugin.error}"
     if plugin.disabled:
@@ -91,21 +91,19 @@ def state(plugin: Plugin) -> str:
 @as_json
 def list_(kind: str | None, as_json: bool) -> None:
     """List the components of all plugins."""
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     broken = [p.namespace for p in registry.discover().values() if p.error]
     if as_json:
         components = [component_dict(c) for c in registry.components(kind)]
         print_json({"components": components, "broken_plugins": broken})
         return
-    console().print(
-        table(
-            ("Name", "Kind", "Aliases", "Summary"),
-            (
-                (c.qualified_name, c.kind, ", ".join(c.aliases), c.summary)
-                for c in registry.components(kind)
-            ),
-        )
+    print_table(
+        ("Name", "Kind", "Aliases", "Summary"),
+        (
+            (c.qualified_name, c.kind, ", ".join(c.aliases), c.summary)
+            for c in registry.components(kind)
+        ),
     )
     if broken:
         click.echo(
@@ -124,15 +122,15 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
     NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'; of an
     adapter the name of its layer class.
     """
-    # What goes wrong with a name is said before a backend takes seconds to start.
+    # A wrong name is an error before a backend takes seconds to start.
     from qframe.cli.description import Description, find
 
     component, arguments = find(name, [kind] if kind else KINDS)
-    found = Description.of(component, arguments)
+    description = Description.of(component, arguments)
     if as_json:
-        print_json({**component_dict(component), **found.to_dict()})
+        print_json({**component_dict(component), **description.to_dict()})
     else:
-        found.print(console())
+        description.print(console())
 
 
 def component_dict(component: Component) -> dict[str, Any]:

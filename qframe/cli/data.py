@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 
 from qframe.errors import DataError
-from qframe.files import arrays_of, existing
+from qframe.paths import existing_file, read_arrays
 
-# Examples, and their labels.
+# The names of the arrays of examples and of labels.
 _NAMES = (("x", "y"), ("x_test", "y_test"))
 
 
@@ -22,20 +22,20 @@ class Data:
 
     @classmethod
     def check(cls, name: str) -> Data:
-        """What is in an .npz file; raises `DataError` where there are no examples."""
-        arrays = arrays_of(existing(name, ".npz"))
+        """Read an .npz file; raises `DataError` where it has no examples."""
+        arrays = read_arrays(existing_file(name, ".npz"))
         x, y = next((pair for pair in _NAMES if pair[0] in arrays), ("", ""))
         if not x:
             raise DataError(
                 f"{name} has no array x or x_test; it has {', '.join(arrays) or 'none'}. "
                 f"Write for example: numpy.savez({name!r}, x=images, y=labels)."
             )
-        found = cls(arrays[x], arrays.get(y))
-        if not found.x.ndim or not len(found.x):
-            raise DataError(f"{x} of {name} is empty: it has the shape {found.x.shape}.")
-        if found.y is not None and len(found.y) != len(found.x):
+        data = cls(arrays[x], arrays.get(y))
+        if not data.x.ndim or not len(data.x):
+            raise DataError(f"{x} of {name} is empty: it has the shape {data.x.shape}.")
+        if data.y is not None and len(data.y) != len(data.x):
             raise DataError(
-                f"{name} has {len(found.x)} examples in {x} and {len(found.y)} labels in "
+                f"{name} has {len(data.x)} examples in {x} and {len(data.y)} labels in "
                 f"{y}; each example needs one."
             )
-        return found
+        return data

@@ -1,4 +1,4 @@
-"""What ``qframe show`` says about a component."""
+"""The description of a component that ``qframe show`` prints."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import attrs
 
 from qframe import recipes
 from qframe.cli.backend import start_backend
-from qframe.components import AdapterComponent, Component
-from qframe.configurable import arguments_of, construct, named_parameters
 from qframe.errors import AmbiguousNameError, ArgumentError, UnknownNameError, did_you_mean
-from qframe.identifier import Identifier
-from qframe.registry import registry
+from qframe.registry.components import AdapterComponent, Component
+from qframe.registry.configurable import arguments_of, construct, named_parameters
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 def find(text: str, kinds: Sequence[str]) -> tuple[Component, Mapping[str, Any]]:
     """The component of one of these kinds that an identifier names."""
     identifier = Identifier.parse(text, positional=True)
-    found: list[Component] = []
+    matches: list[Component] = []
     errors: dict[str, UnknownNameError] = {}
     for kind in kinds:
         try:
-            found.append(registry.resolve(kind, identifier))
+            matches.append(registry.resolve(kind, identifier))
         except UnknownNameError as error:
             errors[kind] = error
-    if len(found) > 1:
+    if len(matches) > 1:
         raise AmbiguousNameError(
-            f"{text!r} is the name of a {' and of a '.join(c.kind for c in found)}. "
-            f"Add --kind {' or --kind '.join(c.kind for c in found)}."
+            f"{text!r} is the name of a {' and of a '.join(c.kind for c in matches)}. "
+            f"Add --kind {' or --kind '.join(c.kind for c in matches)}."
         )
-    if not found:
+    if not matches:
         raise errors[max(kinds, key=lambda kind: _resembles(identifier.name, kind))]
-    return found[0], arguments_of(found[0], identifier)
+    return matches[0], arguments_of(matches[0], identifier)
 
 
 def _resembles(name: str, kind: str) -> bool:
@@ -48,13 +48,13 @@ def _resembles(name: str, kind: str) -> bool:
 
 @attrs.frozen
 class Description:
-    """All that is known of a component, as it is with some arguments.
+    """The description of a component with some arguments.
 
     Args:
-        component: what is described.
-        rows: what is known of it, by label.
-        documentation: what its author wrote.
-        recipe: of a recipe, its rules in TOML.
+        component: the component.
+        rows: its properties, by label.
+        documentation: its docstring.
+        recipe: the rules of a recipe, in TOML.
     """
 
     component: Component
@@ -64,7 +64,7 @@ class Description:
 
     @classmethod
     def of(cls, component: Component, arguments: Mapping[str, Any]) -> Description:
-        """Import what is needed for it, a backend too, but for a recipe."""
+        """Describe a component; all but recipes are imported, with a backend."""
         recipe = ""
         if component.kind == "recipe":
             identifier = Identifier(component.name, component.namespace, arguments)
@@ -89,7 +89,7 @@ class Description:
         return cls(component, rows, inspect.cleandoc(maker.__doc__ or ""), recipe)
 
     def to_dict(self) -> dict[str, Any]:
-        """It as JSON types."""
+        """The description as JSON types."""
         return {
             "properties": dict(self.rows),
             "documentation": self.documentation,
@@ -102,12 +102,12 @@ class Description:
 
         console.print(self.component.qualified_name, style="bold cyan", end="")
         console.print(f"  {self.component.summary}\n")
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="bold")
-        grid.add_column(overflow="fold")
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
         for label, value in self.rows.items():
-            grid.add_row(label, value)
-        console.print(grid)
+            table.add_row(label, value)
+        console.print(table)
         if self.documentation:
             console.print("\n" + self.documentation)
         if self.recipe:
@@ -117,7 +117,7 @@ class Description:
 def _adaptation(
     component: AdapterComponent, arguments: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """What an adapter says of its layer class."""
+    """The properties of an adapter."""
     if arguments:
         raise ArgumentError(
             f"an adapter takes no arguments, found {next(iter(arguments))!r}. Write: "
@@ -145,18 +145,18 @@ def _promises(cls: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str
         return
     bits = quantizer.precision
     yield "precision", "not declared" if bits is None else f"{bits} bit" + "s" * (bits > 1)
-    kept = []
-    # Whatever the traits are: flags are collected, values get a row of their own.
+    flags = []
+    # Flags share a row; each value has its own.
     traits = quantizer.traits
     for name in (field.name for field in type(traits).__attrs_attrs__):
         value = getattr(traits, name)
         if value is True:
-            kept.append(name)
+            flags.append(name)
         elif isinstance(value, tuple):
             yield name, _numbers(value)
         elif value not in (None, False) and not callable(value):
             yield name, str(value)
-    yield "traits", ", ".join(kept) or "none"
+    yield "traits", ", ".join(flags) or "none"
 
 
 def _numbers(values: tuple[Any, ...]) -> str:

@@ -1,4 +1,4 @@
-"""What ``qframe doctor`` looks at."""
+"""The state of the installation, as ``qframe doctor`` prints it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import attrs
 
 from qframe import __version__
 from qframe.cli.backend import BackendError, start_backend
-from qframe.registry import Plugin, registry
+from qframe.registry.discovery import Plugin, registry
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
 @attrs.frozen
 class Cpu:
-    """The processor as kernels are compiled for it."""
+    """The processor, as numba compiles kernels for it."""
 
     name: str
     features: tuple[str, ...]
@@ -27,15 +27,16 @@ class Cpu:
 
 @attrs.frozen
 class Diagnosis:
-    """What is installed, and whether it works.
+    """The state of the installation.
 
     Args:
-        versions: of qframe, Python, Keras and the backends; None for what is not there.
+        versions: of qframe, Python, Keras and the backends; None for one that is not
+            installed.
         platform: the operating system and the machine.
-        backend: the one that is chosen; None where it cannot be imported.
-        cpu: None where numba, which asks for it, is not installed.
-        plugins: all that were found.
-        failure: what went wrong in the self-test; empty where it passed.
+        backend: the chosen backend; None where it cannot be imported.
+        cpu: the processor; None without numba.
+        plugins: the installed plugins.
+        failure: the error of the self-test; empty where it passed.
     """
 
     versions: dict[str, str | None]
@@ -47,7 +48,7 @@ class Diagnosis:
 
     @classmethod
     def make(cls) -> Diagnosis:
-        """Look, and run the self-test."""
+        """Diagnose the installation; runs the self-test."""
         names = ("keras", *BACKENDS, "numpy", "numba")
         versions: dict[str, str | None] = {
             "qframe": __version__,
@@ -61,7 +62,7 @@ class Diagnosis:
             failure = self_test()
         except BackendError as error:
             failure = str(error)
-        # Whatever it is, it is what a doctor is for.
+        # Any error is a finding.
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
         plugins = tuple(registry.discover().values())
@@ -69,12 +70,12 @@ class Diagnosis:
 
 
 def self_test() -> str:
-    """How a small model predicts another thing once it is saved and loaded; or nothing."""
+    """The difference between a small model and its saved copy; empty where they agree."""
     import keras
     import numpy as np
 
     import qframe as qf
-    from qframe.quickstart.reload import difference, predict
+    from qframe.cli.quickstart.reload import difference, predict
 
     layers = [keras.layers.Dense(8), keras.layers.Dense(3)]
     model = keras.Sequential([keras.Input((16,)), *layers])
@@ -102,10 +103,10 @@ def _version(distribution: str) -> str | None:
 
 def _cpu() -> Cpu | None:
     try:
-        # What numba asks. It is there with numba only, and nothing here needs it.
+        # As numba does. It is installed with numba only.
         llvm = importlib.import_module("llvmlite.binding")
         features = llvm.get_host_cpu_features()
         name = llvm.get_host_cpu_name()
     except (ImportError, RuntimeError):  # a processor that LLVM does not know
         return None
-    return Cpu(name, tuple(sorted(key for key, there in features.items() if there)))
+    return Cpu(name, tuple(sorted(key for key, present in features.items() if present)))

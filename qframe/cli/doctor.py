@@ -1,4 +1,4 @@
-"""The command that says what is installed, and whether it works."""
+"""The command that checks the installation."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qframe.cli.components import plugin_dict, state
-from qframe.cli.output import as_json, console, print_json, table
+from qframe.cli.output import as_json, print_json, print_table
 
 if TYPE_CHECKING:
     from qframe.cli.diagnosis import Diagnosis
 
-# Of several hundred, those that a kernel makes a difference by.
-_TOLD = ("avx", "fma", "amx", "neon", "sve", "dotprod", "i8mm", "popcnt", "f16c")
+# The features that kernels differ in, of several hundred.
+_FEATURES = ("avx", "fma", "amx", "neon", "sve", "dotprod", "i8mm", "popcnt", "f16c")
 
 
 @click.command()
@@ -28,38 +28,44 @@ def doctor(ctx: click.Context, as_json: bool) -> None:
     """
     from qframe.cli.diagnosis import Diagnosis
 
-    found = Diagnosis.make()
+    diagnosis = Diagnosis.make()
     if as_json:
-        print_json(_dict(found))
+        print_json(_dict(diagnosis))
     else:
-        console().print(table(("What", "Found"), _rows(found)))
-    if found.failure:
-        click.echo(f"Error: the self-test failed: {found.failure}", err=True)
+        print_table(("What", "Found"), _rows(diagnosis))
+    if diagnosis.failure:
+        click.echo(f"Error: the self-test failed: {diagnosis.failure}", err=True)
         ctx.exit(1)
 
 
-def _rows(found: Diagnosis) -> Iterator[tuple[str, str]]:
-    for name, version in found.versions.items():
+def _rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    for name, version in diagnosis.versions.items():
         yield name, version or "not installed"
-    yield "platform", found.platform
-    yield "backend", found.backend or "none that works"
-    if found.cpu is None:
+    yield "platform", diagnosis.platform
+    yield "backend", diagnosis.backend or "none that works"
+    if diagnosis.cpu is None:
         yield "processor", "not asked: numba is not installed"
     else:
-        told = [name for name in found.cpu.features if name.startswith(_TOLD)]
-        yield "processor", f"{found.cpu.name}: {', '.join(told) or 'nothing special'}"
-    for plugin in found.plugins:
+        features = [name for name in diagnosis.cpu.features if name.startswith(_FEATURES)]
+        yield (
+            "processor",
+            f"{diagnosis.cpu.name}: {', '.join(features) or 'nothing special'}",
+        )
+    for plugin in diagnosis.plugins:
         yield f"plugin {plugin.namespace}", f"{plugin.version} {state(plugin)}"
-    yield "self-test", "failed" if found.failure else "passed"
+    yield "self-test", "failed" if diagnosis.failure else "passed"
 
 
-def _dict(found: Diagnosis) -> dict[str, Any]:
-    cpu = found.cpu
+def _dict(diagnosis: Diagnosis) -> dict[str, Any]:
+    cpu = diagnosis.cpu
     return {
-        "versions": found.versions,
-        "platform": found.platform,
-        "backend": found.backend,
+        "versions": diagnosis.versions,
+        "platform": diagnosis.platform,
+        "backend": diagnosis.backend,
         "cpu": None if cpu is None else {"name": cpu.name, "features": list(cpu.features)},
-        "plugins": [plugin_dict(plugin) for plugin in found.plugins],
-        "self_test": {"passed": not found.failure, "message": found.failure or None},
+        "plugins": [plugin_dict(plugin) for plugin in diagnosis.plugins],
+        "self_test": {
+            "passed": not diagnosis.failure,
+            "message": diagnosis.failure or None,
+        },
     }

@@ -26,8 +26,8 @@ def export(model: str, target: str, output: str, force: bool) -> None:
 
     MODEL is a .keras, .h5 or .hdf5 file.
     """
-    # What is wrong with the arguments is said before a backend takes seconds to start.
-    source, found = Source.check(model), Export.check(output, target, force=force)
-    found.run(source.load(compile=False))
-    path = found.target.path
+    # Wrong arguments are errors before a backend takes seconds to start.
+    source, writer = Source.check(model), Export.check(output, target, force=force)
+    writer.run(source.load(compile=False))
+    path = writer.output.path
     click.echo(f"Saved {path} ({path.stat().st_size} bytes).")

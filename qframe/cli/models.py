@@ -1,4 +1,4 @@
-"""Commands about whole models. All of them start a backend."""
+"""Commands on whole models; all of them start a backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from qframe.cli.backend import start_backend
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
-from qframe.files import Target
+from qframe.paths import OutputPath
 
 
 @click.command()
@@ -71,18 +71,18 @@ def quickstart(
     It reads handwritten digits. A fresh process loads the saved file and predicts the
     test images; what it predicts must equal, to the bit, what the trained model does.
     """
-    from qframe.quickstart.data import load
+    from qframe.cli.quickstart.data import load
 
-    # What is wrong with the arguments is said before a backend takes seconds to start.
+    # Wrong arguments are errors before a backend takes seconds to start.
     name = _default_output(force) if output is None else output
-    target = Target.check(name, ".keras", force=force)
-    given = None if data == "mnist" else load(data)
+    target = OutputPath.check(name, ".keras", force=force)
+    local = None if data == "mnist" else load(data)
     out = console()
     with out.status("Starting Keras"):
         start_backend()
-        from qframe.quickstart.job import run
+        from qframe.cli.quickstart.job import run
     # Keras downloads MNIST.
-    digits = given or load(data)
+    digits = local or load(data)
     run(digits, epochs or digits.epochs, seed, target, out)
 
 

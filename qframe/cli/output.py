@@ -1,4 +1,4 @@
-"""Where commands print to, and what they are asked about it."""
+"""The output of commands, and their options for it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 _JSON = "qframe.json"
 
 
 def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An option for JSON; with it nothing else gets to standard output."""
+    """A decorator for an option ``--json``, with which standard output is JSON alone."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -30,7 +29,7 @@ def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
         meta = click.get_current_context().meta
         meta[_JSON] = []
         try:
-            # A plugin, and what it starts, may print at any time.
+            # Plugins and their processes may print at any time.
             with redirected(1, 2), contextlib.redirect_stdout(sys.stderr):
                 return command(*args, **kwargs)
         finally:
@@ -45,24 +44,24 @@ def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def redirected(descriptor: int, target: int) -> Iterator[None]:
-    """Have another file behind a descriptor, for code that is not Python too."""
+    """Redirect a file descriptor, for code that is not Python too."""
     _flush()
     try:
-        kept = os.dup(descriptor)
+        original = os.dup(descriptor)
         os.dup2(target, descriptor)
-    except OSError:  # a program that was started without one of them
+    except OSError:  # the program was started without one of them
         yield
         return
     try:
         yield
     finally:
         _flush()
-        os.dup2(kept, descriptor)
-        os.close(kept)
+        os.dup2(original, descriptor)
+        os.close(original)
 
 
 def _flush() -> None:
-    """What is written to a descriptor so far belongs to the file behind it so far."""
+    """Flush the streams, so that their text goes to the file that it was written for."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         # A program without standard output has None, or a closed file.
         with contextlib.suppress(AttributeError, ValueError, OSError):
@@ -70,13 +69,13 @@ def _flush() -> None:
 
 
 def model_argument(name: str) -> Callable[..., Any]:
-    """An argument that is a model file, which shells complete."""
+    """An argument for a model file, which shells complete."""
     return click.argument(name, type=click.Path())
 
 
-def print_json(found: Any) -> None:
-    """Print JSON types; a number that JSON has not is null."""
-    text = json.dumps(_finite(found), indent=2, allow_nan=False)
+def print_json(content: Any) -> None:
+    """Print JSON types; NaN and infinity become null."""
+    text = json.dumps(_finite(content), indent=2, allow_nan=False)
     context = click.get_current_context(silent=True)
     if context is not None and _JSON in context.meta:
         context.meta[_JSON].append(text)
@@ -84,15 +83,15 @@ def print_json(found: Any) -> None:
         click.echo(text)
 
 
-def _finite(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {key: _finite(value) for key, value in found.items()}
-    if isinstance(found, (list, tuple)):
-        return [_finite(value) for value in found]
-    return None if isinstance(found, float) and not math.isfinite(found) else found
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# Wide enough that nothing is cut or wrapped where a program reads along.
+# Wide enough that nothing is cut or wrapped where a program reads the output.
 _PIPED_WIDTH = 10_000
 
 
@@ -101,7 +100,7 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(
-        # Names and errors of plugins are text, not markup: "[sign]" shall be seen.
+        # Names and errors of plugins are text, not markup: "[sign]" must be printed.
         markup=False,
         emoji=False,
         highlight=False,
@@ -109,12 +108,23 @@ def console() -> Console:
     )
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """A table without frame. In a narrow terminal its cells wrap, names last."""
+def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table without a frame. In a narrow terminal its cells wrap, names last."""
+    lines = [[one_line(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():  # without rich, whose import takes as long as all else
+        widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
+        padded = [
+            "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in (columns, *lines)
+        ]
+        padded.insert(1, "─" * len(padded[0]))
+        # Not click.echo, which writes UTF-8 where the encoding is ASCII.
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in padded)
+        return
     from rich import box
     from rich.table import Table
 
-    made = Table(
+    table = Table(
         box=box.SIMPLE_HEAD,
         header_style="bold",
         padding=(0, 2, 0, 0),
@@ -124,12 +134,12 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
     for index, column in enumerate(columns):
         first = index == 0
         style = "cyan" if first else ""
-        made.add_column(column, style=style, no_wrap=first, overflow="fold")
-    for row in rows:
-        made.add_row(*(one_line(cell) for cell in row))
-    return made
+        table.add_column(column, style=style, no_wrap=first, overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    console().print(table)
 
 
 def one_line(cell: object) -> str:
-    """The text of a cell, which must not break the row that a program reads."""
+    """The text of a cell in one line, since programs read rows."""
     return " ".join(str(cell).split())

@@ -1,4 +1,4 @@
-"""Commands that quantize a model in a file, or say what that would do."""
+"""Commands that quantize a saved model, or print what that would do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qframe.cli.completion import recipe_names
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
 from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
-from qframe.files import Target
+from qframe.paths import OutputPath
 
 
 def _arguments(command: Callable[..., None]) -> Callable[..., None]:
-    """What both commands are asked."""
+    """The arguments of both commands."""
     for decorate in (
         click.option(
             "--no-compile",
@@ -46,8 +46,8 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextlib.contextmanager
-def _notes_alone() -> Iterator[None]:
-    """Leave to the notes of a report what they say and a pass warns of too."""
+def _without_warnings() -> Iterator[None]:
+    """Ignore the warnings that are in the notes of a report too."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantActivationsWarning)
         warnings.simplefilter("ignore", UnprunedWeightsWarning)
@@ -79,12 +79,12 @@ def quantize(
     quantizers as the recipe says; qframe.load_model loads it. A compiled model stays
     compiled.
     """
-    # What is wrong with the arguments is said before a backend takes seconds to start.
-    source, found = Source.check(model), qf.recipes.get(recipe)
-    target = Target.check(output, ".keras", force=force)
+    # Wrong arguments are errors before a backend takes seconds to start.
+    source, rules = Source.check(model), qf.recipes.get(recipe)
+    target = OutputPath.check(output, ".keras", force=force)
     loaded = source.load(compile=not no_compile)
-    with _notes_alone():
-        report = qf.quantize(loaded, found, strict=strict)
+    with _without_warnings():
+        report = qf.quantize(loaded, rules, strict=strict)
     target.write(loaded.save)
     if as_json:
         print_json({**report.to_dict(), "saved": str(target.path)})
@@ -100,10 +100,10 @@ def plan(model: str, recipe: str, strict: bool, no_compile: bool, as_json: bool)
 
     MODEL is a .keras, .h5 or .hdf5 file, and stays as it is.
     """
-    source, found = Source.check(model), qf.recipes.get(recipe)
+    source, rules = Source.check(model), qf.recipes.get(recipe)
     loaded = source.load(compile=not no_compile)
-    with _notes_alone():
-        report = qf.plan(loaded, found, strict=strict)
+    with _without_warnings():
+        report = qf.plan(loaded, rules, strict=strict)
     if as_json:
         print_json(report.to_dict())
     else:

@@ -1,4 +1,4 @@
-"""Commands that look at what quantization does to saved models."""
+"""Commands that report the effects of quantization on saved models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import qframe as qf
 from qframe.cli.data import Data
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
-from qframe.files import Target
+from qframe.paths import OutputPath
 
 
 @click.command()
@@ -29,12 +29,12 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
     One page of HTML, complete in itself: the layers and their bits, histograms of the
     weights, errors and saturation. MODEL is a .keras, .h5 or .hdf5 file.
     """
-    # What is wrong with the arguments is said before a backend takes seconds to start.
-    source, target = Source.check(model), Target.check(output, ".html", force=force)
-    given = None if data is None else Data.check(data).x
-    made = qf.report(source.load(compile=False), given)
-    made.save(target.path)
-    worst = made.activations[0] if made.activations else None
+    # Wrong arguments are errors before a backend takes seconds to start.
+    source, target = Source.check(model), OutputPath.check(output, ".html", force=force)
+    examples = None if data is None else Data.check(data).x
+    page = qf.report(source.load(compile=False), examples)
+    page.save(target.path)
+    worst = page.activations[0] if page.activations else None
     if worst is not None and worst.noise.decibels is not None:
         click.echo(f"The worst layer is {worst.path}: {worst.noise.decibels:.1f} dB.")
     click.echo(f"Saved {target.path}.")
@@ -56,11 +56,11 @@ def compare(first: str, second: str, data: str, as_json: bool) -> None:
     FIRST and SECOND are .keras, .h5 or .hdf5 files. Layers are matched by their paths.
     """
     sources = [Source.check(name) for name in (first, second)]
-    given = Data.check(data)
+    examples = Data.check(data)
     one, other = (source.load(compile=False) for source in sources)
-    found = qf.compare(one, other, given.x, given.y)
+    comparison = qf.compare(one, other, examples.x, examples.y)
     if as_json:
-        print_json(found.to_dict())
+        print_json(comparison.to_dict())
     else:
-        console().print(found)
-        click.echo(found.conclusion)
+        console().print(comparison)
+        click.echo(comparison.conclusion)

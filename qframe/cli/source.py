@@ -1,10 +1,9 @@
-"""The model file that a command reads."""
+"""Model files that commands read."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import attrs
 
 from qframe.cli.backend import start_backend
 from qframe.errors import DataError, QFrameError
-from qframe.files import existing
+from qframe.paths import existing_file
 
 
 @attrs.frozen
@@ -23,8 +22,10 @@ class Source:
 
     @classmethod
     def check(cls, name: str) -> Source:
-        """A source at this path; raises `DataError` where there is none."""
-        path = existing(name, ".keras", *_HDF5)
+        """Check a path; raises `DataError` where there is no model file."""
+        import zipfile  # only where there is a model: `qframe list` shall not wait for it
+
+        path = existing_file(name, ".keras", *_HDF5)
         if path.suffix in _HDF5:
             _check_hdf5(path)
         elif not zipfile.is_zipfile(path):
@@ -46,7 +47,7 @@ class Source:
             return qf.load_model(self.path, compile=compile)
         except QFrameError:
             raise
-        # Keras and h5py raise nearly anything for a file that is damaged or foreign.
+        # Keras and h5py raise almost anything for a file that is damaged or foreign.
         except Exception as error:
             hint = ""
             if compile:
@@ -81,7 +82,7 @@ def _check_hdf5(path: Path) -> None:
             config = file.attrs.get("model_config")
         if config is not None:
             json.loads(config, object_hook=look)
-    # h5py and what decodes a text raise nearly anything for a file that is damaged.
+    # h5py and the decoders raise almost anything for a file that is damaged.
     except Exception as error:
         raise DataError(
             f"{path} is damaged, or not a model in HDF5: {type(error).__name__}: {error}."

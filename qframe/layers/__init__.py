@@ -10,8 +10,10 @@ from typing import Any
 
 import keras
 
-from qframe import initializers  # noqa: F401  (registers with Keras)
-from qframe.layers import composite  # noqa: F401  (so does this)
+from qframe.layers import (
+    composite,  # noqa: F401  (registers with Keras)
+    initializers,  # noqa: F401  (so does this)
+)
 from qframe.layers.adapters import EXPLICIT, Adapter, Weight, adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import keras
 
-from qframe.components import AdapterComponent, fault_of_weights
 from qframe.errors import AmbiguousNameError, ArgumentError, PluginError
 from qframe.keras_internals import ConvLSTMCell
 from qframe.quantizers.channels import ChannelAxis
-from qframe.registry import registry
+from qframe.registry.components import AdapterComponent, fault_of_weights
+from qframe.registry.discovery import registry
 
 
 def _einsum_output_axes(layer: Any) -> ChannelAxis:

@@ -14,9 +14,7 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
-from qframe.configurable import Configurable
 from qframe.errors import QFrameError
-from qframe.identifier import Identifier
 from qframe.layers.adapters import origins_of, slot_attribute
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import (
@@ -30,8 +28,10 @@ from qframe.layers.attachment import (
 from qframe.layers.quantized import Quantized
 from qframe.layers.traces import after_change
 from qframe.layers.tree import Site, sites, within
-from qframe.registry import registry
-from qframe.requirements import requirements, without_requirements
+from qframe.registry.configurable import Configurable
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
+from qframe.registry.requirements import requirements, without_requirements
 
 _PENDING = "_pending_plan"
 

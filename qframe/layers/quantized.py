@@ -16,7 +16,6 @@ import keras
 from keras import ops, tree
 
 from qframe import keras_internals, quantizers
-from qframe.configurable import Configurable
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, Weight, slot_attribute
 from qframe.layers.application import (
@@ -33,7 +32,8 @@ from qframe.layers.slots import Slots, placed, put_behind
 from qframe.layers.substitution import is_substituted, latent, substituted
 from qframe.quantizers import Quantizer
 from qframe.quantizers.channels import ChannelAxis
-from qframe.requirements import requirements, without_requirements
+from qframe.registry.configurable import Configurable
+from qframe.registry.requirements import requirements, without_requirements
 
 
 class Quantized(Readable):

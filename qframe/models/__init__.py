@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from qframe.models.records import LayerProfile, MacProfile, ModelProfile, WeightProfile
+from qframe.models.model_profile import ModelProfile
+from qframe.models.records import LayerProfile, MacProfile, WeightProfile
 
 __all__ = [
     "LayerProfile",
@@ -98,9 +99,7 @@ def summary(
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
         >>> profile = qf.models.summary(model, print_fn=lambda text: None)
     """
-    from qframe.models import grids, tables
-
     found = profile(model)
-    for grid in (grids.layers_grid, grids.summary_grid):
-        (print_fn or print)(tables.to_text(grid(found, include_macs)))
+    for table in found.tables(include_macs):
+        (print_fn or print)(table.to_text())
     return found

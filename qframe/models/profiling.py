@@ -12,10 +12,11 @@ from qframe.errors import ArgumentError, NotBuiltError
 from qframe.models.calls import Call, multiply
 from qframe.models.kernels import Product
 from qframe.models.macs import counter_of, no_macs, products
+from qframe.models.model_profile import ModelProfile
 from qframe.models.notes import notes_of
 from qframe.models.parts import Row, is_built, rows_of
 from qframe.models.precision import Bits, StoredBits, slot_bits
-from qframe.models.records import LayerProfile, MacProfile, ModelProfile, WeightProfile
+from qframe.models.records import LayerProfile, MacProfile, WeightProfile
 from qframe.models.trace import calls_of
 
 

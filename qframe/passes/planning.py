@@ -9,7 +9,6 @@ import attrs
 import keras
 
 from qframe import keras_internals, recipes
-from qframe.components import WEIGHT_IN_A_LIST
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import Adapter, adapter_of
 from qframe.layers.arguments import vocabulary
@@ -21,7 +20,8 @@ from qframe.passes.registration import registration_of
 from qframe.passes.trials import check_loops, check_optimizer, check_quantizers
 from qframe.quantizers import Quantizer
 from qframe.quantizers.state import is_stateless
-from qframe.rules import Rule
+from qframe.recipes.rules import Rule
+from qframe.registry.components import WEIGHT_IN_A_LIST
 
 
 def make_plan(model: Any, rules: Any, strict: bool) -> Plan:

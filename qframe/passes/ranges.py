@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from qframe.arguments import momentum_number, percentile_number
 from qframe.passes.searching import (
     Array,
     Cost,
@@ -17,6 +16,7 @@ from qframe.passes.searching import (
     divergence,
     squared_error,
 )
+from qframe.validation import momentum_number, percentile_number
 
 
 @attrs.frozen(eq=False)

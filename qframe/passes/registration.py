@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
-from qframe.components import WEIGHT_IN_A_LIST
 from qframe.layers.attachment import float_class_of
+from qframe.registry.components import WEIGHT_IN_A_LIST
 
 
 def registration_of(layer: Any) -> str:

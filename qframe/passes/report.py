@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from qframe.models import tables
-from qframe.models.grids import Grid
+from qframe.tables import Table, Tabular
 
 
 @attrs.frozen
@@ -49,7 +48,7 @@ class Row:
 
 
 @attrs.frozen
-class Report:
+class Report(Tabular):
     """The rows of all layers that have weights, in call order, and notes on the model."""
 
     # How its table is worded.
@@ -74,7 +73,8 @@ class Report:
         """The report in plain types."""
         return attrs.asdict(self)
 
-    def _grid(self) -> Grid:
+    def tables(self) -> list[Table]:
+        """One table, with a row for each layer."""
         header = ["Layer", "Class", self.column]
         rows = [[row.path, row.kind, "\n".join(row.lines())] for row in self.rows]
         footer = ["Total", "", f"{len(self.quantized)} of {len(self.rows)} {self.done}"]
@@ -84,13 +84,4 @@ class Report:
                 cells.insert(2, f"{row.in_float} of {row.numbers}")
             sums = [sum(getattr(r, n) for r in self.rows) for n in ("in_float", "numbers")]
             footer.insert(2, f"{sums[0]} of {sums[1]}")
-        return Grid(self.title, header, rows, footer, self.notes)
-
-    def __str__(self) -> str:
-        return tables.to_text(self._grid())
-
-    def __rich__(self) -> Any:
-        return tables.RichTables([self._grid()])
-
-    def _repr_html_(self) -> str:
-        return tables.to_html(self._grid())
+        return [Table(self.title, header, rows, footer, self.notes)]

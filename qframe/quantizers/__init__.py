@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 
-from qframe.configurable import attribute, interpret
 from qframe.errors import ArgumentError
 from qframe.quantizers.base import Quantizer
 from qframe.quantizers.callables import serialize_callable
@@ -21,7 +20,8 @@ from qframe.quantizers.integers import Integers
 from qframe.quantizers.learned import Learned
 from qframe.quantizers.surrogate import clip_through, round_through, straight_through
 from qframe.quantizers.traits import Traits
-from qframe.registry import registry
+from qframe.registry.configurable import attribute, interpret
+from qframe.registry.discovery import registry
 
 __all__ = [
     "Groups",

@@ -13,7 +13,6 @@ import numpy as np
 from keras import ops
 
 from qframe import keras_internals
-from qframe.configurable import Configurable
 from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
 from qframe.quantizers import taps
@@ -29,6 +28,7 @@ from qframe.quantizers.integers import (
 from qframe.quantizers.replicas import Reduce, over_replicas
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
+from qframe.registry.configurable import Configurable
 
 _ADD_WEIGHT = inspect.signature(keras.layers.Layer.add_weight)
 

@@ -1,4 +1,4 @@
-"""Pictures of quantized models: what they cost, and where they lose what they know."""
+"""Reports of quantized models: their cost, and the error of each layer."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ __all__ = ["Comparison", "ModelReport", "compare", "report"]
 def report(
     model: Any, data: Any = None, *, batch_size: int | None = None, verbose: Any = "auto"
 ) -> ModelReport:
-    r"""All that is known of a quantized model, as one HTML page.
+    r"""Report the cost and the quantization errors of a model, as one HTML page.
 
     With data the model runs twice, as it is and as its float twin, which is the same
-    model with its quantizers off. Of each layer with the outputs *y* of the twin and *q* of
-    the model the page says the ratio of signal to quantization noise,
+    model with its quantizers off. For each layer with the outputs *y* of the twin and *q*
+    of the model the page has the ratio of signal to quantization noise,
 
     .. math:: \mathrm{SQNR} = 10 \log_{10} \frac{\sum y^2}{\sum (q - y)^2}
 
-    in decibels, the worst layer first. Of what is within a loop over time (a cell of a
-    recurrent layer, what is in `TimeDistributed`) only the whole is seen.
+    in decibels, the worst layer first. A loop over time (a recurrent layer, or
+    `TimeDistributed`) has one row, and the layers in it none.
 
     Args:
         model: a built Keras model of any topology.
-        data: what `Model.predict` takes; default None leaves out what needs data.
+        data: as in `Model.predict`; default None leaves out the activations.
         batch_size: for arrays; default None is Keras's 32.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
-            one on standard error, if that is a terminal, once it takes two seconds.
+            one on a terminal's standard error, after two seconds.
 
     Returns:
         The report: `html`, `save("report.html")`, and `to_dict()` for the figures.
 
     Raises:
-        ArgumentError: `model` is no Keras model, or there is data and nothing quantized.
+        ArgumentError: `model` is not a Keras model, or nothing in it is quantized and
+            there is data.
         NotBuiltError: it has no weights yet.
         DataError: the data is empty.
 
@@ -62,15 +63,15 @@ def compare(
     batch_size: int | None = None,
     verbose: Any = "auto",
 ) -> Comparison:
-    r"""Two models on the same data: what they cost, and where their layers part.
+    r"""Compare the cost of two models, and their layers on the same data.
 
-    Layers are matched by path. Of one that returns *y* in the first model and *q* in the
-    second, the relative error is
+    Layers are matched by path. For a layer that returns *y* in the first model and *q* in
+    the second, the relative error is
 
     .. math:: \sqrt{\sum (q - y)^2 / \sum y^2}
 
-    and two models part at the first layer, in the order of the first model, where it is
-    above 0.0001, which rounding does not make.
+    and the models diverge at the first layer, in the order of the first model, where it is
+    above 0.0001, which rounding does not reach.
 
     Args:
         first: a built Keras model.

@@ -14,9 +14,7 @@ from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
 from qframe.layers.tree import Site
-from qframe.models import profile, tables
-from qframe.models.grids import Grid, readable, readable_size
-from qframe.models.records import ModelProfile
+from qframe.models import ModelProfile, profile
 from qframe.reports.noise import Noise
 from qframe.reports.runs import compared_sites, side_by_side
 from qframe.reports.shapes import (
@@ -26,6 +24,7 @@ from qframe.reports.shapes import (
     input_shapes,
     output_shapes,
 )
+from qframe.tables import Table, Tabular, readable, readable_size
 
 # What one model may differ from the other by rounding alone.
 _SAME = 1e-4
@@ -62,7 +61,7 @@ class LayerComparison:
 
 
 @attrs.frozen(eq=False)
-class Comparison:
+class Comparison(Tabular):
     """What `compare` found; prints as two tables.
 
     Args:
@@ -99,7 +98,7 @@ class Comparison:
             "first_divergence": None if part is None else part.path,
         }
 
-    def grids(self) -> list[Grid]:
+    def tables(self) -> list[Table]:
         """What both cost, and where they part."""
         return [self._costs(), self._layers()]
 
@@ -113,7 +112,7 @@ class Comparison:
             return f"All {len(self.layers)} layers that both have return the same.{rest}"
         return f"They part at {part.path!r}, the first layer that returns others.{rest}"
 
-    def _costs(self) -> Grid:
+    def _costs(self) -> Table:
         pair = self.profiles
         rows = [
             ["Parameters", *(_text(p.parameter_count(), readable) for p in pair)],
@@ -128,26 +127,22 @@ class Comparison:
                 0, ["Accuracy", *(f"{100 * part:.2f} %" for part in self.accuracies)]
             )
         heads = (f"{w}\n{c.name}" for w, c in zip(("First", "Second"), pair, strict=True))
-        return Grid("models", ["", *heads], rows)
+        return Table("models", ["", *heads], rows)
 
-    def _layers(self) -> Grid:
+    def _layers(self) -> Table:
         rows = []
         for layer in self.layers:
             cells = ["?", "?", "?"] if layer.noise is None else layer.noise.cells()
             note = "" if layer.shapes is None else "{} and {}".format(*layer.shapes)
             rows.append([layer.path, layer.kind, *cells, note])
-        header = ["Layer", "Class", "SQNR\n(dB)", "Relative\nerror", "Cosine", "Shapes"]
-        return Grid("layers", header, rows)
+        header = ["Layer", "Class", *Noise.COLUMNS, "Shapes"]
+        return Table("layers", header, rows)
 
     def __str__(self) -> str:
-        return "\n".join([*map(tables.to_text, self.grids()), self.conclusion])
-
-    def __rich__(self) -> Any:
-        return tables.RichTables(self.grids())
+        return f"{super().__str__()}\n{self.conclusion}"
 
     def _repr_html_(self) -> str:
-        shown = "\n".join(map(tables.to_html, self.grids()))
-        return f"{shown}\n<p>{html.escape(self.conclusion)}</p>"
+        return f"{super()._repr_html_()}\n<p>{html.escape(self.conclusion)}</p>"
 
 
 def comparison_of(

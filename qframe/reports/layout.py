@@ -1,4 +1,4 @@
-"""Where the boxes of a graph stand: in ranks from top to bottom, with few crossings."""
+"""The layout of a graph: boxes in ranks from top to bottom, with few crossings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 BOX = (224.0, 38.0)
 _GAP = (22.0, 26.0)
-# An edge that passes a rank by takes a narrow place in it.
+# The width of the place that an edge takes in a rank that it crosses.
 _LANE = 14.0
 _SWEEPS = 6
 
@@ -21,12 +21,12 @@ _Place = tuple[int, int]
 
 @attrs.frozen
 class Layout:
-    """Places in a picture whose corner is 0, 0.
+    """Positions in a picture whose corner is 0, 0.
 
     Args:
         boxes: the centre of each box.
-        edges: the points that each edge leads through, from centre to centre.
-        size: the width and the height of all.
+        edges: the points of each edge, from centre to centre.
+        size: the width and the height of the picture.
     """
 
     boxes: Sequence[Point]
@@ -35,7 +35,7 @@ class Layout:
 
 
 def layered(count: int, edges: Sequence[tuple[int, int]]) -> Layout:
-    """The layout of a graph of boxes, in an order in which every edge leads forward."""
+    """The layout of a graph whose boxes are in topological order."""
     rank = [0] * count
     for start, end in sorted(edges, key=lambda edge: edge[1]):
         rank[end] = max(rank[end], rank[start] + 1)
@@ -76,7 +76,7 @@ def _rows(rank: Sequence[int], chains: Sequence[Sequence[_Place]]) -> list[list[
 def _columns(
     rows: list[list[_Place]], chains: Sequence[Sequence[_Place]]
 ) -> Mapping[_Place, float]:
-    """Each place near those that it is joined to, above and below by turns."""
+    """The position of each place, near its neighbours above and below by turns."""
     above, below = collections.defaultdict(list), collections.defaultdict(list)
     for chain in chains:
         for start, end in itertools.pairwise(chain):
@@ -101,16 +101,16 @@ def _columns(
 
 
 def _apart(row: Sequence[_Place], wanted: Mapping[_Place, float]) -> dict[_Place, float]:
-    """Places in their order, as near as can be to where they are wanted."""
-    found: dict[_Place, float] = {}
+    """Positions of places that keep their order, as near as possible to the wanted ones."""
+    positions: dict[_Place, float] = {}
     edge = float("-inf")
     for place in row:
         half = _width(place) / 2
-        found[place] = max(wanted[place], edge + half)
-        edge = found[place] + half + _GAP[0]
-    # What was pushed to the right is shared by all.
-    shift = sum(found[place] - wanted[place] for place in row) / max(len(row), 1)
-    return {place: value - shift for place, value in found.items()}
+        positions[place] = max(wanted[place], edge + half)
+        edge = positions[place] + half + _GAP[0]
+    # The mean shift to the right is taken from all.
+    shift = sum(positions[place] - wanted[place] for place in row) / max(len(row), 1)
+    return {place: value - shift for place, value in positions.items()}
 
 
 def _width(place: _Place) -> float:

@@ -1,4 +1,4 @@
-"""HTML and SVG as trees, so that text is escaped wherever it stands."""
+"""HTML and SVG as trees, in which all text is escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Element = ElementTree.Element
 
 def element(tag: str, *children: Element | str, **attributes: object) -> Element:
     """An element; attributes as in ``class_="a"`` and ``stroke_width=2``, None left out."""
-    made = ElementTree.Element(
+    parent = ElementTree.Element(
         tag,
         {
             key.rstrip("_").replace("_", "-"): str(value)
@@ -19,22 +19,22 @@ def element(tag: str, *children: Element | str, **attributes: object) -> Element
     )
     for child in children:
         if not isinstance(child, str):
-            made.append(child)
-        elif len(made):
-            made[-1].tail = (made[-1].tail or "") + child
+            parent.append(child)
+        elif len(parent):
+            parent[-1].tail = (parent[-1].tail or "") + child
         else:
-            made.text = (made.text or "") + child
-    return made
+            parent.text = (parent.text or "") + child
+    return parent
 
 
 def to_html(root: Element) -> str:
     """The text of an element."""
-    # What is in styles and scripts is not escaped, as browsers want it.
+    # Styles and scripts are not escaped, as browsers require.
     return ElementTree.tostring(root, encoding="unicode", method="html")
 
 
 def as_picture(width: float, height: float, label: str, *children: Element) -> Element:
-    """A picture of this size at most, with a label for who does not see it."""
+    """A picture of at most this size, with a label for screen readers."""
     return element(
         "svg",
         *children,

@@ -1,30 +1,28 @@
-"""All that is known of a quantized model, on one page."""
+"""The report of a quantized model, as one page."""
 
 from __future__ import annotations
 
+import importlib.metadata
 from typing import Any
 
 import attrs
 import keras
 
-import qframe
-from qframe.files import Name, Target
-from qframe.models import grids, profile
-from qframe.models.grids import Grid
-from qframe.models.records import ModelProfile
+from qframe.models import ModelProfile, profile
+from qframe.paths import AnyPath, OutputPath
+from qframe.registry.discovery import FIRST_PARTY
+from qframe.reports import activations, graph, weights
 from qframe.reports.activations import ActivationReport, activations_of
-from qframe.reports.drawing import picture_of
 from qframe.reports.markup import Element
-from qframe.reports.page import page_of
+from qframe.reports.page import Section, definitions, page_of, sortable
 from qframe.reports.shapes import check_data, check_model
 from qframe.reports.weights import WeightReport, weights_of
-
-_NOISE = ("SQNR\n(dB)", "Relative\nerror", "Cosine")
+from qframe.tables import Table, Tabular
 
 
 @attrs.frozen(eq=False)
-class ModelReport:
-    """What a quantized model costs, and what quantization does to it.
+class ModelReport(Tabular):
+    """The cost of a quantized model, and the error of its quantizers.
 
     Args:
         profile: bits, memory and multiply-accumulates.
@@ -40,33 +38,42 @@ class ModelReport:
 
     @property
     def made_with(self) -> str:
-        """The versions that the figures are from."""
+        """The versions that made the figures."""
+        version = importlib.metadata.version(FIRST_PARTY)
         return (
-            f"Made by qframe {qframe.__version__} with Keras {keras.__version__} on "
+            f"Made by qframe {version} with Keras {keras.__version__} on "
             f"{keras.backend.backend()}."
         )
 
     @property
     def html(self) -> str:
-        """The page, complete in itself."""
-        return page_of(self)
+        """The page, which loads nothing else."""
+        layers, totals = self.profile.tables()
+        sections = (
+            Section("", [definitions(totals.rows)]),
+            graph.section(self.picture),
+            Section("Layers", [sortable(layers)]),
+            weights.section(self.weights),
+            activations.section(self.activations),
+        )
+        return page_of(self.profile.name, self.made_with, sections)
 
-    def save(self, path: Name, *, force: bool = True) -> None:
-        """Write the page to a ``.html`` file, whole or not at all.
+    def save(self, path: AnyPath, *, force: bool = True) -> None:
+        """Write the page to a ``.html`` file, as a whole or not at all.
 
         Args:
-            path: where it goes.
-            force: replace a file that is there already. Default True.
+            path: the path of the file.
+            force: replace a file that exists. Default True.
 
         Raises:
             OutputError: it cannot be written there.
         """
         html = self.html
-        target = Target.check(path, ".html", force=force)
+        target = OutputPath.check(path, ".html", force=force)
         target.write(lambda draft: draft.write_text(html, "utf-8"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON types; None stands for what is not known."""
+        """The figures as JSON types; None where unknown."""
         rows = self.activations
         return {
             "profile": self.profile.to_dict(),
@@ -74,59 +81,12 @@ class ModelReport:
             "activations": None if rows is None else [row.to_dict() for row in rows],
         }
 
-    def figures(self) -> list[tuple[str, str]]:
-        """The figures of the whole model, by name."""
-        rows = grids.summary_grid(self.profile).rows
-        return [(name, text) for name, text in rows]
-
-    def layers_grid(self) -> Grid:
-        """What each layer costs."""
-        return grids.layers_grid(self.profile)
-
-    def weights_grid(self) -> Grid:
-        """What quantization does to each weight."""
-        header = ["Weight", "Quantizer", "Bits", "Numbers", *_NOISE, "Saturated\n(%)"]
-        rows = [
-            [
-                w.path,
-                w.quantizer,
-                "?" if w.bits is None else str(w.bits),
-                str(w.count),
-                *w.noise.cells(),
-                f"{100 * w.saturation:.2f}",
-            ]
-            for w in self.weights
-        ]
-        return Grid("weights", header, rows)
-
-    def activations_grid(self) -> Grid:
-        """What quantization does to what each layer returns."""
-        slots = ("input", "output")
-        header = ["Layer", "Class", *_NOISE, "Float\nfrom", "Float\nto"]
-        header += ["Quantized\nfrom", "Quantized\nto"]
-        header += [f"{slot.capitalize()}\nsaturated (%)" for slot in slots]
-        rows = [
-            [
-                row.path,
-                row.kind,
-                *row.noise.cells(),
-                *(f"{end:.4g}" for end in (*row.float_range, *row.range)),
-                *(
-                    f"{100 * row.saturation[slot]:.2f}" if slot in row.saturation else "-"
-                    for slot in slots
-                ),
-            ]
-            for row in self.activations or ()
-        ]
-        return Grid("activations", header, rows)
-
-    def _repr_html_(self) -> str:
-        from qframe.models import tables
-
-        found = [self.weights_grid()]
+    def tables(self) -> list[Table]:
+        """The layers, the whole model, the weights, and with data the activations."""
+        tables = [*self.profile.tables(), weights.table(self.weights)]
         if self.activations is not None:
-            found.append(self.activations_grid())
-        return self.profile._repr_html_() + "\n".join(map(tables.to_html, found))
+            tables.append(activations.table(self.activations))
+        return tables
 
 
 def report_of(
@@ -135,8 +95,8 @@ def report_of(
     """The report of a built model, with data or without."""
     check_model(model, "report")
     costs = profile(model)
-    activations = None
+    rows = None
     if data is not None:
         check_data(model, data)
-        activations = activations_of(model, data, batch_size=batch_size, verbose=verbose)
-    return ModelReport(costs, weights_of(model), activations, picture_of(model, costs))
+        rows = activations_of(model, data, batch_size=batch_size, verbose=verbose)
+    return ModelReport(costs, weights_of(model), rows, graph.picture_of(model, costs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -19,6 +19,8 @@ class Noise:
         noise: the sum of the squares of what was added to them.
         product: the sum of the products of the numbers before and after.
     """
+
+    COLUMNS: ClassVar = ("SQNR\n(dB)", "Relative\nerror", "Cosine")
 
     signal: float
     noise: float
@@ -62,7 +64,7 @@ class Noise:
         }
 
     def cells(self) -> list[str]:
-        """Decibels, relative error and cosine for a table."""
+        """The cells of a table below `COLUMNS`."""
         found = [(self.decibels, ".1f"), (self.relative_error, ".3g"), (self.cosine, ".4f")]
         cells = ["?" if value is None else format(value, how) for value, how in found]
         return ["exact", *cells[1:]] if self.noise == 0 else cells

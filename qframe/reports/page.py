@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that asks for nothing else."""
+"""The page of a report, one HTML file that loads nothing else, and its building blocks."""
 
 from __future__ import annotations
 
@@ -6,32 +6,52 @@ import base64
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from qframe.models.grids import Grid
-from qframe.reports.charts import histogram_picture
+import attrs
+
 from qframe.reports.markup import Element, element, to_html
-
-if TYPE_CHECKING:
-    from qframe.reports.model_report import ModelReport
+from qframe.tables import Table
 
 _HERE = Path(__file__).parent
 _KINDS = ("css", "js")
-# Columns of words, by their heads.
-_WORDS = ("Class", "Quantizer", "Outputs")
+# Columns that are aligned as text, and those that are wide, by their heads.
+_TEXT = ("Class", "Quantizer", "Outputs")
 _LONG = ("Quantizer",)
 
 
-def page_of(report: ModelReport) -> str:
-    """The HTML of a report."""
+@attrs.frozen
+class Section:
+    """A part of a page.
+
+    Args:
+        title: its heading; empty for none.
+        elements: what is below the heading.
+    """
+
+    title: str
+    elements: Sequence[Element]
+
+    def __iter__(self) -> Iterator[Element]:
+        if self.title:
+            yield element("h2", self.title)
+        yield from self.elements
+
+
+def page_of(title: str, origin: str, sections: Iterable[Section]) -> str:
+    """The HTML of a page.
+
+    Args:
+        title: its heading.
+        origin: a line that says what it is made with.
+        sections: its parts, from top to bottom.
+    """
     style, script = (_HERE.joinpath(f"page.{kind}").read_text("utf-8") for kind in _KINDS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Nothing is asked for, from anywhere, and no script runs but ours.
+    # Nothing is loaded, from anywhere, and no script runs but ours.
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "img-src data:"
     )
-    title = report.profile.name
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -45,84 +65,32 @@ def page_of(report: ModelReport) -> str:
     body = element(
         "body",
         element("h1", title),
-        element("p", report.made_with),
-        *_sections(report),
+        element("p", origin),
+        *(part for section in sections for part in section),
         element("script", script),
     )
     return "<!doctype html>\n" + to_html(element("html", head, body, lang="en")) + "\n"
 
 
-def _sections(report: ModelReport) -> Iterator[Element]:
-    yield _figures(report.figures())
-    yield element("h2", "Model")
-    yield element(
-        "p",
-        "The fewer bits most weights of a layer have, the stronger its colour:",
-        *_key((f"bits{bits}", f"{bits}") for bits in (1, 2, 4, 8, 16, 32)),
-        class_="key",
-    )
-    yield element("div", report.picture, class_="scroll picture")
-    yield element("h2", "Layers")
-    yield _table(report.layers_grid())
-    yield element("h2", "Weights")
-    yield element(
-        "p",
-        "What quantization does to each weight. SQNR is the ratio of signal to "
-        "quantization noise in decibels; the cosine is that between the latent and the "
-        "quantized weights, which no scale changes; saturated is the share of numbers at "
-        "the ends of the grid.",
-    )
-    if report.weights:
-        yield _table(report.weights_grid())
-        yield element(
-            "p",
-            "Which numbers are how frequent, by the roots of their counts:",
-            *_key([("before", "latent"), ("after", "quantized")]),
-            class_="key",
-        )
-        yield element("div", *_histograms(report), class_="charts")
-    else:
-        yield element("p", "No weight of this model is quantized.")
-    yield element("h2", "Activations")
-    if report.activations is None:
-        yield element(
-            "p",
-            "Ranges, and the noise of each layer, need data: ",
-            element("code", "qframe report MODEL.keras --data FILE.npz -o FILE.html"),
-            ".",
-        )
-    else:
-        yield element(
-            "p",
-            "What each layer returns, against its float twin: the same model on the same "
-            "data with its quantizers off. The worst first.",
-        )
-        yield _table(report.activations_grid(), sorted_by="SQNR\n(dB)")
-
-
-def _figures(rows: Iterable[tuple[str, str]]) -> Element:
+def definitions(rows: Iterable[Sequence[str]]) -> Element:
+    """A list of names, each with its value."""
     return element(
         "dl",
         *(element("div", element("dt", name), element("dd", text)) for name, text in rows),
     )
 
 
-def _key(entries: Iterable[tuple[str, str]]) -> Iterator[Element]:
-    for style, text in entries:
-        yield element("span", element("i", class_=style), text)
+def paragraph_with_key(text: str, entries: Iterable[tuple[str, str]]) -> Element:
+    """A paragraph that ends in what each colour means."""
+    key = (element("span", element("i", class_=style), name) for style, name in entries)
+    return element("p", text, *key, class_="key")
 
 
-def _histograms(report: ModelReport) -> Iterator[Element]:
-    for weight in report.weights:
-        picture = histogram_picture(weight.histogram, weight.path)
-        yield element("figure", picture, element("figcaption", weight.path))
-
-
-def _table(grid: Grid, sorted_by: str = "") -> Element:
+def sortable(table: Table, sorted_by: str = "") -> Element:
     """A table that a click on the head of a column sorts."""
     styles = [
-        " ".join(["text"] * (name in _WORDS) + ["long"] * (name in _LONG)) or None
-        for name in grid.header
+        " ".join(["text"] * (name in _TEXT) + ["long"] * (name in _LONG)) or None
+        for name in table.header
     ]
     heads = [
         element(
@@ -132,12 +100,12 @@ def _table(grid: Grid, sorted_by: str = "") -> Element:
             class_=style,
             aria_sort="ascending" if name == sorted_by else None,
         )
-        for name, style in zip(grid.header, styles, strict=True)
+        for name, style in zip(table.header, styles, strict=True)
     ]
     parts = [element("thead", element("tr", *heads))]
-    parts.append(element("tbody", *(_row("td", row, styles) for row in grid.rows)))
-    if grid.footer:
-        parts.append(element("tfoot", _row("th", grid.footer, styles)))
+    parts.append(element("tbody", *(_row("td", row, styles) for row in table.rows)))
+    if table.footer:
+        parts.append(element("tfoot", _row("th", table.footer, styles)))
     return element("div", element("table", *parts), class_="scroll")
 
 

@@ -1,7 +1,8 @@
-"""What quantization makes of each weight of a model."""
+"""The effect of quantization on each weight of a model."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -11,10 +12,15 @@ from numpy.typing import NDArray
 
 from qframe.layers.weights import QuantizedWeight
 from qframe.models.precision import quantizer_bits
+from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.noise import Noise
+from qframe.reports.page import Section, paragraph_with_key, sortable
 from qframe.reports.saturation import at_the_ends
+from qframe.tables import Table
 
 _BINS = 48
+# The size of a histogram, and of the line below it.
+_WIDTH, _HEIGHT, _FOOT = 300.0, 96.0, 16.0
 
 
 @attrs.frozen(eq=False)
@@ -99,3 +105,94 @@ def _report(weight: QuantizedWeight) -> WeightReport:
 def _array(tensor: Any) -> NDArray[Any]:
     # NumPy has no bfloat16 of its own.
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def table(weights: Sequence[WeightReport]) -> Table:
+    """One row a weight."""
+    header = ["Weight", "Quantizer", "Bits", "Numbers", *Noise.COLUMNS, "Saturated\n(%)"]
+    rows = [
+        [
+            weight.path,
+            weight.quantizer,
+            "?" if weight.bits is None else str(weight.bits),
+            str(weight.count),
+            *weight.noise.cells(),
+            f"{100 * weight.saturation:.2f}",
+        ]
+        for weight in weights
+    ]
+    return Table("weights", header, rows)
+
+
+def section(weights: Sequence[WeightReport]) -> Section:
+    """The table of the weights, and a histogram of each."""
+    elements = [
+        element(
+            "p",
+            "What quantization does to each weight. SQNR is the ratio of signal to "
+            "quantization noise in decibels; the cosine is that between the latent and the "
+            "quantized weights, which no scale changes; saturated is the share of numbers "
+            "at the ends of the grid.",
+        )
+    ]
+    if weights:
+        elements += [
+            sortable(table(weights)),
+            paragraph_with_key(
+                "Which numbers are how frequent, by the roots of their counts:",
+                [("before", "latent"), ("after", "quantized")],
+            ),
+            element("div", *map(_histogram, weights), class_="charts"),
+        ]
+    else:
+        elements.append(element("p", "No weight of this model is quantized."))
+    return Section("Weights", elements)
+
+
+def _histogram(weight: WeightReport) -> Element:
+    picture = histogram_picture(weight.histogram, weight.path)
+    return element("figure", picture, element("figcaption", weight.path))
+
+
+def histogram_picture(histogram: Histogram, label: str) -> Element:
+    """An area before quantization, bars after it, each as high as the picture.
+
+    Heights are the roots of counts, so that rare values are visible.
+    """
+    edges, bins = histogram.edges, len(histogram.before)
+    step = _WIDTH / bins
+    before, after = _heights(histogram.before), _heights(histogram.after)
+    outline = [f"M0 {_HEIGHT}"]
+    for index, height in enumerate(before):
+        outline.append(f"V{_HEIGHT - height:.1f}H{(index + 1) * step:.2f}")
+    bars = [
+        element(
+            "rect",
+            x=f"{(index + 0.25) * step:.2f}",
+            y=f"{_HEIGHT - height:.1f}",
+            width=f"{step / 2:.2f}",
+            height=f"{height:.1f}",
+        )
+        for index, height in enumerate(after)
+        if height
+    ]
+    ends = [
+        element("text", f"{edge:.3g}", x=x, y=_HEIGHT + 12, text_anchor=anchor)
+        for edge, x, anchor in (
+            (edges[0], 0, "start"),
+            (edges[-1], _WIDTH, "end"),
+        )
+    ]
+    return as_picture(
+        _WIDTH,
+        _HEIGHT + _FOOT,
+        f"histogram of {label} before and after quantization",
+        element("path", d="".join([*outline, f"V{_HEIGHT}Z"]), class_="before"),
+        element("g", *bars, class_="after"),
+        element("path", d=f"M0 {_HEIGHT}H{_WIDTH}", class_="axis"),
+        *ends,
+    )
+
+
+def _heights(counts: NDArray[np.int64]) -> Any:
+    return (_HEIGHT - 4) * np.sqrt(counts / max(int(counts.max()), 1))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from hypothesis import HealthCheck, Phase, example, given, settings
 
-from qframe.differentiation import Array
+from qframe.quantizers.differentiation import Array
 from qframe.testing import strategies
 from qframe.testing.check import require
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from qframe.configurable import missing_arguments
-from qframe.registry import registry
+from qframe.registry.configurable import missing_arguments
+from qframe.registry.discovery import registry
 from qframe.testing.models import inputs, models
 from qframe.testing.rules import fitting_rules, rules
 from qframe.testing.subjects import SHAPES

@@ -12,12 +12,12 @@ import keras
 import numpy as np
 
 from qframe import constraints, quantizers
-from qframe.configurable import Configurable, construct
-from qframe.differentiation import Array, to_numpy, to_tensor
 from qframe.errors import ArgumentError, UnknownNameError
-from qframe.identifier import Identifier
 from qframe.quantizers import Quantizer
-from qframe.registry import registry
+from qframe.quantizers.differentiation import Array, to_numpy, to_tensor
+from qframe.registry.configurable import Configurable, construct
+from qframe.registry.discovery import registry
+from qframe.registry.identifier import Identifier
 
 # What a quantizer with state is built for: no power of two, so that loops have a rest.
 STATE_SHAPE = (13, 4)

@@ -12,10 +12,10 @@ import attrs
 import keras
 
 from qframe import keras_internals
-from qframe.arguments import boolean, effective, integer_within
 from qframe.errors import ArgumentError, DataError, did_you_mean
-from qframe.files import existing
-from qframe.larq_weights import is_legacy, load_larq_weights
+from qframe.paths import existing_file
+from qframe.validation import boolean, effective, integer_within
+from qframe.zoo.larq_weights import is_legacy, load_larq_weights
 
 RELEASES = "https://github.com/larq/zoo/releases/download"
 
@@ -152,7 +152,7 @@ def _weight_file(owner: str, design: Design, weights: Any, include_top: bool) ->
         raise ArgumentError(
             f"weights of {owner} must be None or the path of a .h5 file, found {weights!r}."
         )
-    return existing(weights, ".h5")
+    return existing_file(weights, ".h5")
 
 
 def _images(owner: str, design: Design, shape: Any, tensor: Any, include_top: bool) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import layers
 
-from qframe.initializers import BlurPool
+from qframe.layers.initializers import BlurPool
 from qframe.zoo.network import Design, network
 from qframe.zoo.parts import batch_norm, binary_conv, classifier, pointwise, relu, signs
 

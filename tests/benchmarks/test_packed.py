@@ -12,7 +12,7 @@ import pytest
 
 import qframe as qf
 from benchmarks.timing import interleaved, show
-from qframe.quickstart import network
+from qframe.cli.quickstart import network
 
 ROUNDS = int(os.environ.get("QFRAME_ROUNDS", "20"))
 TURN = 0.05

@@ -10,9 +10,9 @@ import pytest
 
 import qframe as qf
 from benchmarks.timing import interleaved, show
-from qframe.configurable import missing_arguments
-from qframe.differentiation import MODES, compiled_gradient, to_tensor
-from qframe.registry import registry
+from qframe.quantizers.differentiation import MODES, compiled_gradient, to_tensor
+from qframe.registry.configurable import missing_arguments
+from qframe.registry.discovery import registry
 
 SHAPE, ROUNDS = (64, 32, 32, 16), 30
 

@@ -13,7 +13,7 @@ from keras import layers
 
 import qframe as qf
 from benchmarks.timing import show
-from qframe.quickstart import network
+from qframe.cli.quickstart import network
 
 SEEDS = range(int(os.environ.get("QFRAME_SEEDS", "5")))
 EPOCHS = int(os.environ.get("QFRAME_EPOCHS", "6"))

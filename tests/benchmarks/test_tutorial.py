@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.timing import show
 
-SCRIPT = Path(__file__).parents[1] / "larq_script.py"
+SCRIPT = Path(__file__).parents[1] / "helpers" / "larq_script.py"
 SEEDS = range(1, 6)
 
 

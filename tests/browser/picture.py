@@ -14,7 +14,7 @@ from PIL import Image
 
 import qframe as qf
 from browser_programs import start
-from qframe.quickstart import data
+from qframe.cli.quickstart import data
 
 PICTURE = Path(__file__).parents[2] / "docs" / "_static" / "report.png"
 WIDTH, HEIGHT = 1000, 1210

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from endless_training import quantized, train_for_ever
 from fitting import X, equal, fit, network, weights
 from qframe.errors import OutputError
-from unending import quantized, train_for_ever
 
 KILLS = 6
 

@@ -44,7 +44,7 @@ def process(tmp_path):
 
 MANIFEST = """
 import qframe
-from qframe.components import constraint, quantizer
+from qframe.registry.components import constraint, quantizer
 
 @qframe.hookimpl
 def qframe_components():

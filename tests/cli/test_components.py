@@ -9,7 +9,7 @@ import pytest
 
 import qframe
 from qframe.cli import main
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 
 pytestmark = pytest.mark.pure
 
@@ -70,7 +70,7 @@ def test_plugins_check_without_faults_exits_with_0(command, monkeypatch, options
 
 CHECKED = """
 import qframe
-from qframe.components import adapter, constraint, exporter, quantizer, recipe
+from qframe.registry.components import adapter, constraint, exporter, quantizer, recipe
 
 @qframe.hookimpl
 def qframe_components():
@@ -222,7 +222,7 @@ def scaling(install):
     folder = install(
         "scaling",
         "import qframe\n"
-        "from qframe.components import adapter\n"
+        "from qframe.registry.components import adapter\n"
         "@qframe.hookimpl\n"
         "def qframe_components():\n"
         "    target = 'scaling_layers:Scale'\n"
@@ -290,7 +290,7 @@ def test_piped_output_is_plain_and_whole(process, install):
     long_name = "q" * 300
     install(
         "wide",
-        "import qframe\nfrom qframe.components import quantizer\n"
+        "import qframe\nfrom qframe.registry.components import quantizer\n"
         "@qframe.hookimpl\ndef qframe_components():\n"
         f"    yield quantizer('{long_name}', 'a:B', summary='{'word ' * 100}')\n",
     )

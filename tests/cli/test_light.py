@@ -14,7 +14,7 @@ PROGRAM = """
 import sys
 from qframe.cli import main
 main(sys.argv[1:], prog_name="qframe", standalone_mode=False)
-heavy = {"numpy", "keras", "tensorflow", "jax", "torch", "qframe.quickstart"}
+heavy = {"numpy", "keras", "tensorflow", "jax", "torch", "qframe.cli.quickstart"}
 print("imported:", sorted(heavy & set(sys.modules)))
 """
 

@@ -80,7 +80,7 @@ def test_bad_files(command, model, tmp_path, name, content, message):
 PLUGIN = """
 import keras
 import qframe
-from qframe.components import quantizer
+from qframe.registry.components import quantizer
 
 @qframe.hookimpl
 def qframe_components():
@@ -107,7 +107,7 @@ def test_missing_plugin(command, install, tmp_path, monkeypatch):
     keras.Sequential(layers).save(tmp_path / "m.keras")
     assert command("summary", str(tmp_path / "m.keras")).exit_code == 0
     monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "away")
-    qf.registry.registry.reset()
+    qf.registry.discovery.registry.reset()
     result = command("summary", str(tmp_path / "m.keras"))
     assert result.exit_code == 1
     assert "needs the plugin 'away'" in result.output

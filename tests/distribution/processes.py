@@ -44,7 +44,8 @@ def free_ports(count):
 
 def start(log, script, *arguments):
     """Run a script of this folder in a process, and a group, of its own."""
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    folders = map(str, (HERE.parent, HERE.parent / "helpers"))
+    path = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
     with log.open("w") as out:
         return subprocess.Popen(
             [sys.executable, str(HERE / script), *map(str, arguments)],

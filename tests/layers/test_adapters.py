@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from qframe.components import adapter
 from qframe.errors import AmbiguousNameError, ArgumentError, PluginError, QFrameError
 from qframe.layers.adapters import Adapter, Weight, adapter_of
-from qframe.registry import registry
+from qframe.registry.components import adapter
+from qframe.registry.discovery import registry
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def install(install):
     def write(namespace, *adapters, layers=LAYERS):
         lines = "".join(f"    yield adapter({arguments})\n" for arguments in adapters)
         manifest = (
-            "import qframe\nfrom qframe.components import adapter\n"
+            "import qframe\nfrom qframe.registry.components import adapter\n"
             f"@qframe.hookimpl\ndef qframe_components():\n{lines}"
         )
         package = install(namespace, manifest, f"{namespace}-quant") / namespace / "layers"

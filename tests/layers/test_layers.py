@@ -12,7 +12,6 @@ import pytest
 
 import qframe as qf
 from layer_cases import CASES
-from qframe.differentiation import value_and_gradient
 from qframe.errors import (
     ArgumentError,
     QFrameError,
@@ -20,6 +19,7 @@ from qframe.errors import (
     UnknownNameError,
 )
 from qframe.layers.adapters import EXPLICIT
+from qframe.quantizers.differentiation import value_and_gradient
 from qframe.testing import fresh_process
 from state_gradients import state_gradients
 

@@ -18,7 +18,7 @@ _PACKED = "plugins/packed/test_"
 _GRAPHS = f"{_PACKED}packing.py {_PACKED}rewriting.py {_PACKED}runtime.py {_PACKED}files.py"
 _OPERATIONS = f"{_GRAPHS} {_PACKED}kernels.py {_PACKED}export.py"
 _ENGINE = f"{_PACKED}kernels.py {_PACKED}compiled.py {_PACKED}engine.py"
-_NAMES = "test_identifier.py test_registry.py test_recipes.py"
+_NAMES = "registry recipes/test_recipes.py"
 _QUANTIZE = "passes/test_planning.py passes/test_quantize.py passes/test_unusual.py"
 
 
@@ -66,30 +66,23 @@ TABLE = {
     "plugins/qframe_packed/operations.py": _area(_OPERATIONS),
     "plugins/qframe_packed/products.py": _area(f"{_GRAPHS} {_ENGINE}"),
     "plugins/qframe_packed/reference.py": _area(_OPERATIONS),
-    "qframe/__init__.py": _area("test_documents.py test_registry.py"),
+    "qframe/__init__.py": _area("test_documents.py registry"),
     "qframe/__main__.py": _area("cli/test_errors.py"),
-    "qframe/arguments.py": _area(
-        f"test_arguments.py test_metrics.py {_VALUES} passes/test_calibration.py"
-    ),
-    "qframe/callbacks/": _area("callbacks test_plots.py"),
+    "qframe/callbacks/": _area("callbacks"),
     "qframe/cli/": _area("cli"),
-    "qframe/components.py": _area(
-        "test_registry.py test_exporters.py testing/test_plugins.py"
-    ),
-    "qframe/configurable.py": _area(f"test_registry.py test_recipes.py {_VALUES}"),
+    "qframe/cli/quickstart/": _area("cli/quickstart"),
     "qframe/constraints.py": _area("plugins/test_binary.py layers optimizers/test_bop.py"),
-    "qframe/differentiation.py": _area(f"{_VALUES} test_plots.py"),
     "qframe/errors.py": _area(f"{_NAMES} cli/test_errors.py"),
-    "qframe/foreign.py": _area("test_registry.py cli/test_components.py"),
-    "qframe/hookspecs.py": _area("test_registry.py layers/test_adapters.py"),
-    "qframe/identifier.py": _area(_NAMES),
     "qframe/keras_internals/": _area(
         "test_keras_internals.py models/test_reads.py layers passes/test_machine.py"
     ),
+    "qframe/keras_internals/overrides.py": _area("test_overrides.py"),
     "qframe/layers/": _area("layers passes/test_quantize.py"),
+    "qframe/layers/initializers.py": _area("layers/test_initializers.py zoo"),
     "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks=SLOW),
     "qframe/layers/weights.py": _area("layers callbacks/test_measuring.py"),
     "qframe/models/": _area("models passes/test_planning.py"),
+    "qframe/models/model_profile.py": _area("models/test_model_profile.py"),
     "qframe/optimizers/": _area("optimizers callbacks/test_hyperparameters.py"),
     "qframe/passes/": _area(f"{_QUANTIZE} passes/test_properties.py"),
     "qframe/passes/calibration.py": _area(
@@ -117,19 +110,27 @@ TABLE = {
         "not test_conformance or ste_sign or lsq or integer: or dorefa",
     ),
     "qframe/quantizers/callables.py": _area("test_utils.py layers/test_layers.py"),
+    "qframe/quantizers/differentiation.py": _area(f"{_VALUES} reports/test_figures.py"),
     "qframe/quantizers/integers.py": _area(
         "plugins/test_integer.py passes/test_integer_weights.py"
     ),
-    "qframe/quickstart/": _area("quickstart"),
+    "qframe/recipes/": _area("recipes passes/test_quantize.py passes/test_planning.py"),
+    "qframe/registry/": _area("registry test_exporters.py testing/test_plugins.py"),
+    "qframe/registry/configurable.py": _area(f"{_NAMES} {_VALUES}"),
+    "qframe/registry/foreign.py": _area("registry cli/test_components.py"),
+    "qframe/registry/hookspecs.py": _area("registry layers/test_adapters.py"),
+    "qframe/registry/identifier.py": _area(_NAMES),
+    "qframe/registry/requirements.py": _area("registry cli/test_doctor.py"),
+    "qframe/registry/runtimes.py": _area("test_exporters.py"),
     "qframe/reports/": _area("reports"),
-    "qframe/requirements.py": _area("test_registry.py cli/test_doctor.py"),
-    "qframe/runtimes.py": _area("test_exporters.py"),
-    "qframe/rules.py": _area(
-        "test_recipes.py passes/test_quantize.py passes/test_planning.py"
-    ),
+    "qframe/tables.py": _area("test_tables.py models/test_model_profile.py"),
     "qframe/testing/": _area("testing passes/test_properties.py"),
-    "qframe/utils.py": _area("test_utils.py models/test_tables.py"),
+    "qframe/utils.py": _area("test_utils.py models/test_model_profile.py"),
+    "qframe/validation.py": _area(
+        f"test_validation.py test_metrics.py {_VALUES} passes/test_calibration.py"
+    ),
     "qframe/zoo/": _area("zoo"),
+    "qframe/zoo/larq_weights.py": _area("zoo/test_larq_weights.py"),
 }
 
 

@@ -7,8 +7,8 @@ import pytest
 
 import qframe as qf
 from fresh_process import quantized
-from journey import WORDS, reported, same, values
-from topologies import TOPOLOGIES
+from lifecycle import WORDS, reported, same, values
+from topology_models import TOPOLOGIES
 
 pytestmark = [
     pytest.mark.long,

@@ -8,7 +8,7 @@ from keras import layers
 import qframe as qf
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError
-from topologies import TOPOLOGIES
+from topology_models import TOPOLOGIES
 
 RULES = "integer_inference"
 METHODS = ("minmax", "moving_average", "percentile", "mse", "entropy")

@@ -5,7 +5,7 @@ import pytest
 from keras import layers
 
 import qframe as qf
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 
 pytestmark = [
     pytest.mark.once_per_backend,

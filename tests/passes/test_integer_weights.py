@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 import qframe as qf
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import Groups, Quantizer, Traits
-from topologies import TOPOLOGIES
+from topology_models import TOPOLOGIES
 
 
 class Grid(Quantizer):

@@ -7,10 +7,10 @@ from keras import ops
 
 import qframe as qf
 from fresh_process import quantized
-from journey import values
+from lifecycle import values
 from qframe.errors import QFrameError
 from qframe.layers.tree import sites
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 from qframe.testing.strategies import fitting_rules, inputs, models, rules
 from strategies import CONSTRAINTS, QUANTIZERS, Offset
 

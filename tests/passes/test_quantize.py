@@ -8,7 +8,7 @@ from keras import layers
 import qframe as qf
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError, UnknownNameError
-from topologies import Block
+from topology_models import Block
 
 SIGN = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 BNN = {**SIGN, "input_quantizer": "ste_sign"}

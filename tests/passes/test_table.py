@@ -10,8 +10,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from journey import COLUMNS, travel
-from topologies import TOPOLOGIES
+from lifecycle import COLUMNS, lifecycles
+from topology_models import TOPOLOGIES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "topologies.md"
 BEGIN, END = "<!-- begin of the table -->\n", "<!-- end of the table -->\n"
@@ -43,7 +43,7 @@ def write(text, marks):
 
 
 def test_the_table(tmp_path):
-    errors = travel(TOPOLOGIES, tmp_path)
+    errors = lifecycles(TOPOLOGIES, tmp_path)
     assert not errors, "\n".join(f"{where}: {error}" for where, error in errors.items())
     text = DOCUMENT.read_text("utf-8")
     marks, letter = read(text), BACKENDS[keras.backend.backend()]

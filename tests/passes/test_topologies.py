@@ -9,8 +9,8 @@ from keras import layers
 
 import qframe as qf
 from fresh_process import quantized
-from journey import WORDS, classes, differ, same, travel, values
-from topologies import TOPOLOGIES, Block, named
+from lifecycle import WORDS, classes, differ, lifecycles, same, values
+from topology_models import TOPOLOGIES, Block, named
 
 # One for each way in which Keras saves what is inside.
 SAMPLE = [
@@ -48,7 +48,7 @@ def test_quantize_and_strip(topology):
 @pytest.mark.sample
 def test_a_sample_makes_the_whole_journey(tmp_path):
     # The table in docs/topologies.md comes of the same with every topology.
-    errors = travel([named(name) for name in SAMPLE], tmp_path)
+    errors = lifecycles([named(name) for name in SAMPLE], tmp_path)
     assert not errors, "\n".join(f"{where}: {error}" for where, error in errors.items())
 
 

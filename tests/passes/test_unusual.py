@@ -8,9 +8,9 @@ from keras import layers, ops
 import qframe as qf
 from fitting import WITHOUT_XLA
 from fresh_process import quantized
-from journey import WORDS, classes, same, values
+from lifecycle import WORDS, classes, same, values
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError
-from topologies import Scale
+from topology_models import Scale
 
 SIGN = {"weight_quantizer": "ste_sign"}
 # Whole numbers, so that sums of signs are exact.

@@ -95,7 +95,7 @@ def test_a_layer_of_ones_own():
 
 
 def test_names():
-    from qframe.registry import registry
+    from qframe.registry.discovery import registry
 
     assert cells["a quantizer of your own, by name"] == "yes"
     try:
@@ -145,7 +145,7 @@ def test_report():
 
 
 def test_what_is_not_there():
-    quantizers = [c.name for c in qf.registry.registry.components("quantizer")]
+    quantizers = [c.name for c in qf.registry.discovery.registry.components("quantizer")]
     words = [name.lower() for name in [*qf.__all__, *quantizers]]
     assert cells["GPTQ, AWQ"] == cells["pruning, clustering"] == "no"
     for word in ("gptq", "awq", "prun", "cluster"):

@@ -25,7 +25,7 @@ import pytest
 
 import qframe as qf
 from peers.scripts import many_layers
-from qframe.quickstart import network
+from qframe.cli.quickstart import network
 
 SIDE = Path(__file__).with_name("larq_side.py")
 SMALL = {"input_shape": (64, 64, 3), "num_classes": 10}

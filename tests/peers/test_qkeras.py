@@ -16,8 +16,8 @@ import qkeras
 import tensorflow as tf
 
 import qframe as qf
-from qframe.differentiation import to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError
+from qframe.quantizers.differentiation import to_numpy, to_tensor, value_and_gradient
 
 PAGE = Path(__file__).parents[2] / "docs" / "qkeras.md"
 FLAGS = (False, True)

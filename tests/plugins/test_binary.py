@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qframe as qf
-from qframe.differentiation import MODES, value_and_gradient
 from qframe.errors import ArgumentError
+from qframe.quantizers.differentiation import MODES, value_and_gradient
 from qframe.testing.strategies import tensors
 
 ELEMENTWISE = [

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 from qframe.quantizers import Traits
-from qframe.registry import FIRST_PARTY, registry
+from qframe.registry.discovery import FIRST_PARTY, registry
 from qframe.testing import plugin_checks
 from qframe.testing.fronts import checks_of
 from qframe.testing.parametrization import parametrize

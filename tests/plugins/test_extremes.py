@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from qframe.differentiation import value_and_gradient
-from qframe.registry import registry
+from qframe.quantizers.differentiation import value_and_gradient
+from qframe.registry.discovery import registry
 
 ARGUMENTS = {"noop": "(precision=1)", "minifloat": "(exponent_bits=4, mantissa_bits=3)"}
 NAMES = [

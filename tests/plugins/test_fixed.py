@@ -12,8 +12,8 @@ import pytest
 
 import qframe as qf
 from fitting import WITHOUT_XLA
-from qframe.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, IdentifierError, QFrameError
+from qframe.quantizers.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 
 pytestmark = pytest.mark.ends
 

@@ -13,9 +13,9 @@ from keras import ops
 
 import qframe as qf
 from fitting import WITHOUT_XLA
-from qframe.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import straight_through
+from qframe.quantizers.differentiation import MODES, to_numpy, to_tensor, value_and_gradient
 from qframe_float.scaled import power_of
 
 pytestmark = [

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
-from qframe.differentiation import to_numpy
 from qframe.errors import ArgumentError
 from qframe.quantizers import axes_within_channels
+from qframe.quantizers.differentiation import to_numpy
 
 pytestmark = [
     pytest.mark.ends,
@@ -277,7 +277,7 @@ def test_the_gradient_reaches_half_a_step_beyond_the_grid():
     quantizer = Integer(bits=3, gather="widest")
     quantizer.build((4,))
     quantizer.set_range(-3.0, 3.0)
-    from qframe.differentiation import value_and_gradient
+    from qframe.quantizers.differentiation import value_and_gradient
 
     x = np.array([-4.6, -4.4, 0.2, 3.4, 3.6], "float32")
     value, gradient = value_and_gradient(quantizer, x, np.ones_like(x))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import qframe as qf
 from fitting import WITHOUT_XLA
-from qframe.differentiation import MODES, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
+from qframe.quantizers.differentiation import MODES, to_numpy, value_and_gradient
 from state_gradients import state_gradients
 
 pytestmark = pytest.mark.ends

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from qframe.quantizers import Traits
-from qframe.registry import FIRST_PARTY, registry
+from qframe.registry.discovery import FIRST_PARTY, registry
 from qframe.testing.checks.plugins import subjects_of
 from qframe.testing.subjects import QuantizerSubject
 

@@ -6,8 +6,8 @@ import pytest
 
 import qframe as qf
 from fitting import WITHOUT_XLA
-from qframe.differentiation import MODES, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError, QFrameError
+from qframe.quantizers.differentiation import MODES, to_numpy, value_and_gradient
 from state_gradients import state_gradients
 
 X = np.array([-2, -1, -0.5, -0.05, -0.01, -0.0, 0, 0.01, 0.05, 0.5, 1, 2], "float32")

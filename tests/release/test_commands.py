@@ -64,7 +64,7 @@ from pathlib import Path
 import keras, numpy as np
 import qframe as qf
 from qframe.cli import main
-from qframe.quickstart import data
+from qframe.cli.quickstart import data
 
 model = qf.load_model("qframe-quickstart.keras")
 model.save("model.keras")

@@ -18,8 +18,8 @@ PACKAGES = sorted(p.parent for p in (ROOT / "plugins").glob("qframe_*/__init__.p
 # Beside modules, all that is read at run time.
 DATA = {
     "qframe/layers/__init__.pyi",
-    "qframe/quickstart/DIGITS.md",
-    "qframe/quickstart/digits.npz",
+    "qframe/cli/quickstart/DIGITS.md",
+    "qframe/cli/quickstart/digits.npz",
     "qframe/reports/page.css",
     "qframe/reports/page.js",
     "qframe/py.typed",

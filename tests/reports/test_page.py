@@ -6,6 +6,8 @@ import keras
 import pytest
 
 import qframe as qf
+from qframe.reports.markup import element
+from qframe.reports.page import Section, page_of
 
 VOID = {"meta", "link"}
 EVIL = "<script>alert(1)&\"'"
@@ -46,6 +48,26 @@ def test_it_is_whole(page):
     assert page.count("h1") == 1
     assert page.count("figure") == 2  # a histogram for each kernel
     assert page.count("path", "edge") == 3  # of input, dense, relu, dense
+
+
+def test_sections_are_in_their_order_below_headings():
+    sections = (
+        Section("", [element("p", "figures")]),
+        Section("One & <two>", [element("p", "first"), element("p", "second")]),
+        Section("Three", []),
+    )
+    page = Page(page_of("Title", "Made by hand.", sections))
+    assert page.open == []
+    shown = [text for text in page.texts if text.strip()]
+    body = shown[shown.index("Made by hand.") :]
+    assert body[:-1] == [
+        "Made by hand.",
+        "figures",
+        "One & <two>",
+        "first",
+        "second",
+        "Three",
+    ]
 
 
 def test_the_column_that_a_table_is_sorted_by_is_marked(page):

@@ -9,9 +9,9 @@ from keras import ops
 
 import qframe as qf
 from fitting import WITHOUT_XLA
-from journey import reported
+from lifecycle import reported
 from qframe.errors import ArgumentError, DataError, NotBuiltError, OutputError
-from topologies import named
+from topology_models import named
 
 pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 

@@ -14,13 +14,13 @@ import pytest
 from sphinx.util.inventory import InventoryFile
 
 import qframe
-from qframe.registry import FIRST_PARTY, registry
+from qframe.registry.discovery import FIRST_PARTY, registry
 
 SITE = Path(os.environ["QFRAME_SITE"])
 PAGES = sorted(SITE.rglob("*.html"))
 QUANTIZERS = registry.components("quantizer")
 # Beside qframe and the modules among its words.
-MODULES = ("qframe.components", "qframe.hookspecs", "qframe.testing")
+MODULES = ("qframe.registry.components", "qframe.registry.hookspecs", "qframe.testing")
 
 
 def public_names():

@@ -3,8 +3,9 @@
 import pytest
 
 import qframe as qf
+from conforming_quantizers import Thirds
 from qframe.errors import ArgumentError, PluginError, QFrameError, UnknownNameError
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 from qframe.testing import (
     ConformanceError,
     check_constraint,
@@ -14,7 +15,6 @@ from qframe.testing import (
     plugin_checks,
     quantizer_checks,
 )
-from sound import Thirds
 
 pytestmark = pytest.mark.ends
 

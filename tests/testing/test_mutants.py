@@ -8,8 +8,9 @@ import pytest
 from keras import ops
 
 import qframe as qf
+from conforming_quantizers import Coin, MeanSign, Reach, Step, Thirds, UnitMax
 from qframe.quantizers import clip_through, round_through, straight_through
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 from qframe.testing import (
     ConformanceError,
     check_constraint,
@@ -17,7 +18,6 @@ from qframe.testing import (
     constraint_checks,
     quantizer_checks,
 )
-from sound import Coin, MeanSign, Reach, Step, Thirds, UnitMax
 
 pytestmark = pytest.mark.once_per_backend
 SOUND = [Thirds, MeanSign, Step, Coin]

@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 from qframe.testing import plugin_checks
 
 MANIFEST = """
 {imports}
 import qframe
-from qframe.components import constraint, exporter, quantizer
+from qframe.registry.components import constraint, exporter, quantizer
 
 @qframe.hookimpl
 def qframe_components():
@@ -94,7 +94,7 @@ def test_expected_failures_are_strict(pytester):
         """
         import qframe as qf
         from qframe.testing import parametrize_with_checks
-        from sound import Thirds
+        from conforming_quantizers import Thirds
 
         @qf.register
         class Doubled(Thirds):

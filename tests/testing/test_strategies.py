@@ -11,7 +11,7 @@ PROGRAM = """
 import keras
 import qframe.testing.strategies as strategies
 from qframe.layers.adapters import adapter_of
-from qframe.registry import registry
+from qframe.registry.discovery import registry
 from qframe.testing.models import KINDS, Scale
 
 def of_the_kit():

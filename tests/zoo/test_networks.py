@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qframe as qf
-from qframe.differentiation import to_numpy
 from qframe.errors import ArgumentError, DataError
-from qframe.models.grids import readable, readable_size
+from qframe.quantizers.differentiation import to_numpy
+from qframe.tables import readable, readable_size
 from qframe.testing import fresh_process
 from qframe.zoo import densenet
 from qframe.zoo.network import Design, network

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.differentiation import (
+from qframe.quantizers.differentiation import (
     MODES,
     Array,
     to_numpy,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qframe.differentiation import MODES, Array, to_numpy, value_and_gradient
 from qframe.errors import ArgumentError
+from qframe.quantizers.differentiation import MODES, Array, to_numpy, value_and_gradient
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value

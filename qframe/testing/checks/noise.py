@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qframe.differentiation import Array, to_numpy, to_tensor
+from qframe.quantizers.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import nearest, value

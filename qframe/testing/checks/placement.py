@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 import qframe as qf
-from qframe.differentiation import Array, to_numpy
 from qframe.errors import StarvedWeightsWarning
+from qframe.quantizers.differentiation import Array, to_numpy
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value

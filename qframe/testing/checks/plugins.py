@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-from qframe.components import Component, ExporterComponent
-from qframe.configurable import missing_arguments
 from qframe.errors import PluginError, did_you_mean
-from qframe.identifier import Identifier
 from qframe.layers.adapters import adapter_of
 from qframe.recipes import Recipe
-from qframe.registry import Plugin, registry
+from qframe.registry.components import Component, ExporterComponent
+from qframe.registry.configurable import missing_arguments
+from qframe.registry.discovery import Plugin, registry
+from qframe.registry.identifier import Identifier
 from qframe.testing.check import Check, require
 from qframe.testing.subjects import SUBJECTS, Subject
 

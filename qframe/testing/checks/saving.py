@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import qframe as qf
-from qframe.differentiation import to_numpy
-from qframe.registry import LOCAL, registry
+from qframe.quantizers.differentiation import to_numpy
+from qframe.registry.discovery import LOCAL, registry
 from qframe.testing import fresh_process
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qframe.differentiation import to_numpy
+from qframe.quantizers.differentiation import to_numpy
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.placement import fit, network

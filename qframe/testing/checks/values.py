@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.differentiation import Array, to_numpy, to_tensor
+from qframe.quantizers.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.comparison import beside, on_tensors, require_equal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qframe import hookimpl
-from qframe.components import Component, adapter, constraint, quantizer
+from qframe.registry.components import Component, adapter, constraint, quantizer
 
 
 @hookimpl

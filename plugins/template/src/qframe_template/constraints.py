@@ -6,9 +6,9 @@ from typing import Any
 
 from keras import ops
 
-from qframe.arguments import positive_number
 from qframe.constraints import Constraint
 from qframe.quantizers import axes_within_channels
+from qframe.validation import positive_number
 
 
 class UnitMax(Constraint):

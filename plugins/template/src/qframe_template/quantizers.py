@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qframe.arguments import integer_within
 from qframe.quantizers import Quantizer, Traits
+from qframe.validation import integer_within
 
 
 class SteppedTanh(Quantizer):

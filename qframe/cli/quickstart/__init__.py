@@ -1,0 +1,1 @@
+"""The example of ``qframe quickstart``: build, train, save, load elsewhere, compare."""

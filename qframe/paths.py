@@ -1,0 +1,168 @@
+"""Paths that a user names: checked before the work, written as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from qframe.errors import DataError, OutputError
+
+AnyPath = str | os.PathLike[str]
+
+
+def existing_file(name: AnyPath, *suffixes: str) -> Path:
+    """The path of a file that exists; raises `DataError` where it does not.
+
+    Args:
+        name: the path.
+        *suffixes: it must end in one of them, such as ``.keras``.
+    """
+    suffix = " or ".join(suffixes)
+    try:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            what = "is not a file" if path.exists() else "does not exist"
+            raise DataError(f"{name} {what}; name a {suffix} file.")
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{name} cannot be read: {error}.") from error
+    if path.suffix not in suffixes:
+        raise DataError(f"{name} does not end in {suffix}; name a {suffix} file.")
+    return path
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays in an .npz file; raises `DataError` for any other file."""
+    # Only where a file is read: commands that read none shall not wait for them.
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array, not an archive of arrays")
+        with file:
+            return {name: file[name] for name in file.files}
+    # numpy raises these for a file that is damaged, foreign, pickled or unreadable.
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from error
+
+
+@attrs.frozen
+class OutputPath:
+    """A path that can be written."""
+
+    path: Path
+
+    @classmethod
+    def check(cls, name: AnyPath, suffix: str, *, force: bool) -> OutputPath:
+        """Check a path; raises `OutputError` where no file can be written.
+
+        Args:
+            name: the path.
+            suffix: its suffix, such as ``.keras``.
+            force: replace a file that exists.
+        """
+        if Path(name).suffix != suffix:
+            example = f"{Path(name).stem or 'file'}{suffix}"
+            raise OutputError(
+                f"{os.fspath(name)!r} does not end in {suffix}, which says what the file "
+                f"holds; write for example {example!r}."
+            )
+        try:
+            output = cls(Path(name).expanduser().resolve())
+            if output.path.is_dir():
+                raise OutputError(f"{name} is a directory; name a file.")
+            if output.path.exists() and not force:
+                raise OutputError(f"{name} exists; name another file, or add --force.")
+            if not output.path.parent.is_dir():
+                raise OutputError(
+                    f"the directory {output.path.parent} does not exist; make it first."
+                )
+            # The only sure way to know is to write.
+            with _draft(output.path) as draft:
+                draft.touch()
+        except (OSError, RuntimeError) as error:
+            raise OutputError(f"{name} cannot be written: {error}.") from error
+        return output
+
+    def write(self, write: Callable[[Path], Any]) -> None:
+        """Let `write` make a draft, and move it to its place.
+
+        A file that is replaced passes its mode to the new one. Drafts in the folder whose
+        process was killed are removed.
+        """
+        try:
+            path = self.path.resolve()
+            _remove_abandoned(path.parent)
+            with _draft(path) as draft:
+                write(draft)
+                before = path if path.exists() else draft.with_name(_MARK)
+                mode = stat.S_IMODE(before.stat().st_mode)
+                if stat.S_IMODE(draft.stat().st_mode) != mode:
+                    draft.chmod(mode)
+                draft.replace(path)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written: {error}.") from error
+
+
+# The names of the folder of a draft, and of the file in it that marks it as one of ours
+# and has the mode of a new file.
+_FOLDER = ".qframe-"
+_MARK = "qframe-draft.lock"
+# The age from which on a mark that is not locked is abandoned: a writer locks it by then.
+_SECONDS = 60
+
+
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """The path of a draft, beside its place so that it can be moved there.
+
+    It is in a new folder, where no other file has its name, and is as long as that of the
+    result.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=path.parent))
+    try:
+        with (folder / _MARK).open("xb") as mark:
+            _lock(mark)
+            yield folder / path.name
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the drafts of processes that ended; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for mark in parent.glob(f"{_FOLDER}*/{_MARK}"):
+            if mark.stat().st_mtime < time.time() - _SECONDS and _is_free(mark):
+                # Windows removes no file that a process has open.
+                mark.unlink()
+                shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def _is_free(path: Path) -> bool:
+    with path.open("rb") as mark:
+        return _lock(mark)
+
+
+def _lock(file: Any) -> bool:
+    """Lock a file until this process ends; False where another process has locked it."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

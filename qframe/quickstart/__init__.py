@@ -1,1 +1,0 @@
-"""The whole way of a model in one run: build, train, save, load elsewhere, compare."""

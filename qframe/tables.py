@@ -1,0 +1,178 @@
+"""Tables of text, shown in a terminal, in a notebook, or as plain text."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+_ANY_WIDTH = 2**20
+
+
+@attrs.frozen
+class Table:
+    """A table of text; prints itself with rich and in a notebook.
+
+    Args:
+        title: a line above it.
+        header: the names of the columns; may be empty.
+        rows: the text of each cell.
+        footer: the last row; may be empty.
+        notes: lines below it.
+
+    Example:
+        >>> from qframe.tables import Table
+        >>> print(Table("weights", ["Weight", "Bits"], [["kernel", "1"]]).to_text())
+        weights
+        +--------------+
+        | Weight  Bits |
+        +--------------+
+        | kernel     1 |
+        +--------------+
+    """
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    footer: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def to_text(self) -> str:
+        """The table at its full width, whatever the terminal: nothing is cut or wrapped."""
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(file=stream, width=_ANY_WIDTH, force_jupyter=False)
+        console.print(self._framed())
+        return "\n".join([self.title, stream.getvalue().rstrip(), *self.notes])
+
+    def to_html(self) -> str:
+        """The table as HTML."""
+        header = "".join(_cell("th", text, n) for n, text in enumerate(self.header))
+        footer = "".join(_cell("th", text, n) for n, text in enumerate(self.footer))
+        lines = [
+            "<table>",
+            f"<caption>{html.escape(self.title)}</caption>",
+            f"<thead><tr>{header}</tr></thead>" if header else "",
+            "<tbody>",
+            *(
+                "<tr>" + "".join(_cell("td", c, n) for n, c in enumerate(row)) + "</tr>"
+                for row in self.rows
+            ),
+            "</tbody>",
+            f"<tfoot><tr>{footer}</tr></tfoot>" if footer else "",
+            "</table>",
+            *(f"<p>{html.escape(note)}</p>" for note in self.notes),
+        ]
+        return "\n".join(line for line in lines if line)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """A list where the console is too narrow for the table, which rich would cut."""
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        framed = self._framed()
+        wide = options.update(width=_ANY_WIDTH)
+        fits = Measurement.get(console, wide, framed).maximum <= options.max_width
+        yield Text(self.title)
+        yield framed if fits else Text("\n".join(self._lines()))
+        for note in self.notes:
+            yield Text(note)
+
+    def _lines(self) -> Iterator[str]:
+        """One line for each cell, below the first cell of its row."""
+        header = [name.replace("\n", " ") for name in self.header[1:]]
+        for row in [*self.rows, *([self.footer] if self.footer else [])]:
+            if not header:
+                yield " ".join(row)
+                continue
+            yield row[0]
+            for name, cell in zip(header, row[1:], strict=True):
+                if cell not in ("", "-", "0"):
+                    yield f"  {name}: {cell}"
+
+    def _framed(self) -> Any:
+        """The table of rich."""
+        from rich import box, table
+        from rich.text import Text
+
+        # Plain characters: the text goes to pipes, logs and terminals of any encoding.
+        frame = "+--+\n|  |\n+--+\n|  |\n+--+\n+--+\n|  |\n+--+\n"
+        # Text objects, because in a plain string rich would read "[1]" as markup.
+        framed = table.Table(
+            box=box.Box(frame, ascii=True),
+            collapse_padding=True,
+            header_style="",
+            footer_style="",
+            show_header=bool(self.header),
+            show_footer=bool(self.footer),
+        )
+        columns = max(len(line) for line in (self.header, *self.rows))
+        for column in range(columns):
+            framed.add_column(
+                Text(self.header[column]) if self.header else "",
+                Text(self.footer[column]) if self.footer else "",
+                justify="right" if column and self.header else "left",
+                overflow="fold",
+            )
+        for row in self.rows:
+            framed.add_row(*(Text(cell) for cell in row))
+        return framed
+
+
+class Tabular:
+    """A mixin for results that are shown as tables: printed, by rich and in a notebook."""
+
+    __slots__ = ()
+
+    def tables(self) -> Sequence[Table]:
+        """The tables, from top to bottom."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return "\n".join(table.to_text() for table in self.tables())
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+
+        return Group(*self.tables())
+
+    def _repr_html_(self) -> str:
+        return "\n".join(table.to_html() for table in self.tables())
+
+
+def readable(number: int) -> str:
+    """Three significant figures: ``468``, ``93.1 k``, ``2.79 M``."""
+    scaled = float(f"{number:.3g}")  # first, so that 999999 becomes 1 M and not 1000 k
+    if scaled >= 1e15:
+        return f"{scaled:.2E}"
+    for unit in ("", " k", " M", " B"):
+        if scaled < 1000:
+            return f"{scaled:.3g}{unit}"
+        scaled /= 1000
+    return f"{scaled:.3g} T"
+
+
+def readable_size(bits: int) -> str:
+    """Bits as bytes with two decimals: ``13.19 KiB``."""
+    scaled = bits / 8
+    for unit in ("B", "KiB", "MiB"):
+        if scaled < 1024:
+            return f"{scaled:.2f} {unit}"
+        scaled /= 1024
+    return f"{scaled:.2f} GiB"
+
+
+def _cell(tag: str, text: str, column: int) -> str:
+    align = "left" if column == 0 else "right"
+    content = html.escape(text).replace("\n", "<br>")
+    return f'<{tag} style="text-align: {align}">{content}</{tag}>'
