@@ -5,6 +5,7 @@ No Keras is needed. Run by ``tox run -e bench``; QFRAME_ROUNDS says how often ea
 
 import os
 
+import attrs
 import numba
 import numpy as np
 from llvmlite import ir
@@ -14,8 +15,8 @@ from numba.extending import intrinsic
 from benchmarks.timing import interleaved, seconds, show
 from packed_graphs import chain, sign
 from qframe_packed import operations as op
+from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.engine import Engine
-from qframe_packed.compiled.placing import laid_out
 from qframe_packed.compiled.tiles import BITS
 from qframe_packed.compiled.vectors import integer, loop
 from qframe_packed.packing import Packed
@@ -101,14 +102,16 @@ def test_batches():
 def test_memory():
     rows = []
     for channels in (64, 256, 1024):
-        plan = convolution(channels).plan
-        parts = [part for step in plan.steps for part in getattr(step, "row", step).parts]
+        schedule = convolution(channels).schedule
+        parts = [
+            part for step in schedule.steps for part in attrs.astuple(step, recurse=False)
+        ]
         sizes = (
             9 * channels**2 / 8,
             sum(part.nbytes for part in parts if isinstance(part, np.ndarray)),
             # The input and the output, as floats.
             2 * 4 * SIDE**2 * channels,
-            laid_out(plan.slots, 1)[1],
+            allocate(schedule.buffers, 1)[1],
         )
         rows.append([str(channels), *(f"{size / 1024:.0f}" for size in sizes)])
     columns = ("channels", "bits of weights", "held for them", "two tensors", "room held")

@@ -8,7 +8,7 @@ from hypothesis import settings
 from packed_graphs import computed, sign
 from qframe_packed import operations as op
 from qframe_packed.compiled.engine import Engine, Session
-from qframe_packed.compiled.steps import Chained
+from qframe_packed.compiled.gemm import Gemm, Pointwise
 from qframe_packed.packing import Packed
 
 F = np.float32
@@ -40,17 +40,18 @@ def assert_drawn(seen, expected):
 
 def _spoil(engine):
     """Let what no kernel wrote be infinity, which shows where it is read."""
-    session = Session(engine.plan, engine.samples)
+    session = Session(engine.schedule, engine.samples)
     session._memory._bytes.view(F)[:] = np.inf
     engine._free.append(session)
 
 
 def kinds(engine):
-    """The kernels of a plan, in words that are the same on each machine."""
-    for step in engine.plan.steps:
-        if isinstance(step, Chained):
-            yield from (link.code.name for link in step.links)
-        yield re.sub("^(lookup|popcount)", "bits", re.sub("^float.*", "float", step.kernel))
+    """The kernels and stages of a schedule, by names that are the same on each machine."""
+    for step in engine.schedule.steps:
+        if isinstance(step, Gemm | Pointwise):
+            labels = [stage.label for stage in step.epilogue.stages]
+            yield from (label.upper().replace(" ", "_") for label in labels)
+        yield re.sub("^(lookup|popcount)", "bits", re.sub("^float.*", "float", step.label))
 
 
 def halves(*shape, seed=0):

@@ -61,7 +61,9 @@ TABLE = {
     **{f"plugins/qframe_{p}/": _plugin(p) for p in ("kbit", "ternary")},
     "plugins/qframe_packed/": _area(f"{_GRAPHS} {_PACKED}export.py"),
     "plugins/qframe_packed/compiled/": _area(_ENGINE),
-    "plugins/qframe_packed/compiled/placing.py": _area(f"{_PACKED}placing.py {_ENGINE}"),
+    "plugins/qframe_packed/compiled/allocation.py": _area(
+        f"{_PACKED}allocation.py {_ENGINE}"
+    ),
     "plugins/qframe_packed/interpreter.py": _area(f"{_GRAPHS} {_PACKED}compiled.py"),
     "plugins/qframe_packed/operations.py": _area(_OPERATIONS),
     "plugins/qframe_packed/products.py": _area(f"{_GRAPHS} {_ENGINE}"),

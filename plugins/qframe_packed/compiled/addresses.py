@@ -1,28 +1,36 @@
-"""Memory by its address: what kernels read and write.
+"""Typed access to memory by address.
 
-An index into an array might be negative, which would be asked for each number, and keeps
-LLVM from taking several at once; and an array is costly to hand over.
+An index into an array may be negative, so numba tests each one, and LLVM then does not
+vectorize the loop. Arrays are also costly arguments.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numba
 from numba import types
 from numba.extending import intrinsic
 
 
-def _viewed(kind: Any) -> Any:
+def _view(kind: Any) -> Any:
+    """Build the intrinsic that makes an address a value of this type."""
+
     def view(typing: Any, address: Any) -> Any:
         def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-            return b.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+            return b.inttoptr(arguments[0], context.get_value_type(kind))
 
-        return types.CPointer(kind)(types.intp), codegen
+        return kind(types.intp), codegen
 
-    return view
+    return intrinsic(view)
 
 
-bytes_at = intrinsic(_viewed(types.uint8))
-words_at = intrinsic(_viewed(types.uint32))
-integers_at = intrinsic(_viewed(types.int64))
-floats_at = intrinsic(_viewed(types.float32))
+bytes_at = _view(types.CPointer(types.uint8))
+words_at = _view(types.CPointer(types.uint32))
+integers_at = _view(types.CPointer(types.int64))
+floats_at = _view(types.CPointer(types.float32))
+
+
+def record_view(dtype: Any) -> Any:
+    """Build the intrinsic that makes an address a record, whose fields are attributes."""
+    return _view(numba.from_dtype(dtype))

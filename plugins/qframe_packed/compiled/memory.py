@@ -1,7 +1,8 @@
-"""Where tensors are while a model runs: many in the same place, one after another."""
+"""Buffers of tensors, and the memory that many of them use one after another."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -9,72 +10,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALIGNMENT = 64
-# A tile may read a whole register where less was asked for.
+# A tile may read a whole register at the end of a buffer.
 _SLACK = 64
 
 
 @attrs.define(eq=False)
-class Slot:
-    """Room for a tensor, from the step that writes it to the last one that reads it.
+class Buffer:
+    """Memory of a tensor, from the step that writes it to the last one that reads it.
 
     Args:
-        size: the bytes of one sample.
-        fixed: the bytes that are needed for any number of samples.
-        over: a slot in whose place it is; what is there is read for the last time in the
-            step that writes this, and number by number.
+        size: bytes of one sample.
+        fixed: bytes for any number of samples.
+        over: a buffer whose memory this one takes over. The step that writes this one is
+            the last to read that one, and does so number by number.
     """
 
     size: int
     fixed: int = 0
     first: int = 2**31
     last: int = -1
-    over: Slot | None = None
+    over: Buffer | None = None
 
-    def used(self, step: int) -> Slot:
-        """The slot; it is needed in this step."""
+    def use(self, step: int) -> Buffer:
+        """Keep the buffer in this step too, and return it."""
         self.first, self.last = min(self.first, step), max(self.last, step)
         return self
 
 
-def length_of(slot: Slot, samples: int) -> int:
-    """The bytes that a slot takes for so many samples."""
-    size = slot.fixed + slot.size * samples + _SLACK
+def length_of(buffer: Buffer, samples: int) -> int:
+    """Bytes that a buffer takes for a number of samples."""
+    size = buffer.fixed + buffer.size * samples + _SLACK
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 
 
 class Memory:
-    """The memory of one run."""
+    """Memory of one session."""
 
-    def __init__(self, offsets: dict[Slot, int], size: int, samples: int) -> None:
+    def __init__(self, offsets: dict[Buffer, int], size: int, samples: int) -> None:
         self.samples = samples
         self._offsets = offsets
         self._bytes = aligned((size,), np.uint8)
-        self._kept: list[list[NDArray[Any]]] = []
+        self._start = int(self._bytes.ctypes.data)
+        self._kept: list[NDArray[Any]] = []
 
-    @property
-    def nbytes(self) -> int:
-        """Its bytes."""
-        return int(self._bytes.nbytes)
-
-    def array(self, slot: Slot, dtype: Any = np.uint8) -> NDArray[Any]:
-        """What is in a slot, flat."""
-        start = self._offsets[slot]
-        size = slot.fixed + slot.size * self.samples
+    def array(self, buffer: Buffer, dtype: Any = np.uint8) -> NDArray[Any]:
+        """Flat contents of a buffer."""
+        start = self._offsets[buffer]
+        size = buffer.fixed + buffer.size * self.samples
         return self._bytes[start : start + size].view(dtype)
 
-    def kept(self, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Arrays whose addresses are in use for as long as this is."""
-        self._kept.append(arrays)
-        return arrays
+    def keep(self, array: NDArray[Any]) -> int:
+        """Address of an array, which lives as long as the memory."""
+        self._kept.append(array)
+        return int(array.ctypes.data)
 
-    def address(self, slot: Slot) -> int:
-        """Where a slot begins."""
-        return int(self._bytes.ctypes.data) + self._offsets[slot]
+    def numbers(self, values: Iterable[Any]) -> list[Any]:
+        """Values, with the addresses of buffers and arrays in their place."""
+        start, offsets = self._start, self._offsets
+        return [
+            self.keep(value)
+            if isinstance(value, np.ndarray)
+            else start + offsets[value]
+            if isinstance(value, Buffer)
+            else value
+            for value in values
+        ]
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Zeros that begin at a multiple of the size of the longest register."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    room = np.zeros(size + _ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % _ALIGNMENT
-    return room[start : start + size].view(dtype).reshape(shape)
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""What is said while something takes long."""
+"""Notices of work that takes long."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 
-# Seconds for which nobody needs to be told.
+# Seconds without a notice.
 PATIENCE = 2.0
 
 
 @contextlib.contextmanager
 def noticed(text: str) -> Iterator[None]:
-    """Show what takes long: on standard error, if that is a terminal, after two seconds."""
+    """Show a text after two seconds, on standard error if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""What the processor can do that numba compiles for."""
+"""Features of the processor for which numba compiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numba.core.registry import cpu_target
 
 def _features() -> set[str]:
     text = cpu_target.target_context.codegen().magic_tuple()[2]
-    return {word[1:] for word in text.split(",") if word.startswith("+")}
+    return {feature[1:] for feature in text.split(",") if feature.startswith("+")}
 
 
 FEATURES = _features()

@@ -1,8 +1,9 @@
-"""Sums of products of a few pixels with many output channels, kept in registers.
+"""Tiles of matrix products: a few pixels by many output channels, kept in registers.
 
-They are LLVM vector code, so that they become what the machine has. Three kinds: bits by
-population counts, bits by lookups in registers where those are quicker (a byte shuffle
-finds how many of 4 bits differ, for as many channels as a register has bytes), and floats.
+A tile is LLVM vector code, which becomes instructions of any processor. There are three
+kinds: bits by population counts, bits by lookups in registers where those are quicker (a
+byte shuffle finds how many of 4 bits differ, for as many channels as a register has bytes),
+and floats.
 """
 
 from __future__ import annotations
@@ -13,27 +14,25 @@ from typing import Any
 import attrs
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
 from qframe_packed.compiled import processor
-from qframe_packed.compiled.vectors import integer, loop, shuffled, splat
+from qframe_packed.compiled.vectors import emitter, integer, loop, shuffled, splat, switch
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
-# Bytes that count up to 4 at a time stay below 256.
+# Sums in bytes, to which each lookup adds up to 4, stay below 256.
 _MOST_LOOKUPS = 60
 
 
 @attrs.frozen
 class Kind:
-    """How one register of products is computed.
+    """Products of one register.
 
     Args:
-        lanes: the output channels in a register.
-        item: the dtype of what a pixel gives at once.
-        bits: how many of its bits count; for floats 32.
-        longest: the items after which the sums are put aside; None where never.
+        lanes: output channels in a register.
+        item: dtype of an item, which is a part of a pixel.
+        bits: channels of an item as bits; 32 for floats.
+        longest: items after which sums are added to a total; None if sums are the total.
     """
 
     lanes: int
@@ -43,49 +42,49 @@ class Kind:
 
     @property
     def vector(self) -> Any:
-        """The type of a register of weights, and of sums."""
+        """Type of a register of weights, and of sums."""
         raise NotImplementedError
 
     @property
     def total(self) -> Any:
-        """The type of the sums that were put aside."""
+        """Type of a total."""
         return self.vector
 
-    def left(self, b: Any, item: Any) -> Any:
-        """The register for an item of a pixel."""
+    def factor(self, b: Any, item: Any) -> Any:
+        """Emit the register for an item of a pixel."""
         return splat(b, item, self.lanes)
 
-    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
-        """The sums with one product more."""
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        """Emit the sums with one more product."""
         raise NotImplementedError
 
-    def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
-        """The total with sums more."""
+    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
+        """Emit the total with more sums."""
         raise NotImplementedError
 
     def floats(self, b: Any, total: Any) -> Any:
-        """The total as floats."""
+        """Emit the total as floats."""
         return b.uitofp(total, ir.VectorType(_F32, self.lanes))
 
 
 class Popcount(Kind):
-    """64 bits for each lane, by an instruction or by what LLVM makes of it."""
+    """64 bits in each lane, by one instruction or by several."""
 
     @property
     def vector(self) -> Any:
         return ir.VectorType(_I64, self.lanes)
 
-    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
         name = f"llvm.ctpop.v{self.lanes}i64"
         count = _function(b, name, self.vector, [self.vector])
-        return b.add(sums, b.call(count, [b.xor(left, weights)]))
+        return b.add(sums, b.call(count, [b.xor(factor, weights)]))
 
     def floats(self, b: Any, total: Any) -> Any:
         return super().floats(b, b.trunc(total, ir.VectorType(_I32, self.lanes)))
 
 
 class Lookup(Kind):
-    """4 bits for each lane; an item is their number times 16, the place of a row."""
+    """4 bits in each lane; an item is 16 times their number, the place of a row."""
 
     @property
     def vector(self) -> Any:
@@ -95,21 +94,21 @@ class Lookup(Kind):
     def total(self) -> Any:
         return ir.VectorType(_I16, self.lanes)
 
-    def left(self, b: Any, item: Any) -> Any:
+    def factor(self, b: Any, item: Any) -> Any:
         row = b.gep(_rows(b.module), [integer(0), b.zext(item, _I64)], inbounds=True)
-        found = b.load(b.bitcast(row, ir.VectorType(_I8, 16).as_pointer()), align=16)
-        return shuffled(b, found, [lane % 16 for lane in range(self.lanes)])
+        counts = b.load(b.bitcast(row, ir.VectorType(_I8, 16).as_pointer()), align=16)
+        return shuffled(b, counts, [lane % 16 for lane in range(self.lanes)])
 
-    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
         name = {
             16: "llvm.x86.ssse3.pshuf.b.128",
             32: "llvm.x86.avx2.pshuf.b",
             64: "llvm.x86.avx512.pshuf.b.512",
         }[self.lanes]
         shuffle = _function(b, name, self.vector, [self.vector] * 2)
-        return b.add(sums, b.call(shuffle, [left, weights]))
+        return b.add(sums, b.call(shuffle, [factor, weights]))
 
-    def put_aside(self, b: Any, total: Any, sums: Any) -> Any:
+    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
         return b.add(total, b.zext(sums, self.total))
 
     def floats(self, b: Any, total: Any) -> Any:
@@ -117,17 +116,17 @@ class Lookup(Kind):
 
 
 class Floats(Kind):
-    """A float for each lane."""
+    """A float in each lane."""
 
     @property
     def vector(self) -> Any:
         return ir.VectorType(_F32, self.lanes)
 
-    def add(self, b: Any, sums: Any, left: Any, weights: Any) -> Any:
-        # Rounded once where the processor does that in one instruction.
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        # It rounds once where the processor has an instruction for both.
         name = f"llvm.fmuladd.v{self.lanes}f32"
         fma = _function(b, name, self.vector, [self.vector] * 3)
-        return b.call(fma, [left, weights, sums])
+        return b.call(fma, [factor, weights, sums])
 
     def floats(self, b: Any, total: Any) -> Any:
         return total
@@ -135,7 +134,7 @@ class Floats(Kind):
 
 @attrs.frozen
 class Tile:
-    """So many pixels by so many registers of output channels."""
+    """A number of pixels by a number of registers of output channels."""
 
     kind: Kind
     pixels: int
@@ -143,12 +142,12 @@ class Tile:
 
     @property
     def channels(self) -> int:
-        """The output channels of a tile."""
+        """Output channels of a tile."""
         return self.vectors * self.kind.lanes
 
 
 def _tiles() -> list[Tile]:
-    """Those for this machine: for bits, then for floats, each from narrow to wide."""
+    """Tiles for this processor: for bits, then for floats, each from narrow to wide."""
     has = processor.FEATURES.__contains__
     lookup = next((n for f, n in _SHUFFLES if has(f)), None)
     if has("avx512vpopcntdq") or lookup is None:
@@ -157,7 +156,7 @@ def _tiles() -> list[Tile]:
     else:
         bits = Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
     floats = Floats(processor.FLOATS, np.float32, 32)
-    # As many sums as there are registers, less those that hold what is multiplied.
+    # As many sums as there are registers, except those of the factors.
     sizes = ((8, 1), (4, 2), (4, 4)) if has("avx512f") else ((8, 1), (6, 2))
     return [Tile(kind, *size) for kind in (bits, floats) for size in sizes]
 
@@ -165,130 +164,112 @@ def _tiles() -> list[Tile]:
 _SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
 TILES = _tiles()
 BITS, FLOATS = TILES[0].kind, TILES[-1].kind
+# The bits of a pixel are padded to whole items.
+ITEM_BYTES = max(BITS.bits // 8, 1)
 
 
 def tile_for(kind: Kind, outputs: int) -> int:
-    """The number of the narrowest tile that has room for these output channels."""
-    mine = [i for i, tile in enumerate(TILES) if tile.kind is kind]
-    return next((i for i in mine if TILES[i].channels >= outputs), mine[-1])
+    """The place of the narrowest tile for this number of output channels."""
+    places = [i for i, tile in enumerate(TILES) if tile.kind is kind]
+    return next((i for i in places if TILES[i].channels >= outputs), places[-1])
 
 
-@intrinsic
+@emitter
 def add_products(
-    typing: Any,
-    number: Any,
-    image: Any,
-    places: Any,
-    weights: Any,
-    items: Any,
-    count: Any,
-    starts: Any,
-    column: Any,
-    sums: Any,
-    stride: Any,
-    factor: Any,
-) -> Any:
-    """Write `starts` and `factor` times the products of the tile of this number.
-
-    All but the factor are integers or addresses: of the `image`; `places`, of the byte
-    there at which each window begins; `weights` (item, channel); `items`, of the bytes
-    from there to each of the `count` items; `starts`, of the address of each row of
-    float32 starts, and in it the byte of the first `column`; `sums` (pixel, channel) to
-    be written, whose rows are `stride` bytes apart.
-    """
-
-    def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        number, *rest = arguments
-        done = b.append_basic_block("done")
-        blocks = [b.append_basic_block(f"tile{i}") for i in range(len(TILES))]
-        switch = b.switch(number, done)
-        for i, (block, tile) in enumerate(zip(blocks, TILES, strict=True)):
-            switch.add_case(integer(i), block)
-            b.position_at_end(block)
-            _emit(b, tile, *rest)
-            b.branch(done)
-        b.position_at_end(done)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 10, types.float32), codegen
-
-
-def _emit(
     b: Any,
-    tile: Tile,
+    place: Any,
     image: Any,
-    places: Any,
+    windows: Any,
     weights: Any,
+    offsets: Any,
     items: Any,
-    count: Any,
     starts: Any,
     column: Any,
     sums: Any,
     stride: Any,
     factor: Any,
 ) -> None:
+    """Write `starts` plus `factor` times the products of the tile at a place in TILES.
+
+    The windows of the pixels begin at `image` plus one of `windows`, and their items
+    `offsets` bytes later. `weights` is a panel: (item, channel). `starts` are the addresses
+    of rows of floats, in which `column` bytes precede those of the panel. `sums` is the
+    result: (pixel, channel), with `stride` bytes between pixels.
+    """
+
+    def emit(tile: Tile) -> None:
+        kind, pixels = tile.kind, range(tile.pixels)
+        begins = [b.add(image, b.load(_at(b, windows, 8 * p, _I64))) for p in pixels]
+        totals = _products(b, tile, begins, weights, offsets, items)
+        floats, factors = ir.VectorType(_F32, kind.lanes), splat(b, factor, kind.lanes)
+        for p in pixels:
+            start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
+            row = b.add(sums, b.mul(stride, integer(p)))
+            for v in range(tile.vectors):
+                offset = 4 * v * kind.lanes
+                begin = b.load(_at(b, start, offset, floats), align=4)
+                products = b.fmul(kind.floats(b, totals[p * tile.vectors + v]), factors)
+                b.store(b.fadd(begin, products), _at(b, row, offset, floats), align=4)
+
+    switch(b, place, [functools.partial(emit, tile) for tile in TILES])
+
+
+def _products(
+    b: Any, tile: Tile, begins: list[Any], weights: Any, offsets: Any, items: Any
+) -> list[Any]:
+    """Emit the totals of a tile: (pixel, register). Windows begin at `begins`."""
     kind, item = tile.kind, np.dtype(tile.kind.item)
     pixels, vectors = range(tile.pixels), range(tile.vectors)
     element = _F32 if item.kind == "f" else ir.IntType(8 * item.itemsize)
     size = item.itemsize * kind.lanes
-    windows = [b.add(image, b.load(_at(b, places, 8 * p, _I64))) for p in pixels]
 
-    def multiplied(k: Any, *old: Any) -> tuple[Any, ...]:
-        offset = b.load(b.gep(b.inttoptr(items, _I64.as_pointer()), [k]))
+    def multiply(k: Any, *before: Any) -> tuple[Any, ...]:
+        offset = b.load(b.gep(b.inttoptr(offsets, _I64.as_pointer()), [k]))
         row = b.add(weights, b.mul(k, integer(tile.vectors * size)))
-        held = [
+        registers = [
             b.load(_at(b, row, v * size, kind.vector), align=item.itemsize) for v in vectors
         ]
-        new = []
-        # One pixel after the other, so that a register holds one of them and not all.
+        after = []
+        # One pixel after the other, so that one register is enough for their factors.
         for p in pixels:
-            left = kind.left(b, b.load(_at(b, b.add(windows[p], offset), 0, element)))
+            factor = kind.factor(b, b.load(_at(b, b.add(begins[p], offset), 0, element)))
             for v in vectors:
-                new.append(kind.add(b, old[p * tile.vectors + v], left, held[v]))
-        return tuple(new)
+                after.append(
+                    kind.add(b, before[p * tile.vectors + v], factor, registers[v])
+                )
+        return tuple(after)
 
     def products(first: Any, last: Any) -> list[Any]:
         zeros = (ir.Constant(kind.vector, None),) * (tile.pixels * tile.vectors)
-        return loop(b, first, last, 1, zeros, multiplied)
+        return loop(b, first, last, 1, zeros, multiply)
 
     def part(longest: int, first: Any, *totals: Any) -> tuple[Any, ...]:
         limit = b.add(first, integer(longest))
-        last = b.select(b.icmp_signed("<", limit, count), limit, count)
-        found = zip(totals, products(first, last), strict=True)
-        return tuple(kind.put_aside(b, total, sums) for total, sums in found)
+        last = b.select(b.icmp_signed("<", limit, items), limit, items)
+        pairs = zip(totals, products(first, last), strict=True)
+        return tuple(kind.add_sums(b, total, sums) for total, sums in pairs)
 
     if kind.longest is None:
-        totals = products(integer(0), count)
-    else:
-        zeros = (ir.Constant(kind.total, None),) * (tile.pixels * tile.vectors)
-        parts = functools.partial(part, kind.longest)
-        totals = loop(b, integer(0), count, kind.longest, zeros, parts)
-    floats = ir.VectorType(_F32, kind.lanes)
-    factors = splat(b, factor, kind.lanes)
-    for p in pixels:
-        start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
-        line = b.add(sums, b.mul(stride, integer(p)))
-        for v in vectors:
-            at = 4 * v * kind.lanes
-            begin = b.load(_at(b, start, at, floats), align=4)
-            found = b.fmul(kind.floats(b, totals[p * tile.vectors + v]), factors)
-            b.store(b.fadd(begin, found), _at(b, line, at, floats), align=4)
+        return products(integer(0), items)
+    zeros = (ir.Constant(kind.total, None),) * (tile.pixels * tile.vectors)
+    parts = functools.partial(part, kind.longest)
+    return loop(b, integer(0), items, kind.longest, zeros, parts)
 
 
 def _at(b: Any, address: Any, offset: int, kind: Any) -> Any:
-    """A pointer to what is at an address."""
+    """A pointer to a value at an address."""
     return b.inttoptr(
         b.add(address, integer(offset)) if offset else address, kind.as_pointer()
     )
 
 
-def _function(b: Any, name: str, returned: Any, taken: list[Any]) -> Any:
-    known = b.module.globals.get(name)
-    return known or ir.Function(b.module, ir.FunctionType(returned, taken), name)
+def _function(b: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    declared = b.module.globals.get(name)
+    return declared or ir.Function(b.module, ir.FunctionType(result, arguments), name)
 
 
 def _rows(module: Any) -> Any:
-    """In row i, at place j, how many bits i and j differ in."""
+    """A table: in row i, at place j, the number of bits that differ between i and j."""
     name = "qframe_packed.rows"
     if name not in module.globals:
         data = bytearray((i ^ j).bit_count() for i in range(16) for j in range(16))

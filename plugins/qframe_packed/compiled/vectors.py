@@ -1,12 +1,14 @@
-"""Loops in LLVM's code over float32 channels: many at a time, then one at a time.
+"""Loops over float32 channels in LLVM code: several at a time, then one at a time.
 
-Numba asks before each loop whether what is read and what is written overlap, which takes
-longer than a loop over the channels of a pixel; what is written as vectors needs no answer.
+Before each loop, numba's code compares the memory that is read with the memory that is
+written. That takes longer than a loop over the channels of a pixel, and vectors that are
+written here need no comparison.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -16,17 +18,59 @@ from numba.extending import intrinsic
 from qframe_packed.compiled.processor import FLOATS
 
 _I64, _F32 = ir.IntType(64), ir.FloatType()
-# Rows have room for whole eights.
+# The floats of a pixel are padded to a multiple of 8.
 LANES = (16, 8) if FLOATS == 16 else (8,)
 
 
+def padded(channels: int) -> int:
+    """Floats of a pixel that whole vectors read and write."""
+    return -(-channels // 8) * 8
+
+
+class _Fields:
+    """The fields of a record. Each is read by the code that is emitted next."""
+
+    def __init__(self, context: Any, b: Any, kind: Any, record: Any) -> None:
+        self._context, self._b, self._kind, self._record = context, b, kind, record
+
+    def __getattr__(self, name: str) -> Any:
+        read = self._context.get_getattr(self._kind, name)
+        return read(self._context, self._b, self._kind, self._record, name)
+
+
+def emitter(emit: Callable[..., None]) -> Any:
+    """Make a function that emits LLVM code an intrinsic.
+
+    Its first argument is the builder. The others are int64s, floats and records.
+    """
+
+    def define(typing: Any, *arguments: Any) -> Any:
+        kept = types.Float, types.Record
+        kinds = [kind if isinstance(kind, kept) else types.intp for kind in arguments]
+
+        def codegen(context: Any, b: Any, signature: Any, values: Any) -> Any:
+            def argument(kind: Any, value: Any) -> Any:
+                record = isinstance(kind, types.Record)
+                return _Fields(context, b, kind, value) if record else value
+
+            emit(b, *map(argument, kinds, values))
+            return context.get_dummy_value()
+
+        return types.void(*kinds), codegen
+
+    # Numba takes the number of arguments from the signature.
+    define.__name__ = emit.__name__
+    define.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]
+    return intrinsic(define)
+
+
 def integer(value: int) -> Any:
-    """A constant."""
+    """An int64 constant."""
     return ir.Constant(_I64, value)
 
 
 def load(b: Any, kind: Any, address: Any) -> Any:
-    """The vector at an address."""
+    """Read a vector from an address."""
     return b.load(b.inttoptr(address, kind.as_pointer()), align=4)
 
 
@@ -42,7 +86,7 @@ def shuffled(b: Any, vector: Any, lanes: list[int]) -> Any:
 
 
 def splat(b: Any, value: Any, lanes: int) -> Any:
-    """A number in each of so many lanes."""
+    """A vector with the same number in each lane."""
     empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
     return shuffled(b, first, [0] * lanes)
@@ -56,33 +100,49 @@ def loop(
     carried: tuple[Any, ...],
     body: Callable[..., tuple[Any, ...]],
 ) -> list[Any]:
-    """Emit a loop, and return what it carries after the last time.
+    """Emit a loop, and return what it carries after the last iteration.
 
     Args:
-        b: where to emit.
-        first: the index of the first time.
-        last: where the index ends; it may end before it begins.
-        step: how far the index goes each time.
-        carried: what there is at the first time.
-        body: emits one time, from the index and what is carried to what is carried then.
+        b: the builder.
+        first: index of the first iteration.
+        last: end of the indices; without any iteration it is `first` or less.
+        step: distance between two indices.
+        carried: values before the first iteration.
+        body: emits an iteration: from its index and the values before it to those after.
     """
     before = b.block
-    asking, inside, after = (
-        b.append_basic_block(name) for name in ("asking", "inside", "after")
+    condition, inside, after = (
+        b.append_basic_block(name) for name in ("condition", "inside", "after")
     )
-    b.branch(asking)
-    b.position_at_end(asking)
+    b.branch(condition)
+    b.position_at_end(condition)
     phis = [b.phi(value.type) for value in (first, *carried)]
     for phi, value in zip(phis, (first, *carried), strict=True):
         phi.add_incoming(value, before)
     b.cbranch(b.icmp_signed("<", phis[0], last), inside, after)
     b.position_at_end(inside)
-    found = body(*phis)
-    for phi, value in zip(phis, (b.add(phis[0], integer(step)), *found), strict=True):
+    results = body(*phis)
+    for phi, value in zip(phis, (b.add(phis[0], integer(step)), *results), strict=True):
         phi.add_incoming(value, b.block)
-    b.branch(asking)
+    b.branch(condition)
     b.position_at_end(after)
     return phis[1:]
+
+
+def over_rows(
+    b: Any,
+    count: Any,
+    starts: tuple[Any, ...],
+    strides: tuple[Any, ...],
+    body: Callable[..., None],
+) -> None:
+    """Emit a loop over rows; `body` gets the addresses, which advance by the strides."""
+
+    def row(index: Any, *addresses: Any) -> tuple[Any, ...]:
+        body(*addresses)
+        return tuple(b.add(a, s) for a, s in zip(addresses, strides, strict=True))
+
+    loop(b, integer(0), count, 1, starts, row)
 
 
 def over_channels(
@@ -91,37 +151,51 @@ def over_channels(
     body: Callable[[Any, Any], None],
     lanes: tuple[int, ...] = (*LANES, 1),
 ) -> None:
-    """Emit loops over so many channels.
+    """Emit loops over channels.
 
-    `body` emits what is done to some of them, from the type of their vector and the
-    number of the first. `lanes` says how many these are, in descending powers of two;
-    there are whole ones of the last.
+    Args:
+        b: the builder.
+        channels: their number, a multiple of the last of `lanes`.
+        body: emits the code for a vector, from its type and its first channel.
+        lanes: the lengths of vectors, descending powers of two.
     """
     first = integer(0)
     for count in lanes:
         kind = ir.VectorType(_F32, count)
         last = channels if count == lanes[-1] else b.and_(channels, integer(-count))
 
-        def some(index: Any, kind: Any = kind) -> tuple[Any, ...]:
+        def vector(index: Any, kind: Any = kind) -> tuple[Any, ...]:
             body(kind, index)
             return ()
 
-        loop(b, first, last, count, (), some)
+        loop(b, first, last, count, (), vector)
         first = last
 
 
-@intrinsic
-def copy(typing: Any, to: Any, source: Any, channels: Any) -> Any:
-    """Copy so many floats, from an address to an address."""
+def whole_vectors(b: Any, channels: Any) -> Any:
+    """Emit `padded`."""
+    return b.and_(b.add(channels, integer(7)), integer(-8))
 
-    def codegen(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        to, source, channels = arguments
 
-        def body(kind: Any, index: Any) -> None:
-            offset = b.mul(index, integer(4))
-            store(b, load(b, kind, b.add(source, offset)), b.add(to, offset))
+def switch(b: Any, code: Any, cases: Sequence[Callable[[], None]]) -> None:
+    """Emit cases, of which the one at the place of the code runs."""
+    after = b.append_basic_block("after")
+    branches = b.switch(code, after)
+    for place, emit in enumerate(cases):
+        block = b.append_basic_block(f"case{place}")
+        branches.add_case(integer(place), block)
+        b.position_at_end(block)
+        emit()
+        b.branch(after)
+    b.position_at_end(after)
 
-        over_channels(b, channels, body)
-        return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 3), codegen
+@emitter
+def copy(b: Any, out: Any, source: Any, channels: Any) -> None:
+    """Copy floats from an address to an address."""
+
+    def body(kind: Any, index: Any) -> None:
+        offset = b.mul(index, integer(4))
+        store(b, load(b, kind, b.add(source, offset)), b.add(out, offset))
+
+    over_channels(b, channels, body)

@@ -9,7 +9,7 @@ from packed_checks import BAD, F, assert_drawn, check, halves, levels, per_chann
 from packed_graphs import adds_exactly, chain, graphs, inputs_of, names_of, sign
 from packed_networks import networks
 from qframe_packed import operations as op
-from qframe_packed.compiled.chains import Code
+from qframe_packed.compiled.elementwise import FUNCTIONS
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
@@ -36,7 +36,7 @@ def test_graphs(rules):
     run()
     both = {"float", "depthwise", "surround", "chain", "pool of floats", "AFFINE", "STORE"}
     both |= {"LEAKY_RELU", "HARD_TANH", "ADD"}
-    exact = {"bits 1 x 1", "bits 2 x 2", "spread", "unpack", "PLANES"}
+    exact = {"bits 1 x 1", "bits 2 x 2", "spread", "unpack", "PACK"}
     exact |= {"pool of bits"} if rules else set()
     rounded = {(kind, False) for kind in both}
     assert_drawn(seen, {(kind, True) for kind in both | exact} | rounded)
@@ -83,7 +83,7 @@ def test_products_of_integers():
 
     run()
     several = {f"bits {x} x {w}" for x in range(1, 5) for w in range(1, 6)}
-    assert_drawn(seen, {"bits 1 x 1", "bits 4 x 5", "float", "numpy", "PLANES"})
+    assert_drawn(seen, {"bits 1 x 1", "bits 4 x 5", "float", "numpy", "PACK"})
     assert len(seen & several) > 8
 
 
@@ -115,14 +115,18 @@ STEPS = {
     "DIVIDE": op.Merge(function="average"),
     "LEVELS": op.Quantize(thresholds=F([*range(-20, 0), *range(9, 20)])),
     "EVEN_LEVELS": levels(32),
-    "PLANES": sign(),
+    "PACK": sign(),
 }
 
 
 @pytest.mark.parametrize("code", STEPS)
 def test_a_chain_leaves_its_source_to_other_readers(code):
     """Channels that fill the room to work in could be worked on where they are."""
-    assert {*STEPS} == {known.name for known in Code} - {"STORE"}
+    assert {*STEPS} == {name.upper() for name in FUNCTIONS} | {
+        "LEVELS",
+        "EVEN_LEVELS",
+        "PACK",
+    }
     shape, operation = (3, 2, 16), STEPS[code]
     read = (0, 1) if isinstance(operation, op.Merge) else (0,)
     if code == "SUBTRACT_FROM":
@@ -154,7 +158,7 @@ def test_networks_of_any_form():
     run()
     assert np.mean(exact) > 0.7
     assert channels == {True, False}
-    kinds = {"PLANES", "LEVELS", "EVEN_LEVELS", "ADD", "STORE", "chain", "numpy"}
+    kinds = {"PACK", "LEVELS", "EVEN_LEVELS", "ADD", "STORE", "chain", "numpy"}
     assert_drawn(seen, kinds)
 
 

@@ -185,8 +185,8 @@ def test_a_forked_process_has_threads_of_its_own(saved):
 
 def test_python_goes_on_while_a_kernel_runs():
     """A kernel that kept the GIL would let another thread go on only once it is done."""
-    plan = Engine(chain((24, 24, 8), op.Conv2D(kernel=floats(64, 9, 9, 8)))).plan
-    (run,) = Session(plan, 300).runs
+    schedule = Engine(chain((24, 24, 8), op.Conv2D(kernel=floats(64, 9, 9, 8)))).schedule
+    (run,) = Session(schedule, 300).runs
     run(1)  # compiled
     turns, running = 0, True
 
@@ -234,9 +234,9 @@ def test_a_prediction_allocates_its_outputs_only(batch):
 def test_memory_is_shared_by_tensors_and_known(runtime):
     """What a thread keeps is less than its tensors would take one beside the other."""
     engine = Engine(NETWORK)
-    every = sum(slot.size for slot in engine.plan.slots)
+    every = sum(buffer.size for buffer in engine.schedule.buffers)
     one = engine.memory_bytes / engine.samples
-    assert max(slot.size for slot in engine.plan.slots) < one < 0.8 * every
+    assert max(buffer.size for buffer in engine.schedule.buffers) < one < 0.8 * every
 
 
 # In processes of their own: what is there before anything is compiled.
@@ -327,16 +327,16 @@ def test_what_takes_long_is_said_on_a_terminal(monkeypatch, capsys, terminal, se
 
 def test_what_is_kept_is_of_these_kernels(tmp_path):
     """Another version does not find what this one compiled, whatever the dates of files."""
-    from qframe_packed.compiled import programs, tiles
+    from qframe_packed.compiled import program, tiles
 
-    folder = Path(programs.__file__).parent
+    folder = Path(program.__file__).parent
     for path in folder.glob("*.py"):
         shutil.copy(path, tmp_path)
-    digest = programs.digest(tmp_path)
-    assert programs.run.py_func.__qualname__ == f"run_{digest}"
+    digest = program.digest(tmp_path)
+    assert program.run.py_func.__qualname__ == f"run_{digest}"
     other = tmp_path / Path(tiles.__file__).name
     other.write_text(other.read_text("utf-8") + "# changed\n", "utf-8")
-    assert programs.digest(tmp_path) != digest
+    assert program.digest(tmp_path) != digest
 
 
 def test_sums_are_written_in_the_place_of_what_was_added():

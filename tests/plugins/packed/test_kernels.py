@@ -18,8 +18,8 @@ WIDE = np.arange(5) * 1000 - 2000
 # Of the name of a case: the shape, the operations, and kernels that they need.
 CHAINS = {
     "nothing": (IMAGE, (), ()),
-    "bits as an output": (IMAGE, (sign(),), ("PLANES", "unpack")),
-    "levels as an output": (IMAGE, (levels(12, -3),), ("PLANES", "unpack")),
+    "bits as an output": (IMAGE, (sign(),), ("PACK", "unpack")),
+    "levels as an output": (IMAGE, (levels(12, -3),), ("PACK", "unpack")),
     "17 levels": (IMAGE, (levels(17), conv(KERNEL)), ("EVEN_LEVELS", "float")),
     "256 levels": (
         (4000,),
@@ -29,7 +29,7 @@ CHAINS = {
     "levels for each channel": (
         IMAGE,
         (per_channel(5), conv(KERNEL)),
-        ("PLANES", "bits 2 x 1"),
+        ("PACK", "bits 2 x 1"),
     ),
     "many levels for each channel": (
         IMAGE,
@@ -53,7 +53,7 @@ CHAINS = {
     "pool of sums": (
         IMAGE,
         (sign(), conv(KERNEL), op.MaxPool(), sign(thresholds=np.zeros(1, int))),
-        ("PLANES",),
+        ("PACK",),
     ),
     "overlapping pool": (
         IMAGE,
@@ -164,7 +164,7 @@ CHAINS = {
             conv(integers(5, 3, 3, 1), groups=5, pads=(1, 1, 1, 1), pad=1),
             sign(thresholds=np.zeros(1, int)),
         ),
-        ("depthwise", "PLANES"),
+        ("depthwise", "PACK"),
     ),
     "two of each channel": (IMAGE, (conv(integers(10, 3, 3, 1), groups=5),), ("float",)),
     "one channel": ((4, 4, 1), (conv(integers(1, 3, 3, 1)),), ("float",)),
@@ -213,7 +213,7 @@ CHAINS = {
     "quantized twice": (
         IMAGE,
         (levels(4), sign(thresholds=np.array([2])), op.Affine()),
-        ("PLANES",),
+        ("PACK",),
     ),
     "sums of sums": (
         IMAGE,
@@ -345,7 +345,7 @@ def test_a_tensor_is_returned_and_read_in_every_form():
     every = range(len(nodes) + 1)
     x = halves(5, *IMAGE)
     found = check(Graph((IMAGE,), nodes, (*every, 3, 0)), x)
-    assert found >= {"SUBTRACT", "STORE", "PLANES", "EVEN_LEVELS", "pool of bits"}
+    assert found >= {"SUBTRACT", "STORE", "PACK", "EVEN_LEVELS", "pool of bits"}
     for index in every:
         check(Graph((IMAGE,), nodes, (index,)), x)
 

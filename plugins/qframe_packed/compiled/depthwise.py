@@ -1,0 +1,69 @@
+"""The kernel of depthwise convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numba
+import numpy as np
+
+from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.memory import Buffer
+from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.reductions import sum_window
+from qframe_packed.operations import Conv2D
+from qframe_packed.packing import Packed
+from qframe_packed.values import Value
+
+
+@attrs.frozen(eq=False)
+class Depthwise(Parameters):
+    """Products of each channel with its own weights."""
+
+    source: Address
+    image: Image
+    weights: Address  # (row, column, channel)
+    kernel_rows: int
+    kernel_columns: int
+    stride_down: int
+    stride_across: int
+    dilation_down: int
+    dilation_across: int
+    out: Address
+    height: int  # of the result
+    width: int
+
+    @classmethod
+    def of(
+        cls, source: Buffer, image: Image, out: Buffer, operation: Conv2D, y: Value
+    ) -> Depthwise:
+        """The kernel for the operation that makes an image to `y`."""
+        kernel = operation.kernel
+        numbers = kernel.integers() if isinstance(kernel, Packed) else kernel
+        weights = np.ascontiguousarray(numbers[..., 0].transpose(1, 2, 0), np.float32)
+        steps = *operation.strides, *operation.dilation
+        (rows, columns, _), (height, width, _) = weights.shape, y.shape
+        return cls(source, image, weights, rows, columns, *steps, out, height, width)
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        columns, pixel, out = p.image.columns, 4 * p.image.items, p.out
+        for s in range(samples):
+            for y in range(p.height):
+                row = s * p.image.rows + y * p.stride_down
+                for x in range(p.width):
+                    sum_window(
+                        p.source + (row * columns + x * p.stride_across) * pixel,
+                        p.dilation_down * columns * pixel,
+                        p.dilation_across * pixel,
+                        p.kernel_rows,
+                        p.kernel_columns,
+                        p.weights,
+                        p.kernel_columns * pixel,
+                        pixel,
+                        out,
+                        p.image.items,
+                    )
+                    out += pixel

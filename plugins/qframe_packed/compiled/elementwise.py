@@ -1,0 +1,176 @@
+"""Elementwise functions of an epilogue, as LLVM vector code."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qframe_packed import operations
+from qframe_packed.compiled.memory import Buffer, aligned
+from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.vectors import (
+    emitter,
+    integer,
+    load,
+    over_channels,
+    over_rows,
+    store,
+    switch,
+    whole_vectors,
+)
+
+Array = NDArray[Any]
+
+
+def _at_most(b: Any, x: Any, highest: Any) -> Any:
+    return b.select(b.fcmp_ordered(">", x, highest), highest, x)
+
+
+def _above(b: Any, x: Any, edge: Any, below: Any) -> Any:
+    return b.select(b.fcmp_ordered(">", x, edge), x, below)
+
+
+def _relu(b: Any, x: Any, threshold: Any, highest: Any) -> Any:
+    return _at_most(b, _above(b, x, threshold, ir.Constant(x.type, None)), highest)
+
+
+def _leaky_relu(b: Any, x: Any, threshold: Any, highest: Any, alpha: Any) -> Any:
+    below = b.fmul(alpha, b.fsub(x, threshold))
+    return _at_most(b, _above(b, x, threshold, below), highest)
+
+
+def _hard_tanh(b: Any, x: Any) -> Any:
+    low, high = (ir.Constant(x.type, [end] * x.type.count) for end in (-1.0, 1.0))
+    return _at_most(b, b.select(b.fcmp_ordered("<", x, low), low, x), high)
+
+
+def _leaky_tanh(b: Any, x: Any, alpha: Any) -> Any:
+    inside = _hard_tanh(b, x)
+    return b.fadd(inside, b.fmul(alpha, b.fsub(x, inside)))
+
+
+def _prelu(b: Any, x: Any, alpha: Any) -> Any:
+    return _above(b, x, ir.Constant(x.type, None), b.fmul(alpha, x))
+
+
+# Functions by name, which emit the result for a vector `x` and up to three operands. The
+# code of a function is its place.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "affine": lambda b, x, scale, shift: b.fadd(b.fmul(x, scale), shift),
+    "relu": _relu,
+    "leaky_relu": _leaky_relu,
+    "hard_tanh": _hard_tanh,
+    "leaky_tanh": _leaky_tanh,
+    "prelu": _prelu,
+    "add": lambda b, x, other: b.fadd(x, other),
+    "subtract": lambda b, x, other: b.fsub(x, other),
+    "subtract_from": lambda b, x, other: b.fsub(other, x),
+    "multiply": lambda b, x, other: b.fmul(x, other),
+    "divide": lambda b, x, divisor: b.fdiv(x, divisor),
+}
+# Functions whose operand is a tensor.
+MERGES = ("add", "subtract", "subtract_from", "multiply")
+
+
+@attrs.frozen(eq=False)
+class Elementwise(Parameters):
+    """A stage that applies a function to each number."""
+
+    function: int  # place in FUNCTIONS
+    pixel_bytes: int  # of a tensor that is the operand; 0 without one
+    first: Address = 0  # operands: a number for each channel, or a tensor
+    second: Address = 0
+    third: Address = 0
+
+    @classmethod
+    def of(cls, name: str, *operands: Any, pixel_bytes: int = 0) -> Elementwise:
+        """The stage for a function and its operands."""
+        return cls([*FUNCTIONS].index(name), pixel_bytes, *operands)
+
+    @property
+    def label(self) -> str:
+        return [*FUNCTIONS][self.function]
+
+    @property
+    def term(self) -> Buffer | None:
+        """The tensor that is an operand."""
+        return self.first if isinstance(self.first, Buffer) else None
+
+    @staticmethod
+    @emitter
+    def run(
+        b: Any, values: Any, width: Any, first: Any, size: Any, channels: Any, p: Any
+    ) -> None:
+        stride, addresses = b.mul(width, integer(4)), (p.first, p.second, p.third)
+        pixel_bytes = p.pixel_bytes
+        tensor = b.add(p.first, b.mul(first, pixel_bytes))
+        room = whole_vectors(b, channels)
+
+        def emit(name: str, function: Callable[..., Any]) -> None:
+            if name in MERGES:
+                over_channels(b, channels, functools.partial(merge, function))
+            else:
+                count = len(inspect.signature(function).parameters) - 2
+                body = functools.partial(change, function, addresses[:count])
+                over_channels(b, room, body)
+
+        def merge(function: Callable[..., Any], kind: Any, index: Any) -> None:
+            def row(x: Any, y: Any) -> None:
+                store(b, function(b, load(b, kind, x), load(b, kind, y)), x)
+
+            offset = b.mul(index, integer(4))
+            starts = b.add(values, offset), b.add(tensor, offset)
+            over_rows(b, size, starts, (stride, pixel_bytes), row)
+
+        def change(
+            function: Callable[..., Any], addresses: Any, kind: Any, index: Any
+        ) -> None:
+            offset = b.mul(index, integer(4))
+            # They are the same for each row, and stay in registers.
+            operands = [load(b, kind, b.add(address, offset)) for address in addresses]
+
+            def row(x: Any) -> None:
+                store(b, function(b, load(b, kind, x), *operands), x)
+
+            over_rows(b, size, (b.add(values, offset),), (stride,), row)
+
+        cases = [functools.partial(emit, *item) for item in FUNCTIONS.items()]
+        switch(b, p.function, cases)
+
+
+def stages_of(operation: Any, width: int) -> list[Parameters] | None:
+    """Stages for an operation on one tensor, in rows of `width`; None where it has none."""
+    match operation:
+        case operations.Affine(scale=None, shift=None):
+            # It makes integers floats, which they are in an epilogue.
+            return []
+        case operations.Affine(scale=scale, shift=shift):
+            return [Elementwise.of("affine", row(scale, width, 1), row(shift, width))]
+        case operations.PReLU(alpha=alpha) if alpha.size == alpha.shape[-1]:
+            return [Elementwise.of("prelu", row(alpha.reshape(-1), width))]
+        case operations.Activation(function="relu", alpha=alpha, most=most, threshold=edge):
+            ends = row(edge, width), row(np.inf if most is None else most, width)
+            if alpha == 0:
+                return [Elementwise.of("relu", *ends)]
+            return [Elementwise.of("leaky_relu", *ends, row(alpha, width))]
+        case operations.Activation(function="leaky_tanh", alpha=alpha):
+            return [Elementwise.of("leaky_tanh", row(alpha, width))]
+        case operations.Activation(function="hard_tanh"):
+            return [Elementwise.of("hard_tanh")]
+    return None
+
+
+def row(numbers: Any, width: int, default: float = 0) -> Array:
+    """One number, or one for each channel, padded to whole vectors."""
+    array = np.asarray(default if numbers is None else numbers, np.float32)
+    padded = aligned((width,), np.float32)
+    padded[:] = default
+    padded[: array.size if array.size > 1 else width] = array
+    return padded

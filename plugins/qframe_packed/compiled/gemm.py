@@ -1,0 +1,154 @@
+"""Matrix products of the windows of an image with weights, and their epilogue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numba
+
+from qframe_packed.compiled.addresses import floats_at, integers_at
+from qframe_packed.compiled.epilogue import Epilogue, apply
+from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.memory import Buffer
+from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.tiles import BITS, TILES, Lookup, add_products
+from qframe_packed.compiled.vectors import copy, padded
+
+# Bytes of the pixels that an epilogue works on at a time, to stay in the cache.
+NEAR = 2**14
+
+
+@attrs.frozen(eq=False)
+class Gemm(Parameters):
+    """Products, a chunk of pixels at a time, and the epilogue of each chunk.
+
+    The weights are split into panels, as wide as a tile has output channels. Integers are
+    sums of planes of bits, so that a product is the sum of those of each plane of the
+    image with each plane of the weights.
+    """
+
+    source: Address
+    image: Image
+    windows: Address  # byte where the window of each pixel begins
+    pixels: int  # of a sample
+    offsets: Address  # bytes from the beginning of a window to each of its items
+    items: int  # of a window
+    weights: Address  # (plane, panel, item, channel)
+    panel_bytes: int
+    panels: int
+    columns: Address  # first output channel of each panel
+    shifts: Address  # bytes to the first item of each panel, for the groups of channels
+    factors: Address  # (plane of the image, plane of the weights)
+    planes: int  # of the image; 1 for floats
+    weight_planes: int
+    starts: Address  # numbers from which sums start: (class, channel)
+    classes: Address  # of each pixel
+    tile: int  # place in TILES
+    tile_pixels: int
+    values: Address  # sums of a chunk: (pixel, channel)
+    addresses: Address  # window, starts and sums of each pixel of a chunk
+    chunk: int  # pixels
+    width: int  # floats of a pixel in `values` and `starts`
+    channels: int  # output channels
+    epilogue: Epilogue
+
+    @property
+    def label(self) -> str:
+        kind = TILES[self.tile].kind
+        if kind is not BITS:
+            return f"float x {kind.lanes}"
+        name = "lookup" if isinstance(kind, Lookup) else "popcount"
+        return f"{name} {self.planes} x {self.weight_planes}"
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        count, width, chunk, values = p.pixels, p.width, p.chunk, p.values
+        tile, tile_pixels, offsets, items = p.tile, p.tile_pixels, p.offsets, p.items
+        plane_bytes = p.image.rows * p.image.columns * p.image.pixel_bytes
+        factors, columns = floats_at(p.factors), integers_at(p.columns)
+        shifts = integers_at(p.shifts)
+        windows, classes = integers_at(p.windows), integers_at(p.classes)
+        begins, starts = p.addresses, p.addresses + 8 * chunk
+        sums = p.addresses + 16 * chunk
+        epilogue = p.epilogue
+        for i in range(chunk):
+            integers_at(sums)[i] = values + 4 * i * width
+        total = samples * count
+        for first in range(0, total, chunk):
+            size = min(chunk, total - first)
+            sample, pixel = first // count, first % count
+            for i in range(size):
+                window = p.source + sample * p.planes * plane_bytes + windows[pixel]
+                integers_at(begins)[i] = window
+                integers_at(starts)[i] = p.starts + 4 * classes[pixel] * width
+                pixel += 1
+                if pixel == count:
+                    sample, pixel = sample + 1, 0
+            # A tile that is not full repeats the last pixel, and nothing reads the result.
+            for i in range(size, min(chunk, size + tile_pixels - 1)):
+                integers_at(begins)[i] = integers_at(begins)[size - 1]
+                integers_at(starts)[i] = integers_at(starts)[size - 1]
+            for panel in range(p.panels):
+                column = 4 * columns[panel]
+                for plane in range(p.planes):
+                    image = shifts[panel] + plane * plane_bytes
+                    for weight_plane in range(p.weight_planes):
+                        place = weight_plane * p.panels + panel
+                        weights = p.weights + place * p.panel_bytes
+                        factor = factors[plane * p.weight_planes + weight_plane]
+                        before = sums if plane + weight_plane else starts
+                        for i in range(0, size, tile_pixels):
+                            add_products(
+                                tile,
+                                image,
+                                begins + 8 * i,
+                                weights,
+                                offsets,
+                                items,
+                                before + 8 * i,
+                                column,
+                                values + 4 * i * width + column,
+                                4 * width,
+                                factor,
+                            )
+            apply(values, width, first, size, p.channels, epilogue.table, epilogue.count)
+
+
+@attrs.frozen(eq=False)
+class Pointwise(Parameters):
+    """An epilogue that follows no product, a chunk of pixels at a time."""
+
+    source: Address
+    pixels: int  # of a sample
+    channels: int
+    values: Address  # a copy of a chunk, to work on
+    chunk: int  # pixels
+    width: int  # floats of a pixel in `values`
+    epilogue: Epilogue
+    label = "chain"
+
+    @classmethod
+    def of(cls, source: Buffer, pixels: int, channels: int) -> Pointwise:
+        """The kernel for the pixels of a tensor."""
+        width = padded(channels)
+        chunk = max(1, NEAR // (4 * width))
+        values = Buffer(0, 4 * chunk * width)
+        return cls(source, pixels, channels, values, chunk, width, Epilogue())
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        channels, width, epilogue = p.channels, p.width, p.epilogue
+        # Other steps may read the source again, so only stages that just read work there.
+        direct = channels == width and not epilogue.changes_values
+        total = samples * p.pixels
+        for first in range(0, total, p.chunk):
+            size = min(p.chunk, total - first)
+            source = p.source + 4 * first * channels
+            values = source if direct else p.values
+            if not direct:
+                for i in range(size):
+                    copy(values + 4 * i * width, source + 4 * i * channels, channels)
+            apply(values, width, first, size, channels, epilogue.table, epilogue.count)

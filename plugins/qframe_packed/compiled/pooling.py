@@ -1,0 +1,188 @@
+"""Kernels that reduce pixels or channels: pools, the mean of an image, softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numba
+import numpy as np
+
+from qframe_packed import operations
+from qframe_packed.compiled.addresses import bytes_at, floats_at, words_at
+from qframe_packed.compiled.memory import Buffer
+from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.reductions import largest_of_window, sum_window
+from qframe_packed.values import Value
+
+_Pool = operations.MaxPool | operations.AveragePool
+
+
+@numba.njit
+def _ends(place: int, stride: int, before: int, pool: int, size: int) -> tuple[int, int]:
+    """The part of a window that is in the image: its first row, and that after its last."""
+    start = place * stride - before
+    return max(start, 0), min(start + pool, size)
+
+
+@numba.njit
+def _pool_floats(samples: int, p: Any) -> None:
+    width, channels, pixel, directions = p.width, p.channels, 4 * p.channels, p.directions
+    out = p.out
+    for s in range(samples):
+        for y in range(p.rows):
+            top, bottom = _ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
+            for x in range(p.columns):
+                left, right = _ends(x, p.stride_across, p.pad_left, p.pool_width, width)
+                window = p.source + ((s * p.height + top) * width + left) * pixel
+                down, tall, wide = width * pixel, bottom - top, right - left
+                if p.mean:
+                    sum_window(
+                        window, down, pixel, tall, wide, directions, 0, 0, out, channels
+                    )
+                    sums = floats_at(out)
+                    for c in range(channels):
+                        sums[c] /= np.float32(tall * wide)
+                else:
+                    largest_of_window(
+                        window, down, pixel, tall, wide, directions, 0, 0, out, channels
+                    )
+                out += pixel
+
+
+@numba.njit
+def _pool_bits(
+    samples: int, p: Any, source: Any, out: Any, inverted: Any, size: int
+) -> None:
+    """OR of `size` bytes, or words, of each pixel; `inverted` has the bits of AND."""
+    height, width, rows, columns = p.height, p.width, p.rows, p.columns
+    for s in range(samples):
+        for y in range(rows):
+            top, bottom = _ends(y, p.stride_down, p.pad_top, p.pool_height, height)
+            for x in range(columns):
+                left, right = _ends(x, p.stride_across, p.pad_left, p.pool_width, width)
+                pixel = ((s * rows + y) * columns + x) * size
+                for part in range(size):
+                    # AND is the inverse of OR of inverses.
+                    bits = inverted[part] ^ inverted[part]
+                    for i in range(top, bottom):
+                        row = ((s * height + i) * width + left) * size + part
+                        for j in range(right - left):
+                            bits |= source[row + j * size] ^ inverted[part]
+                    out[pixel + part] = bits ^ inverted[part]
+
+
+@attrs.frozen(eq=False)
+class Pool(Parameters):
+    """The largest number of each window in the direction of its channel, or the mean.
+
+    For signs as bits it is OR, and AND where the direction is -1.
+    """
+
+    source: Address
+    height: int
+    width: int
+    channels: int  # or bytes of a pixel of bits
+    pool_height: int
+    pool_width: int
+    stride_down: int
+    stride_across: int
+    pad_top: int
+    pad_left: int
+    out: Address
+    rows: int  # of the result
+    columns: int  # of the result
+    directions: Address  # 1 or -1 for each channel; for bits, 1 for AND
+    mean: bool
+    bits: bool
+
+    @classmethod
+    def of(
+        cls, source: Buffer, out: Buffer, operation: _Pool, x: Value, y: Value, bits: bool
+    ) -> Pool:
+        """The kernel for the operation that makes `x` to `y`."""
+        (height, width, channels), (rows, columns, _) = x.shape, y.shape
+        direction = getattr(operation, "direction", None)
+        directions = np.ones(channels, np.int8) if direction is None else direction
+        values: Any = directions.astype(np.float32)
+        if bits:
+            values = np.packbits(directions < 0, bitorder="little")
+            channels = len(values)
+        top, _, left, _ = operation.pads
+        mean = isinstance(operation, operations.AveragePool)
+        return cls(
+            *(source, height, width, channels, *operation.pool, *operation.strides),
+            *(top, left, out, rows, columns, values, mean, bits),
+        )
+
+    @property
+    def label(self) -> str:
+        return f"pool of {'bits' if self.bits else 'floats'}"
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        source, out, inverted, size = p.source, p.out, p.directions, p.channels
+        if not p.bits:
+            _pool_floats(samples, p)
+        elif size % 4:
+            _pool_bits(
+                samples, p, bytes_at(source), bytes_at(out), bytes_at(inverted), size
+            )
+        else:
+            size //= 4
+            _pool_bits(
+                samples, p, words_at(source), words_at(out), words_at(inverted), size
+            )
+
+
+@attrs.frozen(eq=False)
+class Mean(Parameters):
+    """The mean of each channel."""
+
+    source: Address
+    pixels: int  # of a sample
+    channels: int
+    out: Address
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        pixels, channels = p.pixels, p.channels
+        for s in range(samples):
+            sums = floats_at(p.out + 4 * s * channels)
+            for c in range(channels):
+                sums[c] = 0
+            for i in range(pixels):
+                pixel = floats_at(p.source + 4 * (s * pixels + i) * channels)
+                for c in range(channels):
+                    sums[c] += pixel[c]
+            for c in range(channels):
+                sums[c] /= np.float32(pixels)
+
+
+@attrs.frozen(eq=False)
+class Softmax(Parameters):
+    """The softmax of each row."""
+
+    source: Address
+    rows: int  # of a sample
+    channels: int
+    out: Address
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        channels = p.channels
+        for i in range(samples * p.rows):
+            row = floats_at(p.source + 4 * i * channels)
+            out = floats_at(p.out + 4 * i * channels)
+            largest = row[0]
+            for c in range(1, channels):
+                largest = max(largest, row[c])
+            total = np.float32(0)
+            for c in range(channels):
+                out[c] = np.exp(row[c] - largest)
+                total += out[c]
+            for c in range(channels):
+                out[c] /= total
