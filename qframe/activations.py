@@ -1,4 +1,4 @@
-"""Activations that suit binary networks."""
+"""Activations for binary networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _registered = keras.saving.register_keras_serializable("qframe")
 
 @_registered
 def hard_tanh(x: Any) -> Any:
-    r"""The identity between -1 and 1, and constant beyond.
+    r"""The identity between -1 and 1, constant beyond.
 
     .. math:: f(x) = \max(-1, \min(x, 1))
 
@@ -29,7 +29,7 @@ def hard_tanh(x: Any) -> Any:
 
 @_registered
 def leaky_tanh(x: Any, alpha: float = 0.2) -> Any:
-    r"""The identity between -1 and 1, and a line of a smaller slope beyond.
+    r"""The identity between -1 and 1, linear with a smaller slope beyond.
 
     .. math:: f(x) = \max(-1, \min(x, 1)) + \alpha \, (x - \max(-1, \min(x, 1)))
 
@@ -43,13 +43,13 @@ def leaky_tanh(x: Any, alpha: float = 0.2) -> Any:
         1.2
     """
     x = ops.convert_to_tensor(x)
-    # Apart, so that no infinity is taken from an infinity.
+    # Computed separately, since infinity minus infinity is NaN.
     beyond = (ops.maximum(x, 1) - 1) + (ops.minimum(x, -1) + 1)
     return ops.clip(x, -1, 1) + alpha * beyond
 
 
 def get(identifier: Any) -> Any:
-    """The activation that a user meant: Keras's by its own names, else one of these.
+    """The activation of a name or object: one of Keras, else one of this module.
 
     Raises:
         ValueError: neither knows it.
@@ -59,10 +59,10 @@ def get(identifier: Any) -> Any:
         >>> qf.activations.get("leaky_tanh") is qf.activations.leaky_tanh
         True
     """
-    ours = {"hard_tanh": hard_tanh, "leaky_tanh": leaky_tanh}
+    activations = {"hard_tanh": hard_tanh, "leaky_tanh": leaky_tanh}
     try:
         return keras.activations.get(identifier)
     except ValueError:
-        if isinstance(identifier, str) and identifier in ours:
-            return ours[identifier]
+        if isinstance(identifier, str) and identifier in activations:
+            return activations[identifier]
         raise

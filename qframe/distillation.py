@@ -1,4 +1,4 @@
-"""A quantized student that learns from a float teacher, by plain `compile` and `fit`."""
+"""Knowledge distillation from a float teacher to a quantized student."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def distill(
         \mathrm{KL}(p_{teacher}^{(T)} \,\|\, p_{student}^{(T)})
 
     p\ :sup:`(T)` are the probabilities softened by the temperature: the softmax of the
-    logits divided by T. Of several outputs the divergences are added.
+    logits divided by T. For several outputs the divergences are added.
 
-    Compile and fit it as any model; it predicts and evaluates as the student, and `save`
-    and `save_weights` write the student alone. The teacher runs in inference mode, learns
-    nothing and is not changed.
+    Compile and fit it like any model. It predicts and evaluates like the student; `save`
+    and `save_weights` write only the student. The teacher runs in inference mode and does
+    not change.
 
     Args:
         student: the model to train, built; quantized or not.
         teacher: a built model with the same inputs and outputs, such as the float twin.
         temperature: T. Default 4.0.
-        alpha: the part of the loss that the model is compiled with, from 0 to 1; weight
-            decay and other added losses are part of it. Default 0.5.
+        alpha: the weight of the compiled loss, from 0 to 1, which includes weight decay
+            and other added losses. Default 0.5.
         from_logits: whether both models return logits; by default they return
             probabilities, as after a softmax.
 
@@ -47,13 +47,13 @@ def distill(
         A `keras.Model`; its ``student`` is the student.
 
     Raises:
-        ArgumentError: the outputs differ in structure or shape, or an argument is wrong.
+        ArgumentError: the outputs differ in structure or shape, or an argument is invalid.
         NotBuiltError: a model is not built.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
-        >>> def network(**words):
-        ...     dense = qf.layers.QuantDense(3, activation="softmax", **words)
+        >>> def network(**arguments):
+        ...     dense = qf.layers.QuantDense(3, activation="softmax", **arguments)
         ...     return keras.Sequential([keras.Input((4,)), dense])
         >>> student = network(kernel_quantizer="dorefa(mode='weights')")
         >>> model = qf.distill(student, teacher=network())
@@ -86,7 +86,7 @@ def distill(
 
 
 def _outputs(model: Any) -> Any:
-    """The shapes of the outputs; None where only a call can tell."""
+    """The shapes of the outputs; None if only a call determines them."""
     return getattr(model, "output_shape", None)
 
 
@@ -99,7 +99,7 @@ def _check_outputs(student: Any, teacher: Any) -> None:
 
 
 class Distiller(keras.Model):
-    """What `distill` returns."""
+    """The model that `distill` returns."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class Distiller(keras.Model):
     ) -> None:
         super().__init__(name=f"distilled_{student.name}")
         self.student = student
-        # Not an attribute that is a layer: Keras would train and save it.
+        # Keras would train and save an attribute that is a layer.
         inference = {"training": False} if keras_internals.takes_training(teacher) else {}
         self._targets = functools.partial(teacher, **inference)
         self._soft = SoftTargets(temperature, from_logits)
@@ -119,8 +119,10 @@ class Distiller(keras.Model):
         self.built = True
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        takes = keras_internals.takes_training(self.student)
-        return self.student(inputs, **({"training": training} if takes else {}))
+        mode = (
+            {"training": training} if keras_internals.takes_training(self.student) else {}
+        )
+        return self.student(inputs, **mode)
 
     def compute_loss(
         self,
@@ -168,7 +170,7 @@ class Distiller(keras.Model):
 
 
 class SoftTargets(keras.losses.Loss):
-    """T² times the divergence of softened probabilities, for each example."""
+    """T² times the divergence of the softened probabilities of each example."""
 
     def __init__(self, temperature: float, from_logits: bool) -> None:
         super().__init__(name="soft_targets")
@@ -178,7 +180,7 @@ class SoftTargets(keras.losses.Loss):
     def _log_probabilities(self, outputs: Any) -> Any:
         outputs = ops.cast(outputs, "float32")
         if not self.from_logits:
-            # Logits but for a constant, which a softmax does not see.
+            # Logits up to a constant, which softmax ignores.
             outputs = ops.log(outputs + keras.config.epsilon())
         return ops.log_softmax(outputs / self.temperature, axis=-1)
 

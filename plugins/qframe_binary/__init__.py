@@ -1,4 +1,4 @@
-"""One bit: signs, the Heaviside step, the constraint that keeps them learning, recipes."""
+"""Binary quantizers, weight clipping, and the recipes of binary networks."""
 
 from __future__ import annotations
 
@@ -7,47 +7,30 @@ from collections.abc import Iterator
 from qframe.registry.components import Component, constraint, quantizer, recipe
 from qframe.registry.hookspecs import hookimpl
 
-_QUANTIZERS = "qframe_binary.quantizers"
+# Name, class, summary, aliases besides the class name.
+_QUANTIZERS = (
+    ("ste_sign", "SteSign", "sign; straight-through gradient, clipped"),
+    ("approx_sign", "ApproxSign", "sign; triangular gradient (Bi-Real Net)"),
+    ("swish_sign", "SwishSign", "sign; gradient of the SignSwish function (BNN+)"),
+    ("ste_heaviside", "SteHeaviside", "0 or 1; straight-through gradient, clipped"),
+    (
+        "magnitude_aware_sign",
+        "MagnitudeAwareSign",
+        "sign times the mean magnitude of each output channel",
+    ),
+    ("noop", "NoOp", "identity that declares a precision", "no_op"),
+)
 
 
 @hookimpl
 def qframe_components() -> Iterator[Component]:
-    yield quantizer(
-        "ste_sign",
-        f"{_QUANTIZERS}:SteSign",
-        summary="sign; straight-through gradient, clipped",
-        aliases=("SteSign",),
-    )
-    yield quantizer(
-        "approx_sign",
-        f"{_QUANTIZERS}:ApproxSign",
-        summary="sign; triangular gradient (Bi-Real Net)",
-        aliases=("ApproxSign",),
-    )
-    yield quantizer(
-        "swish_sign",
-        f"{_QUANTIZERS}:SwishSign",
-        summary="sign; gradient of the SignSwish function (BNN+)",
-        aliases=("SwishSign",),
-    )
-    yield quantizer(
-        "ste_heaviside",
-        f"{_QUANTIZERS}:SteHeaviside",
-        summary="0 or 1; straight-through gradient, clipped",
-        aliases=("SteHeaviside",),
-    )
-    yield quantizer(
-        "magnitude_aware_sign",
-        f"{_QUANTIZERS}:MagnitudeAwareSign",
-        summary="sign times the mean magnitude of each output channel",
-        aliases=("MagnitudeAwareSign",),
-    )
-    yield quantizer(
-        "noop",
-        f"{_QUANTIZERS}:NoOp",
-        summary="identity that declares a precision",
-        aliases=("NoOp", "no_op"),
-    )
+    for name, cls, summary, *aliases in _QUANTIZERS:
+        yield quantizer(
+            name,
+            f"qframe_binary.quantizers:{cls}",
+            summary=summary,
+            aliases=(cls, *aliases),
+        )
     yield constraint(
         "weight_clip",
         "qframe_binary.constraints:WeightClip",

@@ -15,8 +15,8 @@ class WeightClip(Constraint):
 
     .. math:: w \leftarrow \min(\max(w, -c), c)
 
-    A latent weight beyond the clip value of its sign quantizer gets no gradient; this
-    constraint keeps it within reach. NaN stays NaN.
+    A latent weight beyond the clip value of its sign quantizer gets no gradient. This
+    constraint keeps it within the clip value. NaN stays NaN.
 
     Args:
         clip_value: c, a positive number. Default 1.0.

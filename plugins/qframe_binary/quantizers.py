@@ -1,9 +1,9 @@
-"""The quantizers of one bit.
+"""Binary quantizers.
 
-Common to all signs: ``sign(0) = sign(-0.0) = +1``; subnormal numbers count as zero, as
-many devices take them (not those of float16, which no device flushes); infinities are
-``+1`` and ``-1``; NaN stays NaN, so that a model that diverged shows it, with gradient
-zero. The clip mask is closed: the gradient is taken at ``|x| = clip_value`` too.
+All signs share these conventions: ``sign(0) = sign(-0.0) = +1``. Subnormal numbers count
+as zero, since many devices flush them to zero (except those of float16, which no device
+flushes). Infinities become ``+1`` and ``-1``. NaN stays NaN with gradient zero, so that
+a diverged model is noticed. The clip mask is closed: ``|x| = clip_value`` has a gradient.
 """
 
 from __future__ import annotations
@@ -31,8 +31,21 @@ def reference_sign(x: Any) -> Any:
     return np.where(np.isnan(x), x, result)
 
 
+def _sign_traits(**others: Any) -> Traits:
+    return Traits(
+        levels=(-1.0, 1.0),
+        range=(-1.0, 1.0),
+        elementwise=True,
+        idempotent=True,
+        monotone=True,
+        odd=True,
+        reference=reference_sign,
+        **others,
+    )
+
+
 class _Clipped(Quantizer):
-    """What the quantizers with a clipped straight-through gradient share."""
+    """Base of the quantizers with a clipped straight-through gradient."""
 
     precision = 1
 
@@ -63,7 +76,7 @@ class SteSign(_Clipped):
     .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le c \text{, else } 0
 
     Args:
-        clip_value: c, a positive number; None takes the gradient everywhere.
+        clip_value: c, a positive number; None passes the gradient everywhere.
             Default 1.0.
 
     Raises:
@@ -80,17 +93,7 @@ class SteSign(_Clipped):
 
     @property
     def traits(self) -> Traits:
-        return Traits(
-            levels=(-1.0, 1.0),
-            range=(-1.0, 1.0),
-            support=self.support,
-            elementwise=True,
-            idempotent=True,
-            monotone=True,
-            odd=True,
-            reference=reference_sign,
-            surrogate=self.surrogate,
-        )
+        return _sign_traits(support=self.support, surrogate=self.surrogate)
 
     def value(self, inputs: Any) -> Any:
         return sign(inputs)
@@ -116,15 +119,8 @@ class ApproxSign(Quantizer):
 
     @property
     def traits(self) -> Traits:
-        return Traits(
-            levels=(-1.0, 1.0),
-            range=(-1.0, 1.0),
+        return _sign_traits(
             support=(-1.0, 1.0),
-            elementwise=True,
-            idempotent=True,
-            monotone=True,
-            odd=True,
-            reference=reference_sign,
             surrogate=lambda x: (2 - 2 * np.fmin(np.abs(x), 1)).astype(x.dtype),
         )
 
@@ -132,7 +128,7 @@ class ApproxSign(Quantizer):
         return sign(inputs)
 
     def gradient(self, inputs: Any) -> Any:
-        # Not relu(2 - 2|x|): that would make the gradient at NaN NaN.
+        # Not relu(2 - 2|x|), whose gradient at NaN would be NaN.
         magnitude = ops.abs(inputs)
         inside = ops.less_equal(magnitude, 1)
         return ops.where(inside, 2 - 2 * magnitude, ops.cast(0, inputs.dtype))
@@ -173,23 +169,14 @@ class SwishSign(Quantizer):
 
     @property
     def traits(self) -> Traits:
-        return Traits(
-            levels=(-1.0, 1.0),
-            range=(-1.0, 1.0),
-            elementwise=True,
-            idempotent=True,
-            monotone=True,
-            odd=True,
-            reference=reference_sign,
-            surrogate=self.surrogate,
-        )
+        return _sign_traits(surrogate=self.surrogate)
 
     def value(self, inputs: Any) -> Any:
         return sign(inputs)
 
     def gradient(self, inputs: Any) -> Any:
         # With e = exp(-|bx|), 1 + cosh(bx) = (1 + e)^2 / 2e and tanh(|bx|/2) =
-        # (1 - e) / (1 + e): no overflow, so far out it is 0 and not NaN.
+        # (1 - e) / (1 + e). Neither overflows, so large inputs give 0 and not NaN.
         # exp(-1e4) is zero in every dtype, and 1e4 fits into float16.
         z = ops.minimum(ops.abs(inputs) * self.beta, ops.cast(1e4, inputs.dtype))
         e = ops.exp(-z)
@@ -211,7 +198,7 @@ class SteHeaviside(_Clipped):
     .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le c \text{, else } 0
 
     Args:
-        clip_value: c, a positive number; None takes the gradient everywhere.
+        clip_value: c, a positive number; None passes the gradient everywhere.
             Default 1.0.
 
     Raises:
@@ -255,11 +242,11 @@ class MagnitudeAwareSign(_Clipped):
 
     .. math:: \frac{dq}{dx} = s \text{ where } |x| \le c \text{, else } 0
 
-    The mean runs over all axes but the output channels; which these are comes from the
-    layer. No gradient flows through s. A channel of zeros gives zeros.
+    The mean runs over all axes except that of the output channels, which the layer
+    provides. No gradient flows through s. A channel of zeros gives zeros.
 
     Args:
-        clip_value: c, a positive number; None takes the gradient everywhere.
+        clip_value: c, a positive number; None passes the gradient everywhere.
             Default 1.0.
 
     Raises:
@@ -299,7 +286,7 @@ class MagnitudeAwareSign(_Clipped):
 
 
 def _scaled(y: Any, x: Any, channel_axis: Any) -> Any:
-    """An array times the mean magnitudes of the channels of x."""
+    """Multiply an array by the mean magnitudes of the channels of x."""
     return mean_magnitude_array(x, channel_axis).astype(x.dtype) * y
 
 

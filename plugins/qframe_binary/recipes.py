@@ -1,4 +1,4 @@
-"""The two binary networks that others are compared with."""
+"""Recipes of the two reference binary networks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from qframe.validation import positive_number
 def bnn(clip_value: float = 1.0) -> qf.Recipe:
     """Binarized neural network: one bit for weights and activations.
 
-    Every layer that can be quantized gets the sign of its weights and of its input; the
-    first one of its weights only, since its input is the data. Latent weights are clipped.
-    The model needs two such layers at least, and learns well where batch normalization
-    stands before each sign.
+    The weights and the input of every quantizable layer become their signs. The first
+    layer keeps a float input, which is the data. Latent weights are clipped. The model
+    needs at least two such layers, and learns well with batch normalization before each
+    sign.
 
     Args:
-        clip_value: to where the straight-through gradient reaches and latent weights are
-            clipped, a positive number. Default 1.0.
+        clip_value: the largest magnitude with a straight-through gradient, to which latent
+            weights are clipped, a positive number. Default 1.0.
 
     Raises:
         ArgumentError: `clip_value` is not a positive number.
@@ -47,9 +47,9 @@ def bnn(clip_value: float = 1.0) -> qf.Recipe:
 def bwn() -> qf.Recipe:
     """Binary-weight network: one bit for weights, with a scale for each output channel.
 
-    The weights become their signs times the mean magnitude of their channel; activations
-    stay as they are, and so does the last layer that can be quantized. Latent weights are
-    clipped to [-1, 1], where the gradient is. The model needs two such layers at least.
+    The weights become their signs times the mean magnitude of their channel. Activations
+    and the last quantizable layer stay float. Latent weights are clipped to [-1, 1], the
+    support of the gradient. The model needs at least two such layers.
 
     Example:
         >>> import keras, qframe as qf
@@ -60,12 +60,12 @@ def bwn() -> qf.Recipe:
 
     Paper: Rastegari et al., 2016, https://arxiv.org/abs/1603.05279
     """
-    words = {
+    settings = {
         "weight_quantizer": "binary:magnitude_aware_sign(clip_value=1.0)",
         "weight_constraint": "binary:weight_clip(clip_value=1.0)",
     }
     return qf.Recipe(
-        [(qf.last, None), (None, words)],
+        [(qf.last, None), (None, settings)],
         name="bwn",
         summary="one bit for weights, scaled by channel; the last layer stays float",
     )

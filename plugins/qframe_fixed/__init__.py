@@ -1,4 +1,4 @@
-"""QKeras's words: fixed point, powers of two, signs; written as there, "name(4, 0, 1)"."""
+"""The quantizers of QKeras with its names and arguments, such as "name(4, 0, 1)"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from qframe.registry.components import Component, quantizer
 from qframe.registry.hookspecs import hookimpl
 
 # Name, module and class, summary.
-_WORDS = (
+_QUANTIZERS = (
     ("quantized_bits", "bits:QuantizedBits", "fixed point, with a sign or without"),
     ("quantized_relu", "relu:QuantizedRelu", "fixed point above 0, maybe leaky"),
     ("quantized_tanh", "squashed:QuantizedTanh", "fixed point of tanh, hard or real"),
@@ -29,7 +29,7 @@ _WORDS = (
 
 @hookimpl
 def qframe_components() -> Iterator[Component]:
-    for name, target, summary in _WORDS:
+    for name, target, summary in _QUANTIZERS:
         yield quantizer(
             name,
             f"qframe_fixed.{target}",

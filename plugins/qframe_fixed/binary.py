@@ -1,4 +1,4 @@
-"""Two values: signs, and what is drawn with a probability."""
+"""Binary quantizers of QKeras, deterministic and stochastic."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import numpy as np
 from keras import ops
 
 from qframe.quantizers import Traits, axes_within_channels
-from qframe.quantizers.arithmetic import axes_of_array, wide, wide_array
-from qframe_fixed.drawn import Stepped, one_from, reference_sign, sign
+from qframe.quantizers.arithmetic import axes_of_array
+from qframe_fixed.base import (
+    ScaledIntegerQuantizer,
+    TanhGradient,
+    one_from,
+    reference_sign,
+    sign,
+)
 from qframe_fixed.options import (
     Alpha,
     alpha_of,
     exponents_of,
     finite_number,
     flag,
-    hold,
+    set_constants,
 )
 from qframe_fixed.scales import (
     EPSILON,
@@ -30,8 +36,8 @@ from qframe_fixed.scales import (
 from qframe_fixed.squashed import probability
 
 
-class _Signs(Stepped):
-    """What all share: 1 from 0 on, `other` below, times a scale."""
+class _Signs(ScaledIntegerQuantizer):
+    """Base of the binary quantizers: 1 for x >= 0, else `other`, times a scale."""
 
     precision = 1
     other: float = -1.0
@@ -45,12 +51,12 @@ class _Signs(Stepped):
             if self.alpha == "auto_po2":
                 scale = nearest_power(scale, *self.exponents)
         if noise is not None:
-            drawn = self.drawn(x, ops.cast(noise, x.dtype), channel_axis)
-            signs = ops.where(ops.isnan(x), x, drawn)
+            random = self.random_signs(x, ops.cast(noise, x.dtype), channel_axis)
+            signs = ops.where(ops.isnan(x), x, random)
         return signs, scale
 
-    def drawn(self, x: Any, noise: Any, channel_axis: Any) -> Any:
-        """1 or `other`, by draws."""
+    def random_signs(self, x: Any, noise: Any, channel_axis: Any) -> Any:
+        """1 or `other`, drawn by the noise."""
         raise NotImplementedError
 
     def reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any]:
@@ -62,9 +68,9 @@ class _Signs(Stepped):
             scale = reference_power(scale, *self.exponents)
         return signs, scale
 
-    def promised(self, **others: Any) -> Traits:
+    def sign_traits(self, **others: Any) -> Traits:
         signed = self.other == -1
-        return self.promises(
+        return self.level_traits(
             (int(self.other), 1),
             1.0,
             idempotent=signed and self.alpha != "auto_po2",
@@ -75,15 +81,15 @@ class _Signs(Stepped):
 
     def expectation(self, x: Any, axis: Any = None) -> Any:
         """The mean over draws in training."""
-        one = self.share(x, axis)
-        return (one + self.other * (1 - one)) * self.reference_parts(x, axis)[1]
+        p = self.probability_of_one(x, axis)
+        return (p + self.other * (1 - p)) * self.reference_parts(x, axis)[1]
 
-    def share(self, x: Any, axis: Any) -> Any:
-        """How often 1 is drawn, in NumPy."""
+    def probability_of_one(self, x: Any, axis: Any) -> Any:
+        """The probability of a draw of 1, in NumPy."""
         raise NotImplementedError
 
 
-class Binary(_Signs):
+class Binary(TanhGradient, _Signs):
     r"""The sign, times a scale.
 
     .. math:: q(x) = +s \text{ where } x \ge 0 \text{, else } -s
@@ -91,26 +97,26 @@ class Binary(_Signs):
 
     .. math:: \frac{dq}{dx} = 1 - \tanh^2 x \text{ where } \alpha \text{ is None, else } 1
 
-    The scale s is 1 without an alpha; with a number that number; with ``"auto"`` the one of
-    each output channel for which q is nearest to x, :math:`\mathrm{mean}\,|x|` for signs;
-    with ``"auto_po2"`` the power of two nearest to that. In training
-    ``use_stochastic_rounding`` compares x with a threshold that is drawn between
-    :math:`-m / 4` and :math:`m / 4`, where m is the largest magnitude of the channel, 1 at
-    most. Subnormal numbers count as 0; NaN stays NaN.
+    The scale s is 1 without an alpha, or the number given as alpha. ``"auto"`` computes the
+    scale of each output channel that minimizes the squared error,
+    :math:`\mathrm{mean}\,|x|` for signs; ``"auto_po2"`` takes the power of two nearest to
+    that. In training ``use_stochastic_rounding`` compares x with a threshold drawn between
+    :math:`-m / 4` and :math:`m / 4`, where m is the largest magnitude of the channel, at
+    most 1. Subnormal numbers count as 0; NaN stays NaN.
 
     Args:
-        use_01: 0 and 1 instead of -1 and +1. Default False.
+        use_01: use 0 and 1 instead of -1 and +1. Default False.
         alpha: None, a positive number, ``"auto"`` or ``"auto_po2"``. Default None.
-        training: False; Keras tells each call whether it trains.
+        training: False; Keras passes `training` to each call.
         use_stochastic_rounding: draw in training. Default False.
-        scale_axis: None; the layer knows where its output channels are.
+        scale_axis: None; the layer provides the channel axis.
         elements_per_scale: None.
         min_po2_exponent: bound of the exponent of ``"auto_po2"``. Default None.
         max_po2_exponent: as `min_po2_exponent`.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -143,7 +149,7 @@ class Binary(_Signs):
         self.use_stochastic_rounding = draws
         self.exponents = exponents_of(owner, self.alpha, min_po2_exponent, max_po2_exponent)
         self.min_po2_exponent, self.max_po2_exponent = self.exponents
-        hold(
+        set_constants(
             self,
             training=training,
             scale_axis=scale_axis,
@@ -153,40 +159,30 @@ class Binary(_Signs):
     @property
     def traits(self) -> Traits:
         if not self.draws:
-            return self.promised()
-        # The threshold is that of a channel, whatever the scale.
-        return self.promised(elementwise=False, scaled=True, channelwise=True)
+            return self.sign_traits()
+        # The threshold depends on the channel even if the scale does not.
+        return self.sign_traits(elementwise=False, scaled=True, channelwise=True)
 
     def parts(self, x: Any, noise: Any, channel_axis: Any) -> tuple[Any, Any]:
         if self.draws:
-            # So that an axis that is not there is an error without draws too.
+            # Raise for a missing axis without noise too.
             axes_within_channels(len(x.shape), channel_axis)
         return super().parts(x, noise, channel_axis)
 
-    def drawn(self, x: Any, noise: Any, channel_axis: Any) -> Any:
+    def random_signs(self, x: Any, noise: Any, channel_axis: Any) -> Any:
         most = ops.minimum(largest(x, channel_axis), 1)
-        # In a channel of zeros both are drawn as often.
-        reach = ops.where(ops.equal(most, 0), ops.ones_like(most), most) / 2
-        return one_from(x, (noise - 0.5) * reach, self.other)
+        # In a channel of zeros both signs are equally likely.
+        spread = ops.where(ops.equal(most, 0), ops.ones_like(most), most) / 2
+        return one_from(x, (noise - 0.5) * spread, self.other)
 
-    def gradient(self, inputs: Any) -> Any:
-        if self.alpha is not None:
-            return ops.ones_like(inputs)
-        return ops.cast(1 - ops.square(ops.tanh(wide(inputs))), inputs.dtype)
-
-    def surrogate(self, x: Any, axis: Any = None) -> Any:
-        if self.alpha is not None:
-            return np.ones_like(x)
-        return (1 - np.tanh(wide_array(x)) ** 2).astype(x.dtype)
-
-    def share(self, x: Any, axis: Any) -> Any:
+    def probability_of_one(self, x: Any, axis: Any) -> Any:
         axes = axes_of_array(x, axis)
         most = np.minimum(np.abs(x).max(axis=axes, keepdims=True), 1)
         return np.clip(0.5 + 2 * x / np.where(most == 0, 1, most), 0, 1)
 
 
-class _Chances(_Signs):
-    """Drawn in training, with a probability that grows with x."""
+class _StochasticSigns(_Signs):
+    """Signs drawn in training with a probability that increases with x."""
 
     def __init__(
         self,
@@ -204,22 +200,22 @@ class _Chances(_Signs):
 
     @property
     def traits(self) -> Traits:
-        return self.promised()
+        return self.sign_traits()
 
-    def drawn(self, x: Any, noise: Any, channel_axis: Any) -> Any:
+    def random_signs(self, x: Any, noise: Any, channel_axis: Any) -> Any:
         if self.automatic:
             x = x / deviation(x, channel_axis)
-        one = probability(self.temperature * x, self.use_real_sigmoid)
-        return ops.cast(ops.where(ops.greater(one, noise), 1.0, self.other), x.dtype)
+        p = probability(self.temperature * x, self.use_real_sigmoid)
+        return ops.cast(ops.where(ops.greater(p, noise), 1.0, self.other), x.dtype)
 
-    def share(self, x: Any, axis: Any) -> Any:
+    def probability_of_one(self, x: Any, axis: Any) -> Any:
         if self.automatic:
             axes = axes_of_array(x, axis)
             x = x / (x.std(axis=axes, keepdims=True) + EPSILON)
         return probability(self.temperature * x, self.use_real_sigmoid, np)
 
 
-class StochasticBinary(_Chances):
+class StochasticBinary(_StochasticSigns):
     r"""The sign, drawn in training, times a scale.
 
     In training +s has the probability :math:`p = \sigma(t x / v)`, else it is -s; in
@@ -234,13 +230,13 @@ class StochasticBinary(_Chances):
 
     Args:
         alpha: None, a positive number, ``"auto"`` or ``"auto_po2"``. Default None.
-        temperature: t, a positive number: the larger, the fewer surprises. Default 6.0.
-        use_real_sigmoid: else its hard form, :math:`\min(\max(x / 2 + 1/2, 0), 1)`.
-            Default True.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        temperature: t, a positive number; larger values draw less noise. Default 6.0.
+        use_real_sigmoid: use the sigmoid instead of its hard form,
+            :math:`\min(\max(x / 2 + 1/2, 0), 1)`. Default True.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -254,7 +250,7 @@ class StochasticBinary(_Chances):
     """
 
 
-class Bernoulli(_Chances):
+class Bernoulli(_StochasticSigns):
     r"""0 or a scale, drawn in training.
 
     In training s has the probability :math:`p = \sigma(t x / v)`, else it is 0; in
@@ -264,20 +260,20 @@ class Bernoulli(_Chances):
 
     .. math:: \frac{dq}{dx} = 1
 
-    The scale s is 1 without an alpha, or that number; automatic it is the one of each
-    output channel for which q in inference is nearest to x, or the power of two nearest to
-    that. The divisor v is the standard deviation of the channel then, else 1. Subnormal
-    numbers count as 0; NaN stays NaN.
+    The scale s is 1 without an alpha, or the number given as alpha. An automatic alpha
+    computes the scale of each output channel that minimizes the squared error in inference,
+    or the power of two nearest to that; the divisor v is then the standard deviation of the
+    channel, else 1. Subnormal numbers count as 0; NaN stays NaN.
 
     Args:
         alpha: None, a positive number, ``"auto"`` or ``"auto_po2"``. Default None.
-        temperature: t, a positive number: the larger, the fewer surprises. Default 6.0.
-        use_real_sigmoid: else its hard form, :math:`\min(\max(x / 2 + 1/2, 0), 1)`.
-            Default True.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        temperature: t, a positive number; larger values draw less noise. Default 6.0.
+        use_real_sigmoid: use the sigmoid instead of its hard form,
+            :math:`\min(\max(x / 2 + 1/2, 0), 1)`. Default True.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf

@@ -1,4 +1,4 @@
-"""Fixed point numbers."""
+"""Fixed-point quantization."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import axes_of_array
 from qframe.validation import integer_within
-from qframe_fixed.drawn import Stepped, reference_sign, rounded, sign
-from qframe_fixed.options import Alpha, alpha_of, exponents_of, flag, hold
+from qframe_fixed.base import ScaledIntegerQuantizer, reference_sign, rounded, sign
+from qframe_fixed.options import Alpha, alpha_of, exponents_of, flag, set_constants
 from qframe_fixed.scales import (
     largest,
     least_squares,
@@ -21,14 +21,14 @@ from qframe_fixed.scales import (
     reference_power,
 )
 
-# How often a scale that is a power of two is fitted to the integers that it gives.
-_FITS = 5
+# The number of iterations that fit a power-of-two scale to its integers.
+_ITERATIONS = 5
 
 
-class QuantizedBits(Stepped):
-    r"""Fixed point numbers of some bits, of which some stand left of the binary point.
+class QuantizedBits(ScaledIntegerQuantizer):
+    r"""Fixed-point numbers, with some of the bits left of the binary point.
 
-    With :math:`u = b - 1` bits beside the sign, :math:`u = b` without one, and the step
+    With :math:`u = b - 1` bits besides the sign, :math:`u = b` without one, and the step
     :math:`d = 2^{i-u}`:
 
     .. math:: q(x) = \alpha \, d \min(\max(\lfloor x / d \rceil, l), 2^u - 1), \quad
@@ -41,35 +41,36 @@ class QuantizedBits(Stepped):
 
     .. math:: \frac{dq}{dx} = 1
 
-    "auto" takes :math:`s = \max |x| / n`; "auto_po2" the power of two nearest to it, then
-    five times the one nearest to the scale that fits the integers best. The gradient is 1
-    beyond the range too: a constraint keeps the weights within. One bit with a sign is
-    the sign of x, times alpha. In training ``use_stochastic_rounding`` takes one of both
-    neighbours, so that the mean over draws is x. NaN stays NaN.
+    "auto" takes :math:`s = \max |x| / n`. "auto_po2" starts from the power of two nearest
+    to it; five times it then takes the one nearest to the least-squares scale of the
+    integers. The gradient is 1 beyond the range too; a constraint keeps the weights inside.
+    One bit with a sign is the sign of x, times alpha. In training
+    ``use_stochastic_rounding`` draws one of both neighbours, so that the mean over draws
+    is x. NaN stays NaN.
 
     Args:
         bits: b, an integer from 1 to 24. Default 8.
         integer: i, the bits left of the binary point, an integer from -32 to 32.
             Default 0.
-        symmetric: leave out the lowest integer; always so with an automatic alpha.
+        symmetric: exclude the lowest integer; implied by an automatic alpha.
             Default 0.
-        keep_negative: have a sign. Default True.
+        keep_negative: include negative numbers. Default True.
         alpha: None, a positive number, ``"auto"`` or ``"auto_po2"``. Default None.
         use_stochastic_rounding: draw in training. Default False.
-        scale_axis: None; the layer knows where its output channels are.
+        scale_axis: None; the layer provides the channel axis.
         qnoise_factor: 1.0.
         var_name: None.
         use_ste: True.
         use_variables: False.
         elements_per_scale: None.
-        min_po2_exponent: bound of the exponent of ``"auto_po2"``, for x over
+        min_po2_exponent: bound of the exponent of ``"auto_po2"``, of the scale divided by
             :math:`2^i`. Default None.
         max_po2_exponent: as `min_po2_exponent`.
         post_training_scale: None.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these; or an automatic alpha has one bit or
+        ArgumentError: an argument has another value; or an automatic alpha has one bit or
             no sign.
 
     Example:
@@ -113,7 +114,7 @@ class QuantizedBits(Stepped):
         self.min_po2_exponent, self.max_po2_exponent = exponents_of(
             owner, self.alpha, min_po2_exponent, max_po2_exponent
         )
-        hold(
+        set_constants(
             self,
             scale_axis=scale_axis,
             qnoise_factor=qnoise_factor,
@@ -127,11 +128,11 @@ class QuantizedBits(Stepped):
             raise ArgumentError(
                 f"alpha={alpha!r} of {owner} needs a sign and two bits or more, found "
                 f"bits={bits} and keep_negative={keep_negative}. Write binary(alpha="
-                f"{alpha!r}) for one bit, quantized_relu for numbers without a sign."
+                f"{alpha!r}) for one bit, quantized_relu for unsigned numbers."
             )
         if draws and self.is_sign:
             raise ArgumentError(
-                f"{owner} of one bit rounds nothing: write stochastic_binary instead of "
+                f"{owner} of one bit does not round: write stochastic_binary instead of "
                 "use_stochastic_rounding=True."
             )
 
@@ -160,8 +161,8 @@ class QuantizedBits(Stepped):
     @property
     def traits(self) -> Traits:
         if self.is_sign:
-            return self.promises((-1, 1), 1.0, idempotent=True, odd=True)
-        return self.promises(
+            return self.level_traits((-1, 1), 1.0, idempotent=True, odd=True)
+        return self.level_traits(
             range(self.low, self.high + 1),
             self.step,
             idempotent=self.alpha in (None, 1.0, "auto"),
@@ -188,11 +189,11 @@ class QuantizedBits(Stepped):
         """The scale s of each channel."""
         if self.alpha == "auto":
             return largest(x, channel_axis) / self.high
-        # What is added to scales, and the bounds, are about x without its integer bits.
+        # QKeras adds its epsilon, and bounds the exponent, after division by 2^integer.
         unit = 2.0**self.integer
         y = x / unit
         scale = nearest_power(largest(y, channel_axis) / self.high)
-        for _ in range(_FITS):
+        for _ in range(_ITERATIONS):
             integers = ops.sign(y) * self.magnitude(y, scale)
             fit = least_squares(y, integers, channel_axis)
             scale = nearest_power(fit, self.min_po2_exponent, self.max_po2_exponent)
@@ -214,7 +215,7 @@ class QuantizedBits(Stepped):
         scale = np.abs(y).max(axis=axes, keepdims=True) / x.dtype.type(self.high)
         if self.alpha == "auto_po2":
             scale = reference_power(scale)
-            for _ in range(_FITS):
+            for _ in range(_ITERATIONS):
                 fit = reference_least_squares(y, integers_for(scale), axes)
                 scale = reference_power(fit, self.min_po2_exponent, self.max_po2_exponent)
         return integers_for(scale), scale * unit

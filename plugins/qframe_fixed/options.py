@@ -1,4 +1,4 @@
-"""Arguments as QKeras takes them: flags, scales, and what is not supported here."""
+"""Validation of the arguments of QKeras: flags, scales, and unsupported options."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from qframe.validation import integer_within, positive_number
 
 Alpha = float | str | None
 
-# What QKeras takes and this plugin does not: the one value allowed, and why.
-_HELD: dict[str, tuple[Any, str]] = {
-    "qnoise_factor": (1.0, "between a number and its level is no level"),
-    "var_name": (None, "there is no variable to name"),
-    "use_ste": (True, "without the straight-through gradient nothing learns"),
+# Options of QKeras that this plugin lacks: the only value allowed, and the reason.
+_CONSTANTS: dict[str, tuple[Any, str]] = {
+    "qnoise_factor": (1.0, "a mix of a number and its level is not a level"),
+    "var_name": (None, "it has no variable to name"),
+    "use_ste": (True, "nothing learns without the straight-through gradient"),
     "use_variables": (False, "qnoise_factor does not change"),
     "training": (False, "Keras tells each call whether it trains"),
     "scale_axis": (None, "the layer knows where its output channels are"),
@@ -24,11 +24,11 @@ _HELD: dict[str, tuple[Any, str]] = {
 }
 
 
-def hold(quantizer: Any, **given: Any) -> None:
-    """Set attributes that have only one value here; raise `ArgumentError` for another."""
+def set_constants(quantizer: Any, **arguments: Any) -> None:
+    """Set options that support one value only; raise `ArgumentError` for another."""
     owner = type(quantizer).__name__
-    for name, value in given.items():
-        only, reason = _HELD[name]
+    for name, value in arguments.items():
+        only, reason = _CONSTANTS[name]
         number = isinstance(value, Real) and isinstance(only, Real)
         if value is not only and not (number and value == only):
             raise ArgumentError(
@@ -66,14 +66,14 @@ def finite_number(owner: str, name: str, value: Any) -> float:
 
 
 def exponents_of(owner: str, alpha: Alpha, low: Any, high: Any) -> tuple[Any, Any]:
-    """The bounds of the exponent of an automatic scale; None where there is none."""
+    """The validated bounds of the exponent of an automatic scale, or None."""
     bounds = {"min_po2_exponent": low, "max_po2_exponent": high}
     for name, bound in bounds.items():
         if bound is None:
             continue
         if alpha != "auto_po2":
             raise ArgumentError(
-                f"{name} of {owner} is about alpha='auto_po2', found alpha={alpha!r}. "
+                f"{name} of {owner} needs alpha='auto_po2', found alpha={alpha!r}. "
                 "Leave it out."
             )
         integer_within(owner, name, bound, -126, 127)

@@ -1,4 +1,4 @@
-"""Powers of two."""
+"""Power-of-two quantization."""
 
 from __future__ import annotations
 
@@ -12,43 +12,47 @@ from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
 from qframe.validation import integer_within, one_of
-from qframe_fixed.drawn import (
-    Drawn,
+from qframe_fixed.base import (
+    StochasticQuantizer,
     leaky_slope,
     leaky_support,
     reference_leaky_slope,
     reference_sign,
     sign,
 )
-from qframe_fixed.options import finite_number, flag, hold, slope_of
+from qframe_fixed.options import finite_number, flag, set_constants, slope_of
 from qframe_fixed.powers import LEAST, MOST, reference_powers, to_powers
 
-# Of the numbers of float16, subnormal ones too: no device takes them as 0.
-_HALF = range(-24, 16)
+# Including those of subnormal numbers, which no device flushes to zero in float16.
+_FLOAT16_EXPONENTS = range(-24, 16)
 
 
-class _PowersOfTwo(Drawn):
-    """What both share: the exponents, and how a magnitude is rounded to one of them."""
+class _PowersOfTwo(StochasticQuantizer):
+    """Base of the power-of-two quantizers: the exponents, and rounding to them."""
 
-    # How many of the bits are no exponent.
+    # The bits that do not encode the exponent.
     sign_bits: ClassVar[int]
     negative_slope: float = 1.0
 
     def __init__(
         self,
-        bits: int,
-        max_value: float | None,
-        use_stochastic_rounding: bool,
-        quadratic_approximation: bool,
-        log2_rounding: str,
-        seed: int | None,
-        held: dict[str, Any],
+        bits: int = 8,
+        max_value: float | None = None,
+        use_stochastic_rounding: bool = False,
+        quadratic_approximation: bool = False,
+        log2_rounding: str = "rnd",
+        qnoise_factor: float = 1.0,
+        var_name: None = None,
+        use_ste: bool = True,
+        use_variables: bool = False,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         owner = type(self).__name__
         draws = flag(owner, "use_stochastic_rounding", use_stochastic_rounding)
         super().__init__(seed, draws, **kwargs)
         self.bits = integer_within(owner, "bits", bits, 1 + self.sign_bits, 8)
+        self.precision = self.bits
         if max_value is not None:
             max_value = finite_number(owner, "max_value", max_value)
         self.max_value = max_value
@@ -64,38 +68,45 @@ class _PowersOfTwo(Drawn):
             )
         if not self.exponents:
             raise ArgumentError(
-                f"max_value of {owner} is below the smallest power of two that {bits} bits "
-                f"hold, found {max_value!r}. Write a larger one, or more bits."
+                f"max_value of {owner} is below the smallest power of two of {bits} bits, "
+                f"found {max_value!r}. Write a larger one, or more bits."
             )
-        hold(self, **held)
+        set_constants(
+            self,
+            qnoise_factor=qnoise_factor,
+            var_name=var_name,
+            use_ste=use_ste,
+            use_variables=use_variables,
+        )
 
     @property
     def exponents(self) -> range:
-        """Of all powers of two that there are, ascending."""
+        """The exponents of all levels, ascending."""
         stride = 2 if self.quadratic_approximation else 1
         bits = self.bits - self.sign_bits
         below_one = self.max_value is not None and self.max_value <= 1
-        # Exponents from below to above 0 need a sign of their own.
+        # Exponents of both signs need a bit for the sign.
         half = 2 ** (bits if below_one else bits - 1)
         top = stride * (half - 1) if stride == 1 else 2 * (2 * ((half - 1) // 2))
         if self.max_value is not None:
             limit = math.frexp(self.max_value)[1] - 1
             top = min(top, limit - limit % stride)
         top = min(top, MOST - MOST % stride)
-        # There are no more codes than the bits tell apart.
+        # The bits encode at most 2^bits exponents.
         bottom = max(-stride * half, top - stride * (2**bits - 1), LEAST)
         return range(bottom, top + 1, stride)
 
     def of_dtype(self, dtype: Any) -> range:
-        """Those of the exponents that a dtype has."""
+        """The exponents that a dtype can represent."""
         if "float16" not in str(dtype) or "bfloat16" in str(dtype):
             return self.exponents
         low, high, stride = self.exponents[0], self.exponents[-1], self.exponents.step
-        found = range(max(low, _HALF[0]), min(high, _HALF[-1]) + 1, stride)
-        return found or range(low, low + 1)
+        half = _FLOAT16_EXPONENTS
+        exponents = range(max(low, half[0]), min(high, half[-1]) + 1, stride)
+        return exponents or range(low, low + 1)
 
     def to_powers(self, magnitude: Any, noise: Any, dtype: Any) -> Any:
-        """A power of two near each magnitude; NaN stays NaN."""
+        """Round each magnitude to a power of two; NaN stays NaN."""
         powers = to_powers(
             ops.cast(magnitude, "float32"),
             self.of_dtype(dtype),
@@ -112,10 +123,10 @@ class _PowersOfTwo(Drawn):
 
     def affine(self, inputs: Any) -> tuple[Any, int] | None:
         low, high = self.exponents[0], self.exponents[-1]
-        # As integers of 64 bits, if they fit.
+        # The levels are integers of the smallest one, if these fit into 64 bits.
         return (2.0**low, 0) if high - low <= 62 else None
 
-    def promised(self, signed: bool, **others: Any) -> Traits:
+    def power_traits(self, signed: bool, **others: Any) -> Traits:
         powers = [2.0**exponent for exponent in self.exponents]
         levels = [*(-power for power in powers[::-1] if signed), *powers]
         return Traits(
@@ -149,30 +160,31 @@ class QuantizedPo2(_PowersOfTwo):
 
     .. math:: \frac{dq}{dx} = 1
 
-    One bit is the sign; with :math:`n = 2^{b-2}` the exponents reach from
+    One bit is the sign; with :math:`n = 2^{b-2}` the exponents range from
     :math:`l = -n` to :math:`h = n - 1`. With ``max_value`` h is its exponent, rounded
-    down, and up to 1 the exponents need no sign: :math:`n = 2^{b-1}`. There is no 0, which
-    becomes :math:`2^l`. With ``quadratic_approximation`` the exponents are even, and reach
-    twice as far. Halfway between two exponents the larger one is taken. In training
-    ``use_stochastic_rounding`` takes the next power below or above, so that the mean over
-    draws is x. Exponents are within those of normal float32 numbers, and of the dtype.
-    NaN stays NaN.
+    down; a ``max_value`` up to 1 needs no sign of the exponent: :math:`n = 2^{b-1}`. Zero
+    becomes :math:`2^l`. With ``quadratic_approximation`` the exponents are even, and range
+    twice as far. Ties between two exponents take the larger one. In training
+    ``use_stochastic_rounding`` draws the next power below or above, so that the mean over
+    draws is x. The exponents are limited to those of normal float32 numbers and of the
+    dtype. NaN stays NaN.
 
     Args:
         bits: b, an integer from 2 to 8. Default 8.
-        max_value: no magnitude is above it, a positive number; None for no such bound.
+        max_value: the bound of the magnitudes, a positive number; None for no bound.
             Default None.
         use_stochastic_rounding: draw in training. Default False.
-        quadratic_approximation: take even exponents. Default False.
+        quadratic_approximation: use even exponents only. Default False.
         log2_rounding: ``"rnd"`` or ``"floor"``. Default ``"rnd"``.
         qnoise_factor: 1.0.
         var_name: None.
         use_ste: True.
         use_variables: False.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these; or draws are to be rounded down.
+        ArgumentError: an argument has another value; or draws are combined with
+            ``log2_rounding="floor"``.
 
     Example:
         >>> import qframe as qf
@@ -185,40 +197,9 @@ class QuantizedPo2(_PowersOfTwo):
 
     sign_bits = 1
 
-    def __init__(
-        self,
-        bits: int = 8,
-        max_value: float | None = None,
-        use_stochastic_rounding: bool = False,
-        quadratic_approximation: bool = False,
-        log2_rounding: str = "rnd",
-        qnoise_factor: float = 1.0,
-        var_name: None = None,
-        use_ste: bool = True,
-        use_variables: bool = False,
-        seed: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            bits,
-            max_value,
-            use_stochastic_rounding,
-            quadratic_approximation,
-            log2_rounding,
-            seed,
-            {
-                "qnoise_factor": qnoise_factor,
-                "var_name": var_name,
-                "use_ste": use_ste,
-                "use_variables": use_variables,
-            },
-            **kwargs,
-        )
-        self.precision = self.bits
-
     @property
     def traits(self) -> Traits:
-        return self.promised(True, idempotent=True, odd=True)
+        return self.power_traits(True, idempotent=True, odd=True)
 
     def value(self, inputs: Any, noise: Any = None) -> Any:
         x = wide(inputs)
@@ -231,7 +212,7 @@ class QuantizedPo2(_PowersOfTwo):
 
 
 class QuantizedReluPo2(_PowersOfTwo):
-    r"""A power of two, behind a ReLU.
+    r"""A power of two after a ReLU.
 
     .. math:: q(x) = 2^{\min(\max(e, l), h)} \text{ where } x \ge 0 \text{ or } a = 0,
         \text{ else } -2^{\min(\max(e, l), h)}
@@ -242,27 +223,28 @@ class QuantizedReluPo2(_PowersOfTwo):
     .. math:: \frac{dq}{dx} = 1 \text{ where } 0 < x \le t, \quad
         a \text{ where } x \le 0, \quad \text{else } 0
 
-    With :math:`n = 2^{b-1}` the exponents reach from :math:`l = -n` to :math:`h = n - 1`.
-    With ``max_value``, t, h is its exponent, rounded down, and up to 1 the exponents need
-    no sign: :math:`n = 2^b`. There is no 0: without a slope negative numbers become
-    :math:`2^l`. The rest is as in `QuantizedPo2`. A slope needs a bit for the sign of the
-    values, beside those for the exponents: `precision` counts it.
+    With :math:`n = 2^{b-1}` the exponents range from :math:`l = -n` to :math:`h = n - 1`.
+    With ``max_value``, t, h is its exponent, rounded down; a ``max_value`` up to 1 needs no
+    sign of the exponent: :math:`n = 2^b`. Zero is not a level: without a slope negative
+    numbers become :math:`2^l`. The rest is as in `QuantizedPo2`. A slope needs an
+    additional bit for the sign of the values, which `precision` includes.
 
     Args:
         bits: b, an integer from 1 to 8. Default 8.
-        max_value: t, a positive number; None for no such bound. Default None.
+        max_value: t, a positive number; None for no bound. Default None.
         negative_slope: a, 0 or a power of two up to 1. Default 0.
         use_stochastic_rounding: draw in training. Default False.
-        quadratic_approximation: take even exponents. Default False.
+        quadratic_approximation: use even exponents only. Default False.
         log2_rounding: ``"rnd"`` or ``"floor"``. Default ``"rnd"``.
         qnoise_factor: 1.0.
         var_name: None.
         use_ste: True.
         use_variables: False.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these; or draws are to be rounded down.
+        ArgumentError: an argument has another value; or draws are combined with
+            ``log2_rounding="floor"``.
 
     Example:
         >>> import qframe as qf
@@ -296,13 +278,11 @@ class QuantizedReluPo2(_PowersOfTwo):
             use_stochastic_rounding,
             quadratic_approximation,
             log2_rounding,
+            qnoise_factor,
+            var_name,
+            use_ste,
+            use_variables,
             seed,
-            {
-                "qnoise_factor": qnoise_factor,
-                "var_name": var_name,
-                "use_ste": use_ste,
-                "use_variables": use_variables,
-            },
             **kwargs,
         )
         self.negative_slope = slope_of(type(self).__name__, negative_slope)
@@ -311,7 +291,7 @@ class QuantizedReluPo2(_PowersOfTwo):
     @property
     def traits(self) -> Traits:
         slope = self.negative_slope
-        return self.promised(
+        return self.power_traits(
             slope > 0,
             idempotent=slope in (0, 1),
             support=leaky_support(slope, self.max_value),

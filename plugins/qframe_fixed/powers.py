@@ -1,4 +1,4 @@
-"""Powers of two, by a table: what devices make of logarithms and powers is not exact."""
+"""Rounding to powers of two by a table, since log2 and exp2 are not exact on devices."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-# Of float32, without its subnormal numbers, which some devices take as 0.
+# Exponents of normal float32 numbers; some devices flush subnormal ones to zero.
 LEAST, MOST = -126, 127
 
 
 def to_powers(
     magnitude: Any, exponents: Sequence[int], *, floor: bool = False, noise: Any = None
 ) -> Any:
-    """A power of two near each magnitude, in float32.
+    """Round each magnitude to a power of two, in float32.
 
     Args:
         magnitude: a tensor of float32, not negative.
-        exponents: of the powers to choose from, ascending, at even distances.
-        floor: the next one below. Else the one that is nearer in the exponent; halfway
-            the larger one.
-        noise: uniform from 0 up to 1: one of both neighbours, so that the mean over draws
-            is the magnitude.
+        exponents: of the available powers, ascending and evenly spaced.
+        floor: round down. Otherwise round to the nearest exponent, ties up.
+        noise: uniform in [0, 1), which draws one of both neighbours so that the mean over
+            draws is the magnitude.
     """
     powers = np.exp2(np.asarray(exponents, np.float64))
     last = len(powers) - 1
@@ -43,7 +42,7 @@ def to_powers(
 
 
 def _index(magnitude: Any, exponents: Sequence[int], table: Any) -> Any:
-    """Where the power is that is next below each magnitude, or the first."""
+    """The index of the largest power up to each magnitude, or 0."""
     last = len(exponents) - 1
     stride = exponents[1] - exponents[0] if last else 1
     number = ops.where(ops.isnan(magnitude), ops.ones_like(magnitude), magnitude)

@@ -1,4 +1,4 @@
-"""Fixed point numbers behind a ReLU."""
+"""Fixed-point quantization after a ReLU."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
 from qframe.validation import integer_within
-from qframe_fixed.drawn import (
-    Stepped,
+from qframe_fixed.base import (
+    ScaledIntegerQuantizer,
     leaky_slope,
     leaky_support,
     reference_leaky_slope,
     rounded,
 )
-from qframe_fixed.options import finite_number, flag, hold, slope_of
+from qframe_fixed.options import finite_number, flag, set_constants, slope_of
 
 
-class QuantizedRelu(Stepped):
-    r"""A ReLU, in fixed point numbers of some bits.
+class QuantizedRelu(ScaledIntegerQuantizer):
+    r"""A ReLU rounded to fixed-point numbers.
 
     With the negative slope a, :math:`m = 2^b` (:math:`2^{b-1}` where a is not 0), and the
     step :math:`d = 2^i / m`:
@@ -34,32 +34,32 @@ class QuantizedRelu(Stepped):
     .. math:: \frac{dq}{dx} = 1 \text{ where } 0 < x \le t, \quad
         a \text{ where } x \le 0, \quad \text{else } 0
 
-    The top t is the largest value :math:`(m - 1) d`; without ``is_quantized_clip`` it is
-    `relu_upper_bound`, which bounds the values too, or there is none. ``use_sigmoid``
-    takes every other step: :math:`d (2 \lfloor m \sigma \rceil - m)` with the hard sigmoid
-    :math:`\sigma = \min(\max(x / 2^{i+1} + 1/2, 0), 1)`, bounded the same. In training
-    ``use_stochastic_rounding`` takes one of both neighbours, so that the mean over draws
+    The bound t is the largest value :math:`(m - 1) d`. Without ``is_quantized_clip`` it is
+    `relu_upper_bound`, which bounds the values too, or infinity. ``use_sigmoid`` uses
+    every other level: :math:`d (2 \lfloor m \sigma \rceil - m)` with the hard sigmoid
+    :math:`\sigma = \min(\max(x / 2^{i+1} + 1/2, 0), 1)`, with the same bounds. In training
+    ``use_stochastic_rounding`` draws one of both neighbours, so that the mean over draws
     is r. NaN stays NaN.
 
     Args:
         bits: b, an integer from 1 to 24. Default 8.
         integer: i, the bits left of the binary point, an integer from -32 to 32.
             Default 0.
-        use_sigmoid: take every other step. Default 0.
+        use_sigmoid: use every other level. Default 0.
         negative_slope: a, 0 or a power of two from :math:`1 / m` to 1. Default 0.0.
         use_stochastic_rounding: draw in training. Default False.
         relu_upper_bound: None, or a multiple of d, with ``is_quantized_clip=False``.
             Default None.
-        is_quantized_clip: no gradient above the largest value. Default True.
+        is_quantized_clip: stop the gradient above the largest value. Default True.
         qnoise_factor: 1.0.
         var_name: None.
         use_ste: True.
         use_variables: False.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these; or ``use_sigmoid`` is to be leaky or
-            to draw.
+        ArgumentError: an argument has another value; or ``use_sigmoid`` is combined with
+            a slope or with draws.
 
     Example:
         >>> import qframe as qf
@@ -98,7 +98,7 @@ class QuantizedRelu(Stepped):
         if relu_upper_bound is not None:
             relu_upper_bound = self._bound(relu_upper_bound)
         self.relu_upper_bound = relu_upper_bound
-        hold(
+        set_constants(
             self,
             qnoise_factor=qnoise_factor,
             var_name=var_name,
@@ -108,12 +108,12 @@ class QuantizedRelu(Stepped):
         if self.negative_slope and self.negative_slope * self.half < 1:
             raise ArgumentError(
                 f"negative_slope of {owner} must be {1 / self.half} or more for {bits} "
-                f"bits, found {negative_slope!r}: all negative numbers would be less than "
-                "a step."
+                f"bits, found {negative_slope!r}: all negative numbers would be smaller "
+                "than a step."
             )
         if self.use_sigmoid and (draws or self.negative_slope):
             raise ArgumentError(
-                f"use_sigmoid of {owner} goes neither with negative_slope nor with "
+                f"use_sigmoid of {owner} works neither with negative_slope nor with "
                 "use_stochastic_rounding. Leave them out."
             )
 
@@ -155,7 +155,7 @@ class QuantizedRelu(Stepped):
 
     @property
     def top(self) -> float | None:
-        """The top t; None without one."""
+        """The bound t; None if it is infinite."""
         return self.high * self.step if self.is_quantized_clip else self.relu_upper_bound
 
     @property
@@ -164,7 +164,7 @@ class QuantizedRelu(Stepped):
         if self.use_sigmoid:
             integers = sorted({*integers[::2], self.high})
         slope = self.negative_slope
-        return self.promises(
+        return self.level_traits(
             integers,
             self.step,
             idempotent=slope in (0, 1),
@@ -174,11 +174,11 @@ class QuantizedRelu(Stepped):
 
     def parts(self, x: Any, noise: Any, channel_axis: Any) -> tuple[Any, Any]:
         if self.use_sigmoid:
-            share = clip_through(x * (0.5 / 2.0**self.integer) + 0.5, 0, 1)
-            integers = 2 * ops.round(share * self.half) - self.half
+            sigmoid = clip_through(x * (0.5 / 2.0**self.integer) + 0.5, 0, 1)
+            integers = 2 * ops.round(sigmoid * self.half) - self.half
         else:
             leaky = ops.where(ops.less(x, 0), x * self.negative_slope, x)
-            # Where infinity times a slope of 0 would be NaN.
+            # Infinity times a slope of 0 would be NaN.
             leaky = leaky if self.negative_slope else clip_through(x, 0, np.inf)
             integers = rounded(leaky / self.step, noise)
         return clip_through(integers, self.low, self.high), self.step
@@ -189,8 +189,8 @@ class QuantizedRelu(Stepped):
 
     def reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any]:
         if self.use_sigmoid:
-            share = np.clip(x / 2.0**self.integer / 2 + 0.5, 0, 1)
-            integers = 2 * np.rint(share * self.half) - self.half
+            sigmoid = np.clip(x / 2.0**self.integer / 2 + 0.5, 0, 1)
+            integers = 2 * np.rint(sigmoid * self.half) - self.half
         else:
             slope = self.negative_slope
             leaky = np.where(x < 0, x * slope, x) if slope else np.maximum(x, 0)

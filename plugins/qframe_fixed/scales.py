@@ -1,4 +1,4 @@
-"""Statistics of each channel, and the scales that follow from them, as in QKeras."""
+"""Statistics of channels and scales computed from them, as in QKeras."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import ops
 from qframe.quantizers import axes_within_channels
 from qframe_fixed.powers import LEAST, MOST, reference_powers, to_powers
 
-# Added to what a division or a logarithm is of, as QKeras does.
+# QKeras adds it before a division or a logarithm.
 EPSILON = 1e-7
 
 
@@ -29,15 +29,15 @@ def deviation(x: Any, channel_axis: Any) -> Any:
 
 
 def least_squares(x: Any, q: Any, channel_axis: Any) -> Any:
-    """The scale s of each channel for which s q is nearest to x."""
-    of_x, of_q = x * q, q * q
+    """The scale s of each channel that minimizes the squared error of s q to x."""
+    xq, qq = x * q, q * q
     if axes := axes_within_channels(len(x.shape), channel_axis):
-        of_x, of_q = (ops.mean(part, axis=axes, keepdims=True) for part in (of_x, of_q))
-    return of_x / (of_q + EPSILON)
+        xq, qq = (ops.mean(product, axis=axes, keepdims=True) for product in (xq, qq))
+    return xq / (qq + EPSILON)
 
 
 def nearest_power(scale: Any, low: int | None = None, high: int | None = None) -> Any:
-    """The power of two that is nearest to a scale in the exponent, within bounds."""
+    """Round a scale to the power of two with the nearest exponent, within bounds."""
     return ops.cast(
         to_powers(ops.cast(scale + EPSILON, "float32"), _exponents(low, high)), scale.dtype
     )
@@ -49,8 +49,8 @@ def _exponents(low: int | None, high: int | None) -> range:
 
 def reference_least_squares(x: Any, q: Any, axes: tuple[int, ...]) -> Any:
     """The NumPy reference of `least_squares`."""
-    of_x = np.mean(x * q, axis=axes, keepdims=True)
-    return of_x / (np.mean(q * q, axis=axes, keepdims=True) + x.dtype.type(EPSILON))
+    xq = np.mean(x * q, axis=axes, keepdims=True)
+    return xq / (np.mean(q * q, axis=axes, keepdims=True) + x.dtype.type(EPSILON))
 
 
 def reference_power(scale: Any, low: int | None = None, high: int | None = None) -> Any:

@@ -1,4 +1,4 @@
-"""Fixed point numbers of a tanh and of a sigmoid."""
+"""Fixed-point quantization of a tanh and of a sigmoid."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
 from qframe.validation import integer_within
-from qframe_fixed.drawn import Stepped, rounded
+from qframe_fixed.base import ScaledIntegerQuantizer, rounded
 from qframe_fixed.options import flag
 
 
-class _Squashed(Stepped):
-    """What both share: a curve that ends in both directions, rounded to some bits.
+class _Squashed(ScaledIntegerQuantizer):
+    """Base of the quantizers of a bounded activation function.
 
-    A subclass has `curve` and `slope`, for Keras and, by `xp`, for NumPy.
+    A subclass defines `curve` and `slope` for Keras and, with ``xp=np``, for NumPy.
     """
 
     real: bool
@@ -40,7 +40,7 @@ class _Squashed(Stepped):
 
     @property
     def steps(self) -> int:
-        """m, how many steps there are from 0 to 1."""
+        """The number of steps from 0 to 1, m."""
         return int(2 ** (self.bits - self.sign_bit))
 
     @property
@@ -53,8 +53,8 @@ class _Squashed(Stepped):
         """The smallest integer."""
         return self.symmetric - self.sign_bit * self.steps
 
-    def promised(self, **others: Any) -> Traits:
-        return self.promises(
+    def curve_traits(self, **others: Any) -> Traits:
+        return self.level_traits(
             range(self.low, self.high + 1),
             1 / self.steps,
             support=None if self.real else (-1.0, 1.0),
@@ -63,7 +63,7 @@ class _Squashed(Stepped):
         )
 
     def curve(self, x: Any, xp: Any = ops) -> Any:
-        """The function of x that is rounded."""
+        """The activation function."""
         raise NotImplementedError
 
     def slope(self, x: Any, xp: Any = ops) -> Any:
@@ -97,7 +97,7 @@ class _Squashed(Stepped):
 
 
 class QuantizedTanh(_Squashed):
-    r"""tanh, or its hard form, in fixed point numbers of some bits.
+    r"""tanh, or its hard form, rounded to fixed-point numbers.
 
     With :math:`m = 2^{b-1}` and :math:`p = \min(\max(x, -1), 1)`, or tanh x:
 
@@ -107,18 +107,18 @@ class QuantizedTanh(_Squashed):
     .. math:: \frac{dq}{dx} = \frac{dp}{dx} \text{ where }
         l \le \lfloor m p \rceil \le m - 1 \text{, else } 0
 
-    In training ``use_stochastic_rounding`` takes one of both neighbours, so that the mean
+    In training ``use_stochastic_rounding`` draws one of both neighbours, so that the mean
     over draws is p. NaN stays NaN.
 
     Args:
         bits: b, an integer from 1 to 24; symmetric from 2. Default 8.
         use_stochastic_rounding: draw in training. Default False.
-        symmetric: leave out the lowest integer. Default False.
-        use_real_tanh: take tanh x. Default False.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        symmetric: exclude the lowest integer. Default False.
+        use_real_tanh: use tanh instead of its hard form. Default False.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -146,7 +146,7 @@ class QuantizedTanh(_Squashed):
 
     @property
     def traits(self) -> Traits:
-        return self.promised(idempotent=not self.real, odd=self.symmetric)
+        return self.curve_traits(idempotent=not self.real, odd=self.symmetric)
 
     def curve(self, x: Any, xp: Any = ops) -> Any:
         if self.real:
@@ -160,7 +160,7 @@ class QuantizedTanh(_Squashed):
 
 
 class QuantizedSigmoid(_Squashed):
-    r"""The sigmoid, or its hard form, in fixed point numbers of some bits.
+    r"""The sigmoid, or its hard form, rounded to fixed-point numbers.
 
     With :math:`m = 2^b` and :math:`p = \min(\max(x / 2 + 1/2, 0), 1)`, or
     :math:`1 / (1 + e^{-x})`:
@@ -171,18 +171,18 @@ class QuantizedSigmoid(_Squashed):
     .. math:: \frac{dq}{dx} = \frac{dp}{dx} \text{ where }
         l \le \lfloor m p \rceil \le m - 1 \text{, else } 0
 
-    In training ``use_stochastic_rounding`` takes one of both neighbours, so that the mean
+    In training ``use_stochastic_rounding`` draws one of both neighbours, so that the mean
     over draws is p. NaN stays NaN.
 
     Args:
         bits: b, an integer from 1 to 24; symmetric from 2. Default 8.
-        symmetric: leave out 0. Default False.
-        use_real_sigmoid: take the sigmoid itself. Default False.
+        symmetric: exclude 0. Default False.
+        use_real_sigmoid: use the sigmoid instead of its hard form. Default False.
         use_stochastic_rounding: draw in training. Default False.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -212,7 +212,7 @@ class QuantizedSigmoid(_Squashed):
 
     @property
     def traits(self) -> Traits:
-        return self.promised()
+        return self.curve_traits()
 
     def curve(self, x: Any, xp: Any = ops) -> Any:
         return probability(x, self.real, xp)
@@ -226,7 +226,7 @@ class QuantizedSigmoid(_Squashed):
 
 
 def probability(x: Any, real: bool, xp: Any = ops) -> Any:
-    """The sigmoid, or its hard form; for NumPy with ``xp=np``."""
+    """The sigmoid or its hard form, for NumPy with ``xp=np``."""
     if real:
         return ops.sigmoid(x) if xp is ops else 1 / (1 + np.exp(-x))
     y = 0.5 * x + 0.5

@@ -1,4 +1,4 @@
-"""Three values, with a threshold, and with draws."""
+"""Ternary quantizers of QKeras, deterministic and stochastic."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from keras import ops
 
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
-from qframe.quantizers.arithmetic import axes_of_array, tiny, wide, wide_array
+from qframe.quantizers.arithmetic import axes_of_array, tiny
 from qframe.validation import integer_within
-from qframe_fixed.drawn import Stepped
+from qframe_fixed.base import ScaledIntegerQuantizer, TanhGradient
 from qframe_fixed.options import Alpha, alpha_of, finite_number, flag
 from qframe_fixed.scales import (
     EPSILON,
@@ -27,8 +27,8 @@ from qframe_fixed.squashed import probability
 _THRESHOLD = 0.33
 
 
-class _Ternary(Stepped):
-    """What both share: the threshold and the scale, given or of each channel."""
+class _Ternary(ScaledIntegerQuantizer):
+    """Base of the ternary quantizers: a constant or computed threshold and scale."""
 
     precision = 2
 
@@ -57,30 +57,30 @@ class _Ternary(Stepped):
             )
 
     @property
-    def given(self) -> float:
-        """The threshold that is no statistic."""
+    def constant_threshold(self) -> float:
+        """The threshold without an automatic alpha."""
         return _THRESHOLD if self.threshold is None else self.threshold
 
     @property
     def traits(self) -> Traits:
-        return self.promises(
+        return self.level_traits(
             (-1, 0, 1),
             1.0,
-            # A threshold beyond a level takes the level to 0.
-            idempotent=not self.automatic and self.given <= self.factor,
+            # A threshold beyond a level maps the level to 0.
+            idempotent=not self.automatic and self.constant_threshold <= self.factor,
             odd=True,
             expectation=self.expectation if self.draws else None,
         )
 
     def parts(self, x: Any, noise: Any, channel_axis: Any) -> tuple[Any, Any]:
-        threshold: Any = max(self.given, tiny(x))
+        threshold: Any = max(self.constant_threshold, tiny(x))
         scale: Any = self.factor
         if self.automatic:
             threshold, scale = self.fit(x, channel_axis)
         if noise is not None:
             noise = ops.cast(noise, x.dtype)
-            return self.drawn(x, noise, threshold, scale, channel_axis), scale
-        # A magnitude that equals a threshold is beyond it where the threshold is given.
+            return self.random_signs(x, noise, threshold, scale, channel_axis), scale
+        # QKeras counts a magnitude equal to a constant threshold as beyond it.
         beyond = ops.greater if self.automatic else ops.greater_equal
         return self.signs(x, beyond(ops.abs(x), threshold)), scale
 
@@ -89,14 +89,14 @@ class _Ternary(Stepped):
         zero = ops.where(ops.isnan(x), x, ops.zeros_like(x))
         return ops.where(beyond, ops.sign(x), zero)
 
-    def drawn(
+    def random_signs(
         self, x: Any, noise: Any, threshold: Any, scale: Any, channel_axis: Any
     ) -> Any:
-        """-1, 0 or +1, by draws."""
+        """-1, 0 or +1, drawn by the noise."""
         raise NotImplementedError
 
     def fit(self, x: Any, channel_axis: Any) -> tuple[Any, Any]:
-        """The threshold and the scale of each channel, each from the other in turn."""
+        """The threshold and the scale of each channel, computed alternately."""
         scale = largest(x, channel_axis) * (2 / 3)
         if self.alpha == "auto_po2":
             scale = nearest_power(scale)
@@ -114,7 +114,7 @@ class _Ternary(Stepped):
 
     def reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any]:
         if not self.automatic:
-            beyond = np.abs(x) >= max(self.given, np.finfo(x.dtype).tiny)
+            beyond = np.abs(x) >= max(self.constant_threshold, np.finfo(x.dtype).tiny)
             return np.where(np.isnan(x), x, np.sign(x) * beyond), self.factor
         threshold, scale = self.reference_fit(x, axis)
         return np.sign(x) * (np.abs(x) > threshold), scale
@@ -131,32 +131,32 @@ class _Ternary(Stepped):
         return threshold, scale
 
 
-class Ternary(_Ternary):
+class Ternary(TanhGradient, _Ternary):
     r"""-1, 0 or +1, times a scale.
 
     .. math:: q(x) = s \, \mathrm{sign}(x) \text{ where } |x| \ge t \text{, else } 0
 
     .. math:: \frac{dq}{dx} = 1 - \tanh^2 x \text{ where } \alpha \text{ is None, else } 1
 
-    The scale s is 1 without an alpha, or that number. With ``"auto"`` each output channel
-    has a scale, which starts at two thirds of its largest magnitude; then in turn the
-    threshold is half the scale, and the scale is the one for which q is nearest to x.
-    ``"auto_po2"`` takes the power of two nearest to each of these scales. A magnitude that
-    equals such a threshold becomes 0. With these, ``use_stochastic_rounding`` draws the
-    threshold in training, from two thirds to four thirds of itself. Subnormal numbers
-    become 0; NaN stays NaN.
+    The scale s is 1 without an alpha, or the number given as alpha. With ``"auto"`` each
+    output channel has a scale that starts at two thirds of its largest magnitude. Then
+    alternately the threshold becomes half the scale, and the scale minimizes the squared
+    error. ``"auto_po2"`` takes the power of two nearest to each of these scales. A
+    magnitude that equals a computed threshold becomes 0. With an automatic alpha,
+    ``use_stochastic_rounding`` draws the threshold in training, from two thirds to four
+    thirds of itself. Subnormal numbers become 0; NaN stays NaN.
 
     Args:
         alpha: None, a positive number, ``"auto"`` or ``"auto_po2"``. Default None.
-        threshold: t, a positive number or 0, compared in float32; None for 0.33, or where
-            it follows from the tensor. Default None.
+        threshold: t, a positive number or 0, compared in float32; None for 0.33, or with
+            an automatic alpha. Default None.
         use_stochastic_rounding: draw in training, with an automatic alpha. Default False.
-        number_of_unrolls: how often threshold and scale follow from each other, an
-            integer from 1 to 100. Default 5.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        number_of_unrolls: the iterations that compute threshold and scale, an integer
+            from 1 to 100. Default 5.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these, or does not go with `alpha`.
+        ArgumentError: an argument has another value, or one that contradicts `alpha`.
 
     Example:
         >>> import qframe as qf
@@ -183,31 +183,21 @@ class Ternary(_Ternary):
         if draws and not self.automatic:
             raise ArgumentError(
                 f"use_stochastic_rounding of {owner} needs alpha='auto' or 'auto_po2', "
-                f"found alpha={alpha!r}. Write stochastic_ternary to draw with a given "
+                f"found alpha={alpha!r}. Write stochastic_ternary to draw with a constant "
                 "threshold."
             )
 
-    def drawn(
+    def random_signs(
         self, x: Any, noise: Any, threshold: Any, scale: Any, channel_axis: Any
     ) -> Any:
-        drawn = threshold * (1 + noise) * (2 / 3)
-        return self.signs(x, ops.greater(ops.abs(x), drawn))
+        random = threshold * (1 + noise) * (2 / 3)
+        return self.signs(x, ops.greater(ops.abs(x), random))
 
     def expectation(self, x: Any, axis: Any = None) -> Any:
-        # The threshold drawn is at most |x| as often.
         threshold, scale = self.reference_fit(x, axis)
-        share = 1.5 * np.abs(x) / np.where(threshold > 0, threshold, 1) - 1
-        return np.sign(x) * np.clip(share, 0, 1) * scale
-
-    def gradient(self, inputs: Any) -> Any:
-        if self.alpha is not None:
-            return ops.ones_like(inputs)
-        return ops.cast(1 - ops.square(ops.tanh(wide(inputs))), inputs.dtype)
-
-    def surrogate(self, x: Any, axis: Any = None) -> Any:
-        if self.alpha is not None:
-            return np.ones_like(x)
-        return (1 - np.tanh(wide_array(x)) ** 2).astype(x.dtype)
+        # The probability that the random threshold is at most |x|.
+        p = 1.5 * np.abs(x) / np.where(threshold > 0, threshold, 1) - 1
+        return np.sign(x) * np.clip(p, 0, 1) * scale
 
 
 class StochasticTernary(_Ternary):
@@ -226,17 +216,17 @@ class StochasticTernary(_Ternary):
 
     Args:
         alpha: None, a positive number, ``"auto"`` or ``"auto_po2"``. Default None.
-        threshold: t, a positive number or 0, compared in float32; None for 0.33, or where
-            it follows from the tensor. Default None.
-        temperature: a, a positive number: the larger, the fewer surprises. Default 8.0.
-        use_real_sigmoid: else its hard form, :math:`\min(\max(x / 2 + 1/2, 0), 1)`.
-            Default True.
-        number_of_unrolls: how often threshold and scale follow from each other, an
-            integer from 1 to 100. Default 5.
-        seed: of the draws, an integer; None for another one in each process. Default None.
+        threshold: t, a positive number or 0, compared in float32; None for 0.33, or with
+            an automatic alpha. Default None.
+        temperature: a, a positive number; larger values draw less noise. Default 8.0.
+        use_real_sigmoid: use the sigmoid instead of its hard form,
+            :math:`\min(\max(x / 2 + 1/2, 0), 1)`. Default True.
+        number_of_unrolls: the iterations that compute threshold and scale, an integer
+            from 1 to 100. Default 5.
+        seed: of the draws, an integer; None differs in each process. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these, or does not go with `alpha`.
+        ArgumentError: an argument has another value, or one that contradicts `alpha`.
 
     Example:
         >>> import qframe as qf
@@ -262,19 +252,21 @@ class StochasticTernary(_Ternary):
         self.temperature = finite_number(owner, "temperature", temperature)
         self.use_real_sigmoid = flag(owner, "use_real_sigmoid", use_real_sigmoid)
 
-    def drawn(
+    def random_signs(
         self, x: Any, noise: Any, threshold: Any, scale: Any, channel_axis: Any
     ) -> Any:
         spread: Any = 1.0
         if self.automatic:
             threshold, spread = scale / 2, deviation(x, channel_axis)
-        first, second = self.shares(x, threshold, spread, ops)
+        first, second = self.probabilities(x, threshold, spread, ops)
         up = ops.cast(ops.less(noise, first * second), x.dtype)
         down = ops.cast(ops.less_equal(1 - noise, (1 - first) * (1 - second)), x.dtype)
         return ops.where(ops.isnan(x), x, up - down)
 
-    def shares(self, x: Any, threshold: Any, spread: Any, xp: Any) -> tuple[Any, Any]:
-        """How often both signs are +1."""
+    def probabilities(
+        self, x: Any, threshold: Any, spread: Any, xp: Any
+    ) -> tuple[Any, Any]:
+        """The probabilities that each of both signs is +1."""
         steepness = self.temperature / spread
         first, second = (x - threshold) * steepness, (x + threshold) * steepness
         real = self.use_real_sigmoid
@@ -282,10 +274,10 @@ class StochasticTernary(_Ternary):
 
     def expectation(self, x: Any, axis: Any = None) -> Any:
         scale = self.reference_parts(x, axis)[1]
-        threshold, spread = self.given, 1.0
+        threshold, spread = self.constant_threshold, 1.0
         if self.automatic:
             axes = axes_of_array(x, axis)
             threshold = scale / 2
             spread = x.std(axis=axes, keepdims=True) + EPSILON
-        first, second = self.shares(x, threshold, spread, np)
+        first, second = self.probabilities(x, threshold, spread, np)
         return (first + second - 1) * scale

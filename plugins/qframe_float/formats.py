@@ -1,4 +1,4 @@
-"""Small floating-point formats: their numbers, their bit patterns, and rounding to them."""
+"""Low-bit floating-point formats: numbers, bit patterns and rounding."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Format:
     Args:
         exponent_bits: of the exponent, 1 to 5, so that every number fits into an int64 of
             units.
-        mantissa_bits: of the mantissa, without the leading 1 that is not stored.
-        specials: which patterns are no numbers: none, the last one ("nan"), or those of
-            the largest exponent ("ieee").
-        bias: of the exponent; that of IEEE 754 by default.
+        mantissa_bits: of the mantissa, without the implicit leading 1.
+        specials: the patterns that do not encode numbers: "none", the last one ("nan"),
+            or those of the largest exponent ("ieee").
+        bias: of the exponent; by default that of IEEE 754.
     """
 
     exponent_bits: int
@@ -40,17 +40,17 @@ class Format:
 
     @property
     def bits(self) -> int:
-        """Of one number."""
+        """The bits of one number."""
         return 1 + self.exponent_bits + self.mantissa_bits
 
     @property
     def normal(self) -> float:
-        """The smallest number that is not subnormal."""
+        """The smallest normal number."""
         return 2.0 ** (1 - self.bias)
 
     @property
     def unit(self) -> float:
-        """The smallest number above 0: every number is a multiple of it."""
+        """The smallest positive number, of which every number is a multiple."""
         return self.normal * 2.0**-self.mantissa_bits
 
     @functools.cached_property
@@ -60,8 +60,8 @@ class Format:
         count = 2 ** (e + m) - {"none": 0, "nan": 1, "ieee": 2**m}[self.specials]
         exponent, mantissa = np.divmod(np.arange(count, dtype=np.int64), 2**m)
         leading = np.where(exponent > 0, 2**m, 0)
-        found: NDArray[np.int64] = (leading + mantissa) << np.maximum(exponent - 1, 0)
-        return found
+        units: NDArray[np.int64] = (leading + mantissa) << np.maximum(exponent - 1, 0)
+        return units
 
     @functools.cached_property
     def signed_multiples(self) -> tuple[float, ...]:
@@ -80,12 +80,12 @@ class Format:
         return math.frexp(self.largest)[1] - 1
 
     def rounded(self, x: Any, noise: Any = None) -> Any:
-        """The nearest number, of two the even one; at most the largest. NaN stays NaN.
+        """Round to the nearest number, ties to even, and saturate. NaN stays NaN.
 
         Args:
             x: a tensor of float32 or float64.
-            noise: uniform between 0 and 1, of the shape of `x`, to round up at random with
-                the probability that makes the mean right; None for the nearest.
+            noise: uniform in [0, 1), of the shape of `x`, for unbiased stochastic rounding;
+                None rounds to the nearest.
         """
         x = clip_through(x, -self.largest, self.largest)
         power = power_below(ops.abs(x), self.normal, self.exponent_bits)
@@ -94,7 +94,7 @@ class Format:
         if noise is None:
             return ops.round(steps) * step
         low = ops.floor(steps)
-        # Compared, and not added, which would round.
+        # Compare: an addition of the noise would round.
         up = ops.cast(ops.less(noise, steps - low), x.dtype)
         return (low + up) * step
 
@@ -107,22 +107,22 @@ class Format:
         return nearest
 
     def patterns(self, multiples: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
-        """The bit patterns of numbers in units; 0 has that of +0."""
+        """The bit patterns of numbers in units; 0 becomes +0."""
         wide = multiples.astype(np.int64)
-        found = np.searchsorted(self.multiples, np.abs(wide))
-        found += np.where(wide < 0, 2 ** (self.bits - 1), 0)
-        return found.astype(np.uint8 if self.bits <= 8 else np.uint16)
+        patterns = np.searchsorted(self.multiples, np.abs(wide))
+        patterns += np.where(wide < 0, 2 ** (self.bits - 1), 0)
+        return patterns.astype(np.uint8 if self.bits <= 8 else np.uint16)
 
 
 def power_below(x: Any, start: Any, bits: int) -> Any:
-    """The largest power of two that is at most `x`, but `start` where that is larger.
+    """The largest power of two up to `x`, and at least `start`.
 
-    It compares and doubles, which is exact on every backend, as a logarithm is not.
+    It compares and doubles, which is exact on every backend, unlike a logarithm.
 
     Args:
         x: a tensor, not negative.
         start: a power of two, a number or a tensor like `x`.
-        bits: how many doublings there can be, in bits.
+        bits: of the largest number of doublings.
     """
     power = ops.ones_like(x) * start
     for bit in reversed(range(bits)):

@@ -1,4 +1,4 @@
-"""Small floats: those of the machine learning formats, and any other one."""
+"""Minifloats: the formats of machine learning, and arbitrary ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 
 
 class SmallFloat(FloatQuantizer):
-    """What `Minifloat` and its cases share."""
+    """Base of `Minifloat` and its special cases."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SmallFloat(FloatQuantizer):
     @property
     def traits(self) -> Traits:
         scaled = self.scale != "none"
-        # Under a scale they are the integers that `affine` is about.
+        # With a scale the levels are the integers of `affine`.
         unit = 1.0 if scaled else self.format.unit
         end = self.format.signed_multiples[-1] * unit
         levels = tuple(multiple * unit for multiple in self.format.signed_multiples)
@@ -89,12 +89,12 @@ class SmallFloat(FloatQuantizer):
             largest = ops.max(largest, axis=axes, keepdims=True, initial=0.0)
         if self.power_of_two:
             low = power_of(largest) * 2.0**-self.format.largest_exponent
-            too_low = ops.greater(largest, low * self.format.largest)
-            scales = ops.where(too_low, 2 * low, low)
+            saturates = ops.greater(largest, low * self.format.largest)
+            scales = ops.where(saturates, 2 * low, low)
         else:
-            # Times the inverse: compilers differ in what they make of a division.
+            # Multiplied by the inverse, since compilers round a division differently.
             scales = largest * (1 / self.format.largest)
-        return self._held(scales, inputs.dtype)
+        return self._clipped(scales, inputs.dtype)
 
     def reference_scales(self, x: Any, axis: Any = None) -> Any:
         if self.scale == "none":
@@ -125,15 +125,15 @@ class SmallFloat(FloatQuantizer):
         return (inside | (self.scale != "none")).astype(x.dtype)
 
     def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
-        """The axes along which numbers share a scale."""
+        """The axes over which a scale applies."""
         if self.scale == "channel":
-            # A scale for each number would make all of them the largest.
+            # With a scale for each number, every number would become the largest.
             return axes_within_channels(rank, channel_axis) or tuple(range(rank))
         return tuple(range(rank))
 
 
 class Minifloat(SmallFloat):
-    r"""Rounding to a float with e bits of exponent and m of mantissa, with subnormals.
+    r"""Rounding to a float with e exponent bits and m mantissa bits, with subnormals.
 
     .. math:: q(x) = s d \left\lfloor \frac{y}{d} \right\rceil, \quad
         y = \min(\max(x / s, -h), h), \quad
@@ -142,17 +142,17 @@ class Minifloat(SmallFloat):
     .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le h \text{, else } 0;
         \quad 1 \text{ everywhere with a scale}
 
-    h is the largest number of the format, and what is beyond it becomes it, infinities
-    too. Of two numbers that are as near, the one with the even mantissa is taken. NaN
-    stays NaN, and subnormal inputs count as 0.
+    h is the largest number of the format, to which larger numbers and infinities saturate.
+    Ties round to the even mantissa. NaN stays NaN, and subnormal inputs count as 0.
 
-    A scale s is taken from the tensor at hand, so of activations from the whole batch; no
+    A scale s is computed from each tensor, for activations from the whole batch. No
     gradient flows through it. It is the largest magnitude divided by h, or the smallest
-    power of two that is not below that. It is held where no value is subnormal or infinite
-    in the dtype of the input: tensors below about 1e-30 become coarser, then zeros.
+    power of two that is at least that. It is clipped so that no value is subnormal or
+    infinite in the dtype of the input: tensors below about 1e-30 become coarser, then
+    zeros.
 
-    Stochastic rounding takes one of the two neighbours in training, with the mean x. In
-    inference the nearest one is taken.
+    Stochastic rounding draws one of the two neighbours in training, with the mean x. In
+    inference it rounds to the nearest.
 
     Args:
         exponent_bits: e, an integer from 1 to 5. Default 4.
@@ -161,16 +161,16 @@ class Minifloat(SmallFloat):
             is NaN, ``"ieee"`` if those with the largest exponent are infinity and NaN.
             Default ``"nan"``.
         scale: ``"none"`` for s = 1, ``"tensor"`` for one scale, ``"channel"`` for one for
-            each output channel; which axis has them comes from the layer, and a tensor
-            without another axis has one scale. Default ``"none"``.
-        power_of_two: hold the scale to powers of two. Default False.
+            each output channel. The layer provides the channel axis; a tensor without
+            another axis has one scale. Default ``"none"``.
+        power_of_two: restrict the scale to powers of two. Default False.
         rounding: ``"nearest"`` or ``"stochastic"``. Default ``"nearest"``.
-        seed: of stochastic rounding, an integer from 0 to 2147483647, or None for that of
-            `keras.utils.set_random_seed`. Default None.
+        seed: of stochastic rounding, an integer from 0 to 2147483647, or None for the one
+            of `keras.utils.set_random_seed`. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these or has no effect, or the format has no
-            number but 0.
+        ArgumentError: an argument has another value or no effect, or the format has no
+            number except 0.
 
     Example:
         >>> import qframe as qf
@@ -212,8 +212,8 @@ class Minifloat(SmallFloat):
 class Float8E4M3(SmallFloat):
     """FP8 with 4 bits of exponent and 3 of mantissa: up to 448, in steps from 2^-9.
 
-    One pattern is NaN and none is infinite: float8_e4m3fn elsewhere. Formula, gradient,
-    arguments and errors are those of `Minifloat`, of which it is the case (4, 3, "nan").
+    One pattern is NaN and none is infinite; also known as float8_e4m3fn. Formula, gradient,
+    arguments and errors are those of `Minifloat`, with the format (4, 3, "nan").
 
     Example:
         >>> import qframe as qf
@@ -231,8 +231,8 @@ class Float8E4M3(SmallFloat):
 class Float8E5M2(SmallFloat):
     """FP8 with 5 bits of exponent and 2 of mantissa: up to 57344, in steps from 2^-16.
 
-    Formula, gradient, arguments and errors are those of `Minifloat`, of which it is the
-    case (5, 2, "ieee"). It has patterns for infinity, and saturates all the same.
+    Formula, gradient, arguments and errors are those of `Minifloat`, with the format
+    (5, 2, "ieee"). It saturates, although it has patterns for infinity.
 
     Example:
         >>> import qframe as qf
@@ -250,8 +250,8 @@ class Float8E5M2(SmallFloat):
 class Float6E2M3(SmallFloat):
     """FP6 with 2 bits of exponent and 3 of mantissa: up to 7.5, in steps from 1/8.
 
-    Formula, gradient, arguments and errors are those of `Minifloat`, of which it is the
-    case (2, 3, "none").
+    Formula, gradient, arguments and errors are those of `Minifloat`, with the format
+    (2, 3, "none").
 
     Example:
         >>> import qframe as qf
@@ -269,8 +269,8 @@ class Float6E2M3(SmallFloat):
 class Float6E3M2(SmallFloat):
     """FP6 with 3 bits of exponent and 2 of mantissa: up to 28, in steps from 1/16.
 
-    Formula, gradient, arguments and errors are those of `Minifloat`, of which it is the
-    case (3, 2, "none").
+    Formula, gradient, arguments and errors are those of `Minifloat`, with the format
+    (3, 2, "none").
 
     Example:
         >>> import qframe as qf
@@ -288,8 +288,8 @@ class Float6E3M2(SmallFloat):
 class Float4E2M1(SmallFloat):
     """FP4 with 2 bits of exponent and 1 of mantissa: 0, 0.5, 1, 1.5, 2, 3, 4, 6.
 
-    Formula, gradient, arguments and errors are those of `Minifloat`, of which it is the
-    case (2, 1, "none").
+    Formula, gradient, arguments and errors are those of `Minifloat`, with the format
+    (2, 1, "none").
 
     Example:
         >>> import qframe as qf

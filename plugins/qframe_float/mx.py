@@ -1,4 +1,4 @@
-"""Blocks of small numbers that share a power of two: the OCP microscaling formats."""
+"""The OCP microscaling formats: blocks of low-bit numbers with a shared power of two."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from qframe.validation import integer_within, one_of
 from qframe_float.formats import Format
 from qframe_float.scaled import FloatQuantizer, magnitudes, power_of
 
-# What the eight bits of the exponent of a scale hold, E8M0.
+# The range of the 8-bit exponent of a scale, E8M0.
 _LOWEST, _HIGHEST = 2.0**-127, 2.0**127
 
 
 class MX(FloatQuantizer):
-    """What the quantizers of blocks share."""
+    """Base of the quantizers of blocks."""
 
     bits_of_each_scale = EXPONENT_BITS
 
-    def __init__(self, block_size: int, axis: int | None, **kwargs: Any) -> None:
+    def __init__(
+        self, block_size: int = 32, axis: int | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         owner = type(self).__name__
         self.block_size = integer_within(owner, "block_size", block_size, 1, 2**16)
@@ -57,7 +59,7 @@ class MX(FloatQuantizer):
     def scales(self, inputs: Any, channel_axis: Any = -1) -> Any:
         def scales(largest: Any) -> Any:
             power = power_of(largest) * 2.0**-self.format.largest_exponent
-            return self._held(ops.clip(power, _LOWEST, _HIGHEST), inputs.dtype)
+            return self._clipped(ops.clip(power, _LOWEST, _HIGHEST), inputs.dtype)
 
         groups = self.groups_of(inputs.shape, channel_axis)
         return _of_blocks(magnitudes(wide(inputs)), groups, scales)
@@ -66,40 +68,40 @@ class MX(FloatQuantizer):
         along = self._axes(x.ndim, axis)
         order = [*(i for i in range(x.ndim) if i not in along), *along]
         size = math.prod(x.shape[i] for i in along)
-        moved = np.abs(np.nan_to_num(x)).transpose(order)
-        rows = moved.reshape(x.size // size, size)
+        ordered = np.abs(np.nan_to_num(x)).transpose(order)
+        rows = ordered.reshape(x.size // size, size)
         for start in range(0, size, self.block_size):
             block = rows[:, start : start + self.block_size]
             exponent = np.frexp(block.max(axis=1, keepdims=True))[1] - 1
             block[:] = np.ldexp(x.dtype.type(1), exponent - self.format.largest_exponent)
         low, high = self._limits(np.finfo(x.dtype), x.dtype.name)
         rows = rows.clip(max(low, _LOWEST), min(high, _HIGHEST))
-        return rows.reshape(moved.shape).transpose(np.argsort(order))
+        return rows.reshape(ordered.shape).transpose(np.argsort(order))
 
     def surrogate(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `gradient`."""
         return np.ones_like(x)
 
     def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
-        """The axes along which the blocks follow each other."""
+        """The axes along which the blocks run."""
         if self.axis is None:
             within = axes_within_channels(rank, channel_axis)
-            everything = tuple(range(rank))
+            all_axes = tuple(range(rank))
             if self.batched:
-                # The channels of activations are what the next layer sums over.
-                return tuple(axis for axis in everything if axis not in within)
-            return within or everything
+                # The next layer sums over the channels of activations.
+                return tuple(axis for axis in all_axes if axis not in within)
+            return within or all_axes
         if rank and not -rank <= self.axis < rank:
             raise ArgumentError(
                 f"axis={self.axis} of {type(self).__name__} names an axis that a tensor of "
-                f"{rank} axes lacks; give one from {-rank} to {rank - 1}, or None for that "
-                "along which a layer sums."
+                f"{rank} axes lacks; give one from {-rank} to {rank - 1}, or None for the "
+                "one along which a layer sums."
             )
         return (self.axis % rank,) if rank else ()
 
 
 class MXFP8(MX):
-    r"""Blocks of FP8 that share a power of two: MXFP8 of the OCP microscaling formats.
+    r"""Blocks of FP8 with a shared power of two: MXFP8 of the OCP microscaling formats.
 
     .. math:: q(x) = s \, \mathrm{fp8}(x / s), \quad
         s = 2^{\lfloor \log_2 \max_{\text{block}} |x| \rfloor - e}
@@ -107,33 +109,33 @@ class MXFP8(MX):
     .. math:: \frac{dq}{dx} = 1
 
     h is the largest number of the element format and e its exponent: 448 and 8, or 57344
-    and 15. Elements are rounded to the nearest, of two the even one, and saturate: of the
-    numbers in a block with the largest exponent, those beyond h s become h s, as the
-    standard says. They have a gradient all the same: the scale follows the block, so q(x)
-    is at least 3/4 of x there, and without a gradient the largest weight of a block could
-    never become smaller. No gradient flows through s.
+    and 15. Elements round to the nearest, ties to even, and saturate: numbers beyond h s,
+    which have the largest exponent of their block, become h s, as the standard says. They
+    still have a gradient: since the scale follows the block, q(x) is at least 3/4 of x, and
+    without a gradient the largest weight of a block could never shrink. No gradient flows
+    through s.
 
-    Blocks run along what a layer sums over. The numbers of an output channel of a kernel
-    are taken in order, so that of a convolution row by row, pixel by pixel, with the input
-    channels together; a bias or another tensor without a second axis is taken as a whole.
-    In the slot of an input or output they are the channels of one position of one example.
-    The last block is shorter where the size does not divide the number. Outside of a slot
-    a tensor counts as a kernel whose last axis is that of the output channels: write
+    Blocks run along the axes that a layer sums over. The numbers of an output channel of a
+    kernel are taken in order: those of a convolution row by row, pixel by pixel, with the
+    input channels together. A bias or another tensor without a second axis is one sequence.
+    In the slot of an input or output, blocks run along the channels of one position of one
+    example. The last block is shorter if the size does not divide the number. Outside of a
+    slot a tensor counts as a kernel whose last axis is that of the output channels: write
     ``axis=-1`` for activations.
 
-    A block of zeros gives zeros. NaN stays NaN and has no part in the scale; an infinity
-    counts as the largest finite number. Subnormal inputs count as 0. A scale is held to
-    the range of E8M0, and where no value is subnormal or infinite in the dtype of the
+    A block of zeros gives zeros. NaN stays NaN and does not affect the scale; an infinity
+    counts as the largest finite number. Subnormal inputs count as 0. A scale is clipped to
+    the range of E8M0, and so that no value is subnormal or infinite in the dtype of the
     input: blocks below about 1e-28 become coarser, then zeros.
 
     Args:
         element: ``"e4m3"`` or ``"e5m2"``. Default ``"e4m3"``.
-        block_size: how many numbers share a scale, an integer from 1 to 65536. Default 32.
-        axis: the axis along which the blocks run, for every tensor; None for what a layer
-            sums over. A scalar is a block. Default None.
+        block_size: the numbers in a block, an integer from 1 to 65536. Default 32.
+        axis: the axis along which the blocks run, for every tensor; None for the axes that
+            a layer sums over. A scalar is a block. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these, or a tensor lacks the axis.
+        ArgumentError: an argument has another value, or a tensor lacks the axis.
 
     Example:
         >>> import qframe as qf
@@ -160,7 +162,7 @@ class MXFP8(MX):
 
 
 class MXFP6(MX):
-    """Blocks of FP6 that share a power of two: MXFP6 of the OCP microscaling formats.
+    """Blocks of FP6 with a shared power of two: MXFP6 of the OCP microscaling formats.
 
     Formula, gradient, blocks and errors are those of `MXFP8`, with the largest number 7.5
     and its exponent 2, or 28 and 4.
@@ -195,7 +197,7 @@ class MXFP6(MX):
 
 
 class MXFP4(MX):
-    """Blocks of FP4 that share a power of two: MXFP4 of the OCP microscaling formats.
+    """Blocks of FP4 with a shared power of two: MXFP4 of the OCP microscaling formats.
 
     Formula, gradient, blocks and errors are those of `MXFP8`, with the largest number 6
     and its exponent 2.
@@ -216,18 +218,13 @@ class MXFP4(MX):
     precision = 4
     format = Format(2, 1)
 
-    def __init__(
-        self, block_size: int = 32, axis: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(block_size, axis, **kwargs)
-
 
 class MXINT8(MX):
-    """Blocks of integers that share a power of two: MXINT8 of the OCP formats.
+    """Blocks of integers with a shared power of two: MXINT8 of the OCP formats.
 
     Formula, gradient, blocks and errors are those of `MXFP8`. The elements are the
     multiples of 1/64 from -127/64 to 127/64, and the exponent of the largest is 0. The
-    pattern of -2, which the standard lets go unused, is not used.
+    pattern of -2, which the standard makes optional, is not used.
 
     Args:
         block_size: as of `MXFP8`. Default 32.
@@ -243,23 +240,18 @@ class MXINT8(MX):
     """
 
     precision = 8
-    # One bit of exponent makes an even grid.
+    # With one exponent bit the grid is uniform.
     format = Format(1, 6, bias=1)
 
-    def __init__(
-        self, block_size: int = 32, axis: int | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(block_size, axis, **kwargs)
-
     def codes(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
-        """The elements in two's complement as uint8, and the scales beside them."""
-        found = self.integers(inputs, channel_axis)
-        scales = found.spread()[0] / np.float32(self.format.unit)
-        return found.values.astype(np.int8).view(np.uint8), scales
+        """The elements in two's complement as uint8, and their scales."""
+        integers = self.integers(inputs, channel_axis)
+        scales = integers.spread()[0] / np.float32(self.format.unit)
+        return integers.values.astype(np.int8).view(np.uint8), scales
 
 
 def _of_blocks(x: Any, groups: Groups, function: Callable[[Any], Any]) -> Any:
-    """A function of the largest number in each block, repeated along the block.
+    """Apply a function to the largest number of each block, and repeat it along the block.
 
     Args:
         x: a tensor, not negative.
@@ -278,6 +270,6 @@ def _of_blocks(x: Any, groups: Groups, function: Callable[[Any], Any]) -> Any:
     padded = ops.pad(rows, ((0, 0), (0, blocks * size - count)))
     largest = ops.max(ops.reshape(padded, (-1, blocks, size)), axis=-1, keepdims=True)
     repeated = ops.tile(function(largest), (1, 1, size))
-    cut = ops.reshape(repeated, (-1, blocks * size))[:, :count]
-    moved = ops.reshape(cut, [shape[axis] for axis in order])
-    return ops.transpose(moved, [order.index(axis) for axis in range(rank)])
+    unpadded = ops.reshape(repeated, (-1, blocks * size))[:, :count]
+    ordered = ops.reshape(unpadded, [shape[axis] for axis in order])
+    return ops.transpose(ordered, [order.index(axis) for axis in range(rank)])

@@ -1,4 +1,4 @@
-"""What the quantizers to small floats share: a format, and scales of the tensor at hand."""
+"""Base of the floating-point quantizers: a format, and scales computed from tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FloatQuantizer(Quantizer):
     format: Format
 
     def scales(self, inputs: Any, channel_axis: Any = -1) -> Any:
-        """What the numbers of the format are multiplied by, broadcastable to `inputs`."""
+        """The factors of the numbers of the format, broadcastable to `inputs`."""
         raise NotImplementedError
 
     def reference_scales(self, x: Any, axis: Any = None) -> Any:
@@ -30,11 +30,11 @@ class FloatQuantizer(Quantizer):
         raise NotImplementedError
 
     def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
-        self._axes(len(shape), channel_axis)  # an error where the tensor lacks one
+        self._axes(len(shape), channel_axis)  # raises if the tensor lacks one
         return True
 
     def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
-        """The axes along which numbers share a scale, or blocks follow each other."""
+        """The axes over which a scale applies, or along which blocks run."""
         raise NotImplementedError
 
     def value(self, inputs: Any, channel_axis: Any = -1, noise: Any = None) -> Any:
@@ -42,9 +42,9 @@ class FloatQuantizer(Quantizer):
         return ops.cast(self._numbers(inputs, scales, noise) * scales, inputs.dtype)
 
     def _numbers(self, inputs: Any, scales: Any, noise: Any = None) -> Any:
-        """Those of the format, before the scale."""
+        """The numbers of the format, before the scale."""
         x = wide(inputs)
-        # Devices differ in what they make of subnormal numbers.
+        # Devices differ in how they compute with subnormal numbers.
         x = ops.where(ops.less(ops.abs(x), tiny(x)), ops.zeros_like(x), x)
         return self.format.rounded(x / scales, noise)
 
@@ -54,23 +54,23 @@ class FloatQuantizer(Quantizer):
     def integers(self, inputs: Any, channel_axis: Any = -1) -> Integers:
         """The quantized `inputs` in units: multiples of the smallest number of the format.
 
-        The scale is the unit times that of the tensor, channel or block.
+        The scale is the unit times the scale of the tensor, channel or block.
         """
-        # Not from the values: a rounded product is many of these small steps away.
+        # Not from the values: rounding their product shifts them by many of these units.
         inputs = ops.convert_to_tensor(inputs)
         scales = self.scales(inputs, channel_axis)
         unit = self.format.unit
-        found = integers_of(self, self._numbers(inputs, scales), (unit, 0))
+        integers = integers_of(self, self._numbers(inputs, scales), (unit, 0))
         scale = np.asarray(as_array(scales) * unit, np.float32)
         groups = self.groups_of(tuple(inputs.shape), channel_axis)
         if groups is not None:
             scale = groups.compact(scale)
-        return attrs.evolve(found, scale=scale, groups=groups)
+        return attrs.evolve(integers, scale=scale, groups=groups)
 
     def codes(
         self, inputs: Any, channel_axis: Any = -1
     ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.float32]]:
-        """The bit patterns of the quantized `inputs`, and the scales beside them.
+        """The bit patterns of the quantized `inputs`, and their scales.
 
         The number of a pattern times its scale is the quantized value; -0 becomes +0.
 
@@ -91,9 +91,9 @@ class FloatQuantizer(Quantizer):
             >>> [hex(pattern) for pattern in patterns], float(scales)
             (['0x38', '0xfe'], 1.0)
         """
-        found = self.integers(inputs, channel_axis)
+        integers = self.integers(inputs, channel_axis)
         unit = np.float32(self.format.unit)
-        return self.format.patterns(found.values), found.spread()[0] / unit
+        return self.format.patterns(integers.values), integers.spread()[0] / unit
 
     def reference(self, x: Any, axis: Any = None) -> Any:
         """The NumPy reference of `value`."""
@@ -102,30 +102,30 @@ class FloatQuantizer(Quantizer):
         scales = self.reference_scales(wide, axis)
         return (self.format.reference(wide / scales) * scales).astype(x.dtype)
 
-    def _held(self, scales: Any, dtype: Any) -> Any:
-        """Scales that make no value subnormal, or infinite in the dtype of the inputs."""
+    def _clipped(self, scales: Any, dtype: Any) -> Any:
+        """Clip scales so that no value is subnormal, or infinite in the dtype."""
         low, high = self._limits(_info(scales), keras.backend.standardize_dtype(dtype))
         return ops.clip(scales, low, high)
 
     def _limits(self, info: Any, dtype: str) -> tuple[float, float]:
         """The smallest and the largest scale."""
-        # bfloat16 reaches as far as float32.
+        # bfloat16 has the exponents of float32.
         top = 15 if dtype == "float16" else int(info.maxexp) - 1
         largest = 2.0 ** (top - self.format.largest_exponent)
         return float(info.tiny) / self.format.unit, largest
 
 
 def magnitudes(x: Any) -> Any:
-    """Those of numbers: 0 for NaN, and the largest finite number for what is infinite."""
+    """Magnitudes, with 0 for NaN and the largest finite number for infinities."""
     finite = ops.minimum(ops.abs(x), float(_info(x).max))
     return ops.where(ops.isnan(x), ops.zeros_like(x), finite)
 
 
 def power_of(x: Any) -> Any:
-    """The largest power of two that is at most `x`, which is positive and finite."""
+    """The largest power of two up to `x`, which is positive and finite."""
     info = _info(x)
     start = ops.where(ops.less(x, 1), ops.full_like(x, float(info.tiny)), ops.ones_like(x))
-    # Of the exponents of the dtype, half are below that of 1.
+    # Half of the exponents of the dtype are below that of 1.
     return power_below(x, start, int(info.nexp) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Integers of 2 to 16 bits with a scale and a zero point, as integer units compute."""
+"""Affine quantization to integers of 2 to 16 bits, as integer hardware computes."""
 
 from __future__ import annotations
 

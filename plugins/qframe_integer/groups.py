@@ -1,4 +1,4 @@
-"""Numbers in groups, one after the other in each channel."""
+"""Tensors split into groups of consecutive numbers in each channel."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from qframe.quantizers import Groups
 
 
 def split(
-    x: Any, groups: Groups, owner: str, of: Any = ops
+    x: Any, groups: Groups, owner: str, xp: Any = ops
 ) -> tuple[Any, int, Callable[[Any], Any]]:
-    """A tensor by groups, how many numbers the last of them has, and the way back.
+    """Split a tensor into groups; return also the size of the last one and the inverse.
 
     Args:
         x: a tensor, or an array.
-        groups: which numbers are together.
-        owner: who asks, for the error.
-        of: `keras.ops`, or NumPy for an array.
+        groups: the numbers that belong together.
+        owner: the caller, named in the error.
+        xp: `keras.ops`, or NumPy for an array.
 
     Returns:
         The tensor of shape (sizes of the other axes, groups, size), with zeros after the
-        numbers of the last group.
+        numbers of the last group; the size of the last group; the inverse of the split.
 
     Raises:
-        ArgumentError: it is not known how many numbers there are.
+        ArgumentError: the number of elements of a channel is unknown.
     """
     axes, size = groups.axes, groups.size
     if None in (lengths := [x.shape[axis] for axis in axes]):
         raise ArgumentError(
-            f"{owner} cannot split the shape {tuple(x.shape)} into groups of {size}: how "
-            "many numbers a channel has is not known. Give the model a shape with that "
+            f"{owner} cannot split the shape {tuple(x.shape)} into groups of {size}: the "
+            "number of elements of a channel is unknown. Give the model a shape with that "
             "number, or write granularity='channel'."
         )
     count = math.prod(lengths)
     size = min(size, max(count, 1))
     blocks = -(-count // size)
-    spare = blocks * size - count
+    padding = blocks * size - count
     order = groups.order(len(x.shape))
-    shape = of.shape(x)
-    moved = [shape[axis] for axis in order]
-    others = moved[: len(order) - len(axes)]
-    rows = of.reshape(of.transpose(x, order), [*others, count])
-    if spare:
-        rows = of.pad(rows, [*((0, 0) for _ in others), (0, spare)])
+    shape = xp.shape(x)
+    ordered = [shape[axis] for axis in order]
+    outer = ordered[: len(order) - len(axes)]
+    rows = xp.reshape(xp.transpose(x, order), [*outer, count])
+    if padding:
+        rows = xp.pad(rows, [*((0, 0) for _ in outer), (0, padding)])
 
-    def back(y: Any) -> Any:
-        rows = of.reshape(y, [*others, blocks * size])[..., :count]
-        return of.transpose(of.reshape(rows, moved), [int(i) for i in np.argsort(order)])
+    def join(y: Any) -> Any:
+        rows = xp.reshape(y, [*outer, blocks * size])[..., :count]
+        return xp.transpose(xp.reshape(rows, ordered), [int(i) for i in np.argsort(order)])
 
-    return of.reshape(rows, [*others, blocks, size]), size - spare, back
+    return xp.reshape(rows, [*outer, blocks, size]), size - padding, join

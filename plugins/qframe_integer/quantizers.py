@@ -1,4 +1,4 @@
-"""The affine quantizer of integer units."""
+"""The affine quantizer of integer hardware."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ from qframe_integer.rounding import MODES, REFERENCES, STOCHASTIC
 
 _GRANULARITIES = ("tensor", "channel", "group")
 _PERCENTILE, _MOMENTUM = 99.9, 0.99
-# The smallest scale.
-_LEAST = 1e-30
+_SMALLEST_SCALE = 1e-30
 
 
 class Integer(Quantizer):
@@ -52,41 +51,42 @@ class Integer(Quantizer):
     The integers l to h are :math:`-2^{b-1}` to :math:`2^{b-1} - 1`. From the range of the
     numbers, [a, b] with a ≤ 0 ≤ b: if symmetric :math:`s = \max(-a, b) / h` and z = 0, else
     :math:`s = (b - a) / (h - l)` and z is the nearest integer to :math:`l - a / s`. So 0.0
-    has an integer of its own, as zero padding wants. A range of zeros gives zeros. No
+    is exactly an integer, as zero padding requires. A range of zeros gives zeros. No
     gradient flows through the range.
 
     Args:
         bits: b, an integer from 2 to 16. Default 8.
         symmetric: whether z is 0. Default True.
-        granularity: what has a range of its own: the ``"tensor"``, each ``"channel"``, or
-            in each channel each ``"group"`` of so many numbers. Which axis has the
-            channels comes from the layer. Groups take the numbers of a channel in order,
-            so those of a convolution row by row, pixel by pixel, with the input channels
-            together; the last group may have fewer. In the slot of an input or output
-            they are the channels of one position of one example. Default ``"tensor"``.
-        group_size: how many numbers share a range, for groups. Default None.
-        range: how a tensor's range is found: ``"minmax"``, its smallest and largest
-            number; ``"percentile"``; or ``"mse"``, the part of it, of 32 tried, with the
-            smallest mean squared error. Default ``"minmax"``.
-        percentile: above 50 and up to 100, which part of the numbers the range leaves
-            below its upper end, and above its lower one. For that `range` only; default
+        granularity: one range for the ``"tensor"``, for each ``"channel"``, or for each
+            ``"group"`` of numbers in a channel. The layer provides the channel axis.
+            Groups are consecutive numbers of a channel: those of a convolution row by
+            row, pixel by pixel, with the input channels together; the last group may be
+            smaller. In the slot of an input or output a group is taken from the channels
+            of one position of one example. Default ``"tensor"``.
+        group_size: the size of a group, for groups. Default None.
+        range: how the range of a tensor is computed: ``"minmax"``, its smallest and
+            largest number; ``"percentile"``; or ``"mse"``, the fraction of it, of 32
+            candidates, with the smallest mean squared error. Default ``"minmax"``.
+        percentile: the percentage of the numbers below the upper end of the range, and
+            above its lower end, above 50 and up to 100. For that `range` only; default
             None is 99.9.
-        gather: None takes the range of each tensor, as fits weights. ``"moving_average"``
-            and ``"widest"`` gather that of activations over the batches of training, and
-            keep it for inference. `qframe.calibrate` sets it. Default None.
-        momentum: of the moving average, from 0 up to 1 without 1. For that `gather` only;
+        gather: None computes the range of each tensor, which suits weights.
+            ``"moving_average"`` and ``"widest"`` gather the range of activations over the
+            training batches and keep it for inference. `qframe.calibrate` sets it.
+            Default None.
+        momentum: of the moving average, from 0 to 1, 1 excluded. For that `gather` only;
             default None is 0.99.
-        narrow_range: leave out the integer :math:`-2^{b-1}`. Default False.
+        narrow_range: exclude the integer :math:`-2^{b-1}`. Default False.
         rounding: ``"half_even"``, ``"half_up"``, ``"half_away"`` (from zero), ``"floor"``,
-            ``"ceil"``, ``"toward_zero"``, or ``"stochastic"``: in training up with the
-            probability of the fraction, in inference as ``"half_even"``.
+            ``"ceil"``, ``"toward_zero"``, or ``"stochastic"``, which rounds up with the
+            probability of the fraction in training, and as ``"half_even"`` in inference.
             Default ``"half_even"``.
-        seed: of stochastic rounding, an integer from 0 to 2147483647, or None for that of
-            `keras.utils.set_random_seed`. Default None.
+        seed: of stochastic rounding, an integer from 0 to 2147483647, or None for the one
+            of `keras.utils.set_random_seed`. Default None.
 
     Raises:
-        ArgumentError: an argument is none of these, or has no effect; when it is used,
-            the numbers have no such axis, or how many a channel has is not known.
+        ArgumentError: an argument has another value, or no effect; in a call, the tensor
+            lacks the channel axis, or the number of elements of a channel is unknown.
 
     Example:
         >>> import qframe as qf
@@ -163,7 +163,7 @@ class Integer(Quantizer):
 
     @property
     def traits(self) -> Traits:
-        apart = self.granularity != "tensor"
+        per_tensor = self.granularity == "tensor"
         low, high = (self.low, self.high) if self.symmetric else (None, None)
         integers = None
         if low is not None and high is not None and self.bits <= 8:
@@ -171,13 +171,13 @@ class Integer(Quantizer):
         return Traits(
             levels=integers,
             range=None if low is None or high is None else (float(low), float(high)),
-            elementwise=self.gather is not None and not apart,
-            monotone=not apart,
+            elementwise=self.gather is not None and per_tensor,
+            monotone=per_tensor,
             stochastic=self.rounding == STOCHASTIC,
             updates=self.gather is not None,
             ranged=self.gather is not None,
             scaled=True,
-            channelwise=apart and self.gather is None,
+            channelwise=self.gather is None and not per_tensor,
             reference=self.reference,
             surrogate=self.surrogate,
         )
@@ -206,36 +206,36 @@ class Integer(Quantizer):
         return SCALE_BITS if self.symmetric else SCALE_BITS + self.bits
 
     def fits(self, shape: Any, channel_axis: Any = -1) -> bool:
-        self._axes(len(shape), channel_axis)  # an error where the tensor lacks one
+        self._axes(len(shape), channel_axis)  # raises if the tensor lacks one
         return True
 
     def call(self, inputs: Any, channel_axis: Any = -1, training: bool = False) -> Any:
-        x, axes, last, back = self._apart(wide(inputs), channel_axis)
+        x, axes, last, join = self._split(wide(inputs), channel_axis)
         value = self._on_grid(x, *self._grid(x, axes, last, training), training)
-        return ops.cast(back(value), inputs.dtype)
+        return ops.cast(join(value), inputs.dtype)
 
-    def _apart(
-        self, x: Any, channel_axis: Any, of: Any = ops
+    def _split(
+        self, x: Any, channel_axis: Any, xp: Any = ops
     ) -> tuple[Any, tuple[int, ...], int | None, Callable[[Any], Any]]:
-        """The numbers, the axes along which they share a range, and the way back.
+        """The tensor, by groups if there are any, and the axes over which a range applies.
 
-        Third, of groups, is how many numbers the last one has.
+        Then the size of the last group, and the inverse of the split.
         """
-        together = self.groups_of(x.shape, channel_axis)
-        if together is None:
+        grouping = self.groups_of(x.shape, channel_axis)
+        if grouping is None:
             return x, self._axes(len(x.shape), channel_axis), None, lambda y: y
-        x, last, back = groups.split(x, together, repr(self), of)
-        return x, (len(x.shape) - 1,), last, back
+        x, last, join = groups.split(x, grouping, repr(self), xp)
+        return x, (len(x.shape) - 1,), last, join
 
     def _axes(self, rank: int, channel_axis: Any) -> tuple[int, ...]:
-        """The axes of numbers that share a range, or of groups that follow each other."""
+        """The axes over which a range applies, or along which groups are consecutive."""
         if self.granularity == "tensor":
             channel_axis = None
         elif self.gather is not None:
             channel_axis = self.channel_axis
         within = axes_within_channels(rank, channel_axis)
         if self.granularity == "group" and self.batched:
-            # The channels of activations are what the next layer sums over.
+            # The next layer sums over the channels of activations.
             return tuple(axis for axis in range(rank) if axis not in within)
         return within
 
@@ -243,12 +243,12 @@ class Integer(Quantizer):
         low, high = self.low - zero, self.high - zero
         steps = x / scale
         if training and self.rounding == STOCHASTIC:
-            drawn = keras.random.uniform(ops.shape(steps), seed=self.generator)
-            steps = ops.floor(steps + ops.cast(drawn, steps.dtype))
+            noise = keras.random.uniform(ops.shape(steps), seed=self.generator)
+            steps = ops.floor(steps + ops.cast(noise, steps.dtype))
         else:
             steps = MODES[self.rounding](steps)
-        # What rounds to an end of the grid is within it, or the largest number of a range
-        # would have a gradient or not by the last bit of its scale.
+        # Numbers that round to an end of the grid count as inside. Otherwise the last bit
+        # of the scale would decide whether the largest number of a range has a gradient.
         inside = clip_through(x, (low - 0.5) * scale, (high + 0.5) * scale)
         return grafted(ops.clip(steps, low, high) * scale, inside)
 
@@ -262,14 +262,14 @@ class Integer(Quantizer):
                 x, axes, lambda a, b: self._on_grid(x, *self._grid_of(a, b))
             )
         else:
-            low, high = statistics.ends(x, axes, self._part(), last)
+            low, high = statistics.ends(x, axes, self._percentile(), last)
         if self.gather is not None:
             shape = self.gathered.low.shape
             low, high = (ops.reshape(end, shape) if axes else end for end in (low, high))
             low, high = self.gathered(low, high, training)
         return self._grid_of(ops.cast(low, x.dtype), ops.cast(high, x.dtype))
 
-    def _part(self) -> float | None:
+    def _percentile(self) -> float | None:
         """The percentile of the ends; None for the smallest and the largest number."""
         if self.range != "percentile":
             return None
@@ -281,22 +281,22 @@ class Integer(Quantizer):
             scale = ops.maximum(-low, high) / self.high
         else:
             scale = (high - low) / (self.high - self.low)
-        # With no range but 0 every number is 0; a subnormal scale is 0 on some devices.
-        scale = ops.maximum(scale, _LEAST)
+        # A range of 0 would divide by 0, and some devices flush a subnormal scale to 0.
+        scale = ops.maximum(scale, _SMALLEST_SCALE)
         if self.symmetric:
             return scale, ops.zeros_like(scale)
         zero = ops.round(self.low - low / scale)
         return scale, ops.clip(zero, self.low, self.high)
 
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, Any]:
-        x, axes, last, back = self._apart(wide(inputs), channel_axis)
+        x, axes, last, join = self._split(wide(inputs), channel_axis)
         scale, zero = self._grid(x, axes, last)
         if self.granularity == "group":
-            scale, zero = (back(part * ops.ones_like(x)) for part in (scale, zero))
+            scale, zero = (join(each * ops.ones_like(x)) for each in (scale, zero))
         return scale, zero
 
     def set_range(self, low: Any, high: Any) -> None:
-        """Take the range from elsewhere; in training, gather on from there."""
+        """Set the gathered range, from which training continues."""
         if self.gather is None:
             super().set_range(low, high)
         low, high = checked_ends(self, low, high)
@@ -311,15 +311,15 @@ class Integer(Quantizer):
         return first, last, self.high - self.low
 
     def freeze(self, frozen: bool = True) -> None:
-        """Keep the gathered range as it is in training too, or let it go on.
+        """Keep the gathered range unchanged in training, or resume gathering.
 
         Raises:
-            ArgumentError: this quantizer gathers no range, or is not built.
+            ArgumentError: this quantizer does not gather a range, or is not built.
         """
         if self.gather is None or not self.built:
             raise ArgumentError(
-                f"{self!r} has gathered no range to be kept. Give it a gather, and call "
-                "its layer once."
+                f"{self!r} has no gathered range to freeze. Give it a gather, and call its "
+                "layer once."
             )
         self.gathered.frozen.assign(float(frozen))
 
@@ -327,29 +327,29 @@ class Integer(Quantizer):
 
     def reference(self, x: Any, axis: Any = -1) -> Any:
         """The NumPy reference of the values."""
-        wide, scale, zero, back = self._reference_parts(x, axis)
+        wide, scale, zero, join = self._reference_parts(x, axis)
         steps = REFERENCES[self.rounding](wide / scale)
         value = np.clip(steps, self.low - zero, self.high - zero) * scale
-        return back(value).astype(x.dtype)
+        return join(value).astype(x.dtype)
 
     def surrogate(self, x: Any, axis: Any = -1) -> Any:
         """The NumPy reference of the gradient."""
-        wide, scale, zero, back = self._reference_parts(x, axis)
+        wide, scale, zero, join = self._reference_parts(x, axis)
         low, high = (self.low - zero - 0.5) * scale, (self.high - zero + 0.5) * scale
-        return back((wide >= low) & (wide <= high)).astype(x.dtype)
+        return join((wide >= low) & (wide <= high)).astype(x.dtype)
 
     def _reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any, Any, Any]:
-        """The numbers, their scale and zero point, and the way back to their shape."""
-        wide, axes, last, back = self._apart(wide_array(x), axis, np)
+        """The split tensor, its scale and zero point, and the inverse of the split."""
+        wide, axes, last, join = self._split(wide_array(x), axis, np)
         if self.range == "mse":
             scale, zero = map(as_array, self._grid(ops.convert_to_tensor(wide), axes, last))
-            return wide, scale, zero, back
-        low, high = statistics.reference_ends(wide, axes, self._part(), last)
+            return wide, scale, zero, join
+        low, high = statistics.reference_ends(wide, axes, self._percentile(), last)
         if self.gather is not None:
             shape = tuple(self.gathered.low.shape)
             low, high = self.gathered(low.reshape(shape), high.reshape(shape))
             low, high = (as_array(end).astype(wide.dtype) for end in (low, high))
-        return wide, *self._reference_grid(low, high), back
+        return wide, *self._reference_grid(low, high), join
 
     def _reference_grid(self, low: Any, high: Any) -> tuple[Any, Any]:
         """The NumPy reference of the scale and the zero point for a range."""
@@ -357,7 +357,7 @@ class Integer(Quantizer):
         span = np.maximum(-low, high) / self.high
         if not self.symmetric:
             span = (high - low) / (self.high - self.low)
-        scale = np.maximum(span, span.dtype.type(_LEAST))
+        scale = np.maximum(span, span.dtype.type(_SMALLEST_SCALE))
         zero = np.zeros_like(scale)
         if not self.symmetric:
             zero = np.clip(np.rint(self.low - low / scale), self.low, self.high)

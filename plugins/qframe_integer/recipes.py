@@ -1,4 +1,4 @@
-"""What an integer unit wants of a whole model."""
+"""Recipe for integer inference."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from qframe.validation import integer_within
 def integer_inference(
     weight_bits: int = 8, input_bits: int = 8, gather: str = "moving_average"
 ) -> qf.Recipe:
-    """Weights symmetric and by output channel; inputs with a zero point and one range.
+    """Symmetric weights by output channel; inputs with one range and a zero point.
 
     The ranges of inputs are gathered in training, or set by `qframe.calibrate`. A layer
-    whose input is integer already, such as an embedding, keeps it.
+    with integer input, such as an embedding, keeps it.
 
     Args:
         weight_bits: from 2 to 16. Default 8.
@@ -21,7 +21,7 @@ def integer_inference(
         gather: how ranges are gathered in training, ``"moving_average"`` or ``"widest"``.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import keras, qframe as qf
@@ -32,22 +32,22 @@ def integer_inference(
     Paper: Jacob et al., 2017, https://arxiv.org/abs/1712.05877
     """
     name = "integer_inference"
-    weight = {
+    weights = {
         "bits": integer_within(name, "weight_bits", weight_bits, 2, 16),
         "granularity": "channel",
         "narrow_range": True,
     }
-    given = {
+    inputs = {
         "bits": integer_within(name, "input_bits", input_bits, 2, 16),
         "symmetric": False,
         "gather": gather,
     }
-    words = {
-        "weight_quantizer": str(Identifier("integer", "integer", weight)),
-        "input_quantizer": str(Identifier("integer", "integer", given)),
+    settings = {
+        "weight_quantizer": str(Identifier("integer", "integer", weights)),
+        "input_quantizer": str(Identifier("integer", "integer", inputs)),
     }
     return qf.Recipe(
-        words,
+        settings,
         name=name,
         summary="integer weights by output channel, and integer inputs with ranges",
     )

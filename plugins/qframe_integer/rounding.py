@@ -1,4 +1,4 @@
-"""The ways to round to an integer, in keras.ops and, for references, in NumPy."""
+"""Rounding to integers, in keras.ops and, for references, in NumPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _toward_zero(x: Any) -> Any:
     return ops.where(ops.less(x, 0), ops.ceil(x), ops.floor(x))
 
 
-# What is stochastic in training takes the nearest integer in inference.
+# Stochastic rounding takes the nearest integer in inference.
 MODES: dict[str, Callable[[Any], Any]] = {
     "half_even": ops.round,
     "half_up": lambda x: ops.floor(x + 0.5),

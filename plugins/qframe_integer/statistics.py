@@ -9,25 +9,25 @@ import numpy as np
 from keras import ops
 
 RANGES = ("minmax", "percentile", "mse")
-# How many ranges are tried for the smallest mean squared error: all of it, 97.5 % of it, …
-_TRIED = [1 - i / 40 for i in range(32)]
+# The fractions of the range among which the one with the smallest error is chosen.
+_FRACTIONS = [1 - i / 40 for i in range(32)]
 
 
 def ends(
     x: Any, axes: Sequence[int], percentile: float | None = None, last: int | None = None
 ) -> tuple[Any, Any]:
-    """The smallest and largest number along some axes, or percentiles of them.
+    """The smallest and largest number along some axes, or percentiles.
 
-    Without numbers both are 0.
+    Both are 0 for an empty tensor.
 
     Args:
         x: the numbers.
-        axes: along which there is one range.
+        axes: the axes over which a range applies.
         percentile: above 50; None for the smallest and the largest number.
-        last: where the axes are those of groups, how many numbers the last group has
-            before its zeros. Any range has 0 in it, but the zeros would move a percentile.
+        last: the size of the last group without its padding, if the axes are those of
+            groups. Every range includes 0, but the padding would move a percentile.
     """
-    if _is_short(x, percentile, last):
+    if _must_skip_padding(x, percentile, last):
         whole = ends(x[..., :-1, :], axes, percentile)
         rest = ends(x[..., -1:, :last], axes, percentile)
         low, high = (ops.concatenate(both, -2) for both in zip(whole, rest, strict=True))
@@ -36,40 +36,40 @@ def ends(
         return x, x
     axis = tuple(axes)
     if percentile is not None and 0 not in x.shape:
-        part = percentile / 100
-        low, high = (ops.quantile(x, q, axis=axis, keepdims=True) for q in (1 - part, part))
+        top = percentile / 100
+        low, high = (ops.quantile(x, q, axis=axis, keepdims=True) for q in (1 - top, top))
         return ops.cast(low, x.dtype), ops.cast(high, x.dtype)
     infinity = float("inf")
     low = ops.min(x, axis=axis, keepdims=True, initial=infinity)
     high = ops.max(x, axis=axis, keepdims=True, initial=-infinity)
-    nothing = ops.greater(low, high)
+    empty = ops.greater(low, high)
     zero = ops.zeros_like(low)
-    return ops.where(nothing, zero, low), ops.where(nothing, zero, high)
+    return ops.where(empty, zero, low), ops.where(empty, zero, high)
 
 
 def best_ends(
     x: Any, axes: Sequence[int], quantize: Callable[[Any, Any], Any]
 ) -> tuple[Any, Any]:
-    """The part of the range for which the mean squared error of `quantize` is smallest.
+    """The fraction of the range with the smallest mean squared error of `quantize`.
 
     Args:
         x: the numbers.
-        axes: along which there is one range.
-        quantize: from both ends to the quantized numbers.
+        axes: the axes over which a range applies.
+        quantize: a function of both ends that returns the quantized numbers.
     """
     low, high = ends(x, axes)
     if not axes:
         return low, high
     errors = []
-    for part in _TRIED:
-        error = ops.square(quantize(low * part, high * part) - x)
+    for fraction in _FRACTIONS:
+        error = ops.square(quantize(low * fraction, high * fraction) - x)
         errors.append(ops.sum(error, axis=tuple(axes), keepdims=True))
     best = ops.argmin(ops.stack(errors), axis=0)
-    part = 1 - ops.cast(best, x.dtype) / 40
-    return low * part, high * part
+    fraction = 1 - ops.cast(best, x.dtype) / 40
+    return low * fraction, high * fraction
 
 
-def _is_short(x: Any, percentile: float | None, last: int | None) -> bool:
+def _must_skip_padding(x: Any, percentile: float | None, last: int | None) -> bool:
     return percentile is not None and last is not None and last < x.shape[-1]
 
 
@@ -77,7 +77,7 @@ def reference_ends(
     x: Any, axes: Sequence[int], percentile: float | None = None, last: int | None = None
 ) -> Any:
     """The NumPy reference of `ends`."""
-    if _is_short(x, percentile, last):
+    if _must_skip_padding(x, percentile, last):
         whole = reference_ends(x[..., :-1, :], axes, percentile)
         rest = reference_ends(x[..., -1:, :last], axes, percentile)
         return tuple(np.concatenate(both, -2) for both in zip(whole, rest, strict=True))
@@ -85,5 +85,5 @@ def reference_ends(
         return (x, x) if x.size else (np.zeros((1,) * x.ndim, x.dtype),) * 2
     if percentile is None:
         return x.min(tuple(axes), keepdims=True), x.max(tuple(axes), keepdims=True)
-    found = np.percentile(x, (100 - percentile, percentile), tuple(axes), keepdims=True)
-    return tuple(found.astype(x.dtype))
+    limits = np.percentile(x, (100 - percentile, percentile), tuple(axes), keepdims=True)
+    return tuple(limits.astype(x.dtype))

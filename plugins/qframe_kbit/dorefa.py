@@ -28,17 +28,16 @@ class DoReFa(Quantizer):
 
     .. math:: \frac{dq}{dx} = \frac{1 - \tanh^2 x}{m}
 
-    No gradient flows through m. Of two integers that are as near, the even one is taken.
-    So a weight of 0, for which the grid has no value, becomes the one below or above: +1/3
-    with 2 bits, -1 with 1. A tensor of zeros does too, and has no gradient, as in Larq.
-    Subnormal weights count as 0.
+    No gradient flows through m. Ties round to even. So a weight of 0, which is not on the
+    grid, becomes a neighbouring level: +1/3 with 2 bits, -1 with 1. So does a tensor of
+    zeros, which has no gradient, as in Larq. Subnormal weights count as 0.
 
     Args:
         k_bit: k, an integer from 1 to 16. Default 2.
         mode: ``"activations"`` or ``"weights"``. Default ``"activations"``.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -57,7 +56,7 @@ class DoReFa(Quantizer):
 
     @property
     def steps(self) -> int:
-        """n, how many steps the grid has."""
+        """The number of steps of the grid, n."""
         return 2**self.k_bit - 1
 
     @property
@@ -82,8 +81,8 @@ class DoReFa(Quantizer):
             value = ops.round(clip_through(x, 0, 1) * n) / n
         else:
             tanh, largest = _tanh(x)
-            share = ops.divide_no_nan(tanh, 2 * largest) + 0.5
-            value = (2 * ops.round(share * n) - n) / n
+            unit = ops.divide_no_nan(tanh, 2 * largest) + 0.5
+            value = (2 * ops.round(unit * n) - n) / n
         return ops.cast(value, inputs.dtype)
 
     def gradient(self, inputs: Any) -> Any:
@@ -105,8 +104,8 @@ class DoReFa(Quantizer):
         if self.mode == "activations":
             return (np.rint(np.clip(wide, 0, 1) * n) / n).astype(x.dtype)
         tanh, largest = _reference_tanh(wide)
-        share = tanh / (2 * largest) + 0.5 if largest else np.full_like(tanh, 0.5)
-        return (2 * np.rint(share * n) / n - 1).astype(x.dtype)
+        unit = tanh / (2 * largest) + 0.5 if largest else np.full_like(tanh, 0.5)
+        return (2 * np.rint(unit * n) / n - 1).astype(x.dtype)
 
     def surrogate(self, x: Any) -> Any:
         """The NumPy reference of `gradient`."""

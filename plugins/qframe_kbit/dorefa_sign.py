@@ -1,4 +1,4 @@
-"""The quantizer of DoReFa-Net's weights of one bit."""
+"""The binary weight quantizer of DoReFa-Net."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class DoReFaSign(Quantizer):
 
     .. math:: \frac{dq}{dx} = 1
 
-    What the paper does with weights of one bit, for which `DoReFa` is not meant: it has
-    one scale for all output channels. No gradient flows through s. A tensor of zeros gives
-    zeros; else 0 and subnormal numbers count as positive, and one NaN makes all NaN.
+    The paper quantizes weights to one bit with one scale for all output channels, for
+    which `DoReFa` is not meant. No gradient flows through s. A tensor of zeros gives zeros;
+    otherwise 0 and subnormal numbers count as positive, and one NaN makes all values NaN.
 
     Example:
         >>> import qframe as qf

@@ -11,10 +11,10 @@ from qframe.quantizers import Quantizer, Traits, clip_through
 from qframe.quantizers.arithmetic import tiny, wide, wide_array
 from qframe.validation import integer_within
 
-# By bits: the step with the smallest mean squared error of the positive half of a standard
-# normal variable, whose levels are 1 to 2^bits - 1 steps. Computed for this table by
-# bisection of the derivative of that error, with the integrals of the density over each
-# interval from math.erf. The paper gives 0.538 for two bits.
+# For each number of bits, the step with the smallest mean squared error on the positive
+# half of a standard normal variable, with levels of 1 to 2^bits - 1 steps. The table was
+# computed by bisection of the derivative of that error, with the integrals of the density
+# over each interval from math.erf. The paper gives 0.538 for two bits.
 STEPS = {
     1: 0.797884560803,
     2: 0.538811923400,
@@ -35,16 +35,16 @@ class HWGQ(Quantizer):
 
     .. math:: \frac{dq}{dx} = 1 \text{ where } 0 \le x \le n d \text{, else } 0
 
-    The step d makes the mean squared error smallest for the positive half of a standard
-    normal variable: 0.539 for two bits. So it belongs behind batch normalization with a
-    scale near 1, and takes the place of a ReLU: even a small positive number becomes d.
-    Subnormal numbers count as 0; NaN stays NaN.
+    The step d minimizes the mean squared error on the positive half of a standard normal
+    variable: 0.539 for two bits. Place it after batch normalization with a scale near 1,
+    instead of a ReLU: even a small positive number becomes d. Subnormal numbers count as 0;
+    NaN stays NaN.
 
     Args:
         bits: b, an integer from 1 to 8. Default 2.
 
     Raises:
-        ArgumentError: `bits` is not such an integer.
+        ArgumentError: `bits` is not an integer from 1 to 8.
 
     Example:
         >>> import qframe as qf
@@ -67,7 +67,7 @@ class HWGQ(Quantizer):
 
     @property
     def high(self) -> int:
-        """n, the largest integer of the grid."""
+        """The largest integer of the grid, n."""
         return 2**self.bits - 1
 
     @property
@@ -86,7 +86,7 @@ class HWGQ(Quantizer):
 
     def value(self, inputs: Any) -> Any:
         x = wide(inputs)
-        # Times the inverse: compilers differ in what they make of a division.
+        # Multiplied by the inverse, since compilers round a division differently.
         steps = clip_through(ops.round(x * (1 / self.step)), 1, self.high)
         above = ops.where(ops.less(x, tiny(x)), ops.zeros_like(x), steps * self.step)
         return ops.cast(above, inputs.dtype)

@@ -1,4 +1,4 @@
-"""Evenly spaced levels whose step learns."""
+"""Uniform grids with a learned step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qframe.validation import boolean, integer_within
 
 
 class LearnedGrid(Quantizer):
-    """What the quantizers that learn their grid share."""
+    """Base of the quantizers that learn their grid."""
 
     per_channel: bool = False
 
@@ -29,7 +29,7 @@ class LearnedGrid(Quantizer):
         super().__init__(**kwargs)
         owner = type(self).__name__
         self.signed = boolean(owner, "signed", signed)
-        # Signed, one bit would have no positive number.
+        # A signed grid of one bit has no positive number.
         self.bits = integer_within(owner, "bits", bits, 2 if signed else 1, 16)
         self.precision = self.bits
 
@@ -54,14 +54,14 @@ class LearnedGrid(Quantizer):
             )
         self.step = Learned(self, "step", shape)
 
-    def sharing(self, rank: int) -> tuple[int, ...]:
-        """The axes along which numbers share a step."""
+    def step_axes(self, rank: int) -> tuple[int, ...]:
+        """The axes over which one step applies."""
         return axes_within_channels(rank, self.channel_axis if self.per_channel else None)
 
     def scaled_gradient(self, parameter: Any, x: Any) -> Any:
         """`parameter`, with its gradient divided by the root of N times `high`."""
-        # N is of one example: a larger batch shall not mean a smaller gradient.
-        axes = [a for a in self.sharing(len(x.shape)) if a or not self.batched]
+        # N counts one example, so that a larger batch does not shrink the gradient.
+        axes = [a for a in self.step_axes(len(x.shape)) if a or not self.batched]
         return grafted(parameter, parameter / ops.sqrt(count(x, axes) * self.high))
 
     def range_shape(self) -> tuple[int, ...]:
@@ -69,15 +69,15 @@ class LearnedGrid(Quantizer):
 
     def on_grid(self, x: Any, step: Any) -> Any:
         """The nearest multiple of the step from `low` to `high` times it."""
-        # Held just beyond the grid, where it has no part in any gradient: what is
-        # infinite would make that of the step NaN.
+        # Clipped just beyond the grid, where x affects no gradient: an infinite x would
+        # make the gradient of the step NaN.
         edge = ops.stop_gradient(step)
         x = clip_through(x, (self.low - 1) * edge, (self.high + 1) * edge)
         return round_through(clip_through(x / step, self.low, self.high)) * step
 
 
 def count(x: Any, axes: Sequence[int]) -> Any:
-    """How many numbers there are along some axes, at least 1."""
+    """The number of elements along some axes, at least 1."""
     sizes = ops.shape(x)
     product = math.prod(sizes[axis] for axis in axes)
     return ops.maximum(ops.cast(product, x.dtype), 1)

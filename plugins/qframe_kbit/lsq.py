@@ -32,23 +32,23 @@ class LSQ(LearnedGrid):
         l \le x / s \le h, \quad l \text{ below}, \quad h \text{ above}
 
     The integers l to h are :math:`-2^{b-1}` to :math:`2^{b-1} - 1` if signed, else 0 to
-    :math:`2^b - 1`. The gradient of s is divided by :math:`\sqrt{N h}`, where N numbers
-    share a step: weights, or for activations those of one example. The step starts at
-    :math:`2 \, \mathrm{mean}\,|x| / \sqrt{h}` of the first batch of training, and is that
-    of the tensor at hand until then. `qframe.calibrate` sets it to the smallest with which
-    the grid reaches both ends of a range. It is held above 0, and can learn its way back
-    from there.
+    :math:`2^b - 1`. The gradient of s is divided by :math:`\sqrt{N h}`, where N is the
+    number of elements with that step: of weights all, of activations those of one example.
+    The step starts at :math:`2 \, \mathrm{mean}\,|x| / \sqrt{h}` of the first training
+    batch; until then it is computed from each tensor. `qframe.calibrate` sets it to the
+    smallest step with which the grid covers a range. It is clamped above 0 with a
+    straight-through gradient, so it can grow again.
 
     Args:
         bits: b, an integer from 1 to 16, from 2 if signed. Default 4.
-        signed: whether there are negative values; False fits what a ReLU returns.
+        signed: whether there are negative values; False fits the output of a ReLU.
             Default True.
-        per_channel: a step for each channel, output channels of a weight or channels of
-            an activation; which axis that is comes from the layer. Default False.
+        per_channel: a step for each output channel of a weight, or each channel of an
+            activation; the layer provides the axis. Default False.
 
     Raises:
-        ArgumentError: an argument is none of these; or, when it is built with
-            `per_channel`, there are no channels or their number is not known.
+        ArgumentError: an argument has another value; or, when it is built with
+            `per_channel`, the number of channels is unknown.
 
     Example:
         >>> import qframe as qf
@@ -91,20 +91,20 @@ class LSQ(LearnedGrid):
         return positive(self._step(wide(inputs))), 0
 
     def _step(self, x: Any, training: bool = False) -> Any:
-        axes = self.sharing(len(x.shape))
+        axes = self.step_axes(len(x.shape))
         size = ops.abs(x)
-        room = headroom(size)
+        factor = headroom(size)
         # A sum along no axes would be that along all of them.
-        total = ops.sum(size * room, axes, self.per_channel) if axes else size * room
+        total = ops.sum(size * factor, axes, self.per_channel) if axes else size * factor
         start = 2 * total / (count(x, axes) * self.high**0.5)
         # The largest number of the grid is finite, too.
-        start = ops.minimum(start, room * (2.0**127 / self.high)) / room
+        start = ops.minimum(start, factor * (2.0**127 / self.high)) / factor
         return ops.cast(self.step(start, training), x.dtype)
 
     def set_range(self, low: Any, high: Any) -> None:
-        """Start from the smallest step with which the grid reaches both ends.
+        """Start from the smallest step with which the grid covers the range.
 
-        A channel that is empty on this grid takes the largest step of the others.
+        A channel without numbers on this grid gets the largest step of the others.
         """
         step = self._step_to(*checked_ends(self, low, high))
         if not step.max(initial=0) > 0:
@@ -135,7 +135,7 @@ class LSQ(LearnedGrid):
     def _reference_parts(self, x: Any) -> tuple[Any, Any]:
         """The step, and `x` in steps."""
         x = wide_array(x)
-        axes = self.sharing(x.ndim)
+        axes = self.step_axes(x.ndim)
         start = 2 * np.abs(x).mean(axes, keepdims=self.per_channel) / self.high**0.5
         step = np.maximum(as_array(self.step(start)).astype(x.dtype), x.dtype.type(1e-12))
         return step, x / step

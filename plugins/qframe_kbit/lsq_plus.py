@@ -26,20 +26,20 @@ class LSQPlus(LearnedGrid):
     .. math:: \frac{dq}{d\beta} = 0 \text{ where } l \le \frac{x - \beta}{s} \le h
         \text{, else } 1
 
-    The gradients of s and β are both divided by :math:`\sqrt{N h}`, as in `LSQ`. They start
-    where the grid spans the first batch of training from its smallest number to its
-    largest. The paper goes on from there to a smaller squared error:
-    ``qframe.calibrate(model, data, "mse")`` does so. It is meant for activations that go
-    below zero, but less far than above, such as those of swish. The values have no zero
-    point, since β is no multiple of s.
+    The gradients of s and β are both divided by :math:`\sqrt{N h}`, as in `LSQ`. Their
+    initial values make the grid span the first training batch from its smallest number to
+    its largest. The paper then minimizes the squared error, as
+    ``qframe.calibrate(model, data, "mse")`` does. The quantizer is meant for asymmetric
+    activations with some negative values, such as those of swish. The values have no zero
+    point, since β is not a multiple of s.
 
     Args:
         bits: b, an integer from 1 to 16, from 2 if signed. Default 4.
-        signed: whether l is :math:`-2^{b-1}`, else 0. The offset makes up for it.
-            Default False.
+        signed: whether l is :math:`-2^{b-1}` instead of 0; the offset makes up for a grid
+            without a sign. Default False.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -82,7 +82,7 @@ class LSQPlus(LearnedGrid):
         return ops.cast(self.on_grid(x - offset, step) + offset, inputs.dtype)
 
     def set_range(self, low: Any, high: Any) -> None:
-        """Start where the grid spans this range."""
+        """Start with the grid that spans this range."""
         low, high = checked_ends(self, low, high)
         step = (high - low) / (self.high - self.low)
         if not step > 0:
@@ -105,7 +105,7 @@ class LSQPlus(LearnedGrid):
         return ((steps >= self.low) & (steps <= self.high)).astype(x.dtype)
 
     def _reference_parts(self, x: Any) -> tuple[Any, Any, Any]:
-        """The step, the offset, and `x` in steps from there."""
+        """The step, the offset, and ``x - offset`` in steps."""
         x = wide_array(x)
         start = (x.max() - x.min()) / (self.high - self.low)
         step = np.maximum(as_array(self.step(start)).astype(x.dtype), x.dtype.type(1e-12))

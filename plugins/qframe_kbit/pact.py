@@ -1,4 +1,4 @@
-"""Activations with a clipping bound that learns."""
+"""Activations with a learned clipping bound."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class PACT(Quantizer):
     .. math:: \frac{dq}{dx} = 1 \text{ where } 0 \le x \le \alpha \text{, else } 0, \quad
         \frac{dq}{d\alpha} = 1 \text{ where } x > \alpha \text{, else } 0
 
-    The rounding does not reach α: it learns from what is beyond it alone, and from its own
-    decay. `qframe.calibrate` sets it to the upper end of a range. It is held above 0, and
-    can learn its way back from there.
+    No gradient of the rounding reaches α, which learns only from the numbers beyond it and
+    from its decay. `qframe.calibrate` sets it to the upper end of a range. It is clamped
+    above 0 with a straight-through gradient, so it can grow again.
 
     Args:
         bits: b, an integer from 1 to 16. Default 4.
-        alpha: where α starts, a positive finite number. Default 10.0.
+        alpha: the initial value of α, a positive finite number. Default 10.0.
         alpha_decay: λ of the loss :math:`\lambda \alpha^2` that the layer adds, 0 or a
             positive number. Default 0.0.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -62,7 +62,7 @@ class PACT(Quantizer):
 
     @property
     def steps(self) -> int:
-        """How many steps the grid has."""
+        """The number of steps of the grid."""
         return 2**self.bits - 1
 
     @property
@@ -104,12 +104,12 @@ class PACT(Quantizer):
         return positive(ops.cast(self.bound, x.dtype))
 
     def set_range(self, low: Any, high: Any) -> None:
-        """Take the upper end for α."""
+        """Set α to the upper end."""
         _, high = checked_ends(self, low, high)
         if not high > 0:
             raise ArgumentError(
-                f"{self!r} has no bound for a range without positive numbers. It takes the "
-                "place of a ReLU; elsewhere write for example 'lsq'."
+                f"{self!r} has no bound for a range without positive numbers. It replaces "
+                "a ReLU; elsewhere write for example 'lsq'."
             )
         self.bound.assign(high)
 

@@ -1,4 +1,4 @@
-"""The quantizer of XNOR-Net's weights."""
+"""The weight quantizer of XNOR-Net."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class XnorSign(Quantizer):
     .. math:: \frac{dq}{dx} = \frac{1}{n} + s \text{ where } |x| \le c \text{, else }
         \frac{1}{n}
 
-    The mean runs over the n numbers of an output channel; which axis has the channels
-    comes from the layer. Of the gradient through s, the part 1/n of a number's own
-    magnitude is taken, as the paper does. A channel of zeros gives zeros; else 0 and
-    subnormal numbers count as positive, and NaN stays NaN.
+    The mean runs over the n numbers of an output channel; the layer provides the channel
+    axis. Of the gradient through s, only the term 1/n of the number itself is kept, as in
+    the paper. A channel of zeros gives zeros; otherwise 0 and subnormal numbers count as
+    positive, and NaN stays NaN.
 
     Args:
-        clip_value: c, a positive number; None takes the gradient everywhere.
+        clip_value: c, a positive number; None passes the gradient everywhere.
             Default 1.0.
 
     Raises:
@@ -73,13 +73,13 @@ class XnorSign(Quantizer):
         x = wide(inputs)
         scale = mean_magnitude(x, channel_axis)
         edge = -tiny(x)
-        other = ops.where(ops.greater(x, edge), scale, x)
-        return ops.cast(ops.where(ops.less_equal(x, edge), -scale, other), inputs.dtype)
+        value = ops.where(ops.greater(x, edge), scale, x)
+        return ops.cast(ops.where(ops.less_equal(x, edge), -scale, value), inputs.dtype)
 
     def gradient(self, inputs: Any, channel_axis: Any = -1) -> Any:
         x = wide(inputs)
         inside = ops.cast(within(inputs, self.clip_value), x.dtype)
-        slope = _share(x, channel_axis) + mean_magnitude(x, channel_axis) * inside
+        slope = _mean_weight(x, channel_axis) + mean_magnitude(x, channel_axis) * inside
         return ops.cast(slope, inputs.dtype)
 
     def affine(self, inputs: Any, channel_axis: Any = -1) -> tuple[Any, int]:
@@ -98,8 +98,8 @@ class XnorSign(Quantizer):
         return (scale.size / x.size + scale * inside).astype(x.dtype)
 
 
-def _share(x: Any, channel_axis: Any) -> Any:
-    """The part 1/n that each number has in the mean of its channel."""
+def _mean_weight(x: Any, channel_axis: Any) -> Any:
+    """The weight 1/n of each number in the mean of its channel."""
     reduced = axes_within_channels(len(x.shape), channel_axis)
     ones = ops.ones_like(x)
     return 1 / ops.sum(ones, axis=reduced, keepdims=True) if reduced else ones

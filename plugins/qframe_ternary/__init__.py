@@ -1,4 +1,4 @@
-"""Three levels, -1, 0 and +1: with a fixed threshold, and with scales that learn."""
+"""Ternary quantizers, with a fixed threshold or with learned scales."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The quantizers of three levels.
+"""Ternary quantizers.
 
-Common to both: zero and subnormal numbers give 0, whatever the threshold; NaN stays NaN.
-Statistics of a tensor are taken in float32 at least.
+In both, zero and subnormal numbers give 0 for any threshold, and NaN stays NaN. Statistics
+of a tensor are computed in at least float32.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ class SteTern(Quantizer):
     .. math:: \frac{dq}{dx} = 1 \text{ where } |x| \le c \text{, else } 0
 
     The threshold t is a number, or :math:`0.7 \, \mathrm{mean}\,|x|` over the whole tensor
-    (ternary weight networks); no gradient flows through that mean. 0 becomes 0, even where
-    t is 0.
+    (ternary weight networks). No gradient flows through that mean. 0 becomes 0, even if t
+    is 0.
 
     Args:
         threshold_value: t, a positive number or 0, compared in the dtype of the input.
             Not used by ternary weight networks, as in Larq. Default 0.05.
-        ternary_weight_networks: take the threshold from the tensor. Default False.
-        clip_value: c, a positive number; None takes the gradient everywhere.
+        ternary_weight_networks: compute the threshold from the tensor. Default False.
+        clip_value: c, a positive number; None passes the gradient everywhere.
             Default 1.0.
 
     Raises:
-        ArgumentError: an argument is none of these.
+        ArgumentError: an argument has another value.
 
     Example:
         >>> import qframe as qf
@@ -85,7 +85,7 @@ class SteTern(Quantizer):
             range=(-1.0, 1.0),
             support=None if clip is None else (-clip, clip),
             elementwise=not self.ternary_weight_networks,
-            # A threshold beyond 1 takes the levels themselves to 0.
+            # A threshold beyond 1 maps the levels themselves to 0.
             idempotent=self.ternary_weight_networks or self.threshold_value <= 1,
             monotone=True,
             odd=True,
@@ -98,7 +98,7 @@ class SteTern(Quantizer):
         threshold: Any = self.threshold_value
         if self.ternary_weight_networks:
             threshold = 0.7 * mean_magnitude(x, None)
-        # Rounded to the dtype of the input: a number that equals the threshold is beyond.
+        # Round to the dtype of the input, in which a number may equal the threshold.
         threshold = ops.cast(ops.cast(threshold, inputs.dtype), x.dtype)
         edge = ops.maximum(threshold, ops.cast(tiny(x), x.dtype))
         one, zero = ops.ones_like(x), ops.zeros_like(x)
@@ -135,17 +135,17 @@ class TrainedTernary(Quantizer):
     .. math:: \frac{dq}{dW_p} = 1 \text{ where } x > \Delta, \quad
         \frac{dq}{dW_n} = -1 \text{ where } x < -\Delta, \quad \text{else } 0
 
-    Each scale starts at the mean magnitude of the numbers beyond the threshold on its side;
-    on both sides if there is none on its own, and at 0 if there is none at all. It can
-    learn its way through 0: the formulas hold for any sign, so that side is then mirrored,
-    and at 0 its latent weights wait while the scale still learns. No gradient flows through
-    the threshold.
+    Each scale starts at the mean magnitude of the numbers beyond the threshold on its side,
+    of those on both sides if its side is empty, and at 0 if both are. A scale can cross 0
+    in training: the formulas apply to any sign. A negative scale mirrors its side. At 0 the
+    latent weights of that side get no gradient, but the scale still learns. No gradient
+    flows through the threshold.
 
     Args:
-        threshold: t, a number from 0 up to 1, without 1. Default 0.05.
+        threshold: t, a number from 0 to 1, 1 excluded. Default 0.05.
 
     Raises:
-        ArgumentError: `threshold` is not such a number.
+        ArgumentError: `threshold` is outside of this range.
 
     Example:
         >>> import qframe as qf
@@ -164,8 +164,8 @@ class TrainedTernary(Quantizer):
         if self.threshold >= 1:
             raise ArgumentError(
                 f"threshold of TrainedTernary must be below 1, found {threshold!r}: it is "
-                "a part of the largest magnitude, and nothing would be beyond it. Write "
-                "for example TrainedTernary(threshold=0.05)."
+                "a fraction of the largest magnitude, which nothing exceeds. Write for "
+                "example TrainedTernary(threshold=0.05)."
             )
 
     @property
@@ -184,29 +184,29 @@ class TrainedTernary(Quantizer):
     def call(self, inputs: Any, training: bool = False) -> Any:
         x = wide(inputs)
         size, zero = ops.abs(x), ops.zeros_like(x)
-        room = headroom(size)
+        factor = headroom(size)
         edge = ops.maximum(self.threshold * ops.max(size, initial=0), tiny(x))
         above, below = ops.greater(x, edge), ops.less(x, -edge)
 
-        def mean(where: Any) -> tuple[Any, Any]:
-            count = ops.sum(ops.cast(where, x.dtype))
-            total = ops.sum(ops.where(where, size * room, zero))
-            return count, total / ops.maximum(count, 1) / room
+        def mean(mask: Any) -> tuple[Any, Any]:
+            count = ops.sum(ops.cast(mask, x.dtype))
+            total = ops.sum(ops.where(mask, size * factor, zero))
+            return count, total / ops.maximum(count, 1) / factor
 
-        _, both = mean(ops.logical_or(above, below))
+        _, mean_of_both = mean(ops.logical_or(above, below))
 
-        def scale(parameter: Learned, where: Any) -> Any:
-            count, own = mean(where)
-            start = ops.where(ops.greater(count, 0), own, both)
+        def scale(parameter: Learned, mask: Any) -> Any:
+            count, mean_of_side = mean(mask)
+            start = ops.where(ops.greater(count, 0), mean_of_side, mean_of_both)
             return ops.cast(parameter(start, training), x.dtype)
 
         positive, negative = scale(self.positive, above), scale(self.negative, below)
         middle = ops.stop_gradient(ops.where(ops.isnan(x), x, zero))
         value = ops.where(above, positive, ops.where(below, -negative, middle))
         slope = ops.where(above, positive, ops.where(below, negative, ops.ones_like(x)))
-        # Zero, with the gradient 1 for x.
-        nothing = grafted(zero, x)
-        return ops.cast(value + nothing * ops.stop_gradient(slope), inputs.dtype)
+        # Its value is 0 and its gradient for x is 1.
+        zero_of_x = grafted(zero, x)
+        return ops.cast(value + zero_of_x * ops.stop_gradient(slope), inputs.dtype)
 
     def reference(self, x: Any) -> Any:
         """The NumPy reference of the values."""

@@ -1,4 +1,4 @@
-"""Callbacks for `fit`: what changes, or is watched, while a quantized model trains."""
+"""Callbacks that schedule and monitor the training of quantized models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints that a training which is killed leaves whole."""
+"""Checkpoints that stay complete if training is killed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from qframe.paths import OutputPath
 
 
 class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
-    """Keras's callback of this name, which never leaves half a file.
+    """Keras's callback of this name, which never leaves an incomplete file.
 
-    A file grows in a folder beside its place, whose name begins with ``.qframe-``, and is
-    moved there when it is whole. So whenever training is killed, even while it saves, each
-    checkpoint that is found loads: this one, or the one before it. A ``.keras`` file holds
-    the optimizer and the state of the quantizers too, and training goes on from it. Of
-    several JAX processes that train one model, which all have this callback, the first one
-    writes for all:
+    It writes a file to a folder next to the target, whose name begins with ``.qframe-``,
+    and moves the complete file. So if training is killed, even during a save, every
+    existing checkpoint loads: the new one, or the one before it. A ``.keras`` file contains
+    the optimizer and the state of the quantizers too. If several JAX processes train one
+    model, all need this callback, and the first process writes. To continue training:
 
     ``model = qframe.load_model(path)``; ``model.fit(..., initial_epoch=epochs_done)``.
 
     Args:
-        *args: those of `keras.callbacks.ModelCheckpoint`.
+        *args: the arguments of `keras.callbacks.ModelCheckpoint`.
         **kwargs: the same. A path with ``://`` is written by Keras alone.
 
     Raises:
-        OutputError: when it saves, a file cannot be written.
+        OutputError: in training, a file cannot be written.
 
     Example:
         >>> import pathlib, tempfile, keras, numpy as np, qframe as qf
@@ -47,29 +46,29 @@ class ModelCheckpoint(keras.callbacks.ModelCheckpoint):
 
     @property
     def model(self) -> Any:
-        """The model, which writes whole files."""
+        """The model, wrapped to write complete files."""
         model = super().model
-        return None if model is None else _Whole(model)
+        return None if model is None else _AtomicWriter(model)
 
 
 @attrs.frozen
-class _Whole:
-    """A model but for how it is saved."""
+class _AtomicWriter:
+    """A model whose files appear when they are complete."""
 
-    held: Any
+    wrapped: Any
 
     def save(self, filepath: Any, **kwargs: Any) -> None:
-        self._write(self.held.save, filepath, kwargs)
+        self._write(self.wrapped.save, filepath, kwargs)
 
     def save_weights(self, filepath: Any, **kwargs: Any) -> None:
-        self._write(self.held.save_weights, filepath, kwargs)
+        self._write(self.wrapped.save_weights, filepath, kwargs)
 
     def _write(
         self, save: Callable[..., Any], filepath: Any, options: dict[str, Any]
     ) -> None:
         with _in_turn() as first:
             if not first:
-                # Processes save together: Keras distributes variables while it does.
+                # All processes must save, since Keras gathers distributed variables in it.
                 with tempfile.TemporaryDirectory() as folder:
                     save(Path(folder) / Path(filepath).name, **options)
             elif "://" in str(filepath):
@@ -78,12 +77,12 @@ class _Whole:
                 OutputPath(Path(filepath)).write(lambda draft: save(draft, **options))
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.held, name)
+        return getattr(self.wrapped, name)
 
 
 @contextlib.contextmanager
 def _in_turn() -> Iterator[bool]:
-    """Whether this process is the first of those that train together; all end at once."""
+    """True in the first of the processes that train together; all wait at the end."""
     if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
         yield True
         return
@@ -92,5 +91,5 @@ def _in_turn() -> Iterator[bool]:
 
     yield jax.process_index() == 0
     if jax.process_count() > 1:
-        # None looks for the file before it is there.
+        # No process may look for the file before it exists.
         multihost_utils.sync_global_devices("qframe checkpoint")

@@ -1,4 +1,4 @@
-"""Hyperparameters of an optimizer that change while it trains."""
+"""Schedules of optimizer hyperparameters."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     Args:
         schedule: a function of the epoch, or of the step since training began, both from
-            0, that returns a number. One that takes two arguments without defaults gets
-            the present number too.
+            0, that returns a number. If it takes two arguments without defaults, the
+            second is the present number.
         hyperparameter: its name, such as ``"learning_rate"`` or ``"gamma"``.
-        optimizer: whose hyperparameter it is, for one within another such as a
+        optimizer: the optimizer of the hyperparameter, such as one inside of a
             `qframe.optimizers.CaseOptimizer`. Default None: that of the model.
         update_freq: ``"epoch"``, the default, or ``"step"``.
-        verbose: 1 says each new number. Default 0.
+        verbose: 1 prints each new number. Default 0.
         log_name: its name in the logs of an epoch. Default None: that of the
             hyperparameter.
 
     Raises:
-        ArgumentError: an argument is wrong. In training: the optimizer has no such number,
-            it belongs to another model, or the schedule returns none.
+        ArgumentError: an argument is invalid. In training: the optimizer has no such
+            number or belongs to another model, or the schedule returns no number.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
@@ -74,19 +74,18 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         self.log_name = log_name or hyperparameter
 
     def on_train_begin(self, logs: Any = None) -> None:
-        optimizer, now = self._optimizer(), self._now()
-        known = {id(v) for v in self.model.optimizer.variables}
-        if not known & {id(v) for v in optimizer.variables}:
+        optimizer, value = self._optimizer(), self._value()
+        trained = {id(v) for v in self.model.optimizer.variables}
+        if not trained & {id(v) for v in optimizer.variables}:
             raise ArgumentError(
                 f"{optimizer!r} does not train {self.model.name!r}: that is done by "
                 f"{self.model.optimizer!r}. Give HyperparameterScheduler the optimizer "
                 "itself, or compile the model with it."
             )
-        if not hasattr(now, "assign") and self.update_freq == "step":
+        if not hasattr(value, "assign") and self.update_freq == "step":
             raise ArgumentError(
-                f"{self.hyperparameter} of {optimizer!r} is a plain number, which each "
-                "change would trace the training step anew for. Write "
-                "update_freq='epoch'."
+                f"{self.hyperparameter} of {optimizer!r} is a plain number: each change "
+                "traces the training step again. Write update_freq='epoch'."
             )
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -95,28 +94,28 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self.update_freq == "step":
-            # Asking for the model lets JAX put the state back into the variables.
+            # `self.model` makes the JAX trainer restore the state of the variables.
             iterations = self.model.optimizer.iterations
             self._set(int(ops.convert_to_numpy(iterations)))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if logs is not None:
-            logs[self.log_name] = number_of(self._now())
+            logs[self.log_name] = number_of(self._value())
 
     def _optimizer(self) -> Any:
         return self.optimizer if self.optimizer is not None else self.model.optimizer
 
-    def _now(self) -> Any:
-        """The variable or number, checked."""
+    def _value(self) -> Any:
+        """The variable or number, validated."""
         optimizer, name = self._optimizer(), self.hyperparameter
-        now = getattr(optimizer, name, None)
-        kept = getattr(optimizer, f"_{name}", now)
-        if isinstance(now, LearningRateSchedule) or isinstance(kept, LearningRateSchedule):
+        value = getattr(optimizer, name, None)
+        stored = getattr(optimizer, f"_{name}", value)
+        if any(isinstance(v, LearningRateSchedule) for v in (value, stored)):
             raise ArgumentError(
-                f"{name} of {optimizer!r} is a schedule already. Make the optimizer with a "
-                "number to schedule it with a callback."
+                f"{name} of {optimizer!r} is a schedule already. Construct the optimizer "
+                "with a number to schedule it with a callback."
             )
-        if number_of(now) is None:
+        if number_of(value) is None:
             numbers = [
                 key
                 for key in optimizer.get_config()
@@ -127,42 +126,42 @@ class HyperparameterScheduler(keras.callbacks.Callback):
                 + did_you_mean(str(name), numbers)
                 + f" It has: {', '.join(numbers)}."
             )
-        return now
+        return value
 
     def _set(self, time: int) -> None:
-        now = self._now()
-        before = number_of(now)
-        found = self.schedule(time, before) if self._takes_two() else self.schedule(time)
-        number = number_of(found)
+        value = self._value()
+        before = number_of(value)
+        arguments = (time, before) if self._takes_two() else (time,)
+        result = self.schedule(*arguments)
+        number = number_of(result)
         if number is None or not math.isfinite(number):
             raise ArgumentError(
-                f"the schedule of {self.hyperparameter} returned {found!r} for "
+                f"the schedule of {self.hyperparameter} returned {result!r} for "
                 f"{self.update_freq} {time}; it must return a finite number."
             )
         if number != before:
-            self._write(now, number)
+            self._write(value, number)
         if self.verbose:
-            told = f"{self.update_freq} {time}: {self.log_name} is now {number}."
-            print(told)  # noqa: T201
+            print(f"{self.update_freq} {time}: {self.log_name} is now {number}.")  # noqa: T201
 
-    def _write(self, now: Any, number: float) -> None:
+    def _write(self, value: Any, number: float) -> None:
         optimizer, name = self._optimizer(), self.hyperparameter
-        if not hasattr(now, "assign"):
-            setattr(optimizer, name, type(now)(number) if number.is_integer() else number)
-            trace_training_anew(self.model)  # the training step holds the number itself
+        if not hasattr(value, "assign"):
+            setattr(optimizer, name, type(value)(number) if number.is_integer() else number)
+            trace_training_anew(self.model)  # the number is a constant of the training step
         elif hasattr(inspect.getattr_static(type(optimizer), name, None), "__set__"):
-            setattr(optimizer, name, number)  # which may check it
+            setattr(optimizer, name, number)  # the setter may validate it
         else:
-            now.assign(number)
+            value.assign(number)
 
     def _takes_two(self) -> bool:
         try:
             parameters = inspect.signature(self.schedule).parameters.values()
-        except ValueError:  # a function of another language
+        except ValueError:  # a builtin
             return False
-        places = (
+        positional = (
             inspect.Parameter.POSITIONAL_ONLY,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
         )
-        required = [p for p in parameters if p.default is p.empty and p.kind in places]
+        required = [p for p in parameters if p.default is p.empty and p.kind in positional]
         return len(required) > 1

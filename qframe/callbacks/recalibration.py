@@ -1,4 +1,4 @@
-"""Batch normalization with statistics of the weights as they are, each epoch."""
+"""Batch-norm statistics of the present weights in each epoch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from qframe.passes import recalibrate_batchnorm
 
 
 class RecalibrateBatchNorm(keras.callbacks.Callback):
-    """Estimates the statistics of batch normalization anew at the end of each epoch.
+    """Re-estimates batch-norm statistics at the end of each epoch.
 
-    It does `qframe.recalibrate_batchnorm` before each validation, so validation, what is
-    saved in that epoch and the trained model have these statistics. An epoch without
-    validation has them too, from this callback's own turn on: put it before callbacks
-    that save. Training does not change, as in training a batch is normalized by its own
-    statistics; the moving ones go on from the new ones.
+    It calls `qframe.recalibrate_batchnorm` before each validation, so validation, the files
+    saved in that epoch and the trained model have these statistics. In an epoch without
+    validation it runs at the end, so place it before callbacks that save. Training does not
+    change, since it normalizes each batch by its statistics; the moving statistics continue
+    from the new ones.
 
     Args:
-        data: as in `qframe.recalibrate_batchnorm`. It is read each epoch, so no generator.
+        data: as in `qframe.recalibrate_batchnorm`, except a generator: it is read in each
+            epoch.
         batch_size: for arrays; default None is Keras's 32.
-        steps: how many batches; all by default.
+        steps: the number of batches; all by default.
 
     Raises:
-        ArgumentError: the data can be read once only. When training begins: no batch
+        ArgumentError: the data can be read only once. When training begins: no batch
             normalization of the model can be re-estimated.
 
     Example:
@@ -55,7 +56,7 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
         self._epoch_done: bool | None = None  # None outside of training
 
     def set_model(self, model: Any) -> None:
-        # Each `fit` and `evaluate` begins with it; a `fit` before may have failed.
+        # `fit` and `evaluate` call it first; an earlier `fit` may have failed.
         super().set_model(model)
         self._epoch_done = None
 
@@ -70,7 +71,7 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
         self._epoch_done = None
 
     def _recalibrate(self) -> None:
-        # An `evaluate` of its own leaves the model alone.
+        # `evaluate` outside of training does not change the model.
         if self._epoch_done is False:
             recalibrate_batchnorm(
                 self.model,

@@ -67,15 +67,15 @@ def override_of(layer: Any) -> Override | None:
     for cls in mro:
         if cls in base.__mro__ or _is_trusted(cls.__module__):
             continue
-        for name, found in vars(cls).items():
+        for name, member in vars(cls).items():
             # A data descriptor has precedence over the attributes of the layer.
-            if name in methods or (name in attributes and hasattr(found, "__set__")):
+            if name in methods or (name in attributes and hasattr(member, "__set__")):
                 return Override(cls.__name__, base.__name__, name)
     for name in sorted(methods - _IMPLICIT):
-        found = inspect.getattr_static(base, name)
-        if name in vars(layer) and not hasattr(found, "__set__"):
+        member = inspect.getattr_static(base, name)
+        if name in vars(layer) and not hasattr(member, "__set__"):
             return Override(f"the layer {layer.name!r}", base.__name__, name)
-        if any(not _is_trusted(str(f.__module__)) for f in _functions(found)):
+        if any(not _is_trusted(str(f.__module__)) for f in _functions(member)):
             return Override(base.__name__, base.__name__, name)
     return None
 
@@ -98,13 +98,13 @@ def _attributes_of_call(base: type) -> frozenset[str]:
 
 def _reached(base: type) -> list[tuple[str, Any]]:
     """The functions that a call may run, by name."""
-    found: dict[str, list[Any]] = {}
+    reached: dict[str, list[Any]] = {}
     waiting = ["call"]
     while waiting:
         name = waiting.pop()
-        if name in found:
+        if name in reached:
             continue
-        functions = found[name] = []
+        functions = reached[name] = []
         for cls in base.__mro__:
             if name in vars(cls) and cls is not object:
                 functions += _functions(vars(cls)[name])
@@ -112,15 +112,15 @@ def _reached(base: type) -> list[tuple[str, Any]]:
                     break
         for function in functions:
             waiting += _names(function)
-    return [(name, f) for name, functions in found.items() for f in functions]
+    return [(name, f) for name, functions in reached.items() for f in functions]
 
 
-def _functions(found: Any) -> Iterator[Any]:
+def _functions(member: Any) -> Iterator[Any]:
     """The Python functions of an entry of a class."""
-    if isinstance(found, property):
-        parts = [found.fget, found.fset]
+    if isinstance(member, property):
+        parts = [member.fget, member.fset]
     else:
-        parts = [getattr(found, "__func__", found)]
+        parts = [getattr(member, "__func__", member)]
     for part in parts:
         inner = inspect.unwrap(part) if callable(part) else None
         if hasattr(inner, "__code__"):

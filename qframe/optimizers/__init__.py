@@ -1,4 +1,4 @@
-"""Optimizers for weights of few bits, beside those of Keras."""
+"""Optimizers for low-bit weights."""
 
 from __future__ import annotations
 

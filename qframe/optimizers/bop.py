@@ -1,4 +1,4 @@
-"""Bop: flips the signs of binary weights, which have no latent value beside them."""
+"""Bop, which flips the signs of binary weights without latent weights."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from qframe.layers import quantizer_of
 from qframe.optimizers.hyperparameters import checked, deserialized, serialized
 
 _LIMITS = {"threshold": float("inf"), "gamma": 1.0}
-_AVERAGED = "its weights are -1 and +1, and their moving average is neither"
-_NOT_TAKEN = {
+_NO_AVERAGE = "its weights are -1 and +1, and their moving average is neither"
+_UNSUPPORTED = {
     "learning_rate": "its rate is gamma",
     "weight_decay": "its weights are -1 and +1, and nothing smaller",
-    "use_ema": _AVERAGED,
-    "ema_momentum": _AVERAGED,
-    "ema_overwrite_frequency": _AVERAGED,
+    "use_ema": _NO_AVERAGE,
+    "ema_momentum": _NO_AVERAGE,
+    "ema_overwrite_frequency": _NO_AVERAGE,
 }
-_TAKEN = (
+_ARGUMENTS = (
     *("threshold", "gamma", "name", "clipnorm", "clipvalue", "global_clipnorm"),
     *("loss_scale_factor", "gradient_accumulation_steps"),
 )
@@ -32,22 +32,21 @@ _TAKEN = (
 
 @keras.saving.register_keras_serializable("qframe", "Bop")
 class Bop(keras.optimizers.Optimizer):
-    """Flips a binary weight when its average gradient has pushed against it for long.
+    """Flips a binary weight if its average gradient exceeds a threshold against its sign.
 
     ``m <- m + gamma (g - m)``; then ``w <- -w`` where ``w m > threshold``.
 
-    ``m`` is the moving average of the gradient g of a weight, 0 before the first step. The
-    first step makes every weight -1 or +1, its sign, and all later ones keep it so. Zero
-    counts as +1; where ``w m == threshold`` exactly, the weight becomes +1; NaN stays NaN.
-    The average is kept in float32 where weights have 16 bits. Every variable that it is
-    given becomes binary: `CaseOptimizer` gives it those that should.
+    ``m`` is the moving average of the gradient g of a weight, initially 0. The first step
+    replaces every weight by its sign, so that it is -1 or +1 from then on. Zero counts as
+    +1; a weight with exactly ``w m == threshold`` becomes +1; NaN stays NaN. The average of
+    16-bit weights is in float32. Every trained variable becomes binary: use `CaseOptimizer`
+    to train the others.
 
-    Gamma is what Keras calls the learning rate: ``learning_rate`` reads and sets it too, so
-    that Keras's callbacks work. A number can be set during training; a schedule is given
-    the count of the steps, and cannot.
+    ``learning_rate`` is another name of gamma, so that Keras's callbacks work. A number can
+    be set during training. A schedule, which is a function of the step, cannot.
 
     Args:
-        threshold: what ``w m`` must exceed for a flip, 0 or more; a number or a
+        threshold: the value that ``w m`` exceeds for a flip, 0 or more; a number or a
             `keras.optimizers.schedules.LearningRateSchedule`. Default 1e-8.
         gamma: the rate of the average, from 0 to 1; a number or a schedule. Default 1e-4.
         name: the name of the optimizer. Default "Bop".
@@ -58,13 +57,13 @@ class Bop(keras.optimizers.Optimizer):
         gradient_accumulation_steps: as in Keras's optimizers. Default None.
 
     Raises:
-        ArgumentError: a hyperparameter is out of range or unknown, or has no meaning for
+        ArgumentError: a hyperparameter is out of range, unknown, or meaningless for
             binary weights, such as weight decay; a schedule does not return one number in
             the range at step 0.
 
     Warns:
-        StarvedWeightsWarning: when it is built, a variable is behind a quantizer whose
-            gradient at -1 and 1 is not positive.
+        StarvedWeightsWarning: in `build`, the quantizer of a variable has a gradient at
+            -1 or 1 that is not positive.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
@@ -92,10 +91,10 @@ class Bop(keras.optimizers.Optimizer):
         **unknown: Any,
     ) -> None:
         for key in unknown:
-            why = f": {_NOT_TAKEN[key]}" if key in _NOT_TAKEN else ""
+            why = f": {_UNSUPPORTED[key]}" if key in _UNSUPPORTED else ""
             raise ArgumentError(
-                f"Bop takes no {key}{why}. It takes {', '.join(_TAKEN)}."
-                + did_you_mean(key, _TAKEN)
+                f"Bop takes no {key}{why}. It takes {', '.join(_ARGUMENTS)}."
+                + did_you_mean(key, _ARGUMENTS)
             )
         threshold = self._checked("threshold", threshold)
         super().__init__(
@@ -123,7 +122,7 @@ class Bop(keras.optimizers.Optimizer):
 
     @property
     def threshold(self) -> Any:
-        """The threshold: a variable, or what the schedule says of this step."""
+        """The threshold: a variable, or the value of a schedule at this step."""
         if isinstance(self._threshold, LearningRateSchedule):
             return self._threshold(keras_internals.steps_of(self))
         return self._threshold
@@ -134,7 +133,7 @@ class Bop(keras.optimizers.Optimizer):
 
     @property
     def gamma(self) -> Any:
-        """The rate of the average: a variable, or what the schedule says of this step."""
+        """The rate of the average: a variable, or the value of a schedule at this step."""
         return self.learning_rate
 
     @gamma.setter
@@ -143,7 +142,7 @@ class Bop(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """Gamma, under the name that Keras's callbacks know."""
+        """Gamma, under the name that Keras's callbacks use."""
         return super().learning_rate
 
     @learning_rate.setter
@@ -153,15 +152,15 @@ class Bop(keras.optimizers.Optimizer):
     def _set(self, name: str, value: Any) -> None:
         variable = getattr(self, name)
         if isinstance(value, LearningRateSchedule) or not hasattr(variable, "assign"):
-            # A step that is compiled already would not see a new schedule.
+            # A compiled step would ignore a new schedule.
             raise ArgumentError(
-                f"{name} of Bop can be set where it is a number and stays one; it cannot "
+                f"{name} of Bop can be set from a number to a number only; it cannot "
                 f"become {value!r}. Write a new Bop({name}=...) and compile again."
             )
         variable.assign(self._checked(name, value))
 
     def build(self, variables: Any) -> None:
-        """Make the averages of the gradients, one for each variable."""
+        """Add a gradient average for each variable."""
         if self.built:
             return
         for variable in variables:
@@ -178,11 +177,11 @@ class Bop(keras.optimizers.Optimizer):
         )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One step for one variable; `learning_rate` is gamma."""
+        """Update one variable in one step; `learning_rate` is gamma."""
         average = self._averages[self._get_variable_index(variable)]
         dtype = average.dtype
         gamma, threshold = (ops.cast(x, dtype) for x in (learning_rate, self.threshold))
-        # Of an embedding the gradient may come in slices.
+        # The gradient of an embedding may be sparse.
         gradient = ops.cast(ops.convert_to_tensor(gradient), dtype)
         updated = average + gamma * (gradient - average)
         flipped = flip(ops.cast(variable, dtype), updated, threshold)
@@ -190,30 +189,30 @@ class Bop(keras.optimizers.Optimizer):
         self.assign(variable, ops.cast(flipped, variable.dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """The name and all hyperparameters, with the numbers that they are now."""
+        """The name and all hyperparameters, with their present numbers."""
         config = super().get_config()
         hyperparameters = {
             "threshold": serialized(self._threshold),
             "gamma": config["learning_rate"],
         }
-        taken = {key: value for key, value in config.items() if key in _TAKEN}
-        return {**taken, **hyperparameters}
+        arguments = {key: value for key, value in config.items() if key in _ARGUMENTS}
+        return {**arguments, **hyperparameters}
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Bop:
         """The inverse of `get_config`."""
-        found = {
+        arguments = {
             key: deserialized(value, custom_objects) if key in _LIMITS else value
             for key, value in config.items()
         }
-        return cls(**found)
+        return cls(**arguments)
 
     @staticmethod
     @keras.saving.register_keras_serializable("qframe", "is_binary_variable")
     def is_binary_variable(variable: Any) -> bool:
-        """Whether a variable is behind a slot whose quantizer has a precision of one bit.
+        """True if a variable has a quantizer with a precision of one bit.
 
         Example:
             >>> import qframe as qf
@@ -228,7 +227,7 @@ class Bop(keras.optimizers.Optimizer):
 
 
 def _warn_of_gradient(variable: Any) -> None:
-    """Warn where the surrogate gradient of binary weights is none or points back."""
+    """Warn if the surrogate gradient of binary weights is not positive."""
     quantizer = quantizer_of(variable)
     traits = getattr(quantizer, "traits", None)
     if traits is None or not traits.elementwise or traits.surrogate is None:
@@ -245,10 +244,10 @@ def _warn_of_gradient(variable: Any) -> None:
 
 
 def flip(weights: Any, average: Any, threshold: Any) -> Any:
-    """The signs of the weights, other ones where ``weights * average > threshold``."""
-    push = weights * average
-    turned = ops.where(push > threshold, -weights, weights)
-    positive = ops.logical_or(push == threshold, turned >= 0)
+    """The signs of the weights, flipped where ``weights * average > threshold``."""
+    product = weights * average
+    flipped = ops.where(product > threshold, -weights, weights)
+    positive = ops.logical_or(product == threshold, flipped >= 0)
     signs = ops.where(positive, ops.ones_like(weights), -ops.ones_like(weights))
-    # A model that diverged shows it.
-    return ops.where(ops.isnan(push), push, signs)
+    # NaN stays, so that a diverged model is noticed.
+    return ops.where(ops.isnan(product), product, signs)

@@ -1,4 +1,4 @@
-"""Several optimizers in one, and predicates that say which of them trains a variable."""
+"""Several optimizers in one, with predicates that assign the variables."""
 
 from __future__ import annotations
 
@@ -19,35 +19,34 @@ Predicate = Callable[[Any], bool]
 class CaseOptimizer(keras.optimizers.Optimizer):
     """Trains each variable with the optimizer whose predicate claims it.
 
-    The variables are divided when the optimizer is built, which training does first. Each
-    optimizer then trains its own as it would alone, with its own count of steps, schedules,
-    clipping, accumulation and averages; a global norm is that of its variables. What scales
-    the loss goes around the whole, as Keras itself does it in mixed precision:
-    ``keras.optimizers.LossScaleOptimizer(CaseOptimizer(...))``.
+    `build`, which training calls first, assigns the variables. Each optimizer then works as
+    it would alone, with a separate count of steps, schedules, clipping, accumulation and
+    averages; a global norm is that of its variables. Loss scaling wraps the whole, as Keras
+    does in mixed precision: ``keras.optimizers.LossScaleOptimizer(CaseOptimizer(...))``.
 
     ``optimizers`` lists them in order, the default last. ``learning_rate`` is that of the
-    default optimizer, so that Keras's callbacks change it; those of the others are theirs,
-    as in ``optimizers[0].learning_rate``.
+    default optimizer, so that Keras's callbacks change it; the others are available as in
+    ``optimizers[0].learning_rate``.
 
-    All is saved with a model. A predicate is saved by name: register a function of your own
-    with `keras.saving.register_keras_serializable`, or pass it as one of the
-    ``custom_objects`` when loading. A lambda has no name to be found by.
+    A model saves the whole state. A predicate is saved by name: register your function with
+    `keras.saving.register_keras_serializable`, or pass it in ``custom_objects`` when
+    loading. A lambda has no name.
 
     Args:
         *predicate_optimizer_pairs: pairs (predicate, optimizer); ``predicate(variable)``
-            says whether the optimizer trains a `keras.Variable`. No variable may be claimed
-            twice.
-        default_optimizer: trains what no predicate claims. Default None: then every
-            variable must be claimed.
+            is true if the optimizer trains a `keras.Variable`. At most one predicate may
+            claim a variable.
+        default_optimizer: trains the variables that no predicate claims. Default None:
+            then every variable must be claimed.
         name: the name of the optimizer. Default "optimizer_case".
 
     Raises:
-        ArgumentError: a pair is no pair; an optimizer is there twice or scales the loss.
-            When it is built: a variable is claimed by several predicates, or by none while
-            there is no default optimizer.
+        ArgumentError: a pair is malformed; an optimizer occurs twice or scales the loss.
+            In `build`: a variable is claimed by several predicates, or by none without a
+            default optimizer.
 
     Warns:
-        IdleOptimizerWarning: when it is built, a predicate claims no variable.
+        IdleOptimizerWarning: in `build`, a predicate claims no variable.
 
     Example:
         >>> import keras, qframe as qf
@@ -69,8 +68,8 @@ class CaseOptimizer(keras.optimizers.Optimizer):
         default_optimizer: Any = None,
         name: str = "optimizer_case",
     ) -> None:
-        found = [_checked_pair(pair) for pair in predicate_optimizer_pairs]
-        optimizers = [optimizer for _, optimizer in found]
+        pairs = [_checked_pair(pair) for pair in predicate_optimizer_pairs]
+        optimizers = [optimizer for _, optimizer in pairs]
         default = None
         if default_optimizer is not None:
             default = _checked_optimizer(default_optimizer)
@@ -81,15 +80,15 @@ class CaseOptimizer(keras.optimizers.Optimizer):
                 f"{[optimizer.name for optimizer in optimizers]}. {_USAGE}"
             )
         super().__init__(learning_rate=0.0, name=name)
-        self.predicates = [predicate for predicate, _ in found]
+        self.predicates = [predicate for predicate, _ in pairs]
         self.optimizers = optimizers
         self.default_optimizer = default
 
     def build(self, variables: Any) -> None:
-        """Divide the variables, and build each optimizer with its own.
+        """Assign the variables, and build each optimizer with its variables.
 
         Raises:
-            ArgumentError: a variable is claimed by several predicates, or by nothing.
+            ArgumentError: a variable is claimed by several predicates, or by none.
         """
         if self.built:
             return
@@ -104,16 +103,16 @@ class CaseOptimizer(keras.optimizers.Optimizer):
     def _cases_of(self, variables: list[Any]) -> list[int]:
         """The index of the optimizer of each variable."""
         claims = [
-            [case for case, claim in enumerate(self.predicates) if claim(variable)]
+            [case for case, claims in enumerate(self.predicates) if claims(variable)]
             for variable in variables
         ]
         if self.default_optimizer is not None:
-            claims = [claiming or [len(self.predicates)] for claiming in claims]
+            claims = [claim or [len(self.predicates)] for claim in claims]
         wrong = [
             f"{_path(variable)} is claimed by "
-            + (" and ".join(self._labels(claiming)) or "no predicate")
-            for variable, claiming in zip(variables, claims, strict=True)
-            if len(claiming) != 1
+            + (" and ".join(self._labels(claim)) or "no predicate")
+            for variable, claim in zip(variables, claims, strict=True)
+            if len(claim) != 1
         ]
         if wrong:
             raise ArgumentError(
@@ -137,7 +136,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
         return [predicates.label(self.predicates[case]) for case in cases]
 
     def _parts(self, pairs: Iterable[tuple[Any, Any]]) -> list[list[tuple[Any, Any]]]:
-        """Pairs (anything, variable) by optimizer, in order."""
+        """Group pairs (value, variable) by optimizer, in order."""
         parts: list[list[tuple[Any, Any]]] = [[] for _ in self.optimizers]
         for pair in pairs:
             try:
@@ -151,14 +150,14 @@ class CaseOptimizer(keras.optimizers.Optimizer):
         return parts
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """One step of each optimizer.
+        """Run one step of each optimizer.
 
         Args:
-            grads: a gradient for each variable; None where there is none.
-            trainable_variables: the variables. Default None: those it was built with.
+            grads: the gradient of each variable, or None.
+            trainable_variables: the variables. Default None: those of `build`.
 
         Raises:
-            ArgumentError: it is not built, or gradients and variables do not fit.
+            ArgumentError: it is not built, or gradients and variables do not match.
         """
         grads = list(grads)
         if not grads:
@@ -190,7 +189,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
 
     @property
     def variables(self) -> list[Any]:
-        """Its own variables, and then those of each optimizer."""
+        """The variables of this optimizer, followed by those of each inner one."""
         inner = [v for optimizer in self.optimizers for v in optimizer.variables]
         return [*super().variables, *inner]
 
@@ -200,23 +199,23 @@ class CaseOptimizer(keras.optimizers.Optimizer):
             variable.assign(weight)
 
     def save_own_variables(self, store: Any) -> None:
-        # Those of the optimizers are saved with them.
+        # Each inner optimizer saves its variables itself.
         for index, variable in enumerate(super().variables):
             store[str(index)] = keras.ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store: Any) -> None:
-        own = super().variables
-        if len(store.keys()) != len(own):
+        variables = super().variables
+        if len(store.keys()) != len(variables):
             warnings.warn(
                 f"the file holds no state of a CaseOptimizer: {self.name} starts anew.",
                 stacklevel=2,
             )
             return
-        for index, variable in enumerate(own):
+        for index, variable in enumerate(variables):
             variable.assign(store[str(index)])
 
     def finalize_variable_values(self, var_list: Any) -> None:
-        """Let each optimizer that averages its variables give them the averages."""
+        """Let each optimizer that averages variables assign the averages to them."""
         # Not `var_list`: Keras pairs averages and variables in the order of `build`.
         parts = self._parts((v, v) for v in keras_internals.trained_by(self))
         for optimizer, part in zip(self.optimizers, parts, strict=True):
@@ -231,7 +230,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
 
     @property
     def learning_rate(self) -> Any:
-        """That of the default optimizer."""
+        """The learning rate of the default optimizer."""
         return self._default().learning_rate
 
     @learning_rate.setter
@@ -240,10 +239,10 @@ class CaseOptimizer(keras.optimizers.Optimizer):
 
     def _default(self) -> Any:
         if self.default_optimizer is None:
-            # For hasattr, by which Keras's callbacks ask.
+            # Keras's callbacks test it by hasattr.
             raise AttributeError(
-                "a CaseOptimizer without a default optimizer has no learning rate of its "
-                "own. Write optimizer.optimizers[0].learning_rate."
+                "a CaseOptimizer without a default optimizer has no learning rate. Write "
+                "optimizer.optimizers[0].learning_rate."
             )
         return self.default_optimizer
 
@@ -251,7 +250,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
         """The name, the predicates by name, and the configs of the optimizers.
 
         Raises:
-            ArgumentError: a predicate is a lambda or otherwise without a name.
+            ArgumentError: a predicate has no name, such as a lambda.
         """
         serialize = keras.saving.serialize_keras_object
         return {
@@ -268,13 +267,13 @@ class CaseOptimizer(keras.optimizers.Optimizer):
         """The inverse of `get_config`.
 
         Raises:
-            ArgumentError: a predicate is not known in this process.
+            ArgumentError: this process does not know a predicate.
         """
         deserialize = keras.saving.deserialize_keras_object
-        found = [predicates.deserialized(p, custom_objects) for p in config["predicates"]]
+        claims = [predicates.deserialized(p, custom_objects) for p in config["predicates"]]
         optimizers = [deserialize(o, custom_objects) for o in config["optimizers"]]
         return cls(
-            *zip(found, optimizers, strict=True),
+            *zip(claims, optimizers, strict=True),
             default_optimizer=deserialize(config["default_optimizer"], custom_objects),
             name=config["name"],
         )
@@ -292,11 +291,13 @@ def _checked_pair(pair: Any) -> tuple[Predicate, Any]:
     return pair[0], _checked_optimizer(pair[1])
 
 
-def _checked_optimizer(given: Any) -> Any:
+def _checked_optimizer(identifier: Any) -> Any:
     try:
-        optimizer = keras.optimizers.get(given)
+        optimizer = keras.optimizers.get(identifier)
     except (ValueError, TypeError) as error:
-        raise ArgumentError(f"{given!r} is no optimizer of Keras 3. {_USAGE}") from error
+        raise ArgumentError(
+            f"{identifier!r} is not a Keras 3 optimizer. {_USAGE}"
+        ) from error
     if optimizer is None:
         raise ArgumentError(f"found None where an optimizer should be. {_USAGE}")
     scaling = keras.optimizers.LossScaleOptimizer

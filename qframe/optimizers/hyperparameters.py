@@ -1,4 +1,4 @@
-"""Hyperparameters that are numbers or schedules."""
+"""Validation and serialization of hyperparameters: numbers or schedules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qframe.errors import ArgumentError
 def checked(owner: str, name: str, value: Any, high: float) -> Any:
     """`value`, a number as a float; raises `ArgumentError` unless 0 <= value <= high.
 
-    Of a schedule, its number at step 0 is checked.
+    For a schedule it checks the number at step 0.
     """
     is_schedule = isinstance(value, schedules.LearningRateSchedule)
     number = _at_step_0(owner, name, value) if is_schedule else number_of(value)
@@ -32,7 +32,7 @@ def checked(owner: str, name: str, value: Any, high: float) -> Any:
 
 
 def number_of(value: Any) -> float | None:
-    """A number, also one in an array, tensor or variable of one element; else None."""
+    """A number, or that in a scalar array, tensor or variable; else None."""
     if isinstance(value, (bool, np.bool_, str)) or value is None:
         return None
     if isinstance(value, Real):
@@ -55,7 +55,7 @@ def _at_step_0(owner: str, name: str, schedule: Any) -> float | None:
 
 
 def serialized(value: Any) -> Any:
-    """What a config holds for a variable or a schedule."""
+    """The config entry of a variable or a schedule."""
     if isinstance(value, schedules.LearningRateSchedule):
         return schedules.serialize(value)
     return float(ops.convert_to_numpy(value))

@@ -1,4 +1,4 @@
-"""Predicates by name: how they are called in messages and found again in saved files."""
+"""Names of predicates in messages and saved files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from qframe.errors import ArgumentError
 
 
 def label(predicate: Any) -> str:
-    """What a message calls a predicate."""
+    """The name of a predicate in messages."""
     return getattr(predicate, "__qualname__", None) or repr(predicate)
 
 
 def serialized(predicate: Any) -> Any:
-    """What a config holds for a predicate.
+    """The config entry of a predicate.
 
     Raises:
-        ArgumentError: it is neither a function with a name nor an object with a config.
+        ArgumentError: it is neither a named function nor an object with a config.
     """
     is_function = isinstance(predicate, types.FunctionType)
     if predicate.__name__ == "<lambda>" if is_function else not _has_config(predicate):
         raise ArgumentError(
-            f"the predicate {label(predicate)} cannot be saved: it has no name to be found "
-            "by when it is loaded. Define it as a function with def, below "
+            f"the predicate {label(predicate)} cannot be saved: it has no name by which to "
+            "load it. Define it as a function with def, below "
             "@keras.saving.register_keras_serializable(), or as an object of a class with "
             "get_config and from_config below the same."
         )

@@ -119,8 +119,8 @@ def plot_weights(model: Any) -> Figure:
 
     Example:
         >>> import keras, qframe as qf
-        >>> words = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-        >>> dense = qf.layers.QuantDense(4, name="head", **words)
+        >>> signs = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+        >>> dense = qf.layers.QuantDense(4, name="head", **signs)
         >>> model = keras.Sequential([keras.Input((8,)), dense])
         >>> figure = qf.plot_weights(model)
         >>> figure.axes[0].get_title()

@@ -1,7 +1,7 @@
-"""The conformance kit: what proves a quantizer, forward and backward.
+"""The conformance kit: checks of the values and gradients of components.
 
-A check is a function that raises where a component breaks a promise that it made (in its
-`qframe.quantizers.Traits`) or one that all make. Three ways to run them::
+A check is a function that raises if a component breaks a promise, one that it declares in
+its `qframe.quantizers.Traits` or one of all components. Three ways to run checks::
 
     check_quantizer("mine:soft_sign(steepness=4.0)")     # one error that lists all faults
 
@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qframe.testing import strategies
     from qframe.testing.check import Check, ConformanceError
-    from qframe.testing.fronts import (
+    from qframe.testing.parametrization import parametrize_with_checks
+    from qframe.testing.suites import (
         check_constraint,
         check_plugin,
         check_quantizer,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         plugin_checks,
         quantizer_checks,
     )
-    from qframe.testing.parametrization import parametrize_with_checks
 
 __all__ = [
     "Check",
@@ -46,11 +46,12 @@ __all__ = [
     "strategies",
 ]
 
-# The pytest plugin imports this package, and may import no backend.
-_HOMES = {
+# Lazy, since the pytest plugin imports this package and must not import a backend.
+_MODULES = {
     "Check": "check",
     "ConformanceError": "check",
     "parametrize_with_checks": "parametrization",
+    "strategies": "strategies",
 }
 
 
@@ -60,9 +61,9 @@ def __getattr__(name: str) -> Any:
             f"module 'qframe.testing' has no attribute {name!r}; it has "
             f"{', '.join(__all__)}"
         )
-    home = _HOMES.get(name, "strategies" if name == "strategies" else "fronts")
+    module_name = _MODULES.get(name, "suites")
     try:
-        module = importlib.import_module(f"qframe.testing.{home}")
+        module = importlib.import_module(f"qframe.testing.{module_name}")
     except ModuleNotFoundError as error:
         if error.name in ("hypothesis", "pytest"):
             raise ImportError(
@@ -70,7 +71,7 @@ def __getattr__(name: str) -> Any:
                 "install 'keras-qframe[testing]'"
             ) from error
         raise
-    return module if name == home else getattr(module, name)
+    return module if name == module_name else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""What a check is, and what running many of them tells."""
+"""Checks, and running many of them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ConformanceError(AssertionError):
 
 @attrs.frozen
 class Check:
-    """One promise, and the component that has to keep it; call it to find out.
+    """One promise of one component; a call checks it.
 
     Args:
-        name: of the promise, such as ``"surrogate"``.
-        component: the identifier of what is checked.
-        promise: what is checked, in a sentence.
-        function: raises where the promise is broken.
+        name: the name of the promise, such as ``"surrogate"``.
+        component: the identifier of the component.
+        promise: a sentence that states the promise.
+        function: raises if the promise is broken.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Check:
 
     @classmethod
     def of(cls, function: Callable[..., None], component: str, *arguments: Any) -> Check:
-        """The promise that a function's docstring gives, for its arguments."""
+        """The check by a function, whose docstring states the promise."""
         promise = " ".join((inspect.getdoc(function) or "").split())
         run = functools.partial(function, *arguments)
         return cls(function.__name__, component, promise, run)
@@ -48,38 +48,39 @@ class Check:
 
 @attrs.frozen
 class Definition:
-    """A check that waits for a component: a function of it, and whom it is about."""
+    """A check of any component that fulfils a condition."""
 
     function: Callable[[Any], None]
-    concerns: Callable[[Any], Any]
+    condition: Callable[[Any], Any]
 
 
 def collector(definitions: list[Definition]) -> Callable[..., Any]:
     """A decorator that adds a function to a list of checks."""
 
-    def concerning(*, when: Callable[[Any], Any] = lambda component: True) -> Any:
+    def define(*, when: Callable[[Any], Any] = lambda component: True) -> Any:
         def add(function: Callable[[Any], None]) -> Callable[[Any], None]:
             definitions.append(Definition(function, when))
             return function
 
         return add
 
-    return concerning
+    return define
 
 
-def require(kept: Any, message: str) -> None:
-    """Raise unless a promise is kept; unlike ``assert``, under ``python -O`` too."""
-    if not kept:
+def require(condition: Any, message: str) -> None:
+    """Raise unless a condition is true, unlike ``assert`` under ``python -O`` too."""
+    if not condition:
         raise AssertionError(message)
 
 
 def validate_expected(checks: Iterable[Check], expected: Mapping[str, str]) -> None:
-    """Raise `ArgumentError` unless expected failures are checks, with a reason each."""
+    """Raise `ArgumentError` unless expected failures are checks with a reason each."""
     known = {check.name for check in checks}
     for name, reason in expected.items():
         if name not in known:
             raise ArgumentError(
-                f"expected_failures names {name!r}, which is no check of these components."
+                f"expected_failures names {name!r}, which is not a check of these "
+                "components."
                 + did_you_mean(name, known)
                 + f" They have: {', '.join(sorted(known))}."
             )
@@ -91,11 +92,11 @@ def validate_expected(checks: Iterable[Check], expected: Mapping[str, str]) -> N
 
 
 def run_all(checks: Iterable[Check], expected: Mapping[str, str] | None = None) -> None:
-    """Run every check, then raise one `ConformanceError` for all that went wrong.
+    """Run every check, then raise one `ConformanceError` that lists all failures.
 
     Args:
-        checks: what to run.
-        expected: check name -> the reason why it fails; one that passes is an error too.
+        checks: the checks to run.
+        expected: check name -> the reason why it fails; a check that passes is an error.
     """
     checks, expected = list(checks), expected or {}
     validate_expected(checks, expected)
@@ -103,23 +104,23 @@ def run_all(checks: Iterable[Check], expected: Mapping[str, str] | None = None) 
     for check in checks:
         try:
             check()
-        # A stranger's code can raise anything.
+        # The code of others can raise anything.
         except Exception as error:
             if check.name not in expected:
-                failures.append((check, _told(error)))
+                failures.append((check, _description(error)))
         else:
             if check.name in expected:
                 reason = expected[check.name]
-                told = f"passes, but was expected to fail ({reason}); remove that."
-                failures.append((check, told))
+                failure = f"passes, but was expected to fail ({reason}); remove that."
+                failures.append((check, failure))
     if failures:
-        lines = (f"\n- {check}: {check.promise}\n  {told}" for check, told in failures)
+        lines = (f"\n- {check}: {check.promise}\n  {text}" for check, text in failures)
         raise ConformanceError(
             f"{len(failures)} of {len(checks)} checks failed:{''.join(lines)}"
         )
 
 
-def _told(error: Exception) -> str:
+def _description(error: Exception) -> str:
     kind = "" if isinstance(error, AssertionError | QFrameError) else type(error).__name__
     text = str(error).strip().replace("\n", "\n  ")
     return f"{kind}: {text}" if kind else text

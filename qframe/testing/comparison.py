@@ -1,4 +1,4 @@
-"""Whether arrays agree, and where they do not."""
+"""Comparison of arrays, with the first difference in the error."""
 
 from __future__ import annotations
 
@@ -17,80 +17,80 @@ from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 def on_tensors(
     subject: QuantizerSubject, body: Callable[[Array], None], examples: int = 6
 ) -> None:
-    """Run `body` on tensors for a quantizer: its kinks and other numbers.
+    """Run `body` on tensors with the kinks of a quantizer and other numbers.
 
-    One tensor has all the numbers for an elementwise quantizer, and small ones show that
-    the result depends neither on the shape nor on the rest of the tensor. Others get
-    several drawn tensors.
+    An elementwise quantizer gets all numbers in one tensor, and small tensors that show
+    that the result depends neither on the shape nor on other elements. Other quantizers
+    get several drawn tensors.
     """
     if subject.elementwise:
         for x in (subject.numbers, *subject.small_tensors()):
             body(x)
         return
     shapes = (STATE_SHAPE,) if subject.stateful else strategies.SHAPES
-    # A statistic of the tensor overflows where its numbers do not.
+    # A statistic of the tensor may overflow although its numbers do not.
     magnitude = None if subject.traits.elementwise else 2.0**20
-    drawn = strategies.tensors("float32", subject.kinks, shapes, magnitude)
+    tensors = strategies.tensors("float32", subject.kinks, shapes, magnitude)
 
     @settings(
         max_examples=examples,
         deadline=None,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
-        # Without shrinking: what is raised names the number, and it would take long.
+        # Without shrinking, which takes long: the error names the number.
         phases=(Phase.explicit, Phase.reuse, Phase.generate),
     )
-    @given(x=drawn)
+    @given(x=tensors)
     @example(subject.tensor_of_kinks(magnitude))
     @example(subject.batch())
     @example(np.linspace(-8, 8, 52, dtype="float32").reshape(STATE_SHAPE))
-    def holds(x: Array) -> None:
+    def run(x: Array) -> None:
         body(x)
 
-    holds()
+    run()
 
 
 def require_equal(
-    found: Any,
+    actual: Any,
     expected: Any,
     inputs: Any,
     message: str,
     rtol: float = 0.0,
     atol: float = 0.0,
-    or_else: tuple[Any, ...] = (),
+    alternatives: tuple[Any, ...] = (),
 ) -> None:
-    """Raise where arrays differ, with the first input for which they do.
+    """Raise if arrays differ, and name the first input for which they do.
 
     Args:
-        found: an array.
-        expected: the right values.
-        inputs: the array that `found` was computed from.
-        message: the start of the error, which names what was computed.
+        actual: an array.
+        expected: the correct values.
+        inputs: the array that `actual` was computed from.
+        message: the start of the error, which names the computed values.
         rtol: the relative tolerance.
         atol: the absolute tolerance.
-        or_else: other values that are right too, as on the far side of a tie.
+        alternatives: other correct values, as on the other side of a tie.
     """
-    found, inputs = np.asarray(found), np.asarray(inputs)
+    actual, inputs = np.asarray(actual), np.asarray(inputs)
     expected = np.asarray(expected)
     require(
-        found.shape == expected.shape,
-        f"{message}: found the shape {found.shape}, expected {expected.shape}.",
+        actual.shape == expected.shape,
+        f"{message}: found the shape {actual.shape}, expected {expected.shape}.",
     )
-    equal = np.zeros(found.shape, bool)
-    for right in (expected, *or_else):
+    equal = np.zeros(actual.shape, bool)
+    for correct in (expected, *alternatives):
         with np.errstate(over="ignore", invalid="ignore"):
-            equal |= np.isclose(found, right, rtol=rtol, atol=atol, equal_nan=True)
+            equal |= np.isclose(actual, correct, rtol=rtol, atol=atol, equal_nan=True)
     if not equal.all():
-        where = tuple(int(i) for i in np.argwhere(~equal)[0])
-        at = f" at x = {inputs[where]!r}" if inputs.shape == found.shape else ""
+        index = tuple(int(i) for i in np.argwhere(~equal)[0])
+        at = f" at x = {inputs[index]!r}" if inputs.shape == actual.shape else ""
         require(
             False,
-            f"{message}:{at} found {found[where]!r}, expected {expected[where]!r} "
+            f"{message}:{at} found {actual[index]!r}, expected {expected[index]!r} "
             f"({int((~equal).sum())} of {equal.size} numbers differ).",
         )
 
 
-def beside(x: Array) -> tuple[Array, Array]:
+def neighbours(x: Array) -> tuple[Array, Array]:
     """Both neighbours of each number, at a distance of about 1e-6."""
     distance = np.abs(x) * x.dtype.type(2.0**-20) + x.dtype.type(1e-6)
     with np.errstate(over="ignore"):

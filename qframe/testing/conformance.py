@@ -1,4 +1,4 @@
-"""The test that ``pytest --qframe NAMESPACE`` runs, once for each check."""
+"""The test that ``pytest --qframe NAMESPACE`` runs for each check."""
 
 from __future__ import annotations
 

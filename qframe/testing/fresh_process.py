@@ -1,6 +1,6 @@
-"""Models loaded in a process that knows of plugins by their entry points alone.
+"""Models loaded in a fresh process, which knows plugins only by their entry points.
 
-One such process serves all checks of a session: starting a backend takes seconds.
+One process serves all checks of a session, since a backend takes seconds to start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _server() -> subprocess.Popen[str]:
         [sys.executable, "-m", "qframe.testing.fresh_process"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # A backend says much at its start; what matters comes back as an answer.
+        # Backends log much at their start. Errors come back as answers.
         stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -34,20 +34,20 @@ def _server() -> subprocess.Popen[str]:
 
 
 def predict(model: Path, inputs: Any) -> Any:
-    """The outputs of a saved model, loaded there; raises what is told of an error.
+    """The outputs of a saved model loaded there; raise the error of that process.
 
     Args:
         model: the path of the file.
         inputs: an array, or a list of them for a model of several inputs.
 
     Returns:
-        An array, or a list of them where the model has several outputs.
+        An array, or a list of them for a model of several outputs.
     """
     with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
-        _write(given, inputs)
+        source, result = Path(folder) / "inputs.npz", Path(folder) / "outputs.npz"
+        _write(source, inputs)
         server: Any = _server()
-        request = json.dumps([str(model), str(given), str(found)])
+        request = json.dumps([str(model), str(source), str(result)])
         print(request, file=server.stdin, flush=True)
         answer = server.stdout.readline()
         if not answer:
@@ -56,7 +56,7 @@ def predict(model: Path, inputs: Any) -> Any:
         error = json.loads(answer)
         if error:
             raise AssertionError(f"there, {error}")
-        return _read(found)
+        return _read(result)
 
 
 def _write(path: Path | str, arrays: Any) -> None:
@@ -70,18 +70,18 @@ def _read(path: Path | str) -> Any:
 
 
 def serve() -> None:
-    """Answer one line of JSON with another one, until the input ends."""
-    # Whatever else is printed must not mix with the answers.
+    """Answer each line of JSON with another one, until the input ends."""
+    # Other output of this process must not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     import qframe as qf
 
     for line in sys.stdin:
-        model, given, found = json.loads(line)
+        model, source, result = json.loads(line)
         error = ""
         try:
-            _write(found, qf.load_model(model).predict(_read(given), verbose=0))
-        # It is the asking process that has to know.
+            _write(result, qf.load_model(model).predict(_read(source), verbose=0))
+        # The other process raises the error.
         except Exception as problem:
             error = f"{type(problem).__name__}: {problem}"
         print(json.dumps(error), file=answers, flush=True)

@@ -1,4 +1,4 @@
-"""Models that hypothesis draws, and the layers of ours that they are made of."""
+"""Hypothesis strategies of models, and the custom layers in these models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPE = (3, 4)
 
 
 class Block(layers.Layer):
-    """A layer that holds layers, and a weight of its own."""
+    """A layer with a sublayer and a direct weight."""
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         register()
@@ -36,7 +36,7 @@ class Block(layers.Layer):
 
 
 class Scale(layers.Layer):
-    """A custom layer that takes one line to register."""
+    """A custom layer that one line registers."""
 
     def __init__(self, **kwargs: Any) -> None:
         register()
@@ -50,10 +50,10 @@ class Scale(layers.Layer):
 
 
 def register() -> None:
-    """Let Keras and qframe know these layers.
+    """Register these layers with Keras and qframe.
 
-    Making one does that, and importing them does not: who draws tensors only keeps a
-    process without them.
+    Their constructors call it, not the import, so that a process that only draws tensors
+    does not have them.
     """
     for cls in (Block, Scale):
         keras.saving.register_keras_serializable("qframe_testing")(cls)
@@ -74,7 +74,7 @@ class Attention(layers.Layer):
         return self.inner(x, x)
 
 
-class Chain(keras.Model):
+class LayerSequence(keras.Model):
     """A subclassed model that calls its layers in order."""
 
     def __init__(self, parts: Any, **kwargs: Any) -> None:
@@ -87,7 +87,7 @@ class Chain(keras.Model):
         return x
 
 
-# Each takes a name to a layer from (time, channels) to the same shape.
+# Constructors by a name, of layers from (time, channels) to the same shape.
 KINDS: dict[str, Callable[[str | None], Any]] = {
     "dense": lambda name: layers.Dense(4, name=name),
     "constrained": lambda name: layers.Dense(4, kernel_constraint="non_neg", name=name),
@@ -128,16 +128,16 @@ def inputs() -> Any:
 
 @st.composite
 def names(draw: Any) -> Any:
-    """A name as a user might choose, or none."""
+    """A name that a user might choose, or None."""
     return draw(st.none() | st.text("aB0_-+ (é", min_size=1, max_size=4))
 
 
 @st.composite
 def models(draw: Any, most: int = 4) -> Any:  # noqa: D417 (hypothesis passes `draw`)
-    """A built model: a graph, with shared layers and residual links, or code.
+    """A built model: functional, with shared layers and residual links, or subclassed.
 
     Args:
-        most: how many layers it has. One or more of them have a kernel.
+        most: the largest number of layers. At least one has a kernel.
     """
     chosen = draw(
         st.lists(st.sampled_from([*KINDS.items()]), min_size=1, max_size=most - 1)
@@ -150,13 +150,13 @@ def models(draw: Any, most: int = 4) -> Any:  # noqa: D417 (hypothesis passes `d
     if draw(st.booleans()):
         parts.append(draw(st.sampled_from(parts)))
     if draw(st.booleans()):
-        model = Chain(parts)
+        model = LayerSequence(parts)
         model(inputs())
     else:
-        x = given = keras.Input(SHAPE)
+        x = tensor = keras.Input(SHAPE)
         for part in parts:
             x = x + part(x) if draw(st.booleans()) else part(x)
-        model = keras.Model(given, x)
+        model = keras.Model(tensor, x)
     if draw(st.booleans()):
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
         model.optimizer.build(model.trainable_variables)

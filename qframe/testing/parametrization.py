@@ -1,4 +1,4 @@
-"""The checks as tests of pytest."""
+"""Checks as pytest tests."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from qframe.testing.check import Check, validate_expected
 def parametrize_with_checks(
     components: Iterable[Any], *, expected_failures: Mapping[str, str] | None = None
 ) -> Callable[[Any], Any]:
-    """Make a test of one argument, ``check``, into one test for each check.
+    """Parametrize a test function of the argument ``check`` with checks.
 
     Args:
-        components: quantizers and constraints: identifiers, objects or classes.
+        components: identifiers, objects or classes of quantizers and constraints.
         expected_failures: check name -> the reason why it fails. Such a test is a strict
-            xfail: one that passes is a failure.
+            xfail, which fails if the check passes.
 
     Raises:
-        ArgumentError: there is nothing to check, or `expected_failures` names a check
-            that these components do not have, or gives no reason.
+        ArgumentError: the list is empty, or `expected_failures` names a check that these
+            components do not have, or lacks a reason.
 
     Example:
         >>> from qframe.testing import parametrize_with_checks
@@ -29,8 +29,8 @@ def parametrize_with_checks(
         ... def test_conformance(check):
         ...     check()
     """
-    # Only now: it imports a backend.
-    from qframe.testing.fronts import checks_of
+    # It imports a backend.
+    from qframe.testing.suites import checks_of
 
     if isinstance(components, str):
         raise ArgumentError(
@@ -43,7 +43,7 @@ def parametrize_with_checks(
 
 
 def parametrize(checks: list[Check], expected: Mapping[str, str]) -> Any:
-    """The mark that runs a test for each check, under the argument ``check``."""
+    """The mark that runs a test for each check, passed as ``check``."""
     import pytest
 
     validate_expected(checks, expected)

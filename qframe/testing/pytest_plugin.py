@@ -1,6 +1,6 @@
 """``pytest --qframe NAMESPACE``: the conformance kit for a plugin, without a test file.
 
-pytest loads this module wherever qframe is installed, so it imports no backend.
+pytest loads this module wherever qframe is installed, so it must not import a backend.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Add the conformance test to the paths, or take it in their place."""
+    """Add the conformance test to the paths on the command line, or run it alone."""
     if config.getoption("qframe"):
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args.clear()
@@ -34,12 +34,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: Any) -> None:
-    """Make a test of each check of the plugins that were named."""
+    """Parametrize the conformance test with the checks of the named plugins."""
     if metafunc.module.__name__ != "qframe.testing.conformance":
         return
     from qframe.errors import QFrameError
-    from qframe.testing.fronts import plugin_checks
     from qframe.testing.parametrization import parametrize
+    from qframe.testing.suites import plugin_checks
 
     try:
         checks = [

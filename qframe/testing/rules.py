@@ -1,4 +1,4 @@
-"""Rules that hypothesis draws, for the models of `qframe.testing.models`."""
+"""Hypothesis strategies of rules for the models of `qframe.testing.models`."""
 
 from __future__ import annotations
 
@@ -30,48 +30,47 @@ SELECTORS = (
 
 
 @st.composite
-def words(draw: Any, quantizers: Any, constraints: Any) -> dict[str, Any]:
-    """What a rule gives: quantizers for some slots, constraints for some weights."""
+def rule_settings(draw: Any, quantizers: Any, constraints: Any) -> dict[str, Any]:
+    """Settings of a rule: quantizers of some slots, constraints of some weights."""
     slots = st.sampled_from((*WEIGHTS, "weight", "input", "output"))
-    given = {
+    settings = {
         f"{slot}_quantizer": draw(quantizers)
         for slot in draw(st.sets(slots, min_size=1, max_size=3))
     }
     for prefix in draw(st.sets(st.sampled_from((*WEIGHTS, "weight")), max_size=2)):
-        given[f"{prefix}_constraint"] = draw(constraints)
-    return given
+        settings[f"{prefix}_constraint"] = draw(constraints)
+    return settings
 
 
 def rules(quantizers: Any, constraints: Any = None) -> Any:
-    """Rules that may fit a model or not.
+    """Rules that may or may not fit a model.
 
     Args:
         quantizers: a strategy of quantizers, such as `identifiers`.
         constraints: a strategy of constraints; none by default.
     """
     constraints = st.none() if constraints is None else constraints
-    given = words(quantizers, constraints)
-    pairs = st.tuples(st.sampled_from(SELECTORS), st.none() | given)
-    return given | st.lists(pairs, min_size=1, max_size=3)
+    settings = rule_settings(quantizers, constraints)
+    pairs = st.tuples(st.sampled_from(SELECTORS), st.none() | settings)
+    return settings | st.lists(pairs, min_size=1, max_size=3)
 
 
 @st.composite
 def fitting_rules(  # noqa: D417 (hypothesis passes `draw`)
     draw: Any, model: Any, quantizers: Any, constraints: Any = None, rest: Any = None
 ) -> list[Any]:
-    """Rules that a model takes: of those drawn, the ones that are about something.
+    """Rules that fit a model: the drawn ones that `qframe.plan` accepts.
 
     Args:
-        model: what they shall fit.
+        model: the model that they fit.
         quantizers: a strategy of quantizers.
         constraints: a strategy of constraints; none by default.
-        rest: the quantizer of a last rule, about every layer that is left; a drawn one by
-            default.
+        rest: the quantizer of a last rule for every remaining layer; drawn by default.
     """
     constraints = st.none() if constraints is None else constraints
-    given = words(quantizers, constraints)
+    settings = rule_settings(quantizers, constraints)
     last = {"weight_quantizer": draw(quantizers) if rest is None else rest}
-    drawn = draw(st.lists(st.tuples(st.sampled_from(SELECTORS), given)))
+    drawn = draw(st.lists(st.tuples(st.sampled_from(SELECTORS), settings)))
     fitting: list[Any] = []
     for pair in [*drawn, (layers.Layer, last)]:
         try:

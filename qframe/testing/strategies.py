@@ -1,4 +1,4 @@
-"""What hypothesis draws: numbers, tensors, identifiers, models and rules."""
+"""Hypothesis strategies of numbers, tensors, identifiers, models and rules."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ __all__ = [
 def numbers(
     dtype: str = "float32", kinks: Iterable[float] = (), magnitude: float | None = None
 ) -> st.SearchStrategy[float]:
-    """Finite numbers: kinks, zeros, ones near them, huge and tiny ones; none subnormal.
+    """Finite numbers: kinks, zeros, numbers near them, huge and tiny ones; none subnormal.
 
     Args:
         dtype: ``"float16"``, ``"float32"`` or ``"float64"``. Default float32.
         kinks: numbers to draw often.
-        magnitude: no number is beyond it; the largest of the dtype by default.
+        magnitude: the largest magnitude; by default that of the dtype.
     """
     width: Any = int(dtype.removeprefix("float"))
     low, high = (None, None) if magnitude is None else (-magnitude, magnitude)
@@ -59,14 +59,14 @@ def tensors(
     shapes: Sequence[tuple[int, ...]] = SHAPES,
     magnitude: float | None = None,
 ) -> st.SearchStrategy[Any]:
-    """NumPy arrays of `numbers`, of unfriendly shapes."""
+    """NumPy arrays of `numbers`, of irregular shapes."""
     return hnp.arrays(
         dtype, st.sampled_from(list(shapes)), elements=numbers(dtype, kinks, magnitude)
     )
 
 
 def identifiers(kind: str = "quantizer") -> st.SearchStrategy[str]:
-    """Identifiers of the installed components that need no arguments, aliases too."""
+    """Identifiers and aliases of the installed components that require no arguments."""
     names = [
         f"{component.namespace}:{name}"
         for component in registry.components(kind)

@@ -1,4 +1,4 @@
-"""A quantizer or constraint under test: made anew for each check, with state if it has."""
+"""Quantizers and constraints under test, with fresh copies for each check."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from qframe.registry.configurable import Configurable, construct
 from qframe.registry.discovery import registry
 from qframe.registry.identifier import Identifier
 
-# What a quantizer with state is built for: no power of two, so that loops have a rest.
+# The shape that stateful quantizers are built for; 13 leaves a remainder in any loop.
 STATE_SHAPE = (13, 4)
-# Unfriendly, and few of them, since JAX compiles each operation anew for each shape.
+# Irregular, and few, since JAX compiles each operation for each shape.
 SHAPES = ((1,), (9,), (2, 3), (3, 1, 5), (2, 1, 3, 2))
 
 
 class Subject:
-    """What is checked, and how to get another one like it.
+    """A component under test, of which it makes fresh copies.
 
     Args:
-        given: an identifier, a class, or an object.
+        component: an identifier, a class, or an object.
     """
 
     kind = ""
 
-    def __init__(self, given: Any) -> None:
-        self.given = given
-        self.sample = self.interpret(given)
+    def __init__(self, component: Any) -> None:
+        self.component = component
+        self.sample = self.interpret(component)
 
-    def interpret(self, given: Any) -> Any:
-        """The object to check; an error where `given` does not name one."""
+    def interpret(self, component: Any) -> Any:
+        """The object to check; raise if `component` does not name one."""
         raise NotImplementedError
 
     @property
@@ -48,14 +48,14 @@ class Subject:
         return repr(self.sample)
 
     @property
-    def given_arguments(self) -> dict[str, Any]:
-        """The arguments that the user wrote, where an identifier was given."""
-        if isinstance(self.given, str):
-            return dict(Identifier.parse(self.given, positional=True).arguments)
+    def written_arguments(self) -> dict[str, Any]:
+        """The arguments in the identifier; none for a class or object."""
+        if isinstance(self.component, str):
+            return dict(Identifier.parse(self.component, positional=True).arguments)
         return {}
 
     def fresh(self, **changes: Any) -> Any:
-        """Another object with the same parameters, or with some changed."""
+        """A new object with the same parameters, some of them changed."""
         return construct(type(self.sample), {**self.sample.parameters, **changes})
 
 
@@ -64,11 +64,14 @@ class ConstraintSubject(Subject):
 
     kind = "constraint"
 
-    def interpret(self, given: Any) -> Any:
-        constraint = constraints.get(given() if isinstance(given, type) else given)
+    def interpret(self, component: Any) -> Any:
+        if isinstance(component, type):
+            component = component()
+        constraint = constraints.get(component)
         if not isinstance(constraint, Configurable):
             raise ArgumentError(
-                f"check_constraint takes a constraint or an identifier, found {given!r}."
+                "check_constraint takes a constraint or an identifier, found "
+                f"{component!r}."
             )
         return constraint
 
@@ -78,12 +81,12 @@ class QuantizerSubject(Subject):
 
     kind = "quantizer"
 
-    def interpret(self, given: Any) -> Any:
-        quantizer = quantizers.get(given)
+    def interpret(self, component: Any) -> Any:
+        quantizer = quantizers.get(component)
         if not isinstance(quantizer, Quantizer):
             raise ArgumentError(
                 "check_quantizer takes a qframe.quantizers.Quantizer or an identifier, "
-                f"found {given!r}."
+                f"found {component!r}."
             )
         return quantizer
 
@@ -99,27 +102,27 @@ class QuantizerSubject(Subject):
 
     @functools.cached_property
     def stateful(self) -> bool:
-        """Whether it owns variables other than the states of random generators."""
+        """True if it owns variables other than the states of random generators."""
         return bool(self.ready.weights)
 
     @functools.cached_property
     def ready(self) -> Any:
-        """One to ask for values: its state has started, and it is used by no other."""
+        """A quantizer with started state, which only inference uses."""
         return self.started()
 
     @functools.cached_property
     def call(self) -> Any:
-        """`ready`, with the channels on the last axis; always the same function."""
+        """`ready` with the channels on the last axis, always as the same function."""
         return self.on_axis(self.ready)
 
     def on_axis(self, quantizer: Any, axis: Any = -1) -> Any:
-        """A quantizer, or a method of one, as a function of a tensor."""
+        """A quantizer, or a method of one, as a function of a tensor alone."""
         if self.traits.channelwise:
             return functools.partial(quantizer, channel_axis=axis)
         return quantizer
 
     def started(self, shape: tuple[int, ...] = STATE_SHAPE) -> Any:
-        """A new one whose state has seen a batch of training."""
+        """A fresh quantizer after one training batch."""
         quantizer = self.fresh()
         quantizer.build(shape)
         quantizer(self.batch(shape), training=True)
@@ -127,21 +130,20 @@ class QuantizerSubject(Subject):
 
     def batch(self, shape: tuple[int, ...] = STATE_SHAPE, dtype: str = "float32") -> Array:
         """Normally distributed numbers, the same ones each time."""
-        drawn = np.random.default_rng(0).normal(size=shape)
-        return drawn.astype(dtype)
+        return np.random.default_rng(0).normal(size=shape).astype(dtype)
 
     @property
     def elementwise(self) -> bool:
-        """Whether any shape will do: nothing is shared between the numbers of a tensor."""
+        """True if each value depends on its element alone, so that any shape will do."""
         return self.traits.elementwise and not self.stateful
 
     def affine(self, x: Array) -> tuple[Any, Any] | None:
-        """The scale and the zero point of `call` for an array; None where it has none."""
-        found: tuple[Any, Any] | None = self.on_axis(self.ready.affine)(to_tensor(x))
-        return found
+        """The scale and the zero point of `call` for an array; None if there are none."""
+        affine: tuple[Any, Any] | None = self.on_axis(self.ready.affine)(to_tensor(x))
+        return affine
 
     def scale(self, x: Array) -> Array:
-        """The scale of `call` for an array, in float32; 1 where it has none."""
+        """The scale of `call` for an array, in float32; 1 if there is none."""
         affine = self.affine(x) if self.traits.scaled else None
         if affine is None:
             return np.ones((), "float32")
@@ -149,23 +151,23 @@ class QuantizerSubject(Subject):
 
     @functools.cached_property
     def kinks(self) -> tuple[float, ...]:
-        """Where something may change: levels, ties, ends; and the numbers beside them."""
+        """Levels, ties and ends, where values may change, and their neighbours."""
         traits = self.traits
-        # Where one number tells it; the largest of several.
+        # The largest scale if there are several.
         scale = float(self.scale(self.batch()).max()) if traits.elementwise else 1.0
         levels = traits.levels or ()
         ties = [(a + b) / 2 for a, b in itertools.pairwise(levels)]
         scaled = [x * scale for x in (*levels, *ties, *(traits.range or ()))]
-        found = {0.0, -0.0, 0.5, 1.0, -1.0, *scaled, *(traits.support or ())}
-        exact = {float(np.float32(x)) for x in found if math.isfinite(x)}
-        beside = {
+        candidates = {0.0, -0.0, 0.5, 1.0, -1.0, *scaled, *(traits.support or ())}
+        exact = {float(np.float32(x)) for x in candidates if math.isfinite(x)}
+        neighbours = {
             float(np.nextafter(np.float32(x), np.float32(toward)))
             for x in exact
             for toward in (-np.inf, np.inf)
         }
-        # Devices differ in what they make of subnormal numbers.
+        # Devices differ in how they compute with subnormal numbers.
         smallest = float(np.finfo(np.float32).tiny)
-        return tuple(sorted(x for x in exact | beside if x == 0 or abs(x) >= smallest))
+        return tuple(sorted(x for x in exact | neighbours if x == 0 or abs(x) >= smallest))
 
     @functools.cached_property
     def numbers(self) -> Array:
@@ -178,20 +180,20 @@ class QuantizerSubject(Subject):
         usual = rng.uniform(-8, 8, size=2048)
         extreme = rng.choice([-1, 1], size=2048) * 2.0 ** rng.uniform(-126, 128, size=2048)
         kinks = self.tensor_of_kinks().ravel()
-        # Equal to 0 in a set of kinks, and yet another number.
+        # -0.0 equals 0.0 in the set of kinks.
         zeros = np.asarray([-0.0, 0.0, -0.0, 0.0])
-        found = np.concatenate([zeros, kinks, usual, extreme]).astype("float32")
-        return found.reshape(-1, 4)
+        numbers = np.concatenate([zeros, kinks, usual, extreme]).astype("float32")
+        return numbers.reshape(-1, 4)
 
     def small_tensors(self) -> list[Array]:
         """Numbers from -1 to 1 in a tensor of each shape, and a constant tensor."""
         rng = np.random.default_rng(1)
         shapes = (*SHAPES, STATE_SHAPE)
-        found = [rng.uniform(-1, 1, size=shape).astype("float32") for shape in shapes]
-        return [*found, np.full(STATE_SHAPE, 0.5, "float32")]
+        tensors = [rng.uniform(-1, 1, size=shape).astype("float32") for shape in shapes]
+        return [*tensors, np.full(STATE_SHAPE, 0.5, "float32")]
 
     def tensor_of_kinks(self, magnitude: float | None = None) -> Array:
-        """All kinks up to a magnitude, some twice, in a tensor of four channels."""
+        """All kinks up to a magnitude, some repeated, in a tensor of four channels."""
         kinks = [x for x in self.kinks if magnitude is None or abs(x) <= magnitude]
         rows = max(STATE_SHAPE[0], -(-len(kinks) // 4))
         return np.resize(np.asarray(kinks, "float32"), (rows, 4))
@@ -202,15 +204,15 @@ SUBJECTS: dict[str, type[Subject]] = {
 }
 
 
-def subject_of(given: Any) -> Subject:
-    """What a user gave, as a quantizer if it is one, else as a constraint."""
-    if isinstance(given, str):
-        name = Identifier.parse(given, positional=True)
+def subject_of(component: Any) -> Subject:
+    """The subject for a quantizer or a constraint."""
+    if isinstance(component, str):
+        name = Identifier.parse(component, positional=True)
         for kind, subject in SUBJECTS.items():
             with contextlib.suppress(UnknownNameError):
                 registry.resolve(kind, name)
-                return subject(given)
-        return QuantizerSubject(given)  # for its error
-    cls = given if isinstance(given, type) else type(given)
-    constraint = issubclass(cls, keras.constraints.Constraint)
-    return ConstraintSubject(given) if constraint else QuantizerSubject(given)
+                return subject(component)
+        return QuantizerSubject(component)  # raises
+    cls = component if isinstance(component, type) else type(component)
+    is_constraint = issubclass(cls, keras.constraints.Constraint)
+    return ConstraintSubject(component) if is_constraint else QuantizerSubject(component)

@@ -1,4 +1,4 @@
-"""Reference networks of few bits, with the names and arguments of larq-zoo."""
+"""Low-bit reference networks, with the names and arguments of larq-zoo."""
 
 from __future__ import annotations
 

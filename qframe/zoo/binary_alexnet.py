@@ -1,4 +1,4 @@
-"""AlexNet with one bit for weights and activations."""
+"""Binary AlexNet."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _norm(x: Any) -> Any:
     )
 )
 def BinaryAlexNet(images: Any, num_classes: int | None) -> Any:
-    """AlexNet with one bit for every weight and every activation but the image.
+    """AlexNet with binary weights and activations, except for the image.
 
     Example:
         >>> import qframe as qf
@@ -44,7 +44,7 @@ def BinaryAlexNet(images: Any, num_classes: int | None) -> Any:
         (384, 3, 1, False),
         (256, 3, 1, True),
     ):
-        # The image itself is not quantized.
+        # The image is not quantized.
         first = {"input_quantizer": None} if x is images else {}
         x = binary_conv(x, filters, size, strides=strides, **{**_SIGNS, **first})
         if pool:

@@ -7,7 +7,7 @@ from typing import Any
 from keras import layers
 
 from qframe.zoo.network import Design, network
-from qframe.zoo.parts import batch_norm, binary_conv, classifier, pointwise, stem
+from qframe.zoo.parts import batch_norm, binary_conv, classifier, shortcut, stem
 
 _BINARY: dict[str, Any] = {
     "input_quantizer": "approx_sign",
@@ -21,14 +21,10 @@ def _norm(x: Any) -> Any:
 
 
 def _block(x: Any, filters: int) -> Any:
-    """A binary convolution with a shortcut; one with more filters halves the image."""
-    shortcut, strides = x, 1
-    if x.shape[-1] != filters:
-        strides = 2
-        shortcut = layers.AveragePooling2D(2, padding="same")(x)
-        shortcut = _norm(pointwise(shortcut, filters))
+    """A binary convolution with a shortcut; more filters halve the image."""
+    identity, strides = shortcut(x, filters, _norm)
     x = _norm(binary_conv(x, filters, strides=strides, **_BINARY))
-    return layers.add([x, shortcut])
+    return layers.add([x, identity])
 
 
 @network(

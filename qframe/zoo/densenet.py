@@ -31,14 +31,14 @@ def _design(depth: str, notop: str = "v0.1.0") -> Design:
 
 
 def _dense(x: Any, dilation: int) -> Any:
-    """A binary convolution whose output is put beside its input."""
+    """A binary convolution, concatenated to its input."""
     y = binary_conv(batch_norm(x), _GROWTH, dilation_rate=dilation, **signs(1.3))
     return layers.concatenate([x, y])
 
 
 def _transition(x: Any, reduction: float, pool: bool) -> Any:
-    """Fewer channels, and half the size of the image."""
-    # Rounded to whole words of 32 bits.
+    """Fewer channels, and half the image size if `pool`."""
+    # Rounded to 32-bit words.
     filters = round(x.shape[-1] // reduction / 32) * 32
     x = batch_norm(x)
     if pool:
@@ -64,7 +64,7 @@ def _densenet(
 
 @network(_design("28"))
 def BinaryDenseNet28(images: Any, num_classes: int | None) -> Any:
-    """BinaryDenseNet with 28 layers: each binary layer reads all before it in its block.
+    """BinaryDenseNet with 28 layers, each of which reads all earlier ones in its block.
 
     Images below 50 pixels keep their size in the first layer.
 
@@ -81,7 +81,7 @@ def BinaryDenseNet28(images: Any, num_classes: int | None) -> Any:
 
 @network(_design("37"))
 def BinaryDenseNet37(images: Any, num_classes: int | None) -> Any:
-    """BinaryDenseNet with 37 layers: as `BinaryDenseNet28`, with longer blocks.
+    """BinaryDenseNet with 37 layers: `BinaryDenseNet28` with longer blocks.
 
     Example:
         >>> import qframe as qf
@@ -95,7 +95,7 @@ def BinaryDenseNet37(images: Any, num_classes: int | None) -> Any:
 
 @network(_design("37_dilated", notop="v0.1.1"))
 def BinaryDenseNet37Dilated(images: Any, num_classes: int | None) -> Any:
-    """`BinaryDenseNet37` whose last two blocks look further instead of shrinking.
+    """`BinaryDenseNet37` with dilation instead of pooling in the last two blocks.
 
     Example:
         >>> import qframe as qf
@@ -109,7 +109,7 @@ def BinaryDenseNet37Dilated(images: Any, num_classes: int | None) -> Any:
 
 @network(_design("45"))
 def BinaryDenseNet45(images: Any, num_classes: int | None) -> Any:
-    """BinaryDenseNet with 45 layers: as `BinaryDenseNet28`, with longer blocks.
+    """BinaryDenseNet with 45 layers: `BinaryDenseNet28` with longer blocks.
 
     Example:
         >>> import qframe as qf

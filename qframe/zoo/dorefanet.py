@@ -10,7 +10,7 @@ import qframe.layers as quantized
 from qframe.zoo.network import Design, network
 from qframe.zoo.parts import batch_norm, binary_conv, softmax
 
-_FEW_BITS = {"input_quantizer": "dorefa(k_bit=2)", "kernel_quantizer": "dorefa_sign"}
+_QUANTIZERS = {"input_quantizer": "dorefa(k_bit=2)", "kernel_quantizer": "dorefa_sign"}
 
 
 def _norm(x: Any) -> Any:
@@ -28,7 +28,7 @@ def _norm(x: Any) -> Any:
     )
 )
 def DoReFaNet(images: Any, num_classes: int | None) -> Any:
-    """DoReFa-Net: AlexNet with weights of one bit and activations of two.
+    """DoReFa-Net: AlexNet with one-bit weights and two-bit activations.
 
     Example:
         >>> import qframe as qf
@@ -44,7 +44,9 @@ def DoReFaNet(images: Any, num_classes: int | None) -> Any:
         (384, 3, None),
         (256, 3, "valid"),
     ):
-        x = binary_conv(x, filters, size, kernel_initializer="glorot_uniform", **_FEW_BITS)
+        x = binary_conv(
+            x, filters, size, kernel_initializer="glorot_uniform", **_QUANTIZERS
+        )
         x = _norm(x)
         if padding:
             x = layers.MaxPooling2D(3, strides=2, padding=padding)(x)
@@ -52,7 +54,7 @@ def DoReFaNet(images: Any, num_classes: int | None) -> Any:
         return x
     x = layers.Flatten()(x)
     for _ in range(2):
-        x = _norm(quantized.QuantDense(4096, use_bias=False, **_FEW_BITS)(x))
-    # The activations of the last layer stay between 0 and 1, but are not quantized.
+        x = _norm(quantized.QuantDense(4096, use_bias=False, **_QUANTIZERS)(x))
+    # The input of the last layer is clipped to [0, 1] but not quantized.
     x = layers.ReLU(max_value=1)(x)
     return softmax(layers.Dense(num_classes)(x))

@@ -1,4 +1,4 @@
-"""Networks of papers on few bits."""
+"""Networks from papers on low-bit quantization."""
 
 from __future__ import annotations
 

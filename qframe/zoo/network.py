@@ -1,4 +1,4 @@
-"""What the reference networks share: their arguments, their input, and their weights."""
+"""The common arguments, inputs and weight files of the reference networks."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _PARAMETERS = list(_CALL.parameters.values())[1:]
 
 @attrs.frozen
 class Design:
-    """What is known of a network beside its layers.
+    """The properties of a network apart from its layers.
 
     Args:
         name: the name of the model.
-        files: the files with Larq's weights for ImageNet among its releases: that of the
-            whole network, and that of the network without its top.
-        sized: whether the size of images has to be known for its top.
+        files: the ImageNet weights in Larq's releases: of the whole network, and of the
+            network without its top.
+        sized: whether the top requires a fixed image size.
     """
 
     name: str
@@ -61,27 +61,27 @@ _ARGUMENTS = """
     Args:
         input_shape: the shape of an image, (height, width, channels). Default
             (224, 224, 3).
-        input_tensor: a Keras tensor to take as the images, of that shape. The model
-            begins with the inputs that it comes from. Default None.
-        weights: None for random ones, or the path of a file: a ``.h5`` of Larq or a
+        input_tensor: a Keras tensor of images of that shape. The model starts at the
+            inputs of its graph. Default None.
+        weights: None for random weights, or the path of a file: a ``.h5`` of Larq or a
             ``.weights.h5`` of Keras. Default None.
-        include_top: whether the classifier is there; without it the model returns the
-            last feature maps. Default True.
-        num_classes: how many classes there are. Default 1000.
+        include_top: whether to include the classifier; without it the model returns
+            the last feature maps. Default True.
+        num_classes: the number of classes. Default 1000.
 
     Returns:
         A Keras model, not compiled.
 
     Raises:
-        ArgumentError: an argument is none of these, or contradicts another one.
-        DataError: the file cannot be read, or holds the weights of something else.
+        ArgumentError: an argument has another value, or contradicts another one.
+        DataError: the file cannot be read, or contains other weights.
 """
 
 
 def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Network]:
-    """Make a network of a function of its images and the number of classes.
+    """Decorate a function of images and the number of classes as a network.
 
-    The function gets None for the number of classes where the top is left out.
+    The number of classes is None without the top.
     """
 
     def decorate(layers: Callable[[Any, int | None], Any]) -> Network:
@@ -106,19 +106,19 @@ def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Netw
             file = _weight_file(owner, design, weights, include_top)
             images = _images(owner, design, input_shape, input_tensor, include_top)
             classes = num_classes if include_top else None
-            model, outputs = _made(owner, design, images, layers, classes)
+            model, outputs = _model(owner, design, images, layers, classes)
             if file is not None:
                 _load(model, owner, file)
             if input_tensor is None:
                 return model
-            # From where the tensor itself comes from, as in keras.applications.
+            # The model starts at the source of the tensor, as in keras.applications.
             inputs = keras.utils.get_source_inputs(input_tensor)
             inputs = inputs[0] if len(inputs) == 1 else inputs
             return keras.Model(inputs, outputs, name=design.name)
 
         build.design = design  # type: ignore[attr-defined]
         build.__signature__ = _CALL.replace(parameters=_PARAMETERS)  # type: ignore[attr-defined]
-        # Python 3.13 takes the indentation away by itself, and those before do not.
+        # Only Python 3.13 and later remove the indentation of docstrings.
         first, _, rest = (inspect.getdoc(layers) or "").partition("\nExample:")
         arguments = inspect.cleandoc(_ARGUMENTS)
         build.__doc__ = f"{first.rstrip()}\n\n{arguments}\n\nExample:{rest}"
@@ -137,7 +137,7 @@ def _refuse(owner: str, unknown: dict[str, Any]) -> None:
 
 
 def _weight_file(owner: str, design: Design, weights: Any, include_top: bool) -> Any:
-    """The path of the file, which is there; None for random weights."""
+    """The path of the existing file; None for random weights."""
     if weights is None:
         return None
     if weights == "imagenet":
@@ -156,7 +156,7 @@ def _weight_file(owner: str, design: Design, weights: Any, include_top: bool) ->
 
 
 def _images(owner: str, design: Design, shape: Any, tensor: Any, include_top: bool) -> Any:
-    """The checked Keras tensor of images."""
+    """The validated Keras tensor of images."""
     if keras.config.image_data_format() != "channels_last":
         raise ArgumentError(
             f"{owner} has its channels last, and Keras is set to "
@@ -172,17 +172,17 @@ def _images(owner: str, design: Design, shape: Any, tensor: Any, include_top: bo
                 f"keras.Input((224, 224, 3)), found {type(tensor).__name__}. Call the "
                 "model with an array once it is built."
             )
-        found = tuple(tensor.shape)[1:]
-        if shape not in (None, found):
+        tensor_shape = tuple(tensor.shape)[1:]
+        if shape not in (None, tensor_shape):
             raise ArgumentError(
                 f"input_shape={shape} of {owner} contradicts its input_tensor, whose "
-                f"images have the shape {found}. Leave input_shape out."
+                f"images have the shape {tensor_shape}. Leave input_shape out."
             )
-        shape = _shape(owner, found)
+        shape = _shape(owner, tensor_shape)
     shape = shape or (224, 224, 3)
     if include_top and design.sized and None in shape:
         raise ArgumentError(
-            f"the top of {owner} is made for one size of images, and input_shape={shape} "
+            f"the top of {owner} requires a fixed image size, but input_shape={shape} "
             "leaves it open. Write for example input_shape=(224, 224, 3), or "
             "include_top=False."
         )
@@ -190,23 +190,23 @@ def _images(owner: str, design: Design, shape: Any, tensor: Any, include_top: bo
 
 
 def _shape(owner: str, shape: Any) -> tuple[int | None, ...]:
-    given = tuple(shape) if isinstance(shape, (list, tuple)) else ()
-    whole = [n is None or (isinstance(n, int) and n > 0) for n in given]
-    if len(given) != 3 or not all(whole) or given[2] is None:
+    lengths = tuple(shape) if isinstance(shape, (list, tuple)) else ()
+    valid = [n is None or (isinstance(n, int) and n > 0) for n in lengths]
+    if len(lengths) != 3 or not all(valid) or lengths[2] is None:
         raise ArgumentError(
             f"input_shape of {owner} must be (height, width, channels), where the first "
             f"two may be None, found {shape!r}. Write for example (224, 224, 3)."
         )
-    return given
+    return lengths
 
 
-def _made(
+def _model(
     owner: str, design: Design, images: Any, layers: Any, num_classes: int | None
 ) -> tuple[Any, Any]:
-    """The model and its outputs; images that are too small are an error on each Keras."""
+    """The model and its outputs; raise for too small images in every version of Keras."""
     try:
         outputs = layers(images, num_classes)
-        # Of a tensor that is no input, the graph of a model is a copy.
+        # If the tensor is not an input, the graph of a model is a copy.
         model = keras.Model(images, outputs, name=design.name)
         for node in keras_internals.nodes(keras_internals.graph_of(model)):
             for tensor in node.outputs:
@@ -214,8 +214,8 @@ def _made(
                     raise ValueError(f"{node.operation.name} has nothing left of them")
     except (RuntimeError, ValueError) as error:
         raise ArgumentError(
-            f"{owner} cannot be made for images of {tuple(images.shape)[1:]}, which may be "
-            f"too small: {error}. Write for example input_shape=(224, 224, 3)."
+            f"{owner} cannot be built for images of {tuple(images.shape)[1:]}, which may "
+            f"be too small: {error}. Write for example input_shape=(224, 224, 3)."
         ) from error
     return model, outputs
 

@@ -18,7 +18,7 @@ def _design(name: str) -> Design:
 
 
 def _stem(images: Any, filters: int) -> Any:
-    """Two cheap convolutions that leave a sixteenth of the pixels."""
+    """Two cheap convolutions that reduce the pixels to a sixteenth."""
     halved: dict[str, Any] = {"strides": 2, "padding": "same", "use_bias": False}
     x = layers.Conv2D(filters // 4, 3, kernel_initializer="he_normal", **halved)(images)
     x = relu(layers.BatchNormalization()(x))
@@ -28,7 +28,7 @@ def _stem(images: Any, filters: int) -> Any:
 
 
 def _transition(x: Any, filters: int) -> Any:
-    """A pooling without aliasing that halves the image, and more channels."""
+    """Antialiased pooling that halves the image, and more channels."""
     x = layers.MaxPooling2D(2, strides=1)(relu(x))
     x = layers.DepthwiseConv2D(
         3,
@@ -63,7 +63,7 @@ def _quicknet(
 
 @network(_design("quicknet"))
 def QuickNet(images: Any, num_classes: int | None) -> Any:
-    """QuickNet: a residual network made for the speed of binary convolutions.
+    """QuickNet: a residual network designed for fast binary convolutions.
 
     Example:
         >>> import qframe as qf

@@ -1,4 +1,4 @@
-"""The network of real-to-binary convolutions."""
+"""Real-to-binary network."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from keras import layers
 
 from qframe.zoo.network import Design, network
-from qframe.zoo.parts import binary_conv, classifier, pointwise, signs, stem
+from qframe.zoo.parts import binary_conv, classifier, shortcut, signs, stem
 
-# How much narrower the middle of the branch is that computes the scales.
+# The bottleneck ratio of the branch that computes the scales.
 _REDUCTION = 8
 
 
@@ -20,32 +20,28 @@ def _scales(x: Any, filters: int) -> Any:
         z = layers.Dense(units, activation, use_bias=False, kernel_initializer="he_normal")(
             z
         )
-    # A layer of its own, on which the order of layers depends in which Larq saves them.
+    # A layer, since the order in which Larq saves layers depends on it.
     return layers.Reshape((1, 1, filters))(z)
 
 
 def _half(x: Any, filters: int) -> Any:
     """A scaled binary convolution with a shortcut; more filters halve the image."""
-    shortcut, strides = x, 1
-    if x.shape[-1] != filters:
-        strides = 2
-        shortcut = layers.AveragePooling2D(2, padding="same")(x)
-        shortcut = layers.BatchNormalization()(pointwise(shortcut, filters))
+    identity, strides = shortcut(x, filters, lambda y: layers.BatchNormalization()(y))
     x = layers.BatchNormalization()(x)
     y = binary_conv(x, filters, strides=strides, **signs())
     y = layers.multiply([y, _scales(x, filters)])
     y = layers.PReLU(shared_axes=[1, 2])(y)
-    return layers.add([y, shortcut])
+    return layers.add([y, identity])
 
 
 @network(
     Design("r2b_bnn", ("r2b-v0.1.0/r2b_weights.h5", "r2b-v0.1.0/r2b_weights_notop.h5"))
 )
 def RealToBinaryNet(images: Any, num_classes: int | None) -> Any:
-    """Real-to-binary network: each binary convolution is scaled by what it reads.
+    """Real-to-binary network: scales computed from the input of each convolution.
 
-    The outputs of its blocks, which a float teacher guides in the paper, are the layers
-    ``block_2`` to ``block_9``.
+    The layers ``block_2`` to ``block_9`` are the outputs of its blocks, which a float
+    teacher guides in the paper.
 
     Example:
         >>> import qframe as qf

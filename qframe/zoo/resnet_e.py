@@ -12,22 +12,17 @@ from qframe.zoo.parts import (
     binary_conv,
     classifier,
     image_stem,
-    pointwise,
     relu,
+    shortcut,
     signs,
 )
 
 
 def _block(x: Any, filters: int) -> Any:
-    """A binary convolution with a shortcut; one with more filters halves the image."""
-    shortcut, strides = x, 1
-    if x.shape[-1] != filters:
-        strides = 2
-        # "same", so that images of odd sizes fit too.
-        shortcut = layers.AveragePooling2D(2, padding="same")(x)
-        shortcut = batch_norm(pointwise(shortcut, filters))
+    """A binary convolution with a shortcut; more filters halve the image."""
+    identity, strides = shortcut(x, filters, batch_norm)
     x = batch_norm(binary_conv(x, filters, strides=strides, **signs(1.25)))
-    return layers.add([x, shortcut])
+    return layers.add([x, identity])
 
 
 @network(

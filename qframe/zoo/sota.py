@@ -1,4 +1,4 @@
-"""Networks that were built for speed with few bits."""
+"""Fast low-bit networks."""
 
 from __future__ import annotations
 

@@ -44,10 +44,10 @@ def _conv(x: Any, filters: int, size: int, **options: Any) -> Any:
     )
 )
 def XNORNet(images: Any, num_classes: int | None) -> Any:
-    """XNOR-Net: AlexNet with binary weights that have a scale for each channel.
+    """XNOR-Net: AlexNet with binary weights, scaled by channel.
 
-    The gradient of the weights is the paper's, which Larq's network does not use; the
-    values are the same.
+    The gradient of the weights follows the paper, unlike Larq's network; the values are
+    equal.
 
     Example:
         >>> import qframe as qf

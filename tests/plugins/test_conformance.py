@@ -6,9 +6,9 @@ import pytest
 from qframe.quantizers import Traits
 from qframe.registry.discovery import FIRST_PARTY, registry
 from qframe.testing import plugin_checks
-from qframe.testing.fronts import checks_of
 from qframe.testing.parametrization import parametrize
 from qframe.testing.subjects import subject_of
+from qframe.testing.suites import checks_of
 
 PLUGINS = [p for p in registry.discover().values() if p.distribution == FIRST_PARTY]
 # Each component is checked with its defaults, and so is what is here: what has no defaults,

@@ -306,7 +306,7 @@ def test_arguments_by_order_are_those_of_qkeras():
         ("quantized_bits(bits=1, alpha='auto')", "needs a sign and two bits"),
         ("quantized_bits(keep_negative=False, alpha='auto')", "needs a sign"),
         ("quantized_bits(bits=1, use_stochastic_rounding=1)", "stochastic_binary"),
-        ("quantized_bits(min_po2_exponent=1)", "about alpha='auto_po2'"),
+        ("quantized_bits(min_po2_exponent=1)", "needs alpha='auto_po2'"),
         (
             "quantized_bits(alpha='auto_po2', min_po2_exponent=2, max_po2_exponent=1)",
             "above max_po2_exponent, found 2 and 1",

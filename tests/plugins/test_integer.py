@@ -377,7 +377,7 @@ def gathering():
     [
         (
             lambda: Integer(granularity="group", group_size=4).call(keras.Input((3,))),
-            "how many numbers a channel has is not known",
+            "the number of elements of a channel is unknown",
         ),
         (
             lambda: Integer(granularity="channel")(np.ones((2, 2)), channel_axis=5),
@@ -388,7 +388,7 @@ def gathering():
         (lambda: gathering().set_range(2, 1), "not smaller, found 2.0 to 1.0"),
         (lambda: gathering().set_range(0, np.inf), "from a finite number"),
         (lambda: gathering().set_range([0, 1], 2), r"shape \(\), found \(2,\)"),
-        (lambda: Integer().freeze(), "no range to be kept"),
+        (lambda: Integer().freeze(), "no gathered range to freeze"),
     ],
 )
 def test_wrong_use(call, message):

@@ -295,7 +295,7 @@ class _(Thirds):
         return super().value(inputs / (1e-6 + ops.max(ops.abs(inputs))))
 
 
-@mutant("parameters", "is what is stored")
+@mutant("parameters", "is stored")
 class _(Thirds):
     """forgets: an argument."""
 
@@ -304,7 +304,7 @@ class _(Thirds):
         self.sharpness = 1.0
 
 
-@mutant("parameters", "is what is stored")
+@mutant("parameters", "is stored")
 class _(Thirds):
     """forgets what is below one: and takes no more than that."""
 
@@ -543,7 +543,7 @@ class _(UnitMax):
         return ops.cast(super().__call__(w), "float32")
 
 
-@mutant("parameters", "is what is stored", CONSTRAINTS)
+@mutant("parameters", "is stored", CONSTRAINTS)
 class _(UnitMax):
     """forgets the limit: an argument."""
 

@@ -54,7 +54,7 @@ def test_a_target_that_is_missing_or_something_else(install):
     assert "cannot be loaded" in failures("lost")["loads"]
     component = "quantizer('clip', 'qframe_binary.constraints:WeightClip', summary='c')"
     install("other", manifest(component))
-    assert "is no class of a quantizer" in failures("other")["loads"]
+    assert "is not a quantizer class" in failures("other")["loads"]
 
 
 def test_a_component_without_summary_or_defaults(install):
@@ -119,7 +119,7 @@ def test_expected_failures_are_strict(pytester):
 @pytest.mark.parametrize(
     ("target", "runtime", "why"),
     [
-        ("builtins:dict", "", "makes nothing to be called"),
+        ("builtins:dict", "", "does not return a callable"),
         ("functools:partial", "", "partial"),
         ("qframe_packed.exporting:Packed", "no_such_module", "cannot be loaded"),
     ],

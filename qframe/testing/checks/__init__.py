@@ -1,10 +1,10 @@
-"""The checks, by what they are about; `qframe.testing.fronts` chooses among them."""
+"""The registered checks, from which `qframe.testing.suites` selects."""
 
 from __future__ import annotations
 
 from qframe.testing.check import Definition, collector
 
-# By kind, in the order in which they run: those that explain the others come first.
+# By kind, in the order in which they run: checks that explain other failures first.
 DEFINITIONS: dict[str, list[Definition]] = {"quantizer": [], "constraint": []}
 
 of_quantizers = collector(DEFINITIONS["quantizer"])

@@ -1,4 +1,4 @@
-"""What describes a component: parameters, identifier, config, precision, traits."""
+"""The description of a component: parameters, identifier, config, precision, traits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from qframe.testing.checks import of_constraints, of_quantizers
 from qframe.testing.subjects import QuantizerSubject, Subject
 
 
-def _others(value: Any) -> list[Any]:
-    """Values that an argument may take instead of one."""
+def _alternatives(value: Any) -> list[Any]:
+    """Other values that an argument may accept."""
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -27,22 +27,20 @@ def _others(value: Any) -> list[Any]:
 @of_quantizers()
 def parameters(subject: Subject) -> None:
     """Each parameter of ``__init__`` is stored under its own name, whatever its value."""
-    for name, value in subject.given_arguments.items():
-        found = subject.sample.parameters[name]
-        require(
-            found == value, f"{name}={value!r} was given, and {found!r} is what is stored."
-        )
+    for name, value in subject.written_arguments.items():
+        stored = subject.sample.parameters[name]
+        require(stored == value, f"{name}={value!r} was given, but {stored!r} is stored.")
     for name, value in subject.sample.parameters.items():
-        for other in _others(value):
+        for other in _alternatives(value):
             try:
                 changed = subject.fresh(**{name: other})
-            # Not a value that it takes, however it says so.
+            # The component may reject the value with any exception.
             except Exception:
                 continue
             require(
                 changed.parameters[name] == other,
-                f"{name}={other!r} was given, and {changed.parameters[name]!r} is what is "
-                f"stored; write self.{name} = {name} in __init__.",
+                f"{name}={other!r} was given, but {changed.parameters[name]!r} is stored; "
+                f"write self.{name} = {name} in __init__.",
             )
 
 
@@ -52,36 +50,36 @@ def identifier(subject: Subject) -> None:
     """The identifier and the config build an equal object."""
     sample = subject.sample
     config = sample.get_config()
-    made = {
+    copies = {
         f"get({str(sample.identifier)!r})": subject.interpret(str(sample.identifier)),
         "from_config(get_config())": type(sample).from_config(config),
         "Keras's deserialization": keras.saving.deserialize_keras_object(
             keras.saving.serialize_keras_object(sample)
         ),
     }
-    for way, again in made.items():
-        same = type(again) is type(sample) and again.parameters == sample.parameters
-        require(same, f"{way} gives {again!r} and not {sample!r}.")
+    for source, copy in copies.items():
+        equal = type(copy) is type(sample) and copy.parameters == sample.parameters
+        require(equal, f"{source} gives {copy!r} and not {sample!r}.")
 
 
 @of_quantizers()
 def name(subject: QuantizerSubject) -> None:
-    """``__init__`` takes what every Keras layer takes, through ``**kwargs``."""
+    """``__init__`` takes the arguments of every Keras layer through ``**kwargs``."""
     try:
-        found = type(subject.sample)(**subject.sample.parameters, name="mine").name
+        stored = type(subject.sample)(**subject.sample.parameters, name="mine").name
     except TypeError as error:
         raise AssertionError(
             f"it takes no name= ({error}); write __init__(self, ..., **kwargs) and "
             "super().__init__(**kwargs)."
         ) from None
-    require(found == "mine", f"name='mine' was given, and {found!r} is the name.")
+    require(stored == "mine", f"name='mine' was given, but the name is {stored!r}.")
 
 
 @of_quantizers()
 def traits(subject: QuantizerSubject) -> None:
     """The precision and the traits do not contradict each other."""
     precision, promised = subject.sample.precision, subject.sample.traits
-    require(isinstance(promised, Traits), f"traits is {promised!r}, and not Traits(...).")
+    require(isinstance(promised, Traits), f"traits is {promised!r}, not Traits(...).")
     whole = isinstance(precision, int) and not isinstance(precision, bool)
     require(
         precision is None or (whole and 1 <= precision <= 64),
@@ -110,15 +108,16 @@ def traits(subject: QuantizerSubject) -> None:
             f"the range {promised.range} is not that of the levels {levels}.",
         )
     require(
-        promised.scaled or not promised.channelwise, "what is channelwise is scaled too."
+        promised.scaled or not promised.channelwise,
+        "a channelwise quantizer is scaled too.",
     )
     require(
         not (promised.elementwise and promised.channelwise),
-        "what has a scale per channel of each tensor is not elementwise.",
+        "a quantizer with a scale per channel of each tensor is not elementwise.",
     )
     require(
         not promised.stochastic or "seed" in subject.sample.parameters,
-        "what is stochastic has a parameter `seed`.",
+        "a stochastic quantizer has a parameter `seed`.",
     )
     learns = bool(subject.ready.trainable_variables)
     require(

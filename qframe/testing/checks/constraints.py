@@ -1,4 +1,4 @@
-"""What a constraint does to weights."""
+"""Constraints applied to weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from qframe.testing.subjects import STATE_SHAPE, ConstraintSubject
 
 
 def _weights() -> list[Array]:
-    """Kernels: usual ones, zeros, and ones of very different sizes."""
+    """Kernels: usual ones, zeros, and one of very different magnitudes."""
     rng = np.random.default_rng(0)
     usual = rng.normal(size=STATE_SHAPE).astype("float32")
     sizes = np.float32(10.0) ** np.arange(-8, 8, dtype="float32")
@@ -36,11 +36,12 @@ def keeps_shape_and_dtype(subject: ConstraintSubject) -> None:
         for dtype in ("float32", "float16", "bfloat16"):
             if dtype == "float16" and np.abs(w).max() > 6e4:
                 continue
-            found = subject.sample(ops.cast(ops.convert_to_tensor(w), dtype))
-            kind = keras.backend.standardize_dtype(found.dtype)
+            result = subject.sample(ops.cast(ops.convert_to_tensor(w), dtype))
+            result_dtype = keras.backend.standardize_dtype(result.dtype)
             require(
-                tuple(found.shape) == w.shape and kind == dtype,
-                f"{dtype} of shape {w.shape} became {kind} of {tuple(found.shape)}.",
+                tuple(result.shape) == w.shape and result_dtype == dtype,
+                f"{dtype} of shape {w.shape} became {result_dtype} of "
+                f"{tuple(result.shape)}.",
             )
 
 
@@ -58,16 +59,16 @@ def projects(subject: ConstraintSubject) -> None:
 def constrains_in_every_mode(subject: ConstraintSubject) -> None:
     """Eager, graph and XLA give the same values."""
     w = _weights()[0]
-    found = {m: value_and_gradient(subject.sample, w, w, m)[0] for m in MODES}
+    values = {m: value_and_gradient(subject.sample, w, w, m)[0] for m in MODES}
     for mode in MODES[1:]:
         message = f"in mode {mode!r}"
-        require_equal(found[mode], found["eager"], w, message, 1e-5, 1e-6)
+        require_equal(values[mode], values["eager"], w, message, 1e-5, 1e-6)
 
 
 @of_constraints()
 def holds_in_training(subject: ConstraintSubject) -> None:
-    """After each step of training the kernel of a layer is as the constraint wants it."""
+    """After each training step the kernel of a layer satisfies the constraint."""
     (layer,) = trained(subject).layers
     kernel = to_numpy(layer.kernel)
-    held = to_numpy(subject.sample(to_tensor(kernel)))
-    require_equal(kernel, held, kernel, "a kernel after training", 1e-5, 1e-6)
+    constrained = to_numpy(subject.sample(to_tensor(kernel)))
+    require_equal(kernel, constrained, kernel, "a kernel after training", 1e-5, 1e-6)

@@ -1,4 +1,4 @@
-"""The same numbers however a quantizer runs, and from whichever part of a tensor."""
+"""Equal values in every execution mode, call and part of a tensor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qframe.quantizers.differentiation import MODES, Array, to_numpy, value_and_
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
 from qframe.testing.checks.values import value
-from qframe.testing.comparison import beside, on_tensors, require_equal
+from qframe.testing.comparison import neighbours, on_tensors, require_equal
 from qframe.testing.subjects import QuantizerSubject
 
 
@@ -30,25 +30,25 @@ def modes(subject: QuantizerSubject) -> None:
     for batch in batches:
         x = batch.astype("float32")
         upstream = rng.normal(size=shape).astype("float32")
-        found = {m: value_and_gradient(subject.call, x, upstream, m) for m in MODES}
-        near = [value_and_gradient(subject.call, n, upstream) for n in beside(x)]
+        results = {m: value_and_gradient(subject.call, x, upstream, m) for m in MODES}
+        near = [value_and_gradient(subject.call, n, upstream) for n in neighbours(x)]
         for mode in MODES[1:]:
-            for i, what in enumerate(("value", "gradient")):
+            for i, name in enumerate(("value", "gradient")):
                 require_equal(
-                    found[mode][i],
-                    found["eager"][i],
+                    results[mode][i],
+                    results["eager"][i],
                     x,
-                    f"the {what} in mode {mode!r} is not that of eager mode",
+                    f"the {name} in mode {mode!r} is not that of eager mode",
                     1e-4,
                     1e-6,
-                    # Beside a tie, compiled arithmetic may fall on the other side.
-                    or_else=tuple(n[i] for n in near),
+                    # Near a tie, compiled arithmetic may round to the other side.
+                    alternatives=tuple(n[i] for n in near),
                 )
 
 
 @of_quantizers()
 def pure(subject: QuantizerSubject) -> None:
-    """Inference gives the same values each time, and changes nothing."""
+    """Inference gives the same values each time and changes no variable."""
     quantizer = subject.started()
     before = [to_numpy(v) for v in quantizer.variables]
     x = subject.batch() * 2 + 1
@@ -56,9 +56,9 @@ def pure(subject: QuantizerSubject) -> None:
     first = value(call, x)
     value(call, x[::-1].copy() * 3)
     require_equal(value(call, x), first, x, "the same input again")
-    for variable, was in zip(quantizer.variables, before, strict=True):
-        now = to_numpy(variable)
-        require((now == was).all(), f"inference changed {variable.path}.")
+    for variable, old in zip(quantizer.variables, before, strict=True):
+        new = to_numpy(variable)
+        require((new == old).all(), f"inference changed {variable.path}.")
 
 
 @of_quantizers(when=lambda subject: subject.traits.elementwise)
@@ -67,10 +67,10 @@ def elementwise(subject: QuantizerSubject) -> None:
 
     def parts(x: Array) -> None:
         whole = value(subject.call, x)
-        for where in (slice(0, 1), slice(None, None, -1), slice(len(x) // 2, None)):
-            part = np.ascontiguousarray(x[where])
+        for index in (slice(0, 1), slice(None, None, -1), slice(len(x) // 2, None)):
+            part = np.ascontiguousarray(x[index])
             require_equal(
-                value(subject.call, part), whole[where], part, "a part of the batch"
+                value(subject.call, part), whole[index], part, "a part of the batch"
             )
 
     on_tensors(subject, parts)
@@ -78,20 +78,19 @@ def elementwise(subject: QuantizerSubject) -> None:
 
 @of_quantizers(when=lambda subject: subject.traits.channelwise)
 def channelwise(subject: QuantizerSubject) -> None:
-    """Each output channel is quantized apart, wherever ``channel_axis`` says they are."""
+    """Each output channel is quantized separately, for every ``channel_axis``."""
     x = subject.batch((3, 4, 5)) * np.array([[[1]], [[10]], [[100]]], "float32")
     for axis in (0, 1, 2, -2, (0, 2), None):
-        found = value(subject.on_axis(subject.ready, axis), x)
-        kept = () if axis is None else tuple(np.atleast_1d(axis) % 3)
-        for channel in np.ndindex(*(x.shape[i] for i in kept)):
-            where = [slice(None)] * 3
-            for i, at in zip(kept, channel, strict=True):
-                where[i] = slice(int(at), int(at) + 1)
-            part = np.ascontiguousarray(x[tuple(where)])
-            alone = value(subject.on_axis(subject.ready, axis), part)
+        whole = value(subject.on_axis(subject.ready, axis), x)
+        channel_axes = () if axis is None else tuple(np.atleast_1d(axis) % 3)
+        for channel in np.ndindex(*(x.shape[i] for i in channel_axes)):
+            index = [slice(None)] * 3
+            for i, start in zip(channel_axes, channel, strict=True):
+                index[i] = slice(int(start), int(start) + 1)
+            part = np.ascontiguousarray(x[tuple(index)])
             require_equal(
-                found[tuple(where)],
-                alone,
+                whole[tuple(index)],
+                value(subject.on_axis(subject.ready, axis), part),
                 part,
                 f"with channel_axis={axis} the channel {channel} alone",
                 1e-5,

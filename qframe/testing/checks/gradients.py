@@ -36,7 +36,7 @@ def linear(subject: QuantizerSubject) -> None:
     def scales(x: Array) -> None:
         rng = np.random.default_rng(0)
         first, second = rng.normal(size=(2, *x.shape)).astype(x.dtype)
-        # Powers of two: nothing is rounded, whatever the size.
+        # Factors that are powers of two do not round.
         both = gradient(subject, x, 2 * first - 4096 * second)
         one, other = gradient(subject, x, first), gradient(subject, x, second)
         size = np.abs(one).max(initial=0) + 4096 * np.abs(other).max(initial=0)
@@ -48,44 +48,44 @@ def linear(subject: QuantizerSubject) -> None:
 
 @of_quantizers()
 def finite(subject: QuantizerSubject) -> None:
-    """The gradient of finite numbers is finite; that of a tensor of zeros too."""
+    """The gradient of finite numbers is finite, also in a tensor of zeros."""
 
-    def no_nan(x: Array) -> None:
-        found = gradient(subject, x)
+    def require_finite(x: Array) -> None:
+        slopes = gradient(subject, x)
+        broken = ~np.isfinite(slopes)
         require(
-            np.isfinite(found).all(),
-            f"the gradient at x = {x[~np.isfinite(found)][:1]} is "
-            f"{found[~np.isfinite(found)][:1]}.",
+            not broken.any(),
+            f"the gradient at x = {x[broken][:1]} is {slopes[broken][:1]}.",
         )
 
-    no_nan(np.zeros(STATE_SHAPE, "float32"))
-    on_tensors(subject, no_nan)
+    require_finite(np.zeros(STATE_SHAPE, "float32"))
+    on_tensors(subject, require_finite)
 
 
 @of_quantizers(when=lambda s: s.traits.elementwise)
 def finite_beside_nan(subject: QuantizerSubject) -> None:
-    """NaN and infinities leave the gradient of the numbers beside them as it is."""
+    """NaN and infinities do not change the gradient of other numbers."""
     x = subject.batch()
     expected = gradient(subject, x)
-    kept = np.ones_like(x, bool)
-    for where, special in (((3, 1), np.nan), ((2, 0), np.inf), ((5, 2), -np.inf)):
-        x[where], kept[where] = special, False
-    found = gradient(subject, x)
-    message = "beside NaN and infinity the gradient changed"
-    require_equal(found[kept], expected[kept], x[kept], message, 1e-6, 1e-6)
+    mask = np.ones_like(x, bool)
+    for index, special in (((3, 1), np.nan), ((2, 0), np.inf), ((5, 2), -np.inf)):
+        x[index], mask[index] = special, False
+    slopes = gradient(subject, x)
+    message = "NaN and infinity changed the gradient of other numbers"
+    require_equal(slopes[mask], expected[mask], x[mask], message, 1e-6, 1e-6)
 
 
 @of_quantizers(when=lambda subject: subject.traits.support)
 def support(subject: QuantizerSubject) -> None:
-    """The gradient is zero outside of the support, and somewhere inside it is not."""
+    """The gradient is zero outside of the support, and not everywhere inside."""
     low, high = subject.traits.support
 
-    def silent(x: Array) -> None:
+    def zero_outside(x: Array) -> None:
         outside = (x < np.float32(low)) | (x > np.float32(high))
-        found = gradient(subject, x)[outside]
-        require_equal(found, np.zeros_like(found), x[outside], "outside of the support")
+        slopes = gradient(subject, x)[outside]
+        require_equal(slopes, np.zeros_like(slopes), x[outside], "outside of the support")
 
-    on_tensors(subject, silent)
+    on_tensors(subject, zero_outside)
     inside = np.linspace(max(low, -10.0), min(high, 10.0), 52, dtype="float32")
     inside = inside.reshape(STATE_SHAPE)
     require(gradient(subject, inside).any(), "the gradient is zero in the support too.")
@@ -93,5 +93,5 @@ def support(subject: QuantizerSubject) -> None:
 
 @of_quantizers()
 def alive(subject: QuantizerSubject) -> None:
-    """Somewhere the gradient is not zero: what it quantizes can learn."""
+    """The gradient is not zero everywhere, so that quantized weights can learn."""
     require(gradient(subject, subject.batch()).any(), "the gradient is zero everywhere.")

@@ -1,4 +1,4 @@
-"""Random numbers: drawn in training only, from a seed, and fair."""
+"""Random numbers: drawn in training only, seeded, and unbiased."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qframe.testing.subjects import QuantizerSubject
 _DRAWS = 4096
 
 
-def _drawn(subject: QuantizerSubject, quantizer: Any, x: Array) -> Array:
+def _draw(subject: QuantizerSubject, quantizer: Any, x: Array) -> Array:
     return to_numpy(subject.on_axis(quantizer)(to_tensor(x), training=True))
 
 
@@ -25,7 +25,7 @@ def _spread(count: int) -> Array:
     return np.linspace(-1.37, 1.29, count, dtype="float32")[:, None]
 
 
-def _fair(levels: Any, mean: float) -> float:
+def _deviation(levels: Any, mean: float) -> float:
     """The standard deviation of draws of both neighbouring levels with this mean."""
     above = int(np.clip(np.searchsorted(levels, mean), 1, len(levels) - 1))
     low, high = levels[above - 1], levels[above]
@@ -34,9 +34,9 @@ def _fair(levels: Any, mean: float) -> float:
 
 @of_quantizers(when=lambda subject: subject.traits.stochastic)
 def draws(subject: QuantizerSubject) -> None:
-    """Training draws anew each time; inference draws nothing."""
+    """Training draws new values in each call; inference draws none."""
     quantizer, x = subject.fresh(), _spread(512)
-    first, second = (_drawn(subject, quantizer, x) for _ in range(2))
+    first, second = (_draw(subject, quantizer, x) for _ in range(2))
     require((first != second).any(), "training twice gave the same values.")
     call = subject.on_axis(quantizer)
     require_equal(value(call, x), value(call, x), x, "inference twice")
@@ -44,13 +44,13 @@ def draws(subject: QuantizerSubject) -> None:
 
 @of_quantizers(when=lambda subject: subject.traits.stochastic)
 def seeded(subject: QuantizerSubject) -> None:
-    """The same seed gives the same draws, another seed others."""
+    """Equal seeds give equal draws, different seeds different ones."""
     x = _spread(512)
     one, same, other = (subject.fresh(seed=seed) for seed in (7, 7, 8))
     for _ in range(2):
-        drawn = _drawn(subject, one, x)
-        require_equal(_drawn(subject, same, x), drawn, x, "the same seed")
-        require((_drawn(subject, other, x) != drawn).any(), "seeds 7 and 8 draw the same.")
+        drawn = _draw(subject, one, x)
+        require_equal(_draw(subject, same, x), drawn, x, "the same seed")
+        require((_draw(subject, other, x) != drawn).any(), "seeds 7 and 8 draw the same.")
 
 
 @of_quantizers(when=lambda subject: subject.traits.stochastic)
@@ -60,16 +60,16 @@ def unbiased(subject: QuantizerSubject) -> None:
     axis = (-1,) if traits.channelwise else ()
     for x in _spread(24).ravel():
         same = np.full((_DRAWS, 1), x, "float32")
-        drawn = _drawn(subject, quantizer, same).astype("float64")
+        drawn = _draw(subject, quantizer, same).astype("float64")
         if traits.expectation is not None:
             expected = float(np.ravel(traits.expectation(same, *axis))[0])
         else:
             expected = float(np.clip(x, *(traits.range or (-np.inf, np.inf))))
-        # Five standard errors, and what rounding in float32 adds. The error is that of
-        # fair draws too: a rare level may not have been drawn at all.
+        # Five standard errors, and the rounding of float32. The error is at least that of
+        # unbiased draws, since a rare level may not have been drawn.
         error = float(drawn.std())
         if traits.levels and len(traits.levels) > 1 and not traits.scaled:
-            error = max(error, _fair(traits.levels, expected))
+            error = max(error, _deviation(traits.levels, expected))
         allowed = 5 * error / np.sqrt(_DRAWS) + 1e-4 * max(1, abs(expected))
         require(
             abs(drawn.mean() - expected) <= allowed,
@@ -82,9 +82,9 @@ def unbiased(subject: QuantizerSubject) -> None:
     when=lambda s: s.traits.stochastic and s.traits.levels and not s.traits.scaled
 )
 def draws_levels(subject: QuantizerSubject) -> None:
-    """What training draws is on the declared levels too."""
+    """Draws in training are on the declared levels too."""
     levels = np.asarray(subject.traits.levels)
     x = _spread(512)
-    found = _drawn(subject, subject.fresh(), x)
-    expected = nearest(levels, found)
-    require_equal(found, expected, x, "a draw between the levels", 1e-5, 1e-6)
+    drawn = _draw(subject, subject.fresh(), x)
+    expected = nearest(levels, drawn)
+    require_equal(drawn, expected, x, "a draw between the levels", 1e-5, 1e-6)

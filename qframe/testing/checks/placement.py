@@ -1,4 +1,4 @@
-"""In a layer: the same numbers, gradients that arrive, and weights that move."""
+"""Quantizers in layers: equal values, and weights that train."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject, Subject
 SLOTS = ("input", "kernel", "output")
 
 
-def quietly(make: Callable[[], Any]) -> Any:
-    """Make a layer without a constraint, which is no concern of these checks."""
+def without_warning(build: Callable[[], Any]) -> Any:
+    """Build a layer without the warning that it lacks a constraint."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", StarvedWeightsWarning)
-        return make()
+        return build()
 
 
 def network(dtype: str = "float32", **quantizers: Any) -> Any:
     """A model of one layer, with quantizers in some of its slots."""
     rows, columns = STATE_SHAPE
-    dense = quietly(
+    dense = without_warning(
         lambda: qf.layers.QuantDense(
             columns, use_bias=False, dtype=dtype, kernel_initializer="zeros", **quantizers
         )
@@ -47,17 +47,17 @@ def network(dtype: str = "float32", **quantizers: Any) -> Any:
     return model
 
 
-def rewritten(quantizer: Any) -> Any:
-    """The model of `network`, quantized after it was made."""
+def quantized_network(quantizer: Any) -> Any:
+    """The model of `network`, quantized by `qframe.quantize`."""
     rows, columns = STATE_SHAPE
     dense = keras.layers.Dense(columns, use_bias=False)
     model = keras.Sequential([keras.Input((rows,)), dense])
-    quietly(lambda: qf.quantize(model, {"kernel_quantizer": quantizer}))
+    without_warning(lambda: qf.quantize(model, {"kernel_quantizer": quantizer}))
     return model
 
 
-def alone(subject: QuantizerSubject, x: Array) -> Array:
-    """What it makes of a kernel where it is in no layer."""
+def value_without_layer(subject: QuantizerSubject, x: Array) -> Array:
+    """The quantized kernel by a quantizer outside of a layer."""
     quantizer = subject.fresh()
     quantizer.build(x.shape)
     return value(subject.on_axis(quantizer), x)
@@ -65,49 +65,50 @@ def alone(subject: QuantizerSubject, x: Array) -> Array:
 
 @of_quantizers()
 def in_layer(subject: QuantizerSubject) -> None:
-    """On a kernel it gives the same numbers alone, in a layer, and after qf.quantize."""
+    """A kernel has the same values alone, in a layer, and after qf.quantize."""
     x = subject.batch()
-    expected = alone(subject, x)
+    expected = value_without_layer(subject, x)
     models = {
         "QuantDense": network(kernel_quantizer=subject.fresh()),
-        "qf.quantize": rewritten(subject.fresh()),
+        "qf.quantize": quantized_network(subject.fresh()),
     }
-    for way, model in models.items():
+    for name, model in models.items():
         model.layers[0].kernel.assign(x)
-        found = to_numpy(model(np.eye(len(x), dtype="float32")))
-        require_equal(found, expected, x, f"the kernel by {way}", 1e-5, 1e-6)
+        kernel = to_numpy(model(np.eye(len(x), dtype="float32")))
+        require_equal(kernel, expected, x, f"the kernel by {name}", 1e-5, 1e-6)
 
 
 @of_quantizers()
 def in_mixed_precision(subject: QuantizerSubject) -> None:
     """Under mixed_float16 a kernel is quantized in float32, and an input in float16."""
     x = subject.batch()
-    expected = alone(subject, x)
+    expected = value_without_layer(subject, x)
     model = network("mixed_float16", kernel_quantizer=subject.fresh())
     model.layers[0].kernel.assign(x)
-    found = model(np.eye(len(x), dtype="float32"))
-    kind = keras.backend.standardize_dtype(found.dtype)
-    require(kind == "float16", f"the layer computes in float16, and gave {kind}.")
-    require_equal(to_numpy(found), expected, x, "the kernel", 2e-3, 2e-3)
-    both = network("mixed_float16", **{f"{s}_quantizer": subject.fresh() for s in SLOTS})
-    found = to_numpy(both(x.T.copy()))
-    require(np.isfinite(found).all(), "on an input and output it gave NaN or infinity.")
+    kernel = model(np.eye(len(x), dtype="float32"))
+    dtype = keras.backend.standardize_dtype(kernel.dtype)
+    require(dtype == "float16", f"the layer computes in float16, but returned {dtype}.")
+    require_equal(to_numpy(kernel), expected, x, "the kernel", 2e-3, 2e-3)
+    quantizers = {f"{slot}_quantizer": subject.fresh() for slot in SLOTS}
+    everywhere = network("mixed_float16", **quantizers)
+    outputs = to_numpy(everywhere(x.T.copy()))
+    require(np.isfinite(outputs).all(), "on an input and output it gave NaN or infinity.")
 
 
 def fit(model: Any, steps: int = 3, spread: Any = 1.0) -> float:
-    """Train on a regression that the model can learn from; the last loss.
+    """Train on a learnable regression, and return the last loss.
 
     Args:
-        model: takes rows like those of `STATE_SHAPE`.
+        model: a model of rows of `STATE_SHAPE`.
         steps: the number of steps, each of one batch.
-        spread: what the columns of the input are multiplied by.
+        spread: the factors of the columns of the input.
     """
     rng = np.random.default_rng(3)
     rows, columns = STATE_SHAPE
     x = rng.normal(size=(32, rows)).astype("float32")
     y = np.tanh(x[:, :columns] - x[:, columns : 2 * columns])
     x = (x * spread).astype("float32")
-    # Eagerly where that is quicker than compiling.
+    # Run eagerly if that is faster than compiling.
     eager = keras.backend.backend() == "tensorflow"
     optimizer = keras.optimizers.Adam(0.01)
     model.compile(optimizer, "mse", run_eagerly=eager)
@@ -121,11 +122,11 @@ def quantized_layers(model: Any) -> list[Any]:
 
 
 @attrs.frozen(eq=False)
-class Trained:
-    """A model with a component wherever it fits, after some steps of training.
+class TrainedModel:
+    """A model with a component in every place, after some training steps.
 
     Args:
-        model: for a quantizer, of layers side by side with one slot filled in each.
+        model: parallel layers, each with the component in one place.
         before: the latent kernels before the first step, by slot.
         loss: the loss of the last step.
     """
@@ -159,14 +160,14 @@ class Trained:
             return path.read_bytes()
 
 
-_TRAINED: WeakKeyDictionary[Subject, Trained] = WeakKeyDictionary()
+_TRAINED: WeakKeyDictionary[Subject, TrainedModel] = WeakKeyDictionary()
 
 
-def trained(subject: Subject) -> Trained:
-    """Return the trained model of a component: all checks share it, and none changes it."""
+def trained(subject: Subject) -> TrainedModel:
+    """The trained model of a component, cached for all checks, which must not change it."""
     if subject not in _TRAINED:
         names = SLOTS if isinstance(subject, QuantizerSubject) else ("kernel",)
-        # Side by side, since a layer with quantizers in all slots may have no gradient: no
+        # In parallel, since a layer with quantizers in all slots may have no gradient: no
         # sum of thirteen signs is within the support of another sign.
         parts = [
             network(**{f"{name}_{subject.kind}": subject.fresh()}).layers[0]
@@ -176,7 +177,7 @@ def trained(subject: Subject) -> Trained:
         outputs = [part(x) for part in parts]
         model = keras.Model(x, keras.layers.add(outputs) if len(outputs) > 1 else outputs)
         before = [to_numpy(part.kernel) for part in parts]
-        _TRAINED[subject] = Trained(
+        _TRAINED[subject] = TrainedModel(
             model, dict(zip(names, before, strict=True)), fit(model)
         )
     return _TRAINED[subject]
@@ -185,11 +186,11 @@ def trained(subject: Subject) -> Trained:
 @of_quantizers()
 def trains(subject: QuantizerSubject) -> None:
     """A layer with it in a slot trains: finite loss, and the latent kernel moves."""
-    found = trained(subject)
-    require(np.isfinite(found.loss), f"the loss became {found.loss}.")
-    for layer in found.layers:
+    model = trained(subject)
+    require(np.isfinite(model.loss), f"the loss became {model.loss}.")
+    for layer in model.layers:
         (slot,) = layer.quantizers
         after = to_numpy(layer.kernel)
         require(np.isfinite(after).all(), f"as {slot}_quantizer weights became NaN.")
-        moved = (after != found.before[slot]).any()
+        moved = (after != model.before[slot]).any()
         require(moved, f"as {slot}_quantizer no weight moved in 3 steps.")

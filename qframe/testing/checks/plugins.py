@@ -1,4 +1,4 @@
-"""A plugin: its manifest, and what the manifest names."""
+"""Plugins: the manifest, and the components in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BACKENDS = ("keras", "tensorflow", "jax", "torch")
 
 
 def plugin_of(namespace: str) -> Plugin:
-    """The installed plugin of a namespace; raises `PluginError` if there is none."""
+    """The installed plugin of a namespace; raises `PluginError` if it is not installed."""
     plugins = registry.discover()
     if namespace not in plugins:
         raise PluginError(
@@ -34,19 +34,19 @@ def plugin_of(namespace: str) -> Plugin:
 
 
 def subjects_of(namespace: str, identifiers: Iterable[str]) -> list[Subject]:
-    """What to check: each component that can be made, and what is asked for besides."""
-    given = [(_kind_of(text, namespace), text) for text in identifiers]
+    """Each component without required arguments, and the components of identifiers."""
+    subjects = [(_kind_of(text, namespace), text) for text in identifiers]
     for component in plugin_of(namespace).components:
         if _of_its_kind(component) and not missing_arguments(registry.load(component)):
-            given.append((component.kind, component.qualified_name))
-    return [SUBJECTS[kind](text) for kind, text in given]
+            subjects.append((component.kind, component.qualified_name))
+    return [SUBJECTS[kind](text) for kind, text in subjects]
 
 
 def _kind_of(text: str, namespace: str) -> str:
     identifier = Identifier.parse(text, positional=True)
     for component in plugin_of(namespace).components:
-        own = identifier.namespace in (None, namespace)
-        if own and identifier.name in component.names and component.kind in SUBJECTS:
+        names = component.names if identifier.namespace in (None, namespace) else ()
+        if identifier.name in names and component.kind in SUBJECTS:
             return component.kind
     raise PluginError(
         f"plugin {namespace!r} has no quantizer or constraint {text!r}."
@@ -57,7 +57,7 @@ def _kind_of(text: str, namespace: str) -> str:
 
 
 def _of_its_kind(component: Component) -> bool:
-    """Whether the target of a component is what its kind says; `loads` tells where not."""
+    """True if the target of a component has the declared kind; `loads` reports others."""
     try:
         target = registry.load(component)
     except PluginError:
@@ -68,62 +68,65 @@ def _of_its_kind(component: Component) -> bool:
 def manifest_checks(namespace: str, identifiers: Iterable[str]) -> list[Check]:
     """The checks of a plugin's manifest."""
     plugin, identifiers = plugin_of(namespace), list(identifiers)
-    found = [Check.of(check, namespace, plugin) for check in (reads, light)]
+    checks = [Check.of(check, namespace, plugin) for check in (reads, light)]
     for component in plugin.components:
         name = component.qualified_name
-        found.append(Check.of(loads, name, component, identifiers))
-        found.append(Check.of(documented, name, component))
-    return found
+        checks.append(Check.of(loads, name, component, identifiers))
+        checks.append(Check.of(documented, name, component))
+    return checks
 
 
 def reads(plugin: Plugin) -> None:
-    """The manifest can be read, and it offers something."""
+    """The manifest can be read, and yields components."""
     require(not plugin.error, f"it is broken: {plugin.error}.")
     require(not plugin.disabled, "it is disabled by QFRAME_DISABLE_PLUGINS.")
     require(plugin.components, "qframe_components yields nothing.")
 
 
 def light(plugin: Plugin) -> None:
-    """Importing the manifest imports no backend, since listing names imports it."""
+    """Importing the manifest, as listing names does, does not import a backend."""
     module = plugin.target.partition(":")[0]
     code = f"import sys, {module}; print(*{{*sys.modules}} & {set(_BACKENDS)!r})"
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
-    require(done.returncode == 0, f"importing {module} fails: {done.stderr.strip()}")
-    imported = done.stdout.split()
+    error = process.stderr.strip()
+    require(process.returncode == 0, f"importing {module} fails: {error}")
+    imported = process.stdout.split()
     require(
         not imported,
         f"importing {module} imports {', '.join(sorted(imported))}; name targets as "
-        "strings, 'module:Class', in a module of their own.",
+        "strings, 'module:Class', in another module.",
     )
 
 
 def loads(component: Component, identifiers: list[str]) -> None:
-    """The target is what its kind says, and can be made."""
+    """The target has the declared kind, and can be constructed."""
     target = registry.load(component)
     if component.kind == "adapter":
-        require(adapter_of(target), f"{component.target} is no Keras layer class.")
+        require(adapter_of(target), f"{component.target} is not a Keras layer class.")
     elif component.kind == "recipe":
-        require(isinstance(target(), Recipe), f"{component.target} makes no Recipe.")
+        require(
+            isinstance(target(), Recipe), f"{component.target} does not return a Recipe."
+        )
     elif isinstance(component, ExporterComponent):
-        require(callable(target()), f"{component.target} makes nothing to be called.")
+        require(callable(target()), f"{component.target} does not return a callable.")
         component.load_runtime()
     elif component.kind in SUBJECTS:
         require(
             _of_its_kind(component),
-            f"{component.target} is no class of a {component.kind}.",
+            f"{component.target} is not a {component.kind} class.",
         )
-        asked = {Identifier.parse(text, positional=True).name for text in identifiers}
+        names = {Identifier.parse(text, positional=True).name for text in identifiers}
         require(
-            not missing_arguments(target) or asked & set(component.names),
+            not missing_arguments(target) or names & set(component.names),
             f"{component.qualified_name} has arguments without defaults; name some in "
             f"`identifiers`, as in '{component.name}(argument=value)'.",
         )
 
 
 def documented(component: Component) -> None:
-    """It has a summary for `qframe list`, and a docstring of its own for `qframe show`."""
+    """It has a summary for `qframe list` and a docstring for `qframe show`."""
     require(component.summary.strip(), "its manifest gives no summary.")
     target = registry.load(component)
     require(

@@ -1,4 +1,4 @@
-"""Saved, and loaded where nothing of this process is known."""
+"""Saved models, loaded in this process and in a fresh one."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from qframe.registry.discovery import LOCAL, registry
 from qframe.testing import fresh_process
 from qframe.testing.check import require
 from qframe.testing.checks import of_constraints, of_quantizers
-from qframe.testing.checks.placement import Trained, quantized_layers, trained
+from qframe.testing.checks.placement import TrainedModel, quantized_layers, trained
 from qframe.testing.comparison import require_equal
 from qframe.testing.subjects import Subject
 
 
 @contextmanager
-def _written(model: Trained) -> Iterator[Path]:
+def _written(model: TrainedModel) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
         path.write_bytes(model.file)
         yield path
 
 
-def _words(model: Any) -> list[dict[str, str]]:
+def _settings(model: Any) -> list[dict[str, str]]:
     return [
         {slot: repr(quantizer) for slot, quantizer in layer.quantizers.items()}
         | {"constraint": repr(layer.kernel_constraint)}
@@ -38,22 +38,22 @@ def _words(model: Any) -> list[dict[str, str]]:
 @of_constraints()
 @of_quantizers()
 def saved_model(subject: Subject) -> None:
-    """A saved model comes back with the same component, state and outputs."""
-    found = trained(subject)
-    with _written(found) as path:
-        again = qf.load_model(path)
-    model, expected = found.model, found.outputs
-    require(_words(again) == _words(model), f"{_words(model)} became {_words(again)}.")
-    for was, now in zip(model.weights, again.weights, strict=True):
-        message = f"the variable {was.path} came back with other values"
-        require_equal(to_numpy(now), to_numpy(was), to_numpy(was), message)
-    outputs = again.predict(found.inputs, verbose=0)
+    """A loaded model has the same component, state and outputs as the saved one."""
+    saved = trained(subject)
+    with _written(saved) as path:
+        loaded = qf.load_model(path)
+    before, after = _settings(saved.model), _settings(loaded)
+    require(after == before, f"{before} became {after}.")
+    for old, new in zip(saved.model.weights, loaded.weights, strict=True):
+        message = f"the variable {old.path} was loaded with other values"
+        require_equal(to_numpy(new), to_numpy(old), to_numpy(old), message)
+    outputs = loaded.predict(saved.inputs, verbose=0)
     message = "the outputs of the loaded model"
-    require_equal(outputs, expected, expected, message, 1e-5, 1e-6)
+    require_equal(outputs, saved.outputs, saved.outputs, message, 1e-5, 1e-6)
 
 
 def _shipped(subject: Subject) -> bool:
-    """Whether another process can find the class."""
+    """True if another process can find the class."""
     component = registry.component_of(type(subject.sample))
     return component is not None and component.namespace != LOCAL
 
@@ -62,7 +62,7 @@ def _shipped(subject: Subject) -> bool:
 @of_quantizers(when=_shipped)
 def saved_for_others(subject: Subject) -> None:
     """A fresh process, which finds plugins by their entry points alone, loads the model."""
-    found = trained(subject)
-    with _written(found) as path:
-        outputs = fresh_process.predict(path, found.inputs)
-    require_equal(outputs, found.outputs, found.outputs, "the outputs there", 1e-5, 1e-6)
+    saved = trained(subject)
+    with _written(saved) as path:
+        outputs = fresh_process.predict(path, saved.inputs)
+    require_equal(outputs, saved.outputs, saved.outputs, "the outputs there", 1e-5, 1e-6)

@@ -1,4 +1,4 @@
-"""What a quantizer returns."""
+"""The values of a quantizer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from keras import ops
 from qframe.quantizers.differentiation import Array, to_numpy, to_tensor
 from qframe.testing.check import require
 from qframe.testing.checks import of_quantizers
-from qframe.testing.comparison import beside, on_tensors, require_equal
+from qframe.testing.comparison import neighbours, on_tensors, require_equal
 from qframe.testing.subjects import STATE_SHAPE, QuantizerSubject
 
-# What a quantizer makes of a shape it makes of it in every dtype.
+# Fewer shapes for the other dtypes, which treat all shapes as float32 does.
 _CASES = {
     "float32": ((), (0, 4), (1,), (7,), (2, 3), (3, 1, 5), (2, 1, 3, 2), (1, 2, 2, 1, 2)),
     "float16": ((), (2, 3)),
@@ -29,7 +29,7 @@ def value(function: Any, x: Array) -> Array:
 
 @of_quantizers()
 def shape_and_dtype(subject: QuantizerSubject) -> None:
-    """The result has the shape and the dtype of the input, whatever they are."""
+    """The result has the shape and the dtype of the input."""
     for dtype, shapes in _CASES.items():
         for shape in shapes:
             quantizer = subject.fresh()
@@ -37,33 +37,33 @@ def shape_and_dtype(subject: QuantizerSubject) -> None:
                 quantizer.build(shape)
             axis = -1 if shape else None
             x = ops.cast(ops.convert_to_tensor(subject.batch(shape)), dtype)
-            found = subject.on_axis(quantizer, axis)(x)
-            about = f"a tensor of shape {shape} and dtype {dtype}"
-            shape_found = getattr(found, "shape", None)
+            result = subject.on_axis(quantizer, axis)(x)
+            source = f"a tensor of shape {shape} and dtype {dtype}"
+            result_shape = getattr(result, "shape", None)
             require(
-                shape_found is not None and tuple(shape_found) == shape,
-                f"{about} became one of shape {shape_found}.",
+                result_shape is not None and tuple(result_shape) == shape,
+                f"{source} became one of shape {result_shape}.",
             )
-            dtype_found = keras.backend.standardize_dtype(found.dtype)
+            result_dtype = keras.backend.standardize_dtype(result.dtype)
             require(
-                dtype_found == dtype,
-                f"{about} became {dtype_found}; cast constants to the dtype of the input.",
+                result_dtype == dtype,
+                f"{source} became {result_dtype}; cast constants to the input dtype.",
             )
 
 
 @of_quantizers()
 def integer_inputs(subject: QuantizerSubject) -> None:
-    """Integers and booleans become floats with the values of those numbers."""
+    """Integers and booleans are quantized as the same numbers in floating point."""
     for dtype in ("int32", "uint8", "bool"):
         x = np.arange(52).reshape(STATE_SHAPE) % 2
-        found = subject.call(ops.convert_to_tensor(x.astype(dtype)))
-        dtype_found = keras.backend.standardize_dtype(found.dtype)
+        result = subject.call(ops.convert_to_tensor(x.astype(dtype)))
+        result_dtype = keras.backend.standardize_dtype(result.dtype)
         require(
-            dtype_found == keras.config.floatx(),
-            f"{dtype} became {dtype_found}, expected {keras.config.floatx()}.",
+            result_dtype == keras.config.floatx(),
+            f"{dtype} became {result_dtype}, expected {keras.config.floatx()}.",
         )
         expected = value(subject.call, x.astype(keras.config.floatx()))
-        require_equal(to_numpy(found), expected, x, f"{dtype} as float")
+        require_equal(to_numpy(result), expected, x, f"{dtype} as float")
 
 
 def _steps(subject: QuantizerSubject, x: Array, y: Array) -> Array:
@@ -73,33 +73,32 @@ def _steps(subject: QuantizerSubject, x: Array, y: Array) -> Array:
 
 
 def nearest(levels: Array, y: Array) -> Array:
-    """The level next to each number; the levels ascend."""
+    """The level nearest to each number; the levels ascend."""
     above = np.clip(np.searchsorted(levels, y), 1, max(len(levels) - 1, 1))
     low, high = levels[above - 1], levels[np.minimum(above, len(levels) - 1)]
-    found: Array = np.where(np.abs(y - low) <= np.abs(high - y), low, high)
-    return found
+    level: Array = np.where(np.abs(y - low) <= np.abs(high - y), low, high)
+    return level
 
 
 @of_quantizers(when=lambda subject: subject.traits.levels)
 def levels(subject: QuantizerSubject) -> None:
     """Every value is one of the declared levels, times the scale if there is one."""
     allowed = np.asarray(subject.traits.levels)
-    # Under a scale of 0 every value is 0.
+    # With a scale of 0 every value is 0.
     possible = np.union1d(allowed, 0.0) if subject.traits.scaled else allowed
 
     def on_levels(x: Array) -> None:
         with np.errstate(over="ignore"):
-            found = _steps(subject, x, value(subject.call, x))
-        expected = nearest(possible, found)
-        require_equal(found, expected, x, "a value between the levels", 1e-5, 1e-6)
+            steps = _steps(subject, x, value(subject.call, x))
+        expected = nearest(possible, steps)
+        require_equal(steps, expected, x, "a value between the levels", 1e-5, 1e-6)
 
     on_tensors(subject, on_levels)
     for dtype in ("float16", "bfloat16"):
         x = ops.cast(ops.convert_to_tensor(subject.batch()), dtype)
-        given = to_numpy(x)
-        found = _steps(subject, given, to_numpy(subject.call(x)))
-        error = np.abs(found - nearest(allowed, found))
-        # A unit of bfloat16 in its last place is 1/128 of the number.
+        steps = _steps(subject, to_numpy(x), to_numpy(subject.call(x)))
+        error = np.abs(steps - nearest(allowed, steps))
+        # The unit in the last place of bfloat16 is 1/128 of the number.
         worst = np.abs(allowed).max() / 100
         require(
             (error <= worst).all(),
@@ -113,12 +112,12 @@ def range_(subject: QuantizerSubject) -> None:
     low, high = subject.traits.range
 
     def in_range(x: Array) -> None:
-        found = _steps(subject, x, value(subject.call, x))
+        steps = _steps(subject, x, value(subject.call, x))
         slack = 1e-5 * max(abs(low), abs(high)) if subject.traits.scaled else 0.0
-        inside = (found >= low - slack) & (found <= high + slack)
+        inside = (steps >= low - slack) & (steps <= high + slack)
         require(
             inside.all(),
-            f"values reach from {found.min()} to {found.max()}; the range is {low} to "
+            f"values reach from {steps.min()} to {steps.max()}; the range is {low} to "
             f"{high}.",
         )
 
@@ -132,12 +131,11 @@ def bits(subject: QuantizerSubject) -> None:
     """No more than ``2**precision`` different values in a channel."""
     most = 2**subject.sample.precision
     if most > 2**12:
-        return  # more than any tensor here has
+        return  # more than the elements of any tensor here
     x = np.linspace(-4, 4, 4 * most + 13, dtype="float32")
-    given = np.stack([x] * 4, axis=-1)
-    found = value(subject.call, given)
+    values = value(subject.call, np.stack([x] * 4, axis=-1))
     for channel in range(4):
-        count = len(np.unique(found[:, channel]))
+        count = len(np.unique(values[:, channel]))
         require(
             count <= most,
             f"{count} different values; precision={subject.sample.precision} allows "
@@ -150,14 +148,16 @@ def integers(subject: QuantizerSubject) -> None:
     """``scale * (integer - zero_point)`` is the value, and the integers fit the bits."""
 
     def dequantize(x: Array) -> None:
-        found = subject.ready.integers(to_tensor(x), -1)
+        result = subject.ready.integers(to_tensor(x), -1)
         expected = value(subject.call, x)
         with np.errstate(over="ignore"):
-            again = found.dequantized()
-        require_equal(again, expected, x, "scale * (integer - zero_point)", 1e-5, 1e-6)
+            dequantized = result.dequantized()
+        require_equal(
+            dequantized, expected, x, "scale * (integer - zero_point)", 1e-5, 1e-6
+        )
         precision = subject.sample.precision
         if precision:
-            count = len(np.unique(found.values))
+            count = len(np.unique(result.values))
             require(
                 count <= 2**precision,
                 f"{count} different integers do not fit into {precision} bits.",
@@ -168,15 +168,15 @@ def integers(subject: QuantizerSubject) -> None:
 
 @of_quantizers(when=lambda subject: subject.affine(subject.batch()) is not None)
 def scales(subject: QuantizerSubject) -> None:
-    """Scales that follow the numbers are counted, and constant ones and variables not."""
+    """Scales computed from the numbers are counted, constants and variables are not."""
     x, quantizer = subject.batch(), subject.ready
     counted = quantizer.scales_of(x.shape, -1)
-    found, larger = (quantizer.integers(to_tensor(k * x), -1).scale for k in (1, 64))
+    scale, larger = (quantizer.integers(to_tensor(k * x), -1).scale for k in (1, 64))
     variables = subject.traits.trainable or subject.traits.updates
-    follow = not variables and not np.array_equal(found, larger)
+    follow = not variables and not np.array_equal(scale, larger)
     require(
-        counted == (found.size if follow else 0),
-        f"scales_of says {counted} for the shape {x.shape}; `integers` gives {found.size} "
+        counted == (scale.size if follow else 0),
+        f"scales_of says {counted} for the shape {x.shape}; `integers` gives {scale.size} "
         f"scales that {'follow' if follow else 'do not follow'} the numbers.",
     )
     bits = quantizer.bits_of_scales(x.shape, -1)
@@ -198,24 +198,24 @@ def reference(subject: QuantizerSubject) -> None:
 
 
 def compare(
-    subject: QuantizerSubject, found: Array, function: Any, x: Array, what: str
+    subject: QuantizerSubject, actual: Array, function: Any, x: Array, name: str
 ) -> None:
-    """Raise unless an array is what a NumPy reference gives for `x`.
+    """Raise unless an array equals the NumPy reference for `x`.
 
-    Within 1e-6 of a tie the other side is right too where a scale that was computed
-    decides; where there is none, a tie is exact.
+    A computed scale may move a tie: then values of the other side within 1e-6 are correct
+    too. Without one a tie is exact.
     """
     axis = (-1,) if subject.traits.channelwise else ()
     with np.errstate(all="ignore"):
         expected = np.asarray(function(x, *axis))
-        near = () if subject.elementwise else beside(x)
+        near = () if subject.elementwise else neighbours(x)
         others = tuple(np.asarray(function(n, *axis)) for n in near)
     require(
         expected.dtype == x.dtype,
-        f"the reference of {what} returns {expected.dtype} for {x.dtype}.",
+        f"the reference of {name} returns {expected.dtype} for {x.dtype}.",
     )
-    message = f"{what} is not that of the NumPy reference"
-    require_equal(found, expected, x, message, 1e-4, 1e-6, others)
+    message = f"{name} is not that of the NumPy reference"
+    require_equal(actual, expected, x, message, 1e-4, 1e-6, others)
 
 
 @of_quantizers(when=lambda subject: subject.traits.idempotent)
@@ -224,8 +224,8 @@ def idempotent(subject: QuantizerSubject) -> None:
 
     def twice(x: Array) -> None:
         once = value(subject.call, x)
-        again = value(subject.call, once)
-        require_equal(again, once, once, "quantized again", 1e-5, 1e-6)
+        result = value(subject.call, once)
+        require_equal(result, once, once, "quantized again", 1e-5, 1e-6)
 
     on_tensors(subject, twice)
 
@@ -236,18 +236,18 @@ def monotone(subject: QuantizerSubject) -> None:
 
     def ascending(x: Array) -> None:
         y = value(subject.call, x)
-        # Per channel, where the channels have scales of their own.
-        apart = x.ndim > 1 and not subject.elementwise
-        columns = zip(x.T, y.T, strict=True) if apart else [(x, y)]
+        # By channel if channels may have different scales.
+        by_channel = x.ndim > 1 and not subject.elementwise
+        columns = zip(x.T, y.T, strict=True) if by_channel else [(x, y)]
         for inputs, outputs in columns:
             order = np.argsort(inputs, axis=None, kind="stable")
-            along, at = outputs.ravel()[order], inputs.ravel()[order]
-            fall = np.flatnonzero((along[1:] < along[:-1]) & (at[1:] > at[:-1]))
+            values, at = outputs.ravel()[order], inputs.ravel()[order]
+            fall = np.flatnonzero((values[1:] < values[:-1]) & (at[1:] > at[:-1]))
             require(
                 not len(fall),
                 "the value falls from "
                 + "; ".join(
-                    f"{along[i]!r} at x = {at[i]!r} to {along[i + 1]!r} at {at[i + 1]!r}"
+                    f"{values[i]!r} at x = {at[i]!r} to {values[i + 1]!r} at {at[i + 1]!r}"
                     for i in fall[:1]
                 ),
             )
@@ -257,20 +257,20 @@ def monotone(subject: QuantizerSubject) -> None:
 
 @of_quantizers(when=lambda subject: subject.traits.odd)
 def odd(subject: QuantizerSubject) -> None:
-    """``q(-x) == -q(x)`` for every x but zero and ties."""
+    """``q(-x) == -q(x)`` for every x except zero and ties."""
 
     def mirrored(x: Array) -> None:
-        y, other = value(subject.call, x), value(subject.call, -x)
-        near = (-value(subject.call, n) for n in beside(x))
-        apart = x != 0
+        y, mirror = value(subject.call, x), value(subject.call, -x)
+        near = (-value(subject.call, n) for n in neighbours(x))
+        nonzero = x != 0
         require_equal(
-            other[apart],
-            -y[apart],
-            x[apart],
+            mirror[nonzero],
+            -y[nonzero],
+            x[nonzero],
             "q(-x) against -q(x)",
             1e-5,
             1e-6,
-            tuple(n[apart] for n in near),
+            tuple(n[nonzero] for n in near),
         )
 
     on_tensors(subject, mirrored)
@@ -278,7 +278,7 @@ def odd(subject: QuantizerSubject) -> None:
 
 @of_quantizers(when=lambda s: s.traits.elementwise and s.traits.nan is not None)
 def nan(subject: QuantizerSubject) -> None:
-    """NaN becomes what the traits say, and disturbs no other number."""
+    """NaN becomes the value in the traits, and does not affect other numbers."""
     x = subject.batch()
     expected = value(subject.call, x)
     x[3, 1] = np.nan
@@ -292,9 +292,9 @@ def infinity(subject: QuantizerSubject) -> None:
     """Infinities become the ends of the range where the quantizer is monotone, not NaN."""
     x = subject.batch()
     x[2, 0], x[3, 1] = -np.inf, np.inf
-    found = value(subject.call, x)
-    require(not np.isnan(found).any(), f"{x[np.isnan(found)][:1]} became NaN.")
+    values = value(subject.call, x)
+    require(not np.isnan(values).any(), f"{x[np.isnan(values)][:1]} became NaN.")
     if subject.traits.range and subject.traits.monotone:
-        ends = _steps(subject, x, found)[[2, 3], [0, 1]]
+        ends = _steps(subject, x, values)[[2, 3], [0, 1]]
         message = "infinities are to become the ends of the range"
         require_equal(ends, subject.traits.range, x[[2, 3], [0, 1]], message, 1e-5, 1e-6)

@@ -1,4 +1,4 @@
-"""The manifest: what this plugin offers, by name. It imports no backend."""
+"""The manifest of the components of this plugin. It must not import a backend."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def qframe_components() -> Iterator[Component]:
         f"{__name__}.constraints:UnitMax",
         summary="scale each output channel so that its largest weight is within a limit",
     )
-    # Says that `layer.matrix` is what `kernel_quantizer` and `kernel_constraint` mean.
+    # Applies `kernel_quantizer` and `kernel_constraint` to `layer.matrix`.
     yield adapter(
         f"{__name__}.layers:ChannelMix",
         kernel="matrix",

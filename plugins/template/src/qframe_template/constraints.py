@@ -1,4 +1,4 @@
-"""A constraint: what a latent weight is held to after each step of the optimizer."""
+"""A constraint, which projects latent weights after each optimizer step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class UnitMax(Constraint):
     .. math:: w_c \leftarrow w_c \min\left(1, \frac{l}{\max |w_c|}\right)
 
     The output channels are the last axis, as in a dense layer and a convolution. NaN
-    stays NaN and is left out of the maximum. A channel with an infinite weight is clipped
-    to [-l, l] and not scaled, which would make zeros of it.
+    stays NaN and does not affect the maximum. A channel with an infinite weight is clipped
+    to [-l, l] instead of scaled, which would make it zero.
 
     Args:
         limit: l, a positive number. Default 1.0.
@@ -28,9 +28,9 @@ class UnitMax(Constraint):
 
     Example:
         >>> import qframe as qf
-        >>> hold = qf.constraints.get("unit_max")
-        >>> held = hold(ops.convert_to_tensor([[4.0, 0.5], [-2.0, 0.25]]))
-        >>> ops.convert_to_numpy(held).tolist()
+        >>> unit_max = qf.constraints.get("unit_max")
+        >>> scaled = unit_max(ops.convert_to_tensor([[4.0, 0.5], [-2.0, 0.25]]))
+        >>> ops.convert_to_numpy(scaled).tolist()
         [[1.0, 0.5], [-0.5, 0.25]]
     """
 
@@ -38,7 +38,7 @@ class UnitMax(Constraint):
         self.limit = positive_number("UnitMax", "limit", limit)
 
     def __call__(self, w: Any) -> Any:
-        # Optimizers pass the variable itself, which not every function of JAX takes.
+        # Optimizers pass the variable itself, which some functions of JAX do not accept.
         w = ops.convert_to_tensor(w)
         if 0 in w.shape:
             return w
@@ -48,5 +48,5 @@ class UnitMax(Constraint):
             magnitude = ops.max(magnitude, axis=axes, keepdims=True)
         scale = ops.minimum(self.limit / magnitude, 1)
         scale = ops.where(ops.isinf(magnitude), ops.ones_like(scale), scale)
-        # Rounding may leave the largest one a bit beyond the limit.
+        # Rounding may leave the largest magnitude slightly beyond the limit.
         return ops.clip(w * scale, -self.limit, self.limit)

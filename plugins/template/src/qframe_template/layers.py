@@ -1,4 +1,4 @@
-"""A layer of this package's own; the manifest says which of its attributes are weights."""
+"""A custom layer; the manifest names the attribute of its kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A quantizer: a formula for the value, one for the gradient, and what both promise."""
+"""A quantizer: the value, the surrogate gradient, and the traits of both."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class SteppedTanh(Quantizer):
 
     .. math:: \frac{dq}{dx} = 1 - \tanh^2(x)
 
-    A tie is rounded away from zero. The gradient is nowhere zero, so no weight stops
-    learning; NaN stays NaN, with gradient zero.
+    Ties round away from zero. The gradient is positive everywhere, so every weight keeps
+    learning. NaN stays NaN, with gradient zero.
 
     Args:
-        steps: n, the steps from 0 to 1, an integer from 1 to 7: the values are the 2n + 1
+        steps: n, the steps from 0 to 1, an integer from 1 to 7. The values are the 2n + 1
             multiples of 1/n from -1 to 1. Default 3.
 
     Raises:
-        ArgumentError: `steps` is not such an integer.
+        ArgumentError: `steps` is not an integer from 1 to 7.
 
     Example:
         >>> import qframe as qf
@@ -38,7 +38,7 @@ class SteppedTanh(Quantizer):
 
     def __init__(self, steps: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        # A parameter is stored under its own name; the config and the repr read it there.
+        # The config and the repr read each parameter from the attribute of its name.
         self.steps = integer_within("SteppedTanh", "steps", steps, 1, 7)
         self.precision = math.ceil(math.log2(2 * self.steps + 1))
 
@@ -58,26 +58,26 @@ class SteppedTanh(Quantizer):
 
     @property
     def thresholds(self) -> list[float]:
-        """Where the magnitude of the value goes up a step: tanh is half a step below it."""
+        """The magnitudes where tanh is half a step below the next value."""
         return [math.atanh((k - 0.5) / self.steps) for k in range(1, self.steps + 1)]
 
     def value(self, inputs: Any) -> Any:
-        # Comparisons, and not tanh: backends differ in its last bit, which decides ties.
+        # Comparisons, since the last bit of tanh decides ties and differs by backend.
         magnitude = ops.abs(inputs)
-        passed = ops.zeros_like(inputs)
+        steps = ops.zeros_like(inputs)
         for threshold in self.thresholds:
-            passed = passed + ops.cast(magnitude >= threshold, inputs.dtype)
-        height = passed / self.steps
+            steps = steps + ops.cast(magnitude >= threshold, inputs.dtype)
+        height = steps / self.steps
         signed = ops.where(inputs < 0, -height, height)
         return ops.where(ops.isnan(inputs), inputs, signed)
 
     def gradient(self, inputs: Any) -> Any:
-        # 1 - tanh(x)^2 = 4 e / (1 + e)^2 with e = exp(-2|x|): precise far out too.
+        # 1 - tanh(x)^2 = 4 e / (1 + e)^2 with e = exp(-2|x|), precise for large |x| too.
         e = ops.exp(-2 * ops.abs(inputs))
         slope = 4 * e / ops.square(1 + e)
         return ops.where(ops.isnan(inputs), ops.zeros_like(inputs), slope)
 
-    # References in NumPy, written apart from the above: the conformance kit compares.
+    # Independent references in NumPy, with which the conformance kit compares.
 
     def reference(self, x: Any) -> Any:
         """The NumPy reference of `value`."""

@@ -1,4 +1,4 @@
-"""What a user calls: the checks of a component, run one by one or all together."""
+"""The checks of a component or plugin, to run one by one or all together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qframe.testing.check import Check, Definition, run_all
-from qframe.testing.checks import (  # noqa: F401  (each adds its checks)
+from qframe.testing.checks import (  # noqa: F401  (each registers its checks)
     DEFINITIONS,
     configuration,
     constraints,
@@ -23,13 +23,13 @@ from qframe.testing.subjects import ConstraintSubject, QuantizerSubject, Subject
 
 
 def quantizer_checks(quantizer: Any) -> list[Check]:
-    """The checks that concern a quantizer, by its traits.
+    """The checks that apply to a quantizer, by its traits.
 
     Args:
         quantizer: an identifier, a `Quantizer`, or its class.
 
     Raises:
-        QFrameError: it is none of these.
+        QFrameError: `quantizer` is something else.
 
     Example:
         >>> from qframe.testing import quantizer_checks
@@ -41,12 +41,12 @@ def quantizer_checks(quantizer: Any) -> list[Check]:
 
 
 def constraint_checks(constraint: Any) -> list[Check]:
-    """The checks that concern a constraint: an identifier, an object or a class."""
+    """The checks that apply to a constraint: an identifier, an object or a class."""
     return _checks(ConstraintSubject(constraint))
 
 
 def checks_of(component: Any) -> list[Check]:
-    """The checks of a quantizer or constraint, whichever it is."""
+    """The checks of a quantizer or constraint."""
     return _checks(subject_of(component))
 
 
@@ -55,30 +55,30 @@ def plugin_checks(namespace: str, identifiers: Iterable[str] = ()) -> list[Check
 
     Args:
         namespace: the name of its entry point.
-        identifiers: more to check than each component with its default arguments: the
-            same with other arguments, or one that has no defaults.
+        identifiers: components to check with other arguments than the defaults, or that
+            require arguments.
 
     Raises:
         QFrameError: no such plugin is installed.
     """
-    found = manifest_checks(namespace, identifiers)
+    checks = manifest_checks(namespace, identifiers)
     for subject in subjects_of(namespace, identifiers):
-        found += _checks(subject)
-    return found
+        checks += _checks(subject)
+    return checks
 
 
 def check_quantizer(
     quantizer: Any, expected_failures: Mapping[str, str] | None = None
 ) -> None:
-    """Run every check that concerns a quantizer.
+    """Run every check that applies to a quantizer.
 
     Args:
         quantizer: an identifier, a `Quantizer`, or its class.
         expected_failures: check name -> the reason why it fails.
 
     Raises:
-        ConformanceError: it breaks promises; the message lists all of them. An expected
-            failure that passes is one too.
+        ConformanceError: it breaks promises, all of which the message lists, or an
+            expected failure passes.
         QFrameError: `quantizer` or `expected_failures` is wrong.
 
     Example:
@@ -105,7 +105,7 @@ def check_plugin(
 
     Args:
         namespace: the name of its entry point.
-        identifiers: more to check, as for `plugin_checks`.
+        identifiers: more components to check, as for `plugin_checks`.
         expected_failures: check name -> the reason why it fails.
 
     Raises:
@@ -119,13 +119,13 @@ def _checks(subject: Subject) -> list[Check]:
     return [
         Check.of(definition.function, subject.label, subject)
         for definition in DEFINITIONS[subject.kind]
-        if _concerns(definition, subject)
+        if _applies(definition, subject)
     ]
 
 
-def _concerns(definition: Definition, subject: Subject) -> bool:
+def _applies(definition: Definition, subject: Subject) -> bool:
     try:
-        return bool(definition.concerns(subject))
-    # What is too broken to be asked is told when the check runs.
+        return bool(definition.condition(subject))
+    # The check raises the error again when it runs.
     except Exception:
         return True

@@ -62,7 +62,7 @@ def test_an_expected_failure_needs_a_known_name_and_a_reason(broken):
         check_quantizer(broken, {"level": "doubled"})
     with pytest.raises(ArgumentError, match="no reason for 'levels'"):
         check_quantizer(broken, {"levels": " "})
-    with pytest.raises(ArgumentError, match="which is no check"):
+    with pytest.raises(ArgumentError, match="which is not a check"):
         parametrize_with_checks([broken], expected_failures={"soundness": "doubled"})
 
 

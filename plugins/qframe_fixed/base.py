@@ -1,4 +1,4 @@
-"""What QKeras's words share: draws in training, and steps times a scale."""
+"""Base classes of the quantizers of QKeras."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from qframe.quantizers.integers import EXPONENT_BITS, SCALE_BITS
 from qframe_fixed.options import Alpha, seed_of
 
 
-class Drawn(Quantizer):
-    """A quantizer that may draw a random number for each number, in training only.
+class StochasticQuantizer(Quantizer):
+    """A quantizer that may draw a random number for each element in training.
 
-    In a subclass `value` takes ``noise`` too: uniform from 0 up to 1, None for no draws.
+    `value` of a subclass also takes ``noise``, uniform in [0, 1), or None without draws.
 
     Args:
-        seed: of the draws, an integer; None for another one in each process.
-        draws: whether it draws at all.
+        seed: of the draws, an integer; None for a different one in each process.
+        draws: whether it draws random numbers in training.
     """
 
     def __init__(self, seed: int | None, draws: bool, **kwargs: Any) -> None:
@@ -52,27 +52,27 @@ class Drawn(Quantizer):
         return np.ones_like(x)
 
 
-class Stepped(Drawn):
-    """Integers times a scale: a number, or one that each channel of a tensor tells.
+class ScaledIntegerQuantizer(StochasticQuantizer):
+    """Integers times a scale, which is constant or computed from each channel.
 
-    A subclass has `parts`: x in float32, noise and the axis of the channels -> integers
-    and scale; and `reference_parts`, the same in NumPy without noise.
+    A subclass defines `parts`, which computes the integers and the scale, and
+    `reference_parts`, its NumPy reference without noise.
     """
 
     alpha: Alpha = None
 
     @property
     def automatic(self) -> bool:
-        """Whether each channel of a tensor has a scale of its own."""
+        """True if the scale is computed from each channel of a tensor."""
         return isinstance(self.alpha, str)
 
     @property
     def factor(self) -> float:
-        """The number that `alpha` is, as float32 has it."""
+        """`alpha` in float32 if it is a number, else 1."""
         return float(np.float32(self.alpha)) if isinstance(self.alpha, float) else 1.0
 
     def parts(self, x: Any, noise: Any, channel_axis: Any) -> tuple[Any, Any]:
-        """The integers and the scale, whose product is the value."""
+        """The integers and the scale of a float32 tensor; the value is their product."""
         raise NotImplementedError
 
     def reference_parts(self, x: Any, axis: Any) -> tuple[Any, Any]:
@@ -98,8 +98,8 @@ class Stepped(Drawn):
         integers, scale = self.reference_parts(wide_array(x), axis)
         return (integers * scale).astype(x.dtype)
 
-    def promises(self, integers: Sequence[int], scale: float, **others: Any) -> Traits:
-        """Traits; `integers` are all there are, ascending, and `scale` is without alpha."""
+    def level_traits(self, integers: Sequence[int], scale: float, **others: Any) -> Traits:
+        """Traits for all integers in ascending order and the scale without alpha."""
         automatic = self.automatic
         unit = np.float32(1 if automatic else scale * self.factor)
         few = len(integers) <= 256
@@ -121,8 +121,22 @@ class Stepped(Drawn):
         )
 
 
+class TanhGradient(ScaledIntegerQuantizer):
+    """A quantizer with the gradient of tanh without an alpha, else that of the identity."""
+
+    def gradient(self, inputs: Any) -> Any:
+        if self.alpha is not None:
+            return ops.ones_like(inputs)
+        return ops.cast(1 - ops.square(ops.tanh(wide(inputs))), inputs.dtype)
+
+    def surrogate(self, x: Any, axis: Any = None) -> Any:
+        if self.alpha is not None:
+            return np.ones_like(x)
+        return (1 - np.tanh(wide_array(x)) ** 2).astype(x.dtype)
+
+
 def rounded(x: Any, noise: Any) -> Any:
-    """The nearest integer, of two the even one; with noise one of both neighbours."""
+    """Round to the nearest integer, ties to even; with noise to a random neighbour."""
     if noise is None:
         return ops.round(x)
     below = ops.floor(x)
@@ -139,8 +153,8 @@ def one_from(x: Any, threshold: Any, other: float) -> Any:
 
 def sign(x: Any, other: float = -1.0) -> Any:
     """1 where x >= 0, else `other`; subnormal numbers count as 0, and NaN stays NaN."""
-    nothing = ops.less(ops.abs(x), tiny(x))
-    return one_from(ops.where(nothing, ops.zeros_like(x), x), 0, other)
+    subnormal = ops.less(ops.abs(x), tiny(x))
+    return one_from(ops.where(subnormal, ops.zeros_like(x), x), 0, other)
 
 
 def reference_sign(x: Any, other: float = -1.0) -> Any:
@@ -163,7 +177,7 @@ def reference_leaky_slope(x: Any, negative_slope: float, top: float | None) -> A
 
 
 def leaky_support(negative_slope: float, top: float | None) -> Any:
-    """Outside of which the slope of a ReLU is 0; None if there is no such interval."""
+    """The interval outside of which the slope of a ReLU is 0; None if unbounded."""
     if negative_slope and top is None:
         return None
     return -np.inf if negative_slope else 0.0, np.inf if top is None else top
