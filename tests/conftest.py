@@ -30,6 +30,7 @@ SHARES = {
     "once_per_backend": {"newest", "jax", "torch"},
     "two_backends": {"newest", "oldest", "torch"},
     "long": {"newest"},
+    "elsewhere": {"oldest", "between", "jax", "torch"},
     "sample": {"oldest", "between"},
 }
 PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
