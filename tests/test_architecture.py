@@ -50,6 +50,9 @@ BELOW = {
         *("errors", "tables", "context", "keras_internals", "quantizers", "layers"),
         "optimizers",
     },
+    "deployment": {
+        *("errors", "keras_internals", "activations", "quantizers", "layers"),
+    },
     "passes": {
         *("errors", "registry", "validation", "tables", "keras_internals", "quantizers"),
         *("layers", "models", "recipes"),
@@ -189,6 +192,15 @@ def test_the_core_imports_no_plugin():
         assert not [name for name in imports(path) if name.startswith("qframe_")], path
 
 
+def test_the_deployment_graph_knows_no_keras_and_no_lowering():
+    for path in (CORE / "deployment" / "graph").glob("*.py"):
+        for name in imports(path):
+            top, *rest = name.split(".")
+            assert top != "keras", path
+            known = rest[:1] == ["errors"] or rest[:2] == ["deployment", "graph"]
+            assert top != "qframe" or known, f"{path} imports {name}"
+
+
 def test_plugins_import_the_core_and_themselves_only():
     for folder in PLUGINS:
         for path in folder.rglob("*.py"):
@@ -225,6 +237,7 @@ def test_no_module_is_large():
     "module",
     [
         *("qframe", "qframe.cli", "qframe.testing", "qframe.testing.pytest_plugin"),
+        *("qframe.deployment.graph.checks", "qframe.deployment.graph.fusing"),
         *("qframe_binary.recipes", "qframe_packed.runtime", *MANIFESTS),
     ],
 )

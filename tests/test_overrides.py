@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from qframe.deployment.lowering.layers import lowerings
 from qframe.keras_internals.overrides import methods_of_call, override_of
 
-pytest.importorskip("safetensors", reason="the layers are those that are exported")
-from qframe_packed.layers import LAYERS
+LAYERS = lowerings()
 
 ARGUMENTS = {
     "Activation": ("relu",),

@@ -11,6 +11,7 @@ import attrs
 from qframe.errors import LargeFileWarning
 from qframe.validation import one_of
 from qframe_packed.files import encode, tensor_bytes
+from qframe_packed.lowering import packed
 from qframe_packed.rewriting import lowered
 
 # Below that many bytes no size matters.
@@ -43,24 +44,23 @@ class Packed:
         one_of("Packed", "floats", self.floats, ("float32", "float16"))
 
     def __call__(self, model: Any, path: Path) -> None:
-        """Write the file; raises `ExportError` before that for what has no place in it.
+        """Write the file; raises `ExportError` before that for what it cannot have.
 
         Warns with a `LargeFileWarning` where the weights as float32 are smaller.
         """
-        from qframe_packed.layers import lowering_of
-        from qframe_packed.tracing import traced
+        from qframe.deployment.lowering import ExportTarget, lower
 
-        graph = traced(model, lowering_of, self.floats)
-        content = encode(lowered(graph))
+        graph = lower(model, ExportTarget("packed", floats=self.floats, levels=2**8))
+        content = encode(lowered(packed(graph)))
         path.write_bytes(content)
         _compare(tensor_bytes(content), 4 * model.count_params())
 
 
-def _compare(found: int, floats: int) -> None:
+def _compare(size: int, floats: int) -> None:
     """Say that a file is larger than the float weights."""
-    if found > max(floats, _SMALL):
+    if size > max(floats, _SMALL):
         warnings.warn(
-            f"the packed file takes {found / 1000:,.0f} kB, and the weights of the model "
+            f"the packed file takes {size / 1000:,.0f} kB, and the weights of the model "
             f"take {floats / 1000:,.0f} kB as float32: a quantizer of activations has a "
             "threshold for each level and channel. Quantize activations to fewer bits, or "
             "keep the float model.",

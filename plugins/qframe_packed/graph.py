@@ -1,69 +1,50 @@
-"""The graph of a packed model: operations in order, each named by the layer it is from."""
+"""The graph of a packed model: the operations that a file can have, and their JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
+from qframe.deployment.graph import graph, operations
+from qframe.deployment.graph.fields import IntegerField, KernelField, Store, Tensors
+from qframe.deployment.graph.graph import Node
+from qframe.deployment.graph.operations import Operation
+from qframe.deployment.graph.values import LARGEST, Value
 from qframe.errors import DataError
-from qframe_packed.fields import Integers, Store, Tensors
-from qframe_packed.operations import OPERATIONS, Operation
-from qframe_packed.values import LARGEST, Value
+from qframe_packed.packing import Packed
 
+__all__ = ["OPERATIONS", "Graph", "Node"]
+
+OPERATIONS: Mapping[str, type[Operation]] = {
+    cls.name: cls
+    for cls in (
+        *(operations.Conv2D, operations.Dense, operations.Affine, operations.Quantize),
+        *(operations.MaxPool, operations.AveragePool, operations.GlobalPool),
+        *(operations.Activation, operations.PReLU, operations.Merge),
+        *(operations.Concatenate, operations.Reshape, operations.Pad),
+    )
+}
 _MOST_NODES = 2**14
 _TENSORS = range(1, 2**10)
-_SHAPE = Integers(1, LARGEST, range(1, 8))
+_SHAPE = IntegerField(1, LARGEST, range(1, 8))
+_INDICES = IntegerField(0, 2 * _MOST_NODES, _TENSORS)
+_KEYS = ("operation", "inputs", "name")
 
 
-@attrs.frozen(eq=False)
-class Node:
-    """One operation, on the tensors of these indices.
+class Graph(graph.Graph):
+    """A graph whose integers have a scale of 1, a zero point of 0 and at most 32 bits."""
 
-    Args:
-        operation: what is done.
-        inputs: indices of tensors: those given to the model come first, then what each
-            node returns, in order. A node reads only what is before it.
-        name: the path of the layer that it is from.
-    """
-
-    operation: Operation
-    inputs: tuple[int, ...]
-    name: str = ""
-
-
-@attrs.frozen(eq=False)
-class Graph:
-    """A model.
-
-    Args:
-        inputs: the shapes, without the batch, of the tensors that it takes.
-        nodes: its operations, each after those that it reads from.
-        outputs: the indices of the tensors that it returns.
-    """
-
-    inputs: tuple[tuple[int, ...], ...]
-    nodes: tuple[Node, ...]
-    outputs: tuple[int, ...]
-
-    def values(self) -> list[Value]:
-        """What is known of each tensor; raises `DataError` for a graph that is wrong."""
-        found = [Value(shape) for shape in self.inputs]
-        for node in self.nodes:
-            arity = node.operation.arity
-            with_many = len(node.inputs) > 1
-            if len(node.inputs) != arity if arity else not with_many:
-                raise DataError(f"{_place(node)} takes {arity or 'several'} tensors")
-            if max(node.inputs) >= len(found):
-                raise DataError(f"{_place(node)} reads a tensor that is not before it")
-            try:
-                found.append(node.operation.infer(*(found[i] for i in node.inputs)))
-            except DataError as error:
-                raise DataError(f"{_place(node)}: {error}") from error
-        if max(self.outputs) >= len(found):
-            raise DataError("the model returns a tensor that it does not have")
-        return found
+    @staticmethod
+    def infer(operation: Operation, *inputs: Value) -> Value:
+        """What an operation returns; kernels pad floats alone, and add in 32 bits."""
+        if isinstance(operation, operations.Pad) and inputs[0].grid is not None:
+            raise DataError("it takes floats, found integers")
+        value = operation.infer(*inputs)
+        if value.grid is not None:
+            value.grid.check(32)
+        return value
 
     def to_json(self, store: Store) -> dict[str, Any]:
         """The graph as JSON types; each tensor goes into `store`."""
@@ -88,24 +69,16 @@ class Graph:
         return cls(shapes, nodes, outputs)  # type: ignore[arg-type]
 
 
-_INDICES = Integers(0, 2 * _MOST_NODES, _TENSORS)
-_KEYS = ("operation", "inputs", "name")
-
-
-def _place(node: Node) -> str:
-    return f"the operation {node.operation.name} of {node.name!r}"
-
-
 def _to_json(node: Node, store: Store) -> dict[str, Any]:
-    found = dict(
+    entry: dict[str, Any] = dict(
         zip(_KEYS, (node.operation.name, list(node.inputs), node.name), strict=True)
     )
     for field in _fields(type(node.operation)):
         value, default = getattr(node.operation, field.name), field.default
         # An array has no default but None, and is not to be compared.
         if value is not default and (default in (None, attrs.NOTHING) or value != default):
-            found[field.name] = field.metadata["codec"].write(value, store)
-    return found
+            entry[field.name] = _write(field.metadata["codec"], value, store)
+    return entry
 
 
 def _from_json(text: Any, tensors: Tensors) -> Node:
@@ -121,20 +94,31 @@ def _from_json(text: Any, tensors: Tensors) -> Node:
         raise DataError("the name of a node is a short text")
     cls = OPERATIONS[operation]
     fields = {field.name: field for field in _fields(cls)}
-    given = {key: value for key, value in text.items() if key not in _KEYS}
+    values = {key: value for key, value in text.items() if key not in _KEYS}
     needed = {key for key, field in fields.items() if field.default is attrs.NOTHING}
     where = f"the operation {operation} of {name[:80]!r}"
-    if not needed <= set(given) <= set(fields):
+    if not needed <= set(values) <= set(fields):
         raise DataError(f"{where} has {', '.join(fields) or 'no arguments'}")
     arguments = {}
-    for key, value in given.items():
+    for key, value in values.items():
         try:
-            arguments[key] = fields[key].metadata["codec"].read(value, tensors)
+            arguments[key] = _read(fields[key].metadata["codec"], value, tensors)
         except DataError as error:
             raise DataError(f"{key} of {where}: {error}") from error
     read = _INDICES.read(inputs, tensors)
     return Node(cls(**arguments), read, name)  # type: ignore[arg-type]
 
 
+def _write(codec: Any, value: Any, store: Store) -> Any:
+    return value.to_json(store) if isinstance(value, Packed) else codec.write(value, store)
+
+
+def _read(codec: Any, value: Any, tensors: Tensors) -> Any:
+    if isinstance(codec, KernelField) and isinstance(value, dict):
+        return Packed.from_json(value, codec.rank, tensors)
+    return codec.read(value, tensors)
+
+
 def _fields(cls: type[Any]) -> Iterable[attrs.Attribute[Any]]:
-    return attrs.fields(cls)
+    """The fields that a file has; the scale of a grid is not among them."""
+    return [field for field in attrs.fields(cls) if "codec" in field.metadata]

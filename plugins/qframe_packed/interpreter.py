@@ -1,4 +1,4 @@
-"""Runs a graph with NumPy: what is exact, and needs nothing else."""
+"""The engine that runs a graph with NumPy, operation by operation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe.deployment.graph.reference import run
 from qframe_packed.graph import Graph
 from qframe_packed.limits import cost_of, last_reads
-from qframe_packed.reference import run
 
 Array = NDArray[Any]
 
@@ -43,7 +43,7 @@ class Interpreter:
         size = max(1, min(_AT_ONCE, _NEAR // self.least_bytes))
         starts = range(0, max(len(inputs[0]), 1), size)
         parts = [self._run([array[i : i + size] for array in inputs]) for i in starts]
-        return [np.concatenate(found) for found in zip(*parts, strict=True)]
+        return [np.concatenate(output) for output in zip(*parts, strict=True)]
 
     def _run(self, inputs: list[Array]) -> list[Array]:
         kept = {i: np.asarray(array, np.float32) for i, array in enumerate(inputs)}

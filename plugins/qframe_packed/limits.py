@@ -1,4 +1,4 @@
-"""What one sample asks for, known before anything is computed, and how much it may."""
+"""The memory and work of one sample, known before anything is computed, and limits."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 
 import attrs
 
+from qframe.deployment.graph import operations
+from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, DataError
-from qframe_packed import operations
 from qframe_packed.graph import Graph, Node
-from qframe_packed.values import Value
 
 _NUMBER = 4
 # The most output channels that kernels compute at once.
@@ -23,7 +23,7 @@ class Cost:
     """What one sample asks for.
 
     Args:
-        memory: the bytes of what is kept at one time: tensors, kernels and tables.
+        memory: the bytes of tensors that exist at one time, of kernels and of tables.
         work: products, comparisons and other operations with numbers.
     """
 
@@ -63,10 +63,10 @@ class Limits:
             raise _refused("memory", asked, _bytes(asked), _bytes(self.memory))
 
 
-def _refused(name: str, asked: int, found: str, limit: str) -> DataError:
+def _refused(name: str, asked: int, size: str, limit: str) -> DataError:
     what = "of memory" if name == "memory" else "operations"
     return DataError(
-        f"the model asks for {found} {what} for one sample, and the limit is {limit}. If "
+        f"the model asks for {size} {what} for one sample, and the limit is {limit}. If "
         f"you trust who made it, write qframe.packed.load(path, {name}={asked})."
     )
 
@@ -87,12 +87,12 @@ def cost_of(graph: Graph) -> Cost:
     kept = sum(sizes[:first])
     most, tables, work = kept, 0, 0
     for place, node in enumerate(graph.nodes, first):
-        given = [values[i] for i in node.inputs]
+        inputs = [values[i] for i in node.inputs]
         kept += sizes[place]
-        padded, more = _padded(node, given[0]), _table(node, given[0], values[place])
+        padded, more = _padded(node, inputs[0]), _table(node, inputs[0], values[place])
         most = max(most, kept + _NUMBER * padded)
         tables += more
-        work += _work(node, given, values[place]) + padded + more // _NUMBER
+        work += _work(node, inputs, values[place]) + padded + more // _NUMBER
         for index in {*node.inputs, place}:
             if last.get(index, place) == place:
                 kept -= sizes[index]
@@ -101,15 +101,15 @@ def cost_of(graph: Graph) -> Cost:
 
 def last_reads(graph: Graph) -> dict[int, int]:
     """Of each tensor, the last that is computed from it; outputs are read at the end."""
-    found = {
+    reads = {
         index: place
         for place, node in enumerate(graph.nodes, len(graph.inputs))
         for index in node.inputs
     }
-    return found | dict.fromkeys(graph.outputs, len(graph.inputs) + len(graph.nodes))
+    return reads | dict.fromkeys(graph.outputs, len(graph.inputs) + len(graph.nodes))
 
 
-def _work(node: Node, given: list[Value], found: Value) -> int:
+def _work(node: Node, inputs: list[Value], output: Value) -> int:
     match node.operation:
         case operations.Conv2D(kernel=kernel) | operations.Dense(kernel=kernel):
             each = math.prod(kernel.shape[1:])
@@ -119,11 +119,11 @@ def _work(node: Node, given: list[Value], found: Value) -> int:
             each = len(thresholds)
         case _:
             each = 1
-    return math.prod(found.shape) * each + sum(math.prod(x.shape) for x in given)
+    return math.prod(output.shape) * each + sum(math.prod(x.shape) for x in inputs)
 
 
 def _padded(node: Node, x: Value) -> int:
-    """The numbers of an image with what is around it; 0 where nothing is."""
+    """The numbers of a padded image; 0 without padding."""
     pads: tuple[int, ...] = getattr(node.operation, "pads", ())
     if not any(pads):
         return 0
@@ -131,9 +131,9 @@ def _padded(node: Node, x: Value) -> int:
     return (x.shape[0] + top + bottom) * (x.shape[1] + left + right) * x.shape[2]
 
 
-def _table(node: Node, x: Value, found: Value) -> int:
+def _table(node: Node, x: Value, output: Value) -> int:
     """The bytes that are kept for an operation between two predictions."""
-    channels = found.shape[-1] if found.shape else 1
+    channels = output.shape[-1] if output.shape else 1
     operation = node.operation
     if isinstance(operation, operations.Quantize):
         return _NUMBER * len(operation.thresholds) * (channels + 8)
@@ -142,17 +142,17 @@ def _table(node: Node, x: Value, found: Value) -> int:
     outputs, *taken = operation.kernel.shape
     groups = getattr(operation, "groups", 1)
     weights = _NUMBER * (outputs + groups * _BLOCK) * math.prod(taken)
-    pixels = math.prod(found.shape[:-1])
-    return weights + _PIXEL * pixels + _edges(operation, found, channels)
+    pixels = math.prod(output.shape[:-1])
+    return weights + _PIXEL * pixels + _edges(operation, output, channels)
 
 
-def _edges(operation: operations.Operation, found: Value, channels: int) -> int:
+def _edges(operation: operations.Operation, output: Value, channels: int) -> int:
     """The bytes for pixels whose windows reach beyond the image in different ways."""
     if not any(getattr(operation, "pads", ())):
         return 0
     height, width = operation.kernel.shape[1:3]  # type: ignore[attr-defined]
     kinds = math.prod(
         min(size, 2 * taps + 1)
-        for size, taps in zip(found.shape[:2], (height, width), strict=True)
+        for size, taps in zip(output.shape[:2], (height, width), strict=True)
     )
     return kinds * (9 * height * width + 3 * _NUMBER * channels)

@@ -1,4 +1,4 @@
-"""Integers of a few bits as a stream of bits.
+"""IntegerField of a few bits as a stream of bits.
 
 An integer ``low + step * code`` is its code. The codes follow one another in C order, the
 input channels of a weight last; of each the least significant bit comes first, and the
@@ -8,17 +8,18 @@ stream fills each byte from its least significant bit.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe.deployment.graph.fields import IntegerField, Store, Tensors, tensor_of
+from qframe.deployment.graph.kernels import check_bits
+from qframe.deployment.graph.values import LARGEST, Span
 from qframe.errors import DataError
-from qframe_packed.values import Span
 
-MOST_BITS = 16
-# How many codes are looked at together; a multiple of 8, so that parts begin with a byte.
+# The number of codes checked together; a multiple of 8, so that parts begin with a byte.
 _PART = 2**16
 
 
@@ -28,20 +29,18 @@ class Packed:
 
     Args:
         data: the stream, uint8.
-        shape: of the tensor.
+        shape: the shape of the tensor.
         span: the integers that may occur.
     """
+
+    scale: ClassVar[float] = 1.0
 
     data: NDArray[np.uint8]
     shape: tuple[int, ...]
     span: Span
 
     def __attrs_post_init__(self) -> None:
-        if self.span.bits > MOST_BITS:
-            raise DataError(
-                f"{self.span.count} different weights need {self.span.bits} bits, and "
-                f"{MOST_BITS} is the most"
-            )
+        check_bits(self.span)
         size = byte_count(self.shape, self.span.bits)
         if self.data.shape != (size,):
             raise DataError(
@@ -61,12 +60,31 @@ class Packed:
         codes = ((wide - low) // step).astype(np.uint16)
         return cls(pack(codes, span.bits), tuple(integers.shape), span)
 
+    @classmethod
+    def from_json(cls, value: dict[str, Any], rank: int, tensors: Tensors) -> Packed:
+        """The weights that an object of JSON describes; raises `DataError`."""
+        keys = {"tensor", "shape", "low", "high", "step"}
+        if not {"tensor", "shape", "low", "high"} <= set(value) <= keys:
+            raise DataError(f"packed weights have {', '.join(sorted(keys))}")
+        shape = IntegerField(1, LARGEST, rank).read(value["shape"], tensors)
+        whole = IntegerField(-LARGEST, LARGEST)
+        ends = [whole.read(value.get(key, 1), tensors) for key in ("low", "high", "step")]
+        data = tensor_of(value["tensor"], tensors)
+        if data.dtype != np.uint8:
+            raise DataError(f"packed weights are bytes, found {data.dtype}")
+        return cls(data, shape, Span(*ends))  # type: ignore[arg-type]
+
+    def to_json(self, store: Store) -> dict[str, Any]:
+        """The description of the weights; their stream goes into `store`."""
+        entry = {"tensor": store(self.data), "shape": list(self.shape)}
+        return entry | attrs.asdict(self.span)
+
     def codes(self) -> NDArray[np.uint16]:
         """The codes, in the shape of the tensor."""
         return unpack(self.data, self.span.bits, math.prod(self.shape)).reshape(self.shape)
 
     def _largest_code(self) -> int:
-        """The largest code, found in parts: this is asked of files that may be bad."""
+        """The largest code, part by part, as a damaged file may have any size."""
         bits, count = self.span.bits, math.prod(self.shape)
         if self.span.count == 2**bits:
             return self.span.count - 1

@@ -1,4 +1,4 @@
-"""Lowering: the same model in fewer and cheaper operations.
+"""The rules of packed models: thresholds in place of scales, batch norm and activations.
 
 Each rule looks at one node. `absorb`, `pool_after` and `reshape_after` change no result by
 a single bit; `fold` rounds once where there were two roundings.
@@ -6,14 +6,13 @@ a single bit; `fold` rounds once where there were two roundings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import attrs
 import numpy as np
 
-from qframe_packed.graph import Graph, Node
-from qframe_packed.operations import (
+from qframe.deployment.graph.graph import Node
+from qframe.deployment.graph.operations import (
     Activation,
     Affine,
     MaxPool,
@@ -21,70 +20,13 @@ from qframe_packed.operations import (
     Quantize,
     Reshape,
 )
-from qframe_packed.reference import run
-from qframe_packed.thresholds import Domain, first
-from qframe_packed.values import Value
+from qframe.deployment.graph.reference import run
+from qframe.deployment.graph.rewriting import Draft, Rule, rewritten
+from qframe.deployment.graph.thresholds import Domain, first
+from qframe.deployment.graph.values import Value
+from qframe_packed.graph import Graph
 
-
-class Draft:
-    """A graph whose nodes have keys, so that they can be replaced."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self.values = dict(enumerate(graph.values()))
-        self.nodes = dict(enumerate(graph.nodes, len(graph.inputs)))
-
-    def maker(self, key: int, kind: type[Operation] | tuple[type[Operation], ...]) -> Any:
-        """The node that returns this tensor, if it is of a kind; else None."""
-        node = self.nodes.get(key)
-        return node if node is not None and isinstance(node.operation, kind) else None
-
-    def alone(self, key: int) -> bool:
-        """Whether a single node reads a tensor, and the model does not return it."""
-        read = [i for node in self.nodes.values() for i in node.inputs]
-        return read.count(key) == 1 and key not in self._graph.outputs
-
-    def put(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
-        """Have a tensor returned by another node."""
-        self.nodes[key] = Node(operation, inputs, name)
-
-    def add(self, operation: Operation, *inputs: int, name: str) -> int:
-        """A new tensor."""
-        key = max(self.nodes) + 1
-        self.put(key, operation, *inputs, name=name)
-        return key
-
-    def graph(self) -> Graph:
-        """The graph, in order, without what nothing leads to."""
-        count = len(self._graph.inputs)
-        order = {key: key for key in range(count)}
-        waiting = list(reversed(self._graph.outputs))
-        while waiting:
-            key = waiting[-1]
-            missing = [
-                i
-                for i in (() if key in order else self.nodes[key].inputs)
-                if i not in order
-            ]
-            if missing:
-                waiting += reversed(missing)
-                continue
-            waiting.pop()
-            order.setdefault(key, len(order))
-        nodes = tuple(
-            attrs.evolve(
-                self.nodes[key], inputs=tuple(order[i] for i in self.nodes[key].inputs)
-            )
-            for key in order
-            if key >= count
-        )
-        outputs = tuple(order[key] for key in self._graph.outputs)
-        return Graph(self._graph.inputs, nodes, outputs)
-
-
-Rule = Callable[[Draft, int, Node], bool]
-
-# What only rises, or only falls, in float32 as well.
+# Functions that only rise, or only fall, in float32 as well.
 _MONOTONE = ("hard_tanh", "relu")
 
 
@@ -120,15 +62,15 @@ def composed(quantize: Quantize, before: Operation, value: Value) -> Quantize:
 
     def steps(x: Any) -> Any:
         with np.errstate(over="ignore"):
-            found = run(quantize, run(before, x))
-        return (found - quantize.low) // quantize.step
+            levels = run(quantize, run(before, x))
+        return (levels - quantize.low) // quantize.step
 
     ends = domain.numbers(np.array([[domain.low], [domain.high]]))
     low, high = steps(np.broadcast_to(ends, (2, shape[1])))
     falls = high < low
     sign = np.where(falls, -1, 1).astype(np.int8)
     wanted = np.arange(1, shape[0] + 1)[:, None]
-    # Keys of the negated numbers are the negated keys, so one domain holds both.
+    # The keys of negated numbers are the negated keys, so one domain has both.
     both = attrs.evolve(
         domain,
         low=min(domain.low, -domain.high),
@@ -137,17 +79,16 @@ def composed(quantize: Quantize, before: Operation, value: Value) -> Quantize:
     inside = domain.numbers(np.array([domain.low, domain.high]))
 
     def reached(x: Any) -> Any:
-        given = np.clip(x * sign.astype(x.dtype), *inside)
-        return steps(given) >= wanted
+        return steps(np.clip(x * sign.astype(x.dtype), *inside)) >= wanted
 
     keys = first(reached, both, shape)
-    # One beyond the numbers that there are stands for nothing, or for all.
-    found = both.thresholds(keys)
+    # A threshold outside of the domain is reached by nothing, or by all.
+    thresholds = both.thresholds(keys)
     if common and not falls.any():
-        return attrs.evolve(quantize, thresholds=found[:, 0], direction=None)
-    found = np.ascontiguousarray(np.broadcast_to(found, (shape[0], channels)))
+        return attrs.evolve(quantize, thresholds=thresholds[:, 0], direction=None)
+    thresholds = np.ascontiguousarray(np.broadcast_to(thresholds, (shape[0], channels)))
     direction = np.broadcast_to(sign, (channels,)).copy() if falls.any() else None
-    return attrs.evolve(quantize, thresholds=found, direction=direction)
+    return attrs.evolve(quantize, thresholds=thresholds, direction=direction)
 
 
 def pool_after(draft: Draft, key: int, node: Node) -> bool:
@@ -205,11 +146,5 @@ RULES: tuple[Rule, ...] = (absorb, pool_after, reshape_after, fold)
 
 
 def lowered(graph: Graph, rules: tuple[Rule, ...] = RULES) -> Graph:
-    """The graph once no rule applies to it any more."""
-    changed = True
-    while changed:
-        draft = Draft(graph)
-        nodes = list(draft.nodes.items())
-        changed = any(rule(draft, key, node) for rule in rules for key, node in nodes)
-        graph = draft.graph()
-    return graph
+    """The graph in fewer and cheaper operations."""
+    return rewritten(graph, rules)

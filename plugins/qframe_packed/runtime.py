@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, PluginError
 from qframe.paths import AnyPath
 from qframe.tables import Table
@@ -24,7 +25,6 @@ from qframe_packed.graph import Graph
 from qframe_packed.interpreter import Interpreter
 from qframe_packed.limits import Limits, cost_of
 from qframe_packed.packing import Packed
-from qframe_packed.values import Value
 
 __all__ = ["Runtime", "load"]
 
@@ -173,10 +173,10 @@ class Runtime:
             raise ArgumentError(
                 f"predict takes a list of {count} arrays, found {type(x).__name__}."
             )
-        found = []
-        for given, shape in zip(x if count > 1 else [x], self.graph.inputs, strict=True):
+        arrays = []
+        for argument, shape in zip(x if count > 1 else [x], self.graph.inputs, strict=True):
             try:
-                array = np.asarray(given)
+                array = np.asarray(argument)
             except ValueError as error:  # rows of several lengths
                 raise ArgumentError(f"predict takes arrays: {error}.") from error
             if array.dtype.kind not in "fiub":
@@ -189,11 +189,11 @@ class Runtime:
                 raise ArgumentError(
                     f"predict takes an array of shape ({wanted}), found {array.shape}."
                 )
-            found.append(array)
-        if len({len(array) for array in found}) > 1:
-            sizes = ", ".join(str(len(array)) for array in found)
+            arrays.append(array)
+        if len({len(array) for array in arrays}) > 1:
+            sizes = ", ".join(str(len(array)) for array in arrays)
             raise ArgumentError(f"predict takes batches of one size, found {sizes}.")
-        return found
+        return arrays
 
     def summary(
         self, profile: bool = False, print_fn: Callable[[str], Any] | None = None

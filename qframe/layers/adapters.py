@@ -9,17 +9,10 @@ import attrs
 import keras
 
 from qframe.errors import AmbiguousNameError, ArgumentError, PluginError
-from qframe.keras_internals import ConvLSTMCell
+from qframe.layers.table import TABLE
 from qframe.quantizers.channels import ChannelAxis
 from qframe.registry.components import AdapterComponent, fault_of_weights
 from qframe.registry.discovery import registry
-
-
-def _einsum_output_axes(layer: Any) -> ChannelAxis:
-    """The kernel axes of an EinsumDense that survive into its output."""
-    operands, output = layer.equation.replace(" ", "").split("->")
-    kernel = operands.split(",")[1].replace("...", "")
-    return tuple(axis for axis, label in enumerate(kernel) if label in output)
 
 
 @attrs.frozen
@@ -58,50 +51,21 @@ class Adapter:
         return ("input", *(weight.prefix for weight in self.weights), "output")
 
 
-_BIAS = Weight("bias", "bias", None)
-_KERNEL = Weight("kernel", "kernel")
-_SEPARABLE = (
-    Weight("depthwise_kernel", "depthwise", (-2, -1)),
-    Weight("pointwise_kernel", "pointwise"),
-    _BIAS,
-)
-# A token is what is looked up, and what a reversible embedding multiplies with.
-_EMBEDDINGS = Weight("embeddings", "embeddings", 0)
-# Keras itself names the kernel of a depthwise convolution `kernel` and its arguments
-# `depthwise_*`. Its kernel is (..., channels, multiplier), that of a transposed
-# convolution (..., output channels, input channels).
-_DEPTHWISE = (Weight("kernel", "depthwise", (-2, -1)), _BIAS)
-_TRANSPOSED = (Weight("kernel", "kernel", -2), _BIAS)
-
 # The layers that have an explicit class, such as QuantDense.
 EXPLICIT: dict[type, Adapter] = {
-    keras.layers.Dense: Adapter((_KERNEL, _BIAS)),
-    keras.layers.EinsumDense: Adapter(
-        (Weight("kernel", "kernel", _einsum_output_axes), _BIAS)
-    ),
-    keras.layers.Embedding: Adapter((_EMBEDDINGS,)),
-    keras.layers.Conv1D: Adapter((_KERNEL, _BIAS), pads=True),
-    keras.layers.Conv2D: Adapter((_KERNEL, _BIAS), pads=True),
-    keras.layers.Conv3D: Adapter((_KERNEL, _BIAS), pads=True),
-    keras.layers.Conv1DTranspose: Adapter(_TRANSPOSED),
-    keras.layers.Conv2DTranspose: Adapter(_TRANSPOSED),
-    keras.layers.Conv3DTranspose: Adapter(_TRANSPOSED),
-    keras.layers.DepthwiseConv1D: Adapter(_DEPTHWISE, pads=True),
-    keras.layers.DepthwiseConv2D: Adapter(_DEPTHWISE, pads=True),
-    keras.layers.SeparableConv1D: Adapter(_SEPARABLE, pads=True),
-    keras.layers.SeparableConv2D: Adapter(_SEPARABLE, pads=True),
+    cls: Adapter(tuple(Weight(*weight) for weight in row.weights), row.pads)
+    for cls, row in TABLE.items()
+    if row.explicit
 }
-
-# The weights of a recurrent layer are those of its cell.
-_CELL = Adapter((_KERNEL, Weight("recurrent_kernel", "recurrent"), _BIAS))
 
 # Those of Keras.
 ADAPTERS: dict[type, Adapter] = {
     **EXPLICIT,
-    keras.layers.SimpleRNNCell: _CELL,
-    keras.layers.LSTMCell: _CELL,
-    keras.layers.GRUCell: _CELL,
-    ConvLSTMCell: _CELL,
+    **{
+        cls: Adapter(tuple(Weight(*weight) for weight in row.weights))
+        for cls, row in TABLE.items()
+        if row.weights and not row.explicit
+    },
 }
 
 

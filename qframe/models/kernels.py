@@ -35,6 +35,16 @@ def input_bits(layer: Any, call: Call) -> Bits:
     return call.input.bits if declared is None else declared
 
 
+def no_macs(layer: Any, call: Call) -> Iterator[Product]:
+    """No operations: the layer multiplies no two vectors."""
+    yield from ()
+
+
+def unknown(layer: Any, call: Call) -> Iterator[Product]:
+    """Operations that are not counted."""
+    yield Product(input_bits=input_bits(layer, call))
+
+
 def kernel_product(
     layer: Any, kernel: Any, times: int | None, bits: Bits, direct: bool = True
 ) -> Product:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import keras
 
 from qframe import keras_internals
+from qframe.layers.table import TABLE
 from qframe.models import kernels, sequences
 from qframe.models.calls import Call
 from qframe.models.kernels import Product
@@ -16,53 +17,24 @@ from qframe.quantizers import Quantizer
 Counter = Callable[[Any, Call], Iterable[Product]]
 
 
-def no_macs(layer: Any, call: Call) -> Iterable[Product]:
-    """The counter of layers that multiply no two vectors."""
-    return ()
-
-
-def _unknown(layer: Any, call: Call) -> Iterable[Product]:
-    yield Product(input_bits=kernels.input_bits(layer, call))
-
-
-_COUNTERS: dict[str, Counter] = {
-    "Dense": kernels.dense,
-    "EinsumDense": kernels.einsum_dense,
-    "Conv1D Conv2D Conv3D": kernels.convolution,
-    "DepthwiseConv1D DepthwiseConv2D": kernels.convolution,
-    "Conv1DTranspose Conv2DTranspose Conv3DTranspose": kernels.transposed_convolution,
-    "SeparableConv1D SeparableConv2D": kernels.separable_convolution,
-    "ReversibleEmbedding": kernels.reversible_embedding,
-    "RNN SimpleRNN GRU LSTM": sequences.recurrent,
-    "ConvLSTM1D ConvLSTM2D ConvLSTM3D": sequences.convolutional_recurrent,
-    "MultiHeadAttention GroupQueryAttention": sequences.multi_head_attention,
-    "Attention": sequences.attention,
-    "Dot": sequences.dot,
-    # Layers that have weights, or quantizers within, and multiply no two vectors.
-    "Activation BatchNormalization Embedding GroupNormalization LayerNormalization "
-    "Normalization PReLU RMSNormalization SpectralNormalization": no_macs,
-    # Products that are not worth a formula.
-    "AdditiveAttention MelSpectrogram STFTSpectrogram": _unknown,
-}
-COUNTERS: dict[type, Counter] = {
-    getattr(keras.layers, name): counter
-    for names, counter in _COUNTERS.items()
-    for name in names.split()
-    if hasattr(keras.layers, name)  # not every Keras has all of them
+COUNTERS: Mapping[type, Counter] = {
+    cls: {**vars(sequences), **vars(kernels)}[row.counter]
+    for cls, row in TABLE.items()
+    if row.counter
 }
 # Operations of `keras.ops` in a functional model, by the names of their classes.
 _OPERATIONS: dict[str, Counter] = {
     "Matmul": sequences.matrix_product,
-    "Conv": _unknown,
-    "ConvTranspose": _unknown,
-    "DepthwiseConv": _unknown,
-    "Dot": _unknown,
-    "DotProductAttention": _unknown,
-    "Einsum": _unknown,
-    "Inner": _unknown,
-    "SeparableConv": _unknown,
-    "Tensordot": _unknown,
-    "Vdot": _unknown,
+    "Conv": kernels.unknown,
+    "ConvTranspose": kernels.unknown,
+    "DepthwiseConv": kernels.unknown,
+    "Dot": kernels.unknown,
+    "DotProductAttention": kernels.unknown,
+    "Einsum": kernels.unknown,
+    "Inner": kernels.unknown,
+    "SeparableConv": kernels.unknown,
+    "Tensordot": kernels.unknown,
+    "Vdot": kernels.unknown,
 }
 
 
@@ -72,13 +44,13 @@ def counter_of(operation: Any) -> Counter | None:
     A subclass that has a call of its own is not known.
     """
     if isinstance(operation, Quantizer):
-        return no_macs
+        return kernels.no_macs
     if not isinstance(operation, keras.layers.Layer):
         return _OPERATIONS.get(type(operation).__name__)
     base = next((cls for cls in type(operation).__mro__ if cls in COUNTERS), None)
     if base is None:
         return None
-    return COUNTERS[base] if keras_internals.runs_keras(operation) else _unknown
+    return COUNTERS[base] if keras_internals.runs_keras(operation) else kernels.unknown
 
 
 def products(layer: Any, call: Call) -> Iterable[Product]:
@@ -88,5 +60,5 @@ def products(layer: Any, call: Call) -> Iterable[Product]:
     """
     counter = counter_of(layer)
     if counter is None:
-        counter = kernels.adapted if layer.weights else no_macs
+        counter = kernels.adapted if layer.weights else kernels.no_macs
     return counter(layer, call)

@@ -10,8 +10,8 @@ import keras
 from qframe import keras_internals
 from qframe.errors import ArgumentError, NotBuiltError
 from qframe.models.calls import Call, multiply
-from qframe.models.kernels import Product
-from qframe.models.macs import counter_of, no_macs, products
+from qframe.models.kernels import Product, no_macs
+from qframe.models.macs import counter_of, products
 from qframe.models.model_profile import ModelProfile
 from qframe.models.notes import notes_of
 from qframe.models.parts import Row, is_built, rows_of

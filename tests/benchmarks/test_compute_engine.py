@@ -14,7 +14,7 @@ from larq_compute_engine.tflite.python.interpreter import Interpreter
 
 from benchmarks.timing import interleaved, show
 from packed_graphs import chain, sign
-from qframe_packed import operations as op
+from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.packing import Packed
 

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from benchmarks.timing import interleaved, seconds, show
 from packed_graphs import chain, sign
-from qframe_packed import operations as op
+from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.compiled.tiles import BITS

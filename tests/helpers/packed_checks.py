@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import settings
 
 from packed_graphs import computed, sign
-from qframe_packed import operations as op
+from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.engine import Engine, Session
 from qframe_packed.compiled.gemm import Gemm, Pointwise
 from qframe_packed.packing import Packed

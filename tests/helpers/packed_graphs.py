@@ -3,12 +3,12 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.reference import run
+from qframe.deployment.graph.values import Value
 from qframe.errors import DataError
-from qframe_packed import operations as op
 from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
-from qframe_packed.reference import run
-from qframe_packed.values import Value
 
 
 def sign(**arguments):
@@ -136,7 +136,7 @@ def graphs(draw, dyadic=False):
         kind = draw(st.sampled_from(["binary", "ternary", "3-bit", "float"]))
         try:
             operation = _operation(rng, name, values[last], kind, dyadic)
-            values.append(operation.infer(values[last]))
+            values.append(Graph.infer(operation, values[last]))
         except DataError:
             continue
         nodes.append(Node(operation, (last,), name))

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from packed_checks import F, integers, per_channel
 from packed_graphs import sign
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.values import Value
 from qframe.errors import DataError
-from qframe_packed import operations as op
 from qframe_packed.graph import Graph, Node
-from qframe_packed.values import Value
 
 # Few bits are the common case; 16 take the reference some time.
 BITS = [*range(1, 13)] * 3 + [13, 14, 15, 16]
@@ -101,7 +101,7 @@ def networks(draw, whole_products=False):
         if whole_products and isinstance(chosen, op.Conv2D) and not values[read[0]].span:
             continue
         try:
-            values.append(chosen.infer(*(values[i] for i in read)))
+            values.append(Graph.infer(chosen, *(values[i] for i in read)))
         except DataError:
             continue
         nodes.append(Node(chosen, read, chosen.name))

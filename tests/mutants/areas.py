@@ -15,7 +15,10 @@ SELECTION, SLOW = "not long", "long"
 _CONFORMANCE = "plugins/test_conformance.py"
 _VALUES = "plugins/test_binary.py plugins/test_ternary.py plugins/test_integer.py"
 _PACKED = "plugins/packed/test_"
-_GRAPHS = f"{_PACKED}packing.py {_PACKED}rewriting.py {_PACKED}runtime.py {_PACKED}files.py"
+_GRAPHS = (
+    f"{_PACKED}packing.py {_PACKED}lowering.py {_PACKED}rewriting.py {_PACKED}runtime.py "
+    f"{_PACKED}files.py"
+)
 _OPERATIONS = f"{_GRAPHS} {_PACKED}kernels.py {_PACKED}export.py"
 _ENGINE = f"{_PACKED}kernels.py {_PACKED}compiled.py {_PACKED}engine.py"
 _NAMES = "registry recipes/test_recipes.py"
@@ -65,15 +68,13 @@ TABLE = {
         f"{_PACKED}allocation.py {_ENGINE}"
     ),
     "plugins/qframe_packed/interpreter.py": _area(f"{_GRAPHS} {_PACKED}compiled.py"),
-    "plugins/qframe_packed/operations.py": _area(_OPERATIONS),
-    "plugins/qframe_packed/products.py": _area(f"{_GRAPHS} {_ENGINE}"),
-    "plugins/qframe_packed/reference.py": _area(_OPERATIONS),
     "qframe/__init__.py": _area("test_documents.py registry"),
     "qframe/__main__.py": _area("cli/test_errors.py"),
     "qframe/callbacks/": _area("callbacks"),
     "qframe/cli/": _area("cli"),
     "qframe/cli/quickstart/": _area("cli/quickstart"),
     "qframe/constraints.py": _area("plugins/test_binary.py layers optimizers/test_bop.py"),
+    "qframe/deployment/": _area(f"deployment {_OPERATIONS}"),
     "qframe/errors.py": _area(f"{_NAMES} cli/test_errors.py"),
     "qframe/keras_internals/": _area(
         "test_keras_internals.py models/test_reads.py layers passes/test_machine.py"

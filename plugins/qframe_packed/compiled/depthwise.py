@@ -8,13 +8,13 @@ import attrs
 import numba
 import numpy as np
 
+from qframe.deployment.graph.operations import Conv2D
+from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.reductions import sum_window
-from qframe_packed.operations import Conv2D
 from qframe_packed.packing import Packed
-from qframe_packed.values import Value
 
 
 @attrs.frozen(eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qframe_packed import operations
+from qframe.deployment.graph import operations
 from qframe_packed.compiled.memory import Buffer, aligned
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.vectors import (

@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from qframe_packed import reference
+from qframe.deployment.graph import reference
+from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.values import Value
 
 
 def is_large(value: Value) -> bool:

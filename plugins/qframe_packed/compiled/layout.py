@@ -9,12 +9,12 @@ import attrs
 import numba
 import numpy as np
 
+from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.addresses import bytes_at, floats_at
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters, Record
 from qframe_packed.compiled.tiles import BITS, FLOATS, ITEM_BYTES, Lookup
 from qframe_packed.compiled.vectors import copy
-from qframe_packed.values import Value
 
 # True if an item of bits is 4 bits, in the upper half of a byte.
 HALVES = isinstance(BITS, Lookup)

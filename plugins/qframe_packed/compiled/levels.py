@@ -11,6 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from qframe.deployment.graph.operations import Quantize
 from qframe_packed.compiled.addresses import floats_at
 from qframe_packed.compiled.elementwise import row
 from qframe_packed.compiled.layout import Bits
@@ -28,7 +29,6 @@ from qframe_packed.compiled.vectors import (
     store,
     whole_vectors,
 )
-from qframe_packed.operations import Quantize
 
 Array = NDArray[Any]
 # The most levels between a threshold and its place among evenly spaced ones.

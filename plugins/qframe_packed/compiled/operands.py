@@ -16,7 +16,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from qframe_packed import operations
+from qframe.deployment.graph import operations
+from qframe.deployment.graph.values import Span, Value
 from qframe_packed.compiled.epilogue import Epilogue
 from qframe_packed.compiled.gemm import NEAR, Gemm
 from qframe_packed.compiled.layout import Image, items_of
@@ -24,7 +25,6 @@ from qframe_packed.compiled.memory import Buffer, aligned
 from qframe_packed.compiled.tiles import BITS, FLOATS, ITEM_BYTES, TILES, tile_for
 from qframe_packed.compiled.vectors import padded
 from qframe_packed.packing import Packed
-from qframe_packed.values import Span, Value
 
 Array = NDArray[Any]
 

@@ -8,12 +8,12 @@ import attrs
 import numba
 import numpy as np
 
-from qframe_packed import operations
+from qframe.deployment.graph import operations
+from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.addresses import bytes_at, floats_at, words_at
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.reductions import largest_of_window, sum_window
-from qframe_packed.values import Value
 
 _Pool = operations.MaxPool | operations.AveragePool
 

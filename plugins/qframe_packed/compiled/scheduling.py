@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from qframe_packed import operations
+from qframe.deployment.graph import operations
+from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.allocation import reuse
 from qframe_packed.compiled.depthwise import Depthwise
 from qframe_packed.compiled.elementwise import Elementwise, row, stages_of
@@ -22,7 +23,6 @@ from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.pooling import Mean, Pool, Softmax
 from qframe_packed.compiled.vectors import padded
 from qframe_packed.graph import Graph, Node
-from qframe_packed.values import Value
 
 # A program dispatches to these. The code of a kernel is its place.
 KERNELS = (Gemm, Pointwise, Spread, Surround, Unpack, Depthwise, Pool, Mean, Softmax)

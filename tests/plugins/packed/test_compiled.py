@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from packed_checks import BAD, F, assert_drawn, check, halves, levels, per_channel
 from packed_graphs import adds_exactly, chain, graphs, inputs_of, names_of, sign
 from packed_networks import networks
-from qframe_packed import operations as op
+from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.elementwise import FUNCTIONS
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.graph import Graph, Node

@@ -21,9 +21,9 @@ import pytest
 
 import qframe as qf
 from packed_graphs import chain, computed, sign
+from qframe.deployment.graph import operations as op
 from qframe.errors import ArgumentError, PluginError
 from qframe_packed import files
-from qframe_packed import operations as op
 from qframe_packed.compiled.engine import Engine, Session
 from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed

@@ -12,6 +12,8 @@ from safetensors.numpy import load_file
 
 import qframe as qf
 from packed_graphs import names_of
+from qframe.deployment.graph.reference import run
+from qframe.deployment.lowering.activations import quantize_of
 from qframe.errors import (
     ArgumentError,
     ExportError,
@@ -19,8 +21,6 @@ from qframe.errors import (
     NotBuiltError,
     QFrameError,
 )
-from qframe_packed.activations import steps_of
-from qframe_packed.reference import run
 
 SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 pytestmark = [
@@ -302,15 +302,15 @@ STEPPING = (
 def test_steps_are_those_of_the_quantizer(identifier):
     """To the bit: beside each threshold, at ties, at zeros and at subnormal numbers."""
     quantizer = qf.quantizers.get(identifier)
-    steps = steps_of(quantizer)
-    inner = steps.operation.thresholds
+    steps = quantize_of(quantizer)
+    inner = steps.thresholds
     near = [np.nextafter(inner, np.float32(end)) for end in (-np.inf, np.inf)]
     ties = np.arange(-40, 41, dtype="float32") / 16
     small = np.array([0, -0.0, 1e-40, -1e-40, 1e30, -1e30], "float32")
     drawn = np.random.default_rng(0).normal(size=500).astype("float32")
     x = np.concatenate([inner, *near, ties, small, drawn])
     found = quantizer.integers(x)
-    np.testing.assert_array_equal(run(steps.operation, x), found.values - found.zero_point)
+    np.testing.assert_array_equal(run(steps, x), found.values - found.zero_point)
     assert steps.scale == found.scale
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
 from packed_graphs import chain, computed, graphs, inputs_of, sign
+from qframe.deployment.graph import operations as op
 from qframe.errors import DataError
 from qframe_packed import files
-from qframe_packed import operations as op
-from qframe_packed.graph import Graph, Node
+from qframe_packed.graph import OPERATIONS, Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.runtime import Runtime
 
@@ -87,7 +87,7 @@ def signed(graph, tensors):
 
 
 def test_round_trip():
-    assert {type(node.operation) for node in GRAPH.nodes} == {*op.OPERATIONS.values()}
+    assert {type(node.operation) for node in GRAPH.nodes} == {*OPERATIONS.values()}
     read = files.decode(CONTENT)
     assert files.encode(read)[-500:] == CONTENT[-500:]
     assert [node.name for node in read.nodes] == [node.name for node in GRAPH.nodes]

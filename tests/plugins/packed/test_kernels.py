@@ -5,7 +5,7 @@ import pytest
 
 from packed_checks import BAD, F, check, conv, halves, integers, levels, per_channel
 from packed_graphs import adds_exactly, chain, computed, sign
-from qframe_packed import operations as op
+from qframe.deployment.graph import operations as op
 from qframe_packed.graph import Graph, Node
 
 pytestmark = pytest.mark.pure

@@ -10,9 +10,10 @@ import pytest
 import qframe as qf
 from packed_checks import F, conv, halves, integers, levels
 from packed_graphs import chain, sign
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph import reference
 from qframe.errors import ArgumentError, DataError
-from qframe_packed import files, reference
-from qframe_packed import operations as op
+from qframe_packed import files
 from qframe_packed.compiled import engine
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.graph import Graph, Node

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from packed_graphs import chain, computed, sign
+from qframe.deployment.graph import operations as op
 from qframe_packed import files
-from qframe_packed import operations as op
 from qframe_packed.packing import Packed
 
 pytestmark = [

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qframe.deployment.graph.thresholds import Domain, first
+from qframe.deployment.graph.values import LARGEST, Span, Value
 from qframe.errors import DataError
 from qframe_packed.packing import Packed
-from qframe_packed.thresholds import Domain, first
-from qframe_packed.values import LARGEST, Span, Value
 
 pytestmark = pytest.mark.pure
 

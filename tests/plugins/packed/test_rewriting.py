@@ -5,9 +5,7 @@ import pytest
 from hypothesis import Phase, find, given, settings
 
 from packed_graphs import chain, computed, graphs, inputs_of, names_of, sign
-from qframe_packed import rewriting
-from qframe_packed.graph import Graph, Node
-from qframe_packed.operations import (
+from qframe.deployment.graph.operations import (
     Activation,
     Affine,
     Conv2D,
@@ -17,6 +15,8 @@ from qframe_packed.operations import (
     Quantize,
     Reshape,
 )
+from qframe_packed import rewriting
+from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.rewriting import absorb, fold, lowered, pool_after, reshape_after
 

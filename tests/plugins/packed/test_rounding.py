@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from packed_checks import F
 from packed_graphs import chain
-from qframe_packed import operations as op
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.reference import run
 from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
-from qframe_packed.reference import run
 from qframe_packed.runtime import Runtime
 
 pytestmark = pytest.mark.pure

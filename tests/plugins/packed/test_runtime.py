@@ -9,9 +9,9 @@ import pytest
 
 import qframe as qf
 from packed_graphs import chain, sign
+from qframe.deployment.graph import operations as op
 from qframe.errors import ArgumentError, DataError
 from qframe_packed import files
-from qframe_packed import operations as op
 from qframe_packed.graph import Graph, Node
 from qframe_packed.packing import Packed
 from qframe_packed.runtime import Runtime

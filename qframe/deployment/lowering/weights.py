@@ -1,37 +1,23 @@
-"""The weights of a Keras layer, as they go into a packed model."""
+"""The weights of a Keras layer, as a graph has them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from qframe.deployment.graph.kernels import Kernel
 from qframe.errors import QFrameError
 from qframe.keras_internals import latent_value
 from qframe.layers.adapters import slot_attribute
 from qframe.layers.quantized import Quantized
 from qframe.layers.substitution import latent
 from qframe.quantizers import Quantizer
-from qframe_packed.packing import Packed
 
 Array = NDArray[Any]
-
-
-@attrs.frozen(eq=False)
-class Kernel:
-    """A kernel whose values are ``scale * integers``, or floats.
-
-    Args:
-        weights: packed integers, or floats without a scale.
-        scale: one number, or one for each output channel; None for floats.
-    """
-
-    weights: Any
-    scale: Array | None = None
 
 
 def as_array(tensor: Any) -> Array:
@@ -40,7 +26,7 @@ def as_array(tensor: Any) -> Array:
 
 
 def values_of(layer: Any, attribute: str) -> Array | None:
-    """What a weight is in a call; None where the layer has none."""
+    """The value of a weight in a call; None where the layer has none."""
     variable = latent(layer, attribute) if isinstance(layer, Quantized) else None
     if variable is None:
         variable = getattr(layer, attribute, None)
@@ -55,13 +41,13 @@ def values_of(layer: Any, attribute: str) -> Array | None:
 
 def kernel_of(
     layer: Any, attribute: str, arrange: Callable[[Array], Array], floats: str
-) -> Kernel:
-    """The kernel of a layer, its axes in the order of the file.
+) -> Kernel | Array:
+    """The kernel of a layer: integers with scales, or floats where it is not quantized.
 
     Args:
         layer: the layer.
-        attribute: of it.
-        arrange: brings the axes of the Keras weight into the order of the file.
+        attribute: the attribute of the kernel.
+        arrange: brings the axes of the Keras weight into the order of the graph.
         floats: the dtype of what is not quantized.
 
     Raises:
@@ -75,11 +61,11 @@ def kernel_of(
             raise QFrameError(f"it has no {attribute}")
         with np.errstate(over="ignore"):
             weights = np.ascontiguousarray(arrange(values), floats)
-        return Kernel(_finite(weights, attribute))
-    found = quantizer.integers(latent_value(latent(layer, attribute)), channel_axis)
-    shape = found.values.shape
-    scale, zero_point = found.spread()
-    integers = found.values.astype(np.int64) - zero_point
+        return _finite(weights, attribute)
+    result = quantizer.integers(latent_value(latent(layer, attribute)), channel_axis)
+    shape = result.values.shape
+    scale, zero_point = result.spread()
+    integers = result.values.astype(np.int64) - zero_point
     if scale.size > 1:
         scale = scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
         own = {axis % len(shape) for axis in _as_tuple(channel_axis)}
@@ -94,8 +80,8 @@ def kernel_of(
             )
         sizes = [size if axis in own else 1 for axis, size in enumerate(shape)]
         scale = np.broadcast_to(scale, sizes).reshape(-1)
-    packed = Packed.of(arrange(integers))
-    return Kernel(packed, _finite(scale.astype(np.float32).squeeze(), attribute))
+    scale = np.asarray(scale.astype(np.float32).squeeze())
+    return Kernel(np.ascontiguousarray(arrange(integers)), _finite(scale, attribute))
 
 
 def _quantizer(layer: Any, attribute: str) -> tuple[Any, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 
 from qframe import activations
+from qframe.deployment.graph.operations import Activation
+from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
-from qframe_packed.operations import Activation
-from qframe_packed.tracing import Tensor, Tracer
 
 # Not every Keras has all of them; hard_tanh is in qframe too.
 _OPERATIONS = {
@@ -30,8 +30,8 @@ _OPERATIONS = {
 }
 
 
-def activated(tracer: Tracer, function: Any, x: Tensor) -> Tensor:
-    """What an activation, which may be a quantizer, makes of a tensor."""
+def activated(tracer: Tracer, function: Any, x: Traced) -> Traced:
+    """The tensor after an activation, which may be a quantizer."""
     if function is None or function is keras.activations.linear:
         return x
     if isinstance(function, Quantizer):

@@ -1,7 +1,8 @@
-"""What each operation computes, in NumPy: the oracle of every other way to run a model.
+"""What each operation computes, in NumPy: the reference of every other way to run a model.
 
 Floats are float32 between operations; sums of products are added in float64 within one,
-which is exact for integers. Integers are int32.
+which is exact for integers. Integers are int32, or int64 where sums need more, and count
+from the zero point.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from qframe_packed import operations
-from qframe_packed.packing import Packed
+from qframe.deployment.graph import operations
+from qframe.deployment.graph.fused import Fused
+from qframe.deployment.graph.graph import Graph
+from qframe.deployment.graph.kernels import is_integer
 
 Array = NDArray[Any]
 # How many factors of products are laid out at once.
@@ -28,9 +31,16 @@ def run(operation: Any, *inputs: Array) -> Array:
     raise NotImplementedError(f"{operation!r} is not in the reference")
 
 
+def tensors_of(graph: Graph, *inputs: Array) -> list[Array]:
+    """All tensors of a graph, the inputs first."""
+    tensors = [np.asarray(array, np.float32) for array in inputs]
+    for node in graph.nodes:
+        tensors.append(run(node.operation, *(tensors[i] for i in node.inputs)))
+    return tensors
+
+
 def _numbers(kernel: Any) -> Array:
-    found = kernel.integers() if isinstance(kernel, Packed) else kernel
-    return np.asarray(found, np.float64)
+    return np.asarray(kernel.integers() if is_integer(kernel) else kernel, np.float64)
 
 
 def _product(factors: Array, matrix: Array, whole: bool) -> Array:
@@ -43,14 +53,17 @@ def _product(factors: Array, matrix: Array, whole: bool) -> Array:
 
 
 def _sums(total: Array, kernel: Any, x: Array) -> Array:
-    """Sums as integers, where all that was added up is."""
+    """Sums as integers, where all factors are; else as real numbers."""
     if _whole(kernel, x):
-        return np.rint(total).astype(np.int32)
+        wide = np.abs(total).max(initial=0) >= 2**31
+        return np.rint(total).astype(np.int64 if wide else np.int32)
+    if is_integer(kernel) and np.any(kernel.scale != 1):
+        total = total * kernel.scale
     return total.astype(np.float32)
 
 
 def _whole(kernel: Any, x: Array) -> bool:
-    return isinstance(kernel, Packed) and x.dtype.kind == "i"
+    return is_integer(kernel) and x.dtype.kind == "i"
 
 
 def _padded(x: Array, pads: tuple[int, ...], value: float) -> Array:
@@ -82,10 +95,10 @@ def _conv2d(op: operations.Conv2D, x: Array) -> Array:
     for row in range(0, rows, down):
         for column in range(0, columns, across):
             part = np.s_[:, row : row + down, column : column + across]
-            given = windows[part]
-            shape = given.shape[:3]
-            given = given.reshape(*shape, groups, size, height, width)
-            factors = given.transpose(3, 0, 1, 2, 4, 5, 6)
+            chosen = windows[part]
+            shape = chosen.shape[:3]
+            chosen = chosen.reshape(*shape, groups, size, height, width)
+            factors = chosen.transpose(3, 0, 1, 2, 4, 5, 6)
             factors = factors.reshape(groups, -1, matrix.shape[1])
             sums = _product(factors, matrix, _whole(op.kernel, x)).transpose(1, 0, 2)
             total[part] = sums.reshape(*shape, -1)
@@ -100,12 +113,12 @@ def _dense(op: operations.Dense, x: Array) -> Array:
 
 @run.register
 def _affine(op: operations.Affine, x: Array) -> Array:
-    found = x.astype(np.float32)
+    y = x.astype(np.float32)
     if op.scale is not None:
-        found = found * op.scale.astype(np.float32)
+        y = y * op.scale.astype(np.float32)
     if op.shift is not None:
-        found = found + op.shift.astype(np.float32)
-    return np.asarray(found)
+        y = y + op.shift.astype(np.float32)
+    return np.asarray(y)
 
 
 @run.register
@@ -119,10 +132,15 @@ def _quantize(op: operations.Quantize, x: Array) -> Array:
 
 
 @run.register
+def _dequantize(op: operations.Dequantize, x: Array) -> Array:
+    return np.asarray(x.astype(np.float32) * np.asarray(op.scale, np.float32))
+
+
+@run.register
 def _max_pool(op: operations.MaxPool, x: Array) -> Array:
     direction = np.ones((), x.dtype) if op.direction is None else op.direction
     x = x * direction.astype(x.dtype)
-    # Less than all that there is, and what is padded is never the largest.
+    # Below every number, so that what is padded is never the largest.
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     windows = _windows(_padded(x, op.pads, least), op.pool, op.strides)
     return np.asarray(windows.max(axis=(-2, -1)) * direction.astype(x.dtype))
@@ -150,8 +168,8 @@ def _relu(x: Array, op: operations.Activation) -> Array:
     edge = np.float32(op.threshold)
     # Keras's: what is below the threshold is a line through it.
     below = np.float32(op.alpha) * (x - edge) if op.alpha else np.zeros_like(x)
-    found = np.where(x > edge, x, below)
-    return found if op.most is None else np.minimum(found, np.float32(op.most))
+    y = np.where(x > edge, x, below)
+    return y if op.most is None else np.minimum(y, np.float32(op.most))
 
 
 def _sigmoid(x: Array) -> Array:
@@ -209,8 +227,8 @@ _MERGES: dict[str, Callable[[Array, Array], Array]] = {
 
 @run.register
 def _merge(op: operations.Merge, *inputs: Array) -> Array:
-    found = functools.reduce(_MERGES[op.function], inputs)
-    return found / np.float32(len(inputs)) if op.function == "average" else found
+    merged = functools.reduce(_MERGES[op.function], inputs)
+    return merged / np.float32(len(inputs)) if op.function == "average" else merged
 
 
 @run.register
@@ -227,3 +245,25 @@ def _reshape(op: operations.Reshape, x: Array) -> Array:
 @run.register
 def _pad(op: operations.Pad, x: Array) -> Array:
     return _padded(x, op.pads, 0)
+
+
+@run.register
+def _fused(op: Fused, *inputs: Array) -> Array:
+    if op.is_product:
+        y = run(op.operation, *inputs)
+        whole = op.bias is not None and op.bias.dtype.kind == "i"
+        if whole:
+            y = y.astype(np.int64) + op.bias
+        if y.dtype.kind == "i":
+            y = y.astype(np.float32) * op.scale.astype(np.float32)
+        if op.bias is not None and not whole:
+            y = y + op.bias.astype(np.float32)
+    else:
+        real = (
+            x if scale is None else run(operations.Dequantize(scale=scale), x)
+            for x, scale in zip(inputs, op.scales, strict=True)
+        )
+        y = run(op.operation, *real)
+    for after in (op.activation, op.quantize):
+        y = y if after is None else run(after, y)
+    return y

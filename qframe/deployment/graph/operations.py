@@ -1,66 +1,74 @@
-"""The operations of a packed model: what each is told, and what it returns for what.
+"""The operations of a graph: their fields, and the shape and grid of what they return.
 
-To add one: a class here, named in `OPERATIONS`, and what it computes in `reference`.
+To add one: a class here, what it computes in `reference`, a function in
+`qframe.deployment.lowering`, and a line in the table of each target.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
+from qframe.deployment.graph.fields import (
+    ArrayField,
+    ChoiceField,
+    IntegerField,
+    KernelField,
+    NumberField,
+    is_whole,
+    of,
+)
+from qframe.deployment.graph.kernels import is_integer
+from qframe.deployment.graph.values import LARGEST, Grid, Value, same_numbers
 from qframe.errors import DataError
-from qframe_packed.fields import Array, Choice, Integers, Number, Weights, is_whole, of
-from qframe_packed.packing import Packed
-from qframe_packed.values import LARGEST, Span, Value
 
 _MOST = 2**16
-_SIZES = Integers(1, _MOST, 2)
+_SIZES = IntegerField(1, _MOST, 2)
 # Top, bottom, left, right.
-_PADS = Integers(0, _MOST, 4)
-_DIRECTION = Array(range(1, 2), "i", optional=True)
+_PADS = IntegerField(0, _MOST, 4)
+_DIRECTION = ArrayField(range(1, 2), "i", optional=True)
 
 
 @attrs.frozen(eq=False)
 class Operation:
-    """What is done to tensors, and with which weights."""
+    """An operation on tensors, with its weights and settings."""
 
     name: ClassVar[str]
-    # How many tensors it takes; None: one or more.
+    # The number of tensors that it takes; None for two or more.
     arity: ClassVar[int | None] = 1
 
     def infer(self, *inputs: Value) -> Value:
-        """What it returns; raises `DataError` for inputs that it does not take."""
+        """The shape and grid of the result; raises `DataError` for unfit inputs."""
         raise NotImplementedError
 
     @property
     def weight_bits(self) -> int | None:
         """The bits of one of its weights; None where it has no kernel."""
         kernel = getattr(self, "kernel", None)
-        if isinstance(kernel, Packed):
-            return kernel.span.bits
-        return None if kernel is None else 8 * int(kernel.dtype.itemsize)
+        if kernel is None:
+            return None
+        return kernel.span.bits if is_integer(kernel) else 8 * int(kernel.dtype.itemsize)
 
 
-def _product(kernel: Any, x: Value, count: int, pad: float = 0) -> Span | None:
-    """The span of sums of products; None where they are floats."""
-    if x.span is None or not isinstance(kernel, Packed):
+def _sums(kernel: Any, x: Value, count: int, pad: float = 0) -> Grid | None:
+    """The grid of sums of products; None where they are floats."""
+    if x.grid is None or not is_integer(kernel):
         return None
     if not is_whole(pad):
         raise DataError(f"integers are padded with integers, and {pad} is none")
-    return x.span.products(kernel.span, count, int(pad))
+    return x.grid.products(kernel, count, int(pad))
 
 
 def _windows(
     x: Value, reach: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...]
 ) -> tuple[int, int]:
-    """How many places a window has in each direction."""
+    """The number of positions of a window in each direction."""
     if len(x.shape) != 3:
         raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
-    found = []
+    places = []
     for axis in (0, 1):
         before, after = pads[2 * axis : 2 * axis + 2]
         if max(before, after) >= reach[axis]:
@@ -70,12 +78,12 @@ def _windows(
         room = x.shape[axis] + before + after - reach[axis]
         if room < 0:
             raise DataError(f"a window of {reach[axis]} does not fit {list(x.shape)}")
-        found.append(room // strides[axis] + 1)
-    return found[0], found[1]
+        places.append(room // strides[axis] + 1)
+    return places[0], places[1]
 
 
 def _float_only(*values: Value) -> None:
-    if any(value.span is not None for value in values):
+    if any(value.grid is not None for value in values):
         raise DataError("it takes floats, found integers")
 
 
@@ -93,18 +101,20 @@ def _signs_only(direction: Any) -> None:
 
 @attrs.frozen(eq=False)
 class Conv2D(Operation):
-    """Sums of products of windows; depthwise where there are as many groups as channels.
+    """Sums of products of windows; depthwise with as many groups as channels.
 
-    The kernel is (output channels, height, width, input channels of a group).
+    The kernel is (output channels, height, width, input channels of a group). `pad` is the
+    number outside of the image, in steps of the grid where the input and the kernel are
+    integers.
     """
 
     name: ClassVar[str] = "conv2d"
-    kernel: Any = attrs.field(metadata=of(Weights(4)))
+    kernel: Any = attrs.field(metadata=of(KernelField(4)))
     strides: tuple[int, int] = attrs.field(default=(1, 1), metadata=of(_SIZES))
     dilation: tuple[int, int] = attrs.field(default=(1, 1), metadata=of(_SIZES))
     pads: tuple[int, int, int, int] = attrs.field(default=(0, 0, 0, 0), metadata=of(_PADS))
-    pad: float = attrs.field(default=0.0, metadata=of(Number()))
-    groups: int = attrs.field(default=1, metadata=of(Integers(1, LARGEST)))
+    pad: float = attrs.field(default=0.0, metadata=of(NumberField()))
+    groups: int = attrs.field(default=1, metadata=of(IntegerField(1, LARGEST)))
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -122,8 +132,7 @@ class Conv2D(Operation):
                 f"not fit {x.shape[2]} channels"
             )
         pad = self.pad if any(self.pads) else 0
-        span = _product(self.kernel, x, math.prod(window), pad)
-        return Value((*places, outputs), span)
+        return Value((*places, outputs), _sums(self.kernel, x, math.prod(window), pad))
 
 
 @attrs.frozen(eq=False)
@@ -131,14 +140,14 @@ class Dense(Operation):
     """Products with a matrix (outputs, inputs), along the last axis."""
 
     name: ClassVar[str] = "dense"
-    kernel: Any = attrs.field(metadata=of(Weights(2)))
+    kernel: Any = attrs.field(metadata=of(KernelField(2)))
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
         outputs, size = self.kernel.shape
         if not x.shape or x.shape[-1] != size:
             raise DataError(f"it takes {size} numbers, found the shape {list(x.shape)}")
-        return Value((*x.shape[:-1], outputs), _product(self.kernel, x, size))
+        return Value((*x.shape[:-1], outputs), _sums(self.kernel, x, size))
 
 
 @attrs.frozen(eq=False)
@@ -146,8 +155,8 @@ class Affine(Operation):
     """``x * scale + shift`` in float32, one number each or one for each channel."""
 
     name: ClassVar[str] = "affine"
-    scale: Any = attrs.field(default=None, metadata=of(Array(range(2), optional=True)))
-    shift: Any = attrs.field(default=None, metadata=of(Array(range(2), optional=True)))
+    scale: Any = attrs.field(default=None, metadata=of(ArrayField(range(2), optional=True)))
+    shift: Any = attrs.field(default=None, metadata=of(ArrayField(range(2), optional=True)))
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
@@ -160,20 +169,32 @@ class Affine(Operation):
 class Quantize(Operation):
     """``low + step * n``, where n thresholds are at most ``x * direction``.
 
-    They ascend, and are (n,), or (n, channels) for a list for each channel; floats where x
-    is float. Nothing reaches a threshold of infinity, and all one of -infinity.
+    The thresholds ascend, and are (n,), or (n, channels) for a list for each channel;
+    floats where x is float. Nothing reaches a threshold of infinity, and all one of
+    -infinity. `scale`, `zero_point` and `rounding` are those of the grid; `low` counts from
+    the zero point.
     """
 
     name: ClassVar[str] = "quantize"
-    thresholds: Any = attrs.field(metadata=of(Array(range(1, 3), "fi", finite=False)))
+    thresholds: Any = attrs.field(metadata=of(ArrayField(range(1, 3), "fi", finite=False)))
     direction: Any = attrs.field(default=None, metadata=of(_DIRECTION))
-    low: int = attrs.field(default=-1, metadata=of(Integers(-LARGEST, LARGEST)))
-    step: int = attrs.field(default=2, metadata=of(Integers(1, LARGEST)))
+    low: int = attrs.field(default=-1, metadata=of(IntegerField(-LARGEST, LARGEST)))
+    step: int = attrs.field(default=2, metadata=of(IntegerField(1, LARGEST)))
+    scale: float = 1.0
+    zero_point: int = 0
+    rounding: str | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of what it returns."""
+        low = self.low + self.zero_point
+        high = low + self.step * len(self.thresholds)
+        return Grid(low, high, self.step, self.scale, self.zero_point, self.rounding)
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
         floats = self.thresholds.dtype.kind == "f"
-        if floats is not (x.span is None):
+        if floats is not (x.grid is None):
             raise DataError("its thresholds are floats and its input is not, or vice versa")
         if self.thresholds.ndim == 2:
             _for_channels(self.thresholds, x)
@@ -181,8 +202,21 @@ class Quantize(Operation):
         _signs_only(self.direction)
         if (self.thresholds[1:] < self.thresholds[:-1]).any():
             raise DataError("its thresholds do not ascend")
-        count = len(self.thresholds)
-        return Value(x.shape, Span(self.low, self.low + self.step * count, self.step))
+        return Value(x.shape, self.grid)
+
+
+@attrs.frozen(eq=False)
+class Dequantize(Operation):
+    """The real numbers of integers: ``x * scale``, counted from the zero point."""
+
+    name: ClassVar[str] = "dequantize"
+    scale: Any = attrs.field(default=1.0)
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        if x.grid is None:
+            raise DataError("it takes integers, found floats")
+        return Value(x.shape)
 
 
 @attrs.frozen(eq=False)
@@ -193,7 +227,7 @@ class _Pool(Operation):
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
-        return Value((*_windows(x, self.pool, self.strides, self.pads), x.shape[2]), x.span)
+        return Value((*_windows(x, self.pool, self.strides, self.pads), x.shape[2]), x.grid)
 
 
 @attrs.frozen(eq=False)
@@ -225,7 +259,7 @@ class GlobalPool(Operation):
     """The largest number or the mean of each channel."""
 
     name: ClassVar[str] = "global_pool"
-    function: str = attrs.field(metadata=of(Choice(("max", "average"))))
+    function: str = attrs.field(metadata=of(ChoiceField(("max", "average"))))
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
@@ -233,7 +267,7 @@ class GlobalPool(Operation):
             _float_only(x)
         if len(x.shape) < 2:
             raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
-        return Value(x.shape[-1:], x.span)
+        return Value(x.shape[-1:], x.grid)
 
 
 FUNCTIONS = (
@@ -251,10 +285,10 @@ class Activation(Operation):
     """
 
     name: ClassVar[str] = "activation"
-    function: str = attrs.field(metadata=of(Choice(FUNCTIONS)))
-    alpha: float = attrs.field(default=0.0, metadata=of(Number()))
-    most: float | None = attrs.field(default=None, metadata=of(Number(optional=True)))
-    threshold: float = attrs.field(default=0.0, metadata=of(Number()))
+    function: str = attrs.field(metadata=of(ChoiceField(FUNCTIONS)))
+    alpha: float = attrs.field(default=0.0, metadata=of(NumberField()))
+    most: float | None = attrs.field(default=None, metadata=of(NumberField(optional=True)))
+    threshold: float = attrs.field(default=0.0, metadata=of(NumberField()))
 
     def infer(self, *inputs: Value) -> Value:
         _float_only(*inputs)
@@ -266,7 +300,7 @@ class PReLU(Operation):
     """``x`` where it is above 0, else ``alpha * x``."""
 
     name: ClassVar[str] = "prelu"
-    alpha: Any = attrs.field(metadata=of(Array(range(1, 8))))
+    alpha: Any = attrs.field(metadata=of(ArrayField(range(1, 8))))
 
     def infer(self, *inputs: Value) -> Value:
         _float_only(*inputs)
@@ -278,12 +312,12 @@ def _broadcast(*shapes: tuple[int, ...], into: Any = None) -> tuple[int, ...]:
     try:
         if len({len(shape) for shape in shapes}) > 1:
             raise ValueError("the ranks differ")
-        found = np.broadcast_shapes(*shapes)
+        common = np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise DataError(f"shapes {[list(s) for s in shapes]} do not match") from error
-    if into is not None and found != into:
+    if into is not None and common != into:
         raise DataError(f"shapes {[list(s) for s in shapes]} do not match")
-    return tuple(found)
+    return tuple(common)
 
 
 @attrs.frozen(eq=False)
@@ -294,7 +328,7 @@ class Merge(Operation):
     arity: ClassVar[int | None] = None
     function: str = attrs.field(
         metadata=of(
-            Choice(("add", "subtract", "multiply", "maximum", "minimum", "average"))
+            ChoiceField(("add", "subtract", "multiply", "maximum", "minimum", "average"))
         )
     )
 
@@ -311,7 +345,7 @@ class Concatenate(Operation):
 
     name: ClassVar[str] = "concatenate"
     arity: ClassVar[int | None] = None
-    axis: int = attrs.field(metadata=of(Integers(1, 8)))
+    axis: int = attrs.field(metadata=of(IntegerField(1, 8)))
 
     def infer(self, *inputs: Value) -> Value:
         first, at = inputs[0], self.axis - 1
@@ -319,10 +353,10 @@ class Concatenate(Operation):
         ranks = {len(x.shape) for x in inputs}
         if len(rest) > 1 or len(ranks) > 1 or at >= len(first.shape):
             raise DataError(f"shapes {[list(x.shape) for x in inputs]} do not match")
-        if any(x.span != first.span for x in inputs):
+        if any(not same_numbers(x, first) for x in inputs):
             raise DataError("its inputs hold different kinds of numbers")
         size = sum(x.shape[at] for x in inputs)
-        return Value((*first.shape[:at], size, *first.shape[at + 1 :]), first.span)
+        return Value((*first.shape[:at], size, *first.shape[at + 1 :]), first.grid)
 
 
 @attrs.frozen(eq=False)
@@ -330,13 +364,13 @@ class Reshape(Operation):
     """The same numbers in another shape."""
 
     name: ClassVar[str] = "reshape"
-    shape: tuple[int, ...] = attrs.field(metadata=of(Integers(1, LARGEST, range(1, 8))))
+    shape: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, LARGEST, range(1, 8))))
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
         if math.prod(self.shape) != math.prod(x.shape):
             raise DataError(f"{list(x.shape)} has no place in {list(self.shape)}")
-        return Value(self.shape, x.span)
+        return Value(self.shape, x.grid)
 
 
 @attrs.frozen(eq=False)
@@ -348,17 +382,13 @@ class Pad(Operation):
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
-        _float_only(x)
         if len(x.shape) != 3:
             raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
+        span = x.span
+        if span is not None and not (
+            span.low <= 0 <= span.high and span.low % span.step == 0
+        ):
+            raise DataError(f"0 is not among the integers from {span.low} to {span.high}")
         top, bottom, left, right = self.pads
-        return Value((x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2]))
-
-
-OPERATIONS: Mapping[str, type[Operation]] = {
-    cls.name: cls
-    for cls in (
-        *(Conv2D, Dense, Affine, Quantize, MaxPool, AveragePool, GlobalPool),
-        *(Activation, PReLU, Merge, Concatenate, Reshape, Pad),
-    )
-}
+        shape = x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2]
+        return Value(shape, x.grid)

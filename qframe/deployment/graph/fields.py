@@ -1,4 +1,4 @@
-"""The fields of operations: what may stand in them, in memory and in a file.
+"""The fields of operations: the values that they take, in memory and in a file.
 
 A field reads itself from JSON, and refuses what it does not take with a `DataError`.
 """
@@ -12,17 +12,16 @@ from typing import Any
 import attrs
 import numpy as np
 
+from qframe.deployment.graph.values import LARGEST
 from qframe.errors import DataError
-from qframe_packed.packing import Packed
-from qframe_packed.values import LARGEST, Span
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]
-# Takes a tensor into a file, and says its name there.
+# Adds a tensor to a file, and returns its name there.
 Store = Callable[[Any], str]
 
 
 @attrs.frozen
-class Integers:
+class IntegerField:
     """A list of integers within bounds; one integer where `count` is None."""
 
     low: int
@@ -52,7 +51,7 @@ class Integers:
 
 
 @attrs.frozen
-class Number:
+class NumberField:
     """A finite number; None too where it is `optional`."""
 
     optional: bool = False
@@ -72,26 +71,26 @@ class Number:
 
 
 @attrs.frozen
-class Choice:
-    """One of some words."""
+class ChoiceField:
+    """One of some names."""
 
-    words: tuple[str, ...]
+    names: tuple[str, ...]
 
     def read(self, value: Any, tensors: Tensors) -> str:
-        """The word of a value from JSON."""
-        if not isinstance(value, str) or value not in self.words:
+        """The name in a value from JSON."""
+        if not isinstance(value, str) or value not in self.names:
             raise DataError(
-                f"expected one of {', '.join(self.words)}, found {_short(value)}"
+                f"expected one of {', '.join(self.names)}, found {_short(value)}"
             )
         return value
 
     def write(self, value: Any, store: Store) -> Any:
-        """The word, which JSON has as it is."""
+        """The name, unchanged."""
         return value
 
 
 @attrs.frozen
-class Array:
+class ArrayField:
     """A tensor of numbers, named in JSON; None too where it is `optional`.
 
     Args:
@@ -110,7 +109,7 @@ class Array:
         """The tensor that a value from JSON names."""
         if value is None and self.optional:
             return None
-        array = _tensor(value, tensors)
+        array = tensor_of(value, tensors)
         if array.ndim not in self.ranks or array.dtype.kind not in self.kinds:
             raise DataError(
                 f"the tensor {value!r} has a wrong rank or dtype: {list(array.shape)} of "
@@ -130,35 +129,21 @@ class Array:
 
 
 @attrs.frozen
-class Weights:
-    """A tensor of floats, or of integers that are packed."""
+class KernelField:
+    """A tensor of floats, or of integers in the format of a target."""
 
     rank: int
 
     def read(self, value: Any, tensors: Tensors) -> Any:
-        """The tensor that a value from JSON names, or the packed integers."""
-        if not isinstance(value, dict):
-            return Array(range(self.rank, self.rank + 1)).read(value, tensors)
-        keys = {"tensor", "shape", "low", "high", "step"}
-        if not {"tensor", "shape", "low", "high"} <= set(value) <= keys:
-            raise DataError(f"packed weights have {', '.join(sorted(keys))}")
-        shape = Integers(1, LARGEST, self.rank).read(value["shape"], tensors)
-        whole = Integers(-LARGEST, LARGEST)
-        ends = [whole.read(value.get(key, 1), tensors) for key in ("low", "high", "step")]
-        data = _tensor(value["tensor"], tensors)
-        if data.dtype != np.uint8:
-            raise DataError(f"packed weights are bytes, found {data.dtype}")
-        return Packed(data, shape, Span(*ends))  # type: ignore[arg-type]
+        """The tensor of floats that a value from JSON names."""
+        return ArrayField(range(self.rank, self.rank + 1)).read(value, tensors)
 
     def write(self, value: Any, store: Store) -> Any:
-        """The name of the tensor in the file, or the description of packed integers."""
-        if not isinstance(value, Packed):
-            return store(value)
-        found = {"tensor": store(value.data), "shape": list(value.shape)}
-        return found | attrs.asdict(value.span)
+        """The name of the tensor in the file, once it is stored."""
+        return store(value)
 
 
-Codec = Integers | Number | Choice | Array | Weights
+Codec = IntegerField | NumberField | ChoiceField | ArrayField | KernelField
 
 
 def of(codec: Codec) -> dict[str, Codec]:
@@ -166,7 +151,8 @@ def of(codec: Codec) -> dict[str, Codec]:
     return {"codec": codec}
 
 
-def _tensor(name: Any, tensors: Tensors) -> Any:
+def tensor_of(name: Any, tensors: Tensors) -> Any:
+    """The tensor that a value from JSON names."""
     if not isinstance(name, str) or name not in tensors:
         raise DataError(f"there is no tensor {_short(name)}")
     return tensors[name]

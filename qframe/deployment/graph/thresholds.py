@@ -1,7 +1,7 @@
-"""The exact points at which a function that only steps up, or down, takes its steps.
+"""The exact inputs at which a monotone step function steps.
 
-They are found by bisection over all the numbers that there are, so that a comparison with
-them equals the function to the bit: its ties and its rounding included.
+Bisection runs over every number of the domain, so that a comparison with the thresholds
+equals the function to the bit, ties and rounding included.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from qframe_packed.values import Span
+from qframe.deployment.graph.values import Span
 
 Array = NDArray[Any]
 _LARGEST = int(np.finfo(np.float32).max.view(np.int32))
@@ -27,7 +27,7 @@ def _floats(keys: Array) -> Array:
 
 @attrs.frozen
 class Domain:
-    """All the numbers that may come in, in order.
+    """The numbers that a tensor may have, in order.
 
     Args:
         low: the key of the smallest.
@@ -41,7 +41,7 @@ class Domain:
 
     @classmethod
     def of(cls, span: Span | None) -> Domain:
-        """That of a tensor with this span; without one, the finite floats."""
+        """The domain of a tensor with this span; without one, the finite floats."""
         if span is None:
             return cls(-_LARGEST, _LARGEST, True)
         return cls(span.low, span.high, False)
@@ -51,11 +51,11 @@ class Domain:
         return _floats(keys) if self.floats else keys.astype(np.int32)
 
     def thresholds(self, keys: Array) -> Array:
-        """Keys as thresholds, one below for all and one above for nothing."""
+        """Keys as thresholds; of floats, all numbers reach -inf and none inf."""
         if self.floats:
-            found = _floats(np.clip(keys, self.low, self.high))
-            found = np.where(keys <= self.low, np.float32(-np.inf), found)
-            return np.where(keys > self.high, np.float32(np.inf), found)
+            floats = _floats(np.clip(keys, self.low, self.high))
+            floats = np.where(keys <= self.low, np.float32(-np.inf), floats)
+            return np.where(keys > self.high, np.float32(np.inf), floats)
         small = next(
             dtype
             for dtype in (np.int8, np.int16, np.int32)
@@ -65,13 +65,12 @@ class Domain:
 
 
 def first(holds: Callable[[Array], Array], domain: Domain, shape: tuple[int, ...]) -> Array:
-    """The first keys whose numbers `holds` is true of, each above them too.
+    """The first keys whose numbers `holds` is true of; it is true of all above them.
 
     Args:
-        holds: of an array of this shape, whether each number is far enough; from some
-            number on it is true.
-        domain: where to look.
-        shape: of what is returned.
+        holds: takes an array of this shape; from some number on it is true.
+        domain: the numbers to try.
+        shape: the shape of the result.
 
     Returns:
         Keys; one above the highest where `holds` is true of no number.

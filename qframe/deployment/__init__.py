@@ -1,0 +1,1 @@
+"""From a Keras model to the graph that exporters write."""

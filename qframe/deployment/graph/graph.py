@@ -1,0 +1,65 @@
+"""The graph of a model: operations in order, each named by the layer that it is from."""
+
+from __future__ import annotations
+
+import attrs
+
+from qframe.deployment.graph.operations import Operation
+from qframe.deployment.graph.values import Value
+from qframe.errors import DataError
+
+
+@attrs.frozen(eq=False)
+class Node:
+    """One operation, on the tensors of these indices.
+
+    Args:
+        operation: the operation.
+        inputs: indices of tensors: the inputs of the model come first, then what each
+            node returns, in order. A node reads only tensors before it.
+        name: the path of the layer that it is from.
+    """
+
+    operation: Operation
+    inputs: tuple[int, ...]
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"the operation {self.operation.name} of {self.name!r}"
+
+
+@attrs.frozen(eq=False)
+class Graph:
+    """A model.
+
+    Args:
+        inputs: the shapes, without the batch, of the tensors that it takes.
+        nodes: its operations, each after those that it reads from.
+        outputs: the indices of the tensors that it returns.
+    """
+
+    inputs: tuple[tuple[int, ...], ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[int, ...]
+
+    def values(self) -> list[Value]:
+        """The shape and grid of each tensor; raises `DataError` for an invalid graph."""
+        values = [Value(shape) for shape in self.inputs]
+        for node in self.nodes:
+            arity = node.operation.arity
+            if len(node.inputs) != arity if arity else len(node.inputs) < 2:
+                raise DataError(f"{node} takes {arity or 'several'} tensors")
+            if max(node.inputs) >= len(values):
+                raise DataError(f"{node} reads a tensor that is not before it")
+            try:
+                values.append(self.infer(node.operation, *(values[i] for i in node.inputs)))
+            except DataError as error:
+                raise DataError(f"{node}: {error}") from error
+        if max(self.outputs) >= len(values):
+            raise DataError("the model returns a tensor that it does not have")
+        return values
+
+    @staticmethod
+    def infer(operation: Operation, *inputs: Value) -> Value:
+        """What an operation returns; a target may refuse more than the operation does."""
+        return operation.infer(*inputs)

@@ -1,0 +1,93 @@
+"""Rewriting a graph, rule by rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import attrs
+
+from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.operations import Operation
+
+_G = TypeVar("_G", bound=Graph)
+
+
+class Draft:
+    """A graph whose nodes have keys, so that they can be replaced."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.values = dict(enumerate(graph.values()))
+        self.nodes = dict(enumerate(graph.nodes, len(graph.inputs)))
+
+    def maker(self, key: int, kind: type[Operation] | tuple[type[Operation], ...]) -> Any:
+        """The node that returns a tensor, if its operation is of a kind; else None."""
+        node = self.nodes.get(key)
+        return node if node is not None and isinstance(node.operation, kind) else None
+
+    def alone(self, key: int) -> bool:
+        """Whether a single node reads a tensor, and the model does not return it."""
+        read = [i for node in self.nodes.values() for i in node.inputs]
+        return read.count(key) == 1 and key not in self._graph.outputs
+
+    def put(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
+        """Have another node return a tensor."""
+        self.nodes[key] = Node(operation, inputs, name)
+
+    def add(self, operation: Operation, *inputs: int, name: str) -> int:
+        """The key of a new tensor."""
+        key = max(self.nodes) + 1
+        self.put(key, operation, *inputs, name=name)
+        return key
+
+    def replace(self, key: int, other: int) -> None:
+        """Have whatever reads a tensor read another one."""
+        for reader, node in self.nodes.items():
+            if key in node.inputs:
+                inputs = tuple(other if i == key else i for i in node.inputs)
+                self.nodes[reader] = attrs.evolve(node, inputs=inputs)
+        outputs = tuple(other if i == key else i for i in self._graph.outputs)
+        self._graph = attrs.evolve(self._graph, outputs=outputs)
+
+    def graph(self) -> Any:
+        """The graph, in order, without the nodes that no output depends on."""
+        count = len(self._graph.inputs)
+        order = {key: key for key in range(count)}
+        waiting = list(reversed(self._graph.outputs))
+        while waiting:
+            key = waiting[-1]
+            missing = [
+                i
+                for i in (() if key in order else self.nodes[key].inputs)
+                if i not in order
+            ]
+            if missing:
+                waiting += reversed(missing)
+                continue
+            waiting.pop()
+            order.setdefault(key, len(order))
+        nodes = tuple(
+            attrs.evolve(
+                self.nodes[key], inputs=tuple(order[i] for i in self.nodes[key].inputs)
+            )
+            for key in order
+            if key >= count
+        )
+        outputs = tuple(order[key] for key in self._graph.outputs)
+        return attrs.evolve(self._graph, nodes=nodes, outputs=outputs)
+
+
+# Changes the node of a key, or returns False.
+Rule = Callable[[Draft, int, Node], bool]
+
+
+def rewritten(graph: _G, rules: tuple[Rule, ...]) -> _G:
+    """The graph once no rule applies to it any more."""
+    changed = True
+    while changed:
+        draft = Draft(graph)
+        nodes = list(draft.nodes.items())
+        changed = any(rule(draft, key, node) for rule in rules for key, node in nodes)
+        graph = draft.graph()
+    return graph

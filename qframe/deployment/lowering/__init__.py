@@ -1,0 +1,134 @@
+"""From a Keras model to the graph that exporters write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from qframe import keras_internals
+from qframe.deployment.graph.graph import Graph
+from qframe.deployment.lowering.layers import lowering_of
+from qframe.deployment.lowering.refusals import Refusals
+from qframe.deployment.lowering.tracing import ExportTarget, Traced, Tracer
+from qframe.errors import ArgumentError, ExportError, NotBuiltError, QFrameError
+from qframe.keras_internals.overrides import override_of
+
+__all__ = ["ExportTarget", "lower"]
+
+
+def lower(model: Any, target: ExportTarget) -> Graph:
+    """The graph of a functional or sequential model, as it computes in inference.
+
+    Args:
+        model: a built Keras model.
+        target: the requirements of the exporter.
+
+    Returns:
+        The graph: scales, biases and batch normalization are apart from one another.
+
+    Raises:
+        ArgumentError: `model` is not a Keras model.
+        NotBuiltError: it has no weights yet.
+        ExportError: the call of the model is code; an input has no fixed shape; layers are
+            refused, all of which the error names.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> from qframe.deployment.lowering import ExportTarget, lower
+        >>> layer = qf.layers.QuantDense(2, input_quantizer="ste_sign", name="dense")
+        >>> model = keras.Sequential([keras.Input((3,)), layer])
+        >>> [node.operation.name for node in lower(model, ExportTarget("mine")).nodes]
+        ['quantize', 'dequantize', 'dense', 'affine']
+    """
+    function = _function_of(model, target)
+    tracer, refusals = Tracer(target), Refusals(target.name)
+    inputs = []
+    for tensor in function.inputs:
+        shape = tuple(tensor.shape[1:])
+        if None in shape or not shape:
+            raise ExportError(
+                f"the input {tensor.name!r} has the shape {tuple(tensor.shape)}, and the "
+                f"target {target.name!r} needs every size but that of the batch. Build the "
+                "model with keras.Input((32, 32, 3)), or whatever the size is."
+            )
+        inputs.append(tracer.input(shape))
+    outputs = _lower(tracer, refusals, function, inputs, "")
+    refusals.check()
+    tracer.path = "output"
+    return tracer.graph(outputs)
+
+
+def _function_of(model: Any, target: ExportTarget) -> Any:
+    if not isinstance(model, keras.Model):
+        raise ArgumentError(
+            f"the target {target.name!r} takes a Keras model, found {model!r}."
+        )
+    if not model.built:
+        raise NotBuiltError(
+            f"{model.name!r} has no weights yet. Begin it with keras.Input((28, 28, 1)), "
+            "or whatever its input is."
+        )
+    function = keras_internals.graph_of(model)
+    if function is None:
+        raise ExportError(
+            f"the call of {model.name!r} is code, which the target "
+            f"{target.name!r} cannot read. Build it from layers, as keras.Sequential or "
+            "keras.Model(inputs, outputs); its own layers can be used for that."
+        )
+    override = override_of(model)
+    if override is not None:
+        raise ExportError(
+            f"the target {target.name!r} cannot take the model {model.name!r}: {override}, "
+            "and code is not exported. Build it with keras.Model(inputs, outputs)."
+        )
+    return function
+
+
+def _lower(
+    tracer: Tracer,
+    refusals: Refusals,
+    function: Any,
+    inputs: list[Traced],
+    prefix: str,
+) -> list[Traced]:
+    """The outputs of a function of Keras, whose layers have paths that begin alike."""
+    known = {id(t): tensor for t, tensor in zip(function.inputs, inputs, strict=True)}
+    for node in keras_internals.nodes(function):
+        if node.is_input:
+            continue
+        layer, path = node.operation, f"{prefix}{node.operation.name}"
+        taken = [known[id(tensor)] for tensor in node.arguments.keras_tensors]
+        tracer.path = path
+        try:
+            outputs = _outputs_of(tracer, refusals, layer, taken, path)
+            for there, here in zip(node.outputs, outputs, strict=True):
+                if tuple(there.shape[1:]) != here.shape:
+                    raise QFrameError(f"it returns {there.shape}, not {here.shape}")
+        except QFrameError as error:
+            refusals.add(path, layer, error)
+            shapes = [tuple(tensor.shape[1:]) for tensor in node.outputs]
+            if any(None in shape for shape in shapes):
+                refusals.check()
+            outputs = [tracer.unknown(shape) for shape in shapes]
+        known |= {id(t): tensor for t, tensor in zip(node.outputs, outputs, strict=True)}
+    return [known[id(tensor)] for tensor in function.outputs]
+
+
+def _outputs_of(
+    tracer: Tracer, refusals: Refusals, layer: Any, inputs: list[Traced], path: str
+) -> list[Traced]:
+    dtype = getattr(layer, "compute_dtype", "float32")
+    if dtype != "float32":
+        raise QFrameError(f"it computes in {dtype}, and the runtime in float32")
+    inner = keras_internals.graph_of(layer)
+    if inner is None or not _match(inner.inputs, inputs):
+        return [lowering_of(layer)(tracer, layer, inputs)]
+    override = override_of(layer)
+    if override is not None:
+        raise QFrameError(f"{override}, and code is not exported")
+    return _lower(tracer, refusals, inner, inputs, f"{path}/")
+
+
+def _match(inputs: list[Any], tensors: list[Traced]) -> bool:
+    return [tuple(t.shape[1:]) for t in inputs] == [tensor.shape for tensor in tensors]

@@ -1,0 +1,76 @@
+"""Quantizers of activations, as exact thresholds on a grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.deployment.graph.operations import Quantize
+from qframe.deployment.graph.rounding import rounding_of
+from qframe.deployment.graph.thresholds import Domain, first
+from qframe.errors import QFrameError
+from qframe.quantizers import Quantizer
+
+_FAR = np.float32(2.0**100)
+_EVERY = Domain.of(None)
+
+
+def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
+    """The operation of a quantizer, exact for every float32 number.
+
+    The thresholds are found in the quantizer itself, so that its ties and its rounding are
+    kept.
+
+    Args:
+        quantizer: of activations.
+        levels: the most levels that it may have. Default 2^16.
+
+    Raises:
+        QFrameError: it has no fixed thresholds, or too many of them.
+    """
+    if not isinstance(quantizer, Quantizer):
+        raise QFrameError(f"{quantizer!r} is no qframe quantizer")
+    traits = quantizer.traits
+    if not (traits.elementwise and traits.monotone):
+        raise QFrameError(
+            f"{quantizer!r} does not quantize each number by itself, with one scale for "
+            "the whole tensor"
+        )
+    far = np.array([-_FAR, _FAR], np.float32)
+    (low, high), scale, zero_point = _integers(quantizer, far)
+    if high - low >= levels:
+        raise QFrameError(f"{quantizer!r} has more than {levels} levels, which is the most")
+    if not scale > 0 or low == high:
+        raise QFrameError(f"{quantizer!r} gives a single value: its range is empty")
+    wanted = np.arange(low + 1, high + 1)
+
+    def reached(x: NDArray[Any]) -> NDArray[Any]:
+        integers, scale_here, _ = _integers(quantizer, x)
+        if scale_here != scale:
+            raise QFrameError(
+                f"{quantizer!r} has no scale of its own yet, but that of the tensor at "
+                "hand. Train the model, or write qframe.calibrate(model, data)"
+            )
+        return np.asarray(integers >= wanted)
+
+    thresholds = _EVERY.thresholds(first(reached, _EVERY, wanted.shape))
+    # An integer that is stepped over has the threshold of the next one.
+    kept = np.append(thresholds[:-1] < thresholds[1:], True)
+    step = int(np.gcd.reduce(np.diff(np.append(low, wanted[kept]))))
+    # Integers between two levels have the threshold of the upper one.
+    thresholds = thresholds[(wanted - low) % step == 0]
+    rounding = rounding_of(thresholds, scale, int(low), step)
+    return Quantize(thresholds, None, int(low), step, scale, zero_point, rounding)
+
+
+def _integers(quantizer: Quantizer, x: NDArray[Any]) -> tuple[NDArray[Any], float, int]:
+    """The integers of float32 numbers from the zero point, the scale and the zero point."""
+    # As a batch of one feature: activations have a batch.
+    result = quantizer.integers(x.astype(np.float32).reshape(-1, 1))
+    if result.scale.size > 1 or result.zero_point.size > 1:
+        raise QFrameError(f"{quantizer!r} has more than one scale")
+    zero_point = int(result.zero_point.reshape(()))
+    integers = result.values.astype(np.int64).reshape(-1) - zero_point
+    return integers, float(result.scale.reshape(())), zero_point

@@ -1,0 +1,120 @@
+"""Layers with kernels, as sums of products, biases and activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qframe.deployment.graph.kernels import is_integer
+from qframe.deployment.graph.operations import Affine, Conv2D, Dense
+from qframe.deployment.graph.values import is_one_positive
+from qframe.deployment.lowering.functions import activated
+from qframe.deployment.lowering.tracing import Traced, Tracer
+from qframe.deployment.lowering.weights import Array, kernel_of, values_of
+from qframe.errors import QFrameError
+
+
+def pads_of(
+    padding: str, shape: tuple[int, ...], reach: Any, strides: Any
+) -> tuple[int, int, int, int]:
+    """The padding of Keras: top, bottom, left, right. The smaller half is in front."""
+    if padding == "valid":
+        return 0, 0, 0, 0
+    pads: list[int] = []
+    for size, window, stride in zip(shape[:2], reach, strides, strict=True):
+        total = max((-(-size // stride) - 1) * stride + window - size, 0)
+        pads += (total // 2, total - total // 2)
+    return pads[0], pads[1], pads[2], pads[3]
+
+
+def dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
+    """Add a dense layer."""
+    (x,) = inputs
+    if getattr(layer, "quantization_mode", None):
+        raise QFrameError(
+            f"keras.Model.quantize({layer.quantization_mode!r}) has changed it. Export the "
+            "model from before that"
+        )
+    kernel = kernel_of(layer, "kernel", np.transpose, tracer.target.floats)
+    x = x if is_integer(kernel) else tracer.real(x)
+    return _finished(tracer, layer, tracer.add(Dense(kernel=kernel), x))
+
+
+def convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
+    """Add a two-dimensional convolution, grouped or not."""
+    (x,) = inputs
+    kernel = kernel_of(layer, "kernel", _outputs_first, tracer.target.floats)
+    return _finished(tracer, layer, _windows(tracer, layer, x, kernel, layer.groups))
+
+
+def depthwise(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
+    """Add a depthwise convolution."""
+    (x,) = inputs
+    kernel = kernel_of(layer, "kernel", _by_channel, tracer.target.floats)
+    return _finished(tracer, layer, _windows(tracer, layer, x, kernel, x.shape[-1]))
+
+
+def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
+    """Add a separable convolution, as a depthwise one and a pointwise one."""
+    (x,) = inputs
+    floats = tracer.target.floats
+    kernel = kernel_of(layer, "depthwise_kernel", _by_channel, floats)
+    middle = _scaled(tracer, _windows(tracer, layer, x, kernel, x.shape[-1]), None)
+    points = kernel_of(layer, "pointwise_kernel", _outputs_first, floats)
+    middle = middle if is_integer(points) else tracer.real(middle)
+    return _finished(tracer, layer, tracer.add(Conv2D(kernel=points), middle))
+
+
+def _outputs_first(kernel: Array) -> Array:
+    """(height, width, inputs, outputs) as (outputs, height, width, inputs)."""
+    return kernel.transpose(3, 0, 1, 2)
+
+
+def _by_channel(kernel: Array) -> Array:
+    """(height, width, channels, multiplier) as (outputs, height, width, 1)."""
+    height, width = kernel.shape[:2]
+    return kernel.transpose(2, 3, 0, 1).reshape(-1, height, width, 1)
+
+
+def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) -> Traced:
+    """The sums of products of the windows of an image."""
+    dilation, strides = tuple(layer.dilation_rate), tuple(layer.strides)
+    _, height, width, _ = kernel.shape
+    reach = (height - 1) * dilation[0] + 1, (width - 1) * dilation[1] + 1
+    pads = pads_of(layer.padding, x.shape, reach, strides)
+    pad = float(getattr(layer, "pad_values", 0.0))
+    if x.value.grid is not None and pad:
+        scale = x.value.grid.scale
+        steps = pad / scale
+        if abs(steps - round(steps)) > 1e-5 * max(1, abs(steps)):
+            raise QFrameError(
+                f"its pad_values={pad} is not on the grid of its input, whose step is "
+                f"{scale:g}"
+            )
+        pad = float(round(steps)) if is_integer(kernel) else pad
+    operation = Conv2D(
+        kernel=kernel,
+        strides=strides,
+        dilation=dilation,
+        pads=pads,
+        pad=pad if any(pads) else 0.0,
+        groups=groups,
+    )
+    return tracer.add(operation, x if is_integer(kernel) else tracer.real(x))
+
+
+def _finished(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
+    """With the bias and the activation."""
+    bias = values_of(layer, "bias") if layer.use_bias else None
+    return activated(tracer, layer.activation, _scaled(tracer, sums, bias))
+
+
+def _scaled(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
+    """The sums with the bias; integers stay integers where one positive scale is enough."""
+    if bias is not None and not np.isfinite(bias).all():
+        raise QFrameError("bias holds numbers that are not finite")
+    grid = sums.value.grid
+    if grid is not None and (bias is not None or not is_one_positive(grid.scale)):
+        sums = tracer.real(sums)
+    return sums if bias is None else tracer.add(Affine(shift=bias), sums)

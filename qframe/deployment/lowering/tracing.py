@@ -1,0 +1,111 @@
+"""The graph of a model under construction, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.operations import Dequantize, Operation, Quantize
+from qframe.deployment.graph.values import Value
+from qframe.deployment.lowering.activations import quantize_of
+from qframe.quantizers import Quantizer
+
+
+@attrs.frozen
+class ExportTarget:
+    """What an exporter asks of the graph.
+
+    Args:
+        name: the name of the target, for errors.
+        floats: the dtype of kernels that are not quantized. Default ``"float32"``.
+        levels: the most levels of a quantizer of activations. Default 2^16.
+        sum_bits: the bits in which products of integers are added. Default 32.
+    """
+
+    name: str
+    floats: str = "float32"
+    levels: int = 2**16
+    sum_bits: int = 32
+
+
+@attrs.frozen
+class Traced:
+    """A tensor of the graph under construction.
+
+    Args:
+        index: its index in the graph.
+        value: its shape and grid.
+    """
+
+    index: int
+    value: Value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.value.shape
+
+
+class Tracer:
+    """Adds operations to a graph, in the name of the current layer.
+
+    Args:
+        target: the requirements of the exporter.
+    """
+
+    def __init__(self, target: ExportTarget) -> None:
+        self.target = target
+        self.path = ""
+        self._inputs: list[tuple[int, ...]] = []
+        self._nodes: list[Node] = []
+        self._quantizers: dict[Any, tuple[Any, Quantize]] = {}
+
+    def input(self, shape: tuple[int, ...]) -> Traced:
+        """An input of the model; all inputs come before any operation."""
+        self._inputs.append(shape)
+        return Traced(len(self._inputs) - 1, Value(shape))
+
+    def add(self, operation: Operation, *tensors: Traced) -> Traced:
+        """The result of an operation."""
+        value = operation.infer(*(tensor.value for tensor in tensors))
+        if value.grid is not None:
+            value.grid.check(self.target.sum_bits)
+        indices = tuple(tensor.index for tensor in tensors)
+        self._nodes.append(Node(operation, indices, self.path))
+        return Traced(len(self._inputs) + len(self._nodes) - 1, value)
+
+    def real(self, tensor: Traced) -> Traced:
+        """The tensor as floats."""
+        grid = tensor.value.grid
+        return tensor if grid is None else self.add(Dequantize(scale=grid.scale), tensor)
+
+    def quantized(self, quantizer: Any, tensor: Traced) -> Traced:
+        """The tensor after a quantizer of activations."""
+        if isinstance(quantizer, Quantizer) and quantizer.traits.tag:
+            return tensor
+        return self.add(self._quantize_of(quantizer), self.real(tensor))
+
+    def _quantize_of(self, quantizer: Any) -> Quantize:
+        # Without state it follows from the parameters; the object is kept for its id.
+        key: Any = id(quantizer)
+        if isinstance(quantizer, Quantizer) and not quantizer.weights:
+            key = type(quantizer), repr(quantizer.parameters)
+        if key not in self._quantizers:
+            self._quantizers[key] = quantizer, quantize_of(quantizer, self.target.levels)
+        return self._quantizers[key][1]
+
+    def unknown(self, shape: tuple[int, ...]) -> Traced:
+        """A stand-in for what a refused layer returns, so that the rest is looked at."""
+        return Traced(0, Value(shape))
+
+    def graph(self, outputs: list[Traced]) -> Graph:
+        """The graph that returns these tensors, as floats."""
+        real = [self.real(tensor).index for tensor in outputs]
+        return Graph(tuple(self._inputs), tuple(self._nodes), tuple(real))
+
+
+# From a layer and its inputs to its output.
+Lowering = Callable[[Tracer, Any, list[Traced]], Traced]

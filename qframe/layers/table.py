@@ -1,0 +1,169 @@
+"""What qframe knows of each layer of Keras, one row for each.
+
+To support a layer, add or complete its row. The functions that count and lower are named
+here, as they stand above this module: counters in `qframe.models.kernels` and
+`qframe.models.sequences`, lowerings in `qframe.deployment.lowering`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import keras
+
+from qframe.keras_internals import ConvLSTMCell
+from qframe.quantizers.channels import ChannelAxis
+
+# Attribute, prefix and channel axis of a weight, as `qframe.layers.Weight` has them.
+WeightRow = tuple[str, str, ChannelAxis | Callable[[Any], ChannelAxis]]
+
+
+@attrs.frozen
+class LayerRow:
+    """What qframe knows of a layer class.
+
+    Args:
+        weights: the weights that can be quantized, each with its channel axis.
+        explicit: whether it has an explicit class, such as ``QuantDense``.
+        pads: whether it takes ``pad_values``.
+        counter: the function that counts its multiply-accumulates; None for a layer that
+            is counted as its parts, or by its weights.
+        lowering: the function that adds it to a deployment graph; None where there is none.
+    """
+
+    weights: tuple[WeightRow, ...] = ()
+    explicit: bool = False
+    pads: bool = False
+    counter: str | None = None
+    lowering: str | None = None
+
+
+def _einsum_output_axes(layer: Any) -> ChannelAxis:
+    """The kernel axes of an EinsumDense that survive into its output."""
+    operands, output = layer.equation.replace(" ", "").split("->")
+    kernel = operands.split(",")[1].replace("...", "")
+    return tuple(axis for axis, label in enumerate(kernel) if label in output)
+
+
+_BIAS: WeightRow = ("bias", "bias", None)
+_KERNEL: WeightRow = ("kernel", "kernel", -1)
+_DENSE = (_KERNEL, _BIAS)
+_EINSUM = (("kernel", "kernel", _einsum_output_axes), _BIAS)
+# Keras itself names the kernel of a depthwise convolution `kernel` and its arguments
+# `depthwise_*`. Its kernel is (..., channels, multiplier), that of a transposed
+# convolution (..., output channels, input channels).
+_DEPTHWISE = (("kernel", "depthwise", (-2, -1)), _BIAS)
+_TRANSPOSED = (("kernel", "kernel", -2), _BIAS)
+_SEPARABLE = (
+    ("depthwise_kernel", "depthwise", (-2, -1)),
+    ("pointwise_kernel", "pointwise", -1),
+    _BIAS,
+)
+# A token is what is looked up, and what a reversible embedding multiplies with.
+_EMBEDDINGS = (("embeddings", "embeddings", 0),)
+# The weights of a recurrent layer are those of its cell.
+_CELL = (_KERNEL, ("recurrent_kernel", "recurrent", -1), _BIAS)
+
+
+def _products(
+    weights: tuple[WeightRow, ...],
+    counter: str,
+    lowering: str | None = None,
+    pads: bool = False,
+) -> LayerRow:
+    return LayerRow(weights, True, pads, counter, lowering)
+
+
+def _no_products(lowering: str | None = None) -> LayerRow:
+    """A layer that has weights, or quantizers in it, and multiplies no two vectors."""
+    return LayerRow(counter="no_macs", lowering=lowering)
+
+
+_UNKNOWN = LayerRow(counter="unknown")
+_RECURRENT = LayerRow(counter="recurrent")
+_CONV_LSTM = LayerRow(counter="convolutional_recurrent")
+_ATTENTION = LayerRow(counter="multi_head_attention")
+_IDENTITY = LayerRow(lowering="identity")
+
+_ROWS: Mapping[str, LayerRow] = {
+    "Activation": _no_products("activation"),
+    "ActivityRegularization": _IDENTITY,
+    "Add": LayerRow(lowering="add"),
+    # A product that is not worth a formula, as some below.
+    "AdditiveAttention": _UNKNOWN,
+    "AlphaDropout": _IDENTITY,
+    "Attention": LayerRow(counter="attention"),
+    "Average": LayerRow(lowering="average"),
+    "AveragePooling2D": LayerRow(lowering="average_pooling"),
+    "BatchNormalization": _no_products("batch_normalization"),
+    "Concatenate": LayerRow(lowering="concatenate"),
+    "ConvLSTM1D": _CONV_LSTM,
+    "ConvLSTM2D": _CONV_LSTM,
+    "ConvLSTM3D": _CONV_LSTM,
+    "Dense": _products(_DENSE, "dense", "dense"),
+    "EinsumDense": _products(_EINSUM, "einsum_dense"),
+    "Embedding": LayerRow(_EMBEDDINGS, explicit=True, counter="no_macs"),
+    "Conv1D": _products(_DENSE, "convolution", pads=True),
+    "Conv2D": _products(_DENSE, "convolution", "convolution", pads=True),
+    "Conv3D": _products(_DENSE, "convolution", pads=True),
+    "Conv1DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
+    "Conv2DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
+    "Conv3DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
+    "DepthwiseConv1D": _products(_DEPTHWISE, "convolution", pads=True),
+    "DepthwiseConv2D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),
+    "Dot": LayerRow(counter="dot"),
+    "Dropout": _IDENTITY,
+    "ELU": LayerRow(lowering="elu"),
+    "Flatten": LayerRow(lowering="reshape"),
+    "GaussianDropout": _IDENTITY,
+    "GaussianNoise": _IDENTITY,
+    "GlobalAveragePooling2D": LayerRow(lowering="global_average"),
+    "GlobalMaxPooling2D": LayerRow(lowering="global_maximum"),
+    "GroupNormalization": _no_products(),
+    "GroupQueryAttention": _ATTENTION,
+    "GRU": _RECURRENT,
+    "GRUCell": LayerRow(_CELL),
+    "Identity": _IDENTITY,
+    "LayerNormalization": _no_products(),
+    "LeakyReLU": LayerRow(lowering="leaky_relu"),
+    "LSTM": _RECURRENT,
+    "LSTMCell": LayerRow(_CELL),
+    "MaxPooling2D": LayerRow(lowering="max_pooling"),
+    "Maximum": LayerRow(lowering="maximum"),
+    "MelSpectrogram": _UNKNOWN,
+    "Minimum": LayerRow(lowering="minimum"),
+    "MultiHeadAttention": _ATTENTION,
+    "Multiply": LayerRow(lowering="multiply"),
+    "Normalization": _no_products(),
+    "PReLU": _no_products("prelu"),
+    "ReLU": LayerRow(lowering="relu"),
+    "Rescaling": LayerRow(lowering="rescaling"),
+    "Reshape": LayerRow(lowering="reshape"),
+    "ReversibleEmbedding": LayerRow(counter="reversible_embedding"),
+    "RMSNormalization": _no_products(),
+    "RNN": _RECURRENT,
+    "SeparableConv1D": _products(_SEPARABLE, "separable_convolution", pads=True),
+    "SeparableConv2D": _products(
+        _SEPARABLE, "separable_convolution", "separable", pads=True
+    ),
+    "SimpleRNN": _RECURRENT,
+    "SimpleRNNCell": LayerRow(_CELL),
+    "Softmax": LayerRow(lowering="softmax"),
+    "SpatialDropout2D": _IDENTITY,
+    "SpectralNormalization": _no_products(),
+    "STFTSpectrogram": _UNKNOWN,
+    "Subtract": LayerRow(lowering="subtract"),
+    "ZeroPadding2D": LayerRow(lowering="zero_padding"),
+}
+
+# Not every Keras has all of them; one is not public.
+TABLE: Mapping[type, LayerRow] = {
+    **{
+        getattr(keras.layers, name): row
+        for name, row in _ROWS.items()
+        if hasattr(keras.layers, name)
+    },
+    ConvLSTMCell: LayerRow(_CELL),
+}

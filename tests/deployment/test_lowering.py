@@ -1,0 +1,248 @@
+"""From Keras layers to a graph: what it computes, its grids, and refused layers."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import qframe as qf
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.reference import run, tensors_of
+from qframe.deployment.graph.rounding import quantized
+from qframe.deployment.lowering import ExportTarget, lower
+from qframe.deployment.lowering.activations import quantize_of
+from qframe.deployment.lowering.layers import lowerings
+from qframe.errors import ExportError, QFrameError
+
+pytestmark = [
+    pytest.mark.ends,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
+TARGET = ExportTarget("mine")
+
+
+def computed(model, *inputs):
+    """What the graph of a model returns, by the reference."""
+    graph = lower(model, TARGET)
+    tensors = tensors_of(graph, *inputs)
+    return [tensors[i] for i in graph.outputs]
+
+
+LAYERS = {
+    layers.Activation: lambda: layers.Activation("tanh"),
+    layers.ActivityRegularization: lambda: layers.ActivityRegularization(0.1),
+    layers.AlphaDropout: lambda: layers.AlphaDropout(0.5),
+    layers.AveragePooling2D: lambda: layers.AveragePooling2D(3, strides=1, padding="same"),
+    layers.BatchNormalization: lambda: layers.BatchNormalization(epsilon=0.1),
+    layers.Conv2D: lambda: layers.Conv2D(4, 3, strides=2, padding="same", groups=2),
+    layers.Dense: lambda: layers.Dense(3, activation="relu"),
+    layers.DepthwiseConv2D: lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
+    layers.Dropout: lambda: layers.Dropout(0.5),
+    layers.ELU: lambda: layers.ELU(alpha=0.7),
+    layers.Flatten: layers.Flatten,
+    layers.GaussianDropout: lambda: layers.GaussianDropout(0.5),
+    layers.GaussianNoise: lambda: layers.GaussianNoise(0.5),
+    layers.GlobalAveragePooling2D: lambda: layers.GlobalAveragePooling2D(keepdims=True),
+    layers.GlobalMaxPooling2D: layers.GlobalMaxPooling2D,
+    layers.Identity: layers.Identity,
+    layers.LeakyReLU: lambda: layers.LeakyReLU(negative_slope=0.3),
+    layers.MaxPooling2D: lambda: layers.MaxPooling2D(3, strides=2, padding="same"),
+    layers.PReLU: lambda: layers.PReLU(alpha_initializer="random_normal"),
+    layers.ReLU: lambda: layers.ReLU(max_value=1.5, negative_slope=0.1, threshold=0.2),
+    layers.Rescaling: lambda: layers.Rescaling(2.0, offset=-1.0),
+    layers.Reshape: lambda: layers.Reshape((-1, 3)),
+    layers.SeparableConv2D: lambda: layers.SeparableConv2D(5, 3, padding="same"),
+    layers.Softmax: layers.Softmax,
+    layers.SpatialDropout2D: lambda: layers.SpatialDropout2D(0.5),
+    layers.ZeroPadding2D: lambda: layers.ZeroPadding2D(((1, 2), (0, 3))),
+}
+MERGES = (
+    *(layers.Add, layers.Average, layers.Concatenate, layers.Maximum, layers.Minimum),
+    *(layers.Multiply, layers.Subtract),
+)
+BEFORE = {
+    "floats": lambda x: x,
+    "signs": lambda x: qf.quantizers.SteSign()(x),
+    "levels": lambda x: qf.quantizers.get("dorefa(k_bit=3)")(x),
+}
+
+
+def test_every_lowering_is_compared():
+    assert {*LAYERS, *MERGES} == set(lowerings())
+
+
+def assert_as_in_keras(model, *inputs):
+    expected = model([*inputs] if len(inputs) > 1 else inputs[0], training=False)
+    (found,) = computed(model, *inputs)
+    expected = keras.ops.convert_to_numpy(expected)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
+def test_a_layer_computes_what_keras_does(cls, before):
+    x = keras.Input((6, 7, 4))
+    model = keras.Model(x, LAYERS[cls]()(BEFORE[before](x)))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.uniform(0.2, 2, weight.shape))
+    assert_as_in_keras(model, rng.normal(size=(3, 6, 7, 4)).astype("float32"))
+
+
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("cls", MERGES, ids=lambda cls: cls.__name__)
+def test_a_merge_computes_what_keras_does(cls, before):
+    x, y = keras.Input((3, 4)), keras.Input((3, 4))
+    model = keras.Model([x, y], cls()([BEFORE[before](x), BEFORE[before](y)]))
+    rng = np.random.default_rng(0)
+    assert_as_in_keras(model, *rng.normal(size=(2, 5, 3, 4)).astype("float32"))
+
+
+@pytest.mark.parametrize("kernel", ["ste_sign", "integer(bits=4, granularity='channel')"])
+@pytest.mark.parametrize("inputs", [None, "ste_sign", "dorefa(k_bit=2)"])
+def test_scales_biases_and_batch_norm_are_apart(kernel, inputs):
+    layer = qf.layers.QuantDense(3, input_quantizer=inputs, kernel_quantizer=kernel)
+    norm = layers.BatchNormalization()
+    model = keras.Sequential([keras.Input((5,)), layer, norm])
+    names = [node.operation.name for node in lower(model, TARGET).nodes]
+    before, after = (["quantize"], ["dequantize"]) if inputs else ([], [])
+    assert names == [*before, "dense", *after, "affine", "affine"]
+    graph = lower(model, TARGET)
+    product = graph.nodes[len(before)].operation
+    expected = next(iter(qf.integers(layer).values()))
+    np.testing.assert_array_equal(product.kernel.integers(), expected.values.T)
+    np.testing.assert_array_equal(product.kernel.scale, expected.scale.squeeze())
+    grid = graph.values()[len(before) + 1].grid
+    if inputs:
+        scale = np.float64(quantize_of(layer.input_quantizer).scale) * expected.scale
+        np.testing.assert_array_equal(grid.scale, scale.squeeze())
+    else:
+        assert grid is None
+    rng = np.random.default_rng(0)
+    assert_as_in_keras(model, rng.normal(size=(4, 5)).astype("float32"))
+
+
+# The rule that each is proven to round by.
+ROUNDINGS = {
+    "integer(gather='widest')": "half_even",
+    "integer(symmetric=False, gather='widest')": "half_even",
+    "integer(bits=4, symmetric=False, gather='widest')": "half_even",
+    "integer(bits=4, gather='widest', rounding='half_up')": "half_up",
+    "integer(bits=4, gather='widest', rounding='ceil')": None,
+    "integer(bits=12, gather='widest')": "half_even",
+    "dorefa(k_bit=2)": "half_even",
+    # It multiplies by 255, and 1 / float32(1 / 255) is another number.
+    "dorefa(k_bit=8)": None,
+    "quantized_bits(bits=8, alpha=1.0)": "half_even",
+    "quantized_relu(4, 2)": "half_even",
+    "ste_sign": None,
+    "ste_heaviside": None,
+}
+
+
+@pytest.mark.parametrize("identifier", ROUNDINGS)
+def test_quantizers_have_a_grid_and_a_rounding(identifier):
+    quantizer = qf.quantizers.get(identifier)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3)).astype("float32") + np.float32(0.3)
+    if quantizer.traits.ranged:
+        quantizer(x, training=True)
+    operation = quantize_of(quantizer)
+    grid, expected = operation.grid, quantizer.integers(x)
+    integers = run(operation, x)
+    np.testing.assert_array_equal(integers + grid.zero_point, expected.values)
+    assert (grid.scale, grid.zero_point) == (expected.scale, expected.zero_point)
+    assert grid.low <= expected.values.min() <= expected.values.max() <= grid.high
+    assert grid.rounding == ROUNDINGS[identifier]
+    if grid.rounding:
+        span = grid.span
+        ways = [
+            quantized(x, grid.rounding, grid.scale, span.low, span.high, reciprocal)
+            for reciprocal in (False, True)
+        ]
+        assert any((way == integers).all() for way in ways)
+
+
+def test_integers_of_16_bits_are_lowered_where_sums_may_be_wide():
+    layer = qf.layers.QuantDense(
+        2, kernel_quantizer="integer", input_quantizer="integer(bits=16, gather='widest')"
+    )
+    model = keras.Sequential([keras.Input((600,)), layer])
+    x = np.random.default_rng(0).normal(size=(8, 600)).astype("float32")
+    qf.calibrate(model, x, verbose=0)
+    with pytest.raises(ExportError, match="within 32 bits"):
+        lower(model, TARGET)
+    graph = lower(model, ExportTarget("wide", sum_bits=64))
+    found = tensors_of(graph, x)[graph.outputs[0]]
+    np.testing.assert_allclose(found, model.predict(x, verbose=0), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ExportError, match="more than 256 levels"):
+        lower(model, ExportTarget("small", levels=2**8, sum_bits=64))
+
+
+def chain(*parts, shape=(6, 6, 2)):
+    return keras.Sequential([keras.Input(shape), *parts])
+
+
+def test_all_refused_layers_are_in_one_error():
+    model = chain(
+        layers.Conv2D(2, 3, name="first"),
+        layers.LayerNormalization(name="norm"),
+        qf.layers.QuantConv2D(2, 3, input_quantizer="magnitude_aware_sign", name="own"),
+        layers.UpSampling2D(name="up"),
+        layers.LayerNormalization(name="again"),
+        layers.Dense(3, activation=lambda x: x * x, name="square"),
+    )
+    with pytest.raises(ExportError) as caught:
+        lower(model, TARGET)
+    first, *lines, last = str(caught.value).split("\n")
+    assert first == "the target 'mine' cannot take 5 layers:"
+    assert last == "Nothing was written."
+    assert [line.partition(": ")[0] for line in lines] == [
+        "- the layer 'norm' (LayerNormalization), the layer 'up' (UpSampling2D), "
+        "the layer 'again' (LayerNormalization)",
+        "- the layer 'own' (Conv2D)",
+        "- the layer 'square' (Dense)",
+    ]
+    assert "Replace it" in lines[0]
+    assert "one scale for the whole tensor" in lines[1]
+
+
+def test_a_refused_layer_in_a_model_that_is_called_twice_is_named_once():
+    inner = chain(layers.LayerNormalization(name="norm"), shape=(4,))
+    inner.name = "inner"
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Add()([inner(x), inner(x)]))
+    with pytest.raises(ExportError, match=r"^the target 'mine' cannot take the layer") as e:
+        lower(model, TARGET)
+    assert str(e.value).count("norm") == 1
+
+
+def test_a_refused_layer_of_unknown_shape_ends_the_search():
+    class Ragged(layers.Layer):
+        def call(self, x):
+            return x
+
+        def compute_output_spec(self, x):
+            return keras.KerasTensor((None, None), "float32")
+
+    model = chain(Ragged(name="ragged"), shape=(4,))
+    with pytest.raises(ExportError, match="the layer 'ragged'"):
+        lower(model, TARGET)
+
+
+def test_the_cause_is_the_first_refusal():
+    model = chain(layers.UpSampling2D(), layers.Dense(2, dtype="mixed_float16"))
+    with pytest.raises(ExportError, match="layers:") as caught:
+        lower(model, TARGET)
+    assert isinstance(caught.value.__cause__, QFrameError)
+    assert "no such layer" in str(caught.value.__cause__)
+
+
+def test_equal_quantizers_are_one_object():
+    x = keras.Input((4,))
+    signs = [qf.quantizers.SteSign()(x) for _ in range(2)]
+    nodes = lower(keras.Model(x, layers.Add()(signs)), TARGET).nodes
+    quantizers = [n.operation for n in nodes if isinstance(n.operation, op.Quantize)]
+    assert len(quantizers) == 2
+    assert quantizers[0] is quantizers[1]
