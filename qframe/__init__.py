@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from qframe.distillation import distill
     from qframe.exporters import export
     from qframe.layers.adapters import register_layer
+    from qframe.layers.float_scope import float_weights
     from qframe.models import load_model
     from qframe.passes import (
         calibrate,
-        float_weights,
         integers,
         plan,
         quantize,
@@ -92,7 +92,7 @@ _HOMES = {
     "distill": "qframe.distillation",
     "export": "qframe.exporters",
     "first": "qframe.recipes.rules",
-    "float_weights": "qframe.passes",
+    "float_weights": "qframe.layers.float_scope",
     "hookimpl": "qframe.registry.hookspecs",
     "integers": "qframe.passes",
     "last": "qframe.recipes.rules",

@@ -38,7 +38,8 @@ PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
 # Keras changes: how layers are called, traced, trained and saved. These folders and modules
 # are about that, and plugins, commands and reports are not.
 BETWEEN = (
-    *("callbacks", "deployment", "layers", "models", "optimizers", "passes", "zoo"),
+    *("callbacks", "deployment", "layers", "models", "observation", "optimizers", "passes"),
+    "zoo",
     *("test_distillation.py", "test_environment.py", "test_keras_internals.py"),
     *("test_overrides.py", "test_context.py"),
 )

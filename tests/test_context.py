@@ -1,10 +1,15 @@
-"""The scope in which weights read, and are saved, as quantized."""
+"""Scopes: that in which weights read as quantized, and what all of them have in common."""
+
+import threading
 
 import keras
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import qframe as qf
+from qframe import context
 from qframe.errors import QFrameError
 
 KERNEL = np.array([[0.5, -0.25], [0.5, 0.5], [-0.125, 2]], "float32")
@@ -86,3 +91,100 @@ def test_a_layer_can_be_built_within():
         layer = qf.layers.QuantDense(2, kernel_quantizer="ste_sign(clip_value=None)")
         layer.build((None, 3))
         assert {abs(v) for v in np.array(layer.kernel).ravel()} == {1}
+
+
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "quantized_reads": st.booleans(),
+        "frozen": st.booleans(),
+        "idle": st.dictionaries(st.integers(0, 3), st.just(frozenset({"kernel"}))),
+        "substituted": st.dictionaries(
+            st.tuples(st.integers(0, 3), st.just("w")), st.none()
+        ),
+        "observer": st.sampled_from([None, "one", "another"]),
+    },
+)
+
+
+def fields():
+    return context.current()._asdict()
+
+
+def in_a_thread(function):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@given(st.lists(CHANGES, max_size=5), st.integers(0, 5))
+def test_scopes_nest_and_end_in_order_by_an_exception_too(changes, failing):
+    outermost = fields()
+
+    def enter(rest, expected):
+        assert fields() == expected
+        assert in_a_thread(fields) == outermost
+        if len(changes) - len(rest) == failing:
+            raise KeyError
+        if rest:
+            with context.scoped(**rest[0]):
+                enter(rest[1:], {**expected, **rest[0]})
+            assert fields() == expected
+
+    if failing <= len(changes):
+        with pytest.raises(KeyError):
+            enter(changes, outermost)
+    else:
+        enter(changes, outermost)
+    assert fields() == outermost
+
+
+IDLE = st.dictionaries(st.integers(0, 3), st.sampled_from([frozenset("a"), frozenset("b")]))
+
+
+@given(st.lists(IDLE, min_size=1, max_size=4), st.booleans())
+def test_slots_that_idle_everywhere_do_in_threads_that_start_within(idles, scoped):
+    def enter(rest, expected):
+        assert context.current().idle == expected
+        assert in_a_thread(lambda: context.current().idle) == expected
+        if rest:
+            with context.idle_everywhere(rest[0]):
+                enter(rest[1:], {**expected, **rest[0]})
+            assert context.current().idle == expected
+
+    with context.scoped(frozen=scoped):
+        enter(idles, {})
+    enter(idles, {})
+
+
+def test_blocks_of_two_threads_end_in_any_order():
+    begun, end = threading.Event(), threading.Event()
+
+    def other():
+        with context.idle_everywhere({1: frozenset("a")}):
+            begun.set()
+            end.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.wait()
+    with context.idle_everywhere({2: frozenset("b")}):
+        assert set(context.current().idle) == {1, 2}
+        end.set()
+        thread.join()
+        assert set(context.current().idle) == {2}
+    assert context.current().idle == {}
+
+
+def test_a_model_is_in_float_in_threads_that_start_within():
+    network = model()
+    network.layers[0].quantizers["kernel"] = "ste_sign"
+
+    def predicted():
+        return keras.ops.convert_to_numpy(network(np.eye(3)))
+
+    with qf.float_weights(network):
+        np.testing.assert_array_equal(in_a_thread(predicted), KERNEL)
+    np.testing.assert_array_equal(in_a_thread(predicted), SIGNS)

@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import weakref
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -276,3 +277,59 @@ def test_variables_that_code_reads_are_known_without_numbers(fails):
     }
     assert keras_internals.variables_read(reader, (x,), {}, lambda: True) == ([], not fails)
     assert all(np.isfinite(weight).all() for weight in reader.get_weights())
+
+
+class Recorded:
+    """An observer that records the arguments of each call."""
+
+    def __init__(self):
+        self.calls = []
+
+    def layer_called(self, layer, call, *args, **kwargs):
+        self.calls.append((layer, args, kwargs))
+        return call(*args, **kwargs)
+
+
+def test_calls_are_intercepted_with_the_arguments_of_call_and_alone_in_a_scope():
+    keras_internals.intercept_calls()
+    patched = keras.Operation.__call__
+    keras_internals.intercept_calls()
+    assert keras.Operation.__call__ is patched
+    normalize, dense = layers.BatchNormalization(), layers.Dense(2)
+    model = keras.Sequential([keras.Input((3,)), layers.Masking(), dense, normalize])
+    observer = Recorded()
+    expected = model(np.ones((1, 3)))
+    with qf.context.scoped(observer=observer):
+        found = model(np.ones((1, 3)), training=False)
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (found, expected)))
+    model(np.ones((1, 3)))
+    called = [layer for layer, *_ in observer.calls]
+    assert [layer for layer in called if layer in (model, dense, normalize)] == [
+        model,
+        dense,
+        normalize,
+    ]
+    ((args, kwargs),) = ((a, k) for layer, a, k in observer.calls if layer is normalize)
+    assert keras.ops.is_tensor(args[0])
+    assert kwargs["training"] is False
+    assert "mask" in kwargs
+    state = model.trainable_variables, model.non_trainable_variables
+    before = len(observer.calls)
+    with qf.context.scoped(observer=observer):
+        found, _ = model.stateless_call(*state, np.ones((1, 3)), training=False)
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (found, expected)))
+    again = [layer for layer, *_ in observer.calls[before:]]
+    assert [id(layer) for layer in again] == [id(layer) for layer in called]
+    # A symbolic call passes as it is.
+    x = keras.Input((3,))
+    with qf.context.scoped(observer=observer):
+        assert keras.Model(x, layers.Dense(2)(x)).built
+
+
+def test_only_time_distributed_layers_call_the_call_of_another_layer():
+    """Such a call goes past the interception: here they are listed on every Keras."""
+    folder = Path(keras.src.__file__).parent / "layers"
+    sources = [path for path in folder.rglob("*.py") if not path.stem.endswith("_test")]
+    found = {path.stem for path in sources if "layer.call(" in path.read_text("utf-8")}
+    # A lookup of strings, in the other one, is no layer of a network.
+    assert found == {"time_distributed", "text_vectorization"}

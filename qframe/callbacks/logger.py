@@ -11,10 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe.callbacks.measuring import MEASURES, Flips, measured, quantized_weights
+from qframe.callbacks.measuring import MEASURES, Flips, measured
 from qframe.errors import ArgumentError, QFrameError
-from qframe.layers.quantized import Quantized
-from qframe.layers.tree import sites
+from qframe.layers.tree import iter_slots, quantized_weights
 from qframe.quantizers import Quantizer
 from qframe.validation import boolean, integer_within
 
@@ -88,21 +87,19 @@ class QuantizationLogger(keras.callbacks.Callback):
         for path, value in _states(self.model):
             self._writer.scalar(path, value, step)
         for weight in weights if self.histograms else ():
-            self._writer.histogram(f"{weight.path}/latent", weight.latent(), step)
-            self._writer.histogram(f"{weight.path}/quantized", weight.values(), step)
+            path = weight.variable_path
+            self._writer.histogram(f"{path}/latent", weight.latent_value(), step)
+            self._writer.histogram(f"{path}/quantized", weight.quantized_value(), step)
 
 
 def _states(model: Any) -> Iterator[tuple[str, float]]:
     """The mean of each variable of each quantizer, by its place."""
-    for site in sites(model):
-        layer = site.layer
-        slots = dict(layer.quantizers) if isinstance(layer, Quantized) else {"": layer}
-        for slot, quantizer in slots.items():
-            if isinstance(quantizer, Quantizer):
-                place = f"{site.path}/{slot}_quantizer" if slot else site.path
-                for variable in quantizer.weights:
-                    value = ops.convert_to_numpy(ops.cast(variable, "float32"))
-                    yield f"{place}/{variable.name}", float(np.mean(value))
+    for slot in iter_slots(model):
+        if isinstance(slot.quantizer, Quantizer):
+            place = f"{slot.path}/{slot.key}" if slot.name else slot.path
+            for variable in slot.quantizer.weights:
+                value = ops.convert_to_numpy(ops.cast(variable, "float32"))
+                yield f"{place}/{variable.name}", float(np.mean(value))
 
 
 class _Writer:

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from qframe.errors import ArgumentError
-from qframe.layers.weights import QuantizedWeight
+from qframe.layers.slots import Slot
+from qframe.layers.tree import quantized_weights
 from qframe.metrics import FlipRatio
 from qframe.quantizers import Quantizer
 from qframe.validation import boolean, one_of
@@ -18,65 +18,49 @@ from qframe.validation import boolean, one_of
 MEASURES = ("flip_ratio", "saturation", "quantization_error")
 
 
-class MeasuredWeight(QuantizedWeight):
-    """A quantized weight, and numbers about it."""
+def _affine(slot: Slot) -> Any:
+    quantizer = slot.quantizer
+    if not isinstance(quantizer, Quantizer):
+        return None
+    axis = {"channel_axis": slot.channel_axis} if quantizer.traits.channelwise else {}
+    return quantizer.affine(slot.latent_value(), **axis)
 
-    def _affine(self) -> Any:
-        quantizer = self.quantizer
-        if not isinstance(quantizer, Quantizer):
+
+def levels(slot: Slot) -> Any:
+    """The values without their scale: a scale that moves flips nothing."""
+    values, affine = ops.cast(slot.quantized_value(), "float32"), _affine(slot)
+    if affine is not None:
+        scale, zero = (ops.cast(part, "float32") for part in affine)
+        divisor = ops.where(ops.equal(scale, 0), ops.ones_like(scale), scale)
+        return ops.round(values / divisor + zero)
+    bits = getattr(slot.quantizer, "precision", None)
+    # Up to three values, such as a scale for each sign.
+    return ops.sign(values) if bits in (1, 2) else values
+
+
+def saturation(slot: Slot) -> float | None:
+    """The part of the latent weights beyond the gradient, or beyond the grid."""
+    traits = getattr(slot.quantizer, "traits", None)
+    if traits is None or (traits.support is None and traits.range is None):
+        return None
+    size, (low, high) = _array(slot.latent_value()), traits.support or traits.range
+    if traits.support is None and traits.scaled:
+        affine = _affine(slot)
+        if affine is None:
             return None
-        channelwise = quantizer.traits.channelwise
-        axis = {"channel_axis": self.channel_axis} if channelwise else {}
-        return quantizer.affine(self.latent(), **axis)
+        low, high = (end * _array(affine[0]) for end in (low, high))
+    return float(np.mean((size < low) | (size > high)))
 
-    def levels(self) -> Any:
-        """The values without their scale: a scale that moves flips nothing."""
-        values, affine = ops.cast(self.values(), "float32"), self._affine()
-        if affine is not None:
-            scale, zero = (ops.cast(part, "float32") for part in affine)
-            divisor = ops.where(ops.equal(scale, 0), ops.ones_like(scale), scale)
-            return ops.round(values / divisor + zero)
-        bits = getattr(self.quantizer, "precision", None)
-        # Up to three values, such as a scale for each sign.
-        return ops.sign(values) if bits in (1, 2) else values
 
-    def saturation(self) -> float | None:
-        """The part of the latent weights beyond the gradient, or beyond the grid."""
-        traits = getattr(self.quantizer, "traits", None)
-        if traits is None or (traits.support is None and traits.range is None):
-            return None
-        size, (low, high) = _array(self.latent()), traits.support or traits.range
-        if traits.support is None and traits.scaled:
-            affine = self._affine()
-            if affine is None:
-                return None
-            low, high = (end * _array(affine[0]) for end in (low, high))
-        return float(np.mean((size < low) | (size > high)))
-
-    def error(self) -> float:
-        """The squared error of quantization, as a part of the squared weights."""
-        weights, values = _array(self.latent()), _array(self.values())
-        power = float(np.square(weights).sum())
-        return float(np.square(weights - values).sum()) / power if power else 0.0
+def error(slot: Slot) -> float:
+    """The squared error of quantization, as a part of the squared weights."""
+    weights, values = _array(slot.latent_value()), _array(slot.quantized_value())
+    power = float(np.square(weights).sum())
+    return float(np.square(weights - values).sum()) / power if power else 0.0
 
 
 def _array(tensor: Any) -> NDArray[np.float64]:
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
-
-
-def quantized_weights(model: Any) -> list[MeasuredWeight]:
-    """The quantized weights of a model, in call order.
-
-    Raises:
-        ArgumentError: there are none.
-    """
-    found = list(MeasuredWeight.of(model))
-    if not found:
-        raise ArgumentError(
-            f"no weight of {model.name!r} is quantized, so there is nothing to measure. "
-            "Quantize it first: qframe.quantize(model, {'kernel_quantizer': 'ste_sign'})."
-        )
-    return found
 
 
 class Flips:
@@ -85,19 +69,19 @@ class Flips:
     def __init__(self) -> None:
         self._metrics: dict[str, FlipRatio] = {}
 
-    def update(self, weights: list[MeasuredWeight]) -> None:
+    def update(self, weights: list[Slot]) -> None:
         """Compare with the last time."""
         for weight in weights:
             # Levels are whole numbers, or values without a grid: any change is a flip.
-            metric = self._metrics.setdefault(weight.path, FlipRatio("float32"))
-            metric.update_state(weight.levels())
+            metric = self._metrics.setdefault(weight.variable_path, FlipRatio("float32"))
+            metric.update_state(levels(weight))
 
     def results(self) -> dict[str, float]:
         """The mean part that flipped from one time to the next, since the last call."""
-        found = {path: float(m.result()) for path, m in self._metrics.items()}
+        results = {path: float(m.result()) for path, m in self._metrics.items()}
         for metric in self._metrics.values():
             metric.reset_state()
-        return found
+        return results
 
 
 class QuantizationMetrics(keras.callbacks.Callback):
@@ -159,36 +143,38 @@ class QuantizationMetrics(keras.callbacks.Callback):
         weights = quantized_weights(self.model)
         if self.flips == "epoch":
             self._update(weights)
-        found = measured(weights, self.metrics, self._flips)
+        results = measured(weights, self.metrics, self._flips)
         if logs is None:
             return
-        sizes = {weight.path: int(np.prod(weight.latent().shape)) for weight in weights}
-        for name, numbers in found.items():
+        sizes = {w.variable_path: int(np.prod(w.variable.shape)) for w in weights}
+        for name, numbers in results.items():
             if numbers:
-                shares = [sizes[path] for path in numbers]
-                logs[name] = float(np.average(list(numbers.values()), weights=shares))
+                counts = [sizes[path] for path in numbers]
+                logs[name] = float(np.average(list(numbers.values()), weights=counts))
         if self.per_layer:
             logs.update(
-                {f"{p}/{name}": v for name, all_ in found.items() for p, v in all_.items()}
+                {
+                    f"{p}/{name}": v
+                    for name, all_ in results.items()
+                    for p, v in all_.items()
+                }
             )
 
-    def _update(self, weights: list[MeasuredWeight]) -> None:
+    def _update(self, weights: list[Slot]) -> None:
         if "flip_ratio" in self.metrics:
             self._flips.update(weights)
 
 
-def measured(
-    weights: list[MeasuredWeight], names: Any, flips: Flips
-) -> dict[str, dict[str, float]]:
+def measured(weights: list[Slot], names: Any, flips: Flips) -> dict[str, dict[str, float]]:
     """The numbers by name and by path of the weight."""
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
     for name in names:
         if name == "flip_ratio":
-            known = {weight.path for weight in weights}
-            found[name] = {p: v for p, v in flips.results().items() if p in known}
+            known = {weight.variable_path for weight in weights}
+            results[name] = {p: v for p, v in flips.results().items() if p in known}
         elif name == "saturation":
-            parts = {weight.path: weight.saturation() for weight in weights}
-            found[name] = {path: v for path, v in parts.items() if v is not None}
+            parts = {weight.variable_path: saturation(weight) for weight in weights}
+            results[name] = {path: v for path, v in parts.items() if v is not None}
         else:
-            found[name] = {weight.path: weight.error() for weight in weights}
-    return found
+            results[name] = {weight.variable_path: error(weight) for weight in weights}
+    return results

@@ -9,19 +9,18 @@ from typing import Any
 
 import keras
 
-from qframe import keras_internals
+from qframe import context, keras_internals
 from qframe.callbacks.steps import Step, change_step, end_changes
 from qframe.errors import ArgumentError
 from qframe.layers.attachment import replace
+from qframe.layers.float_scope import idle, quantized_layers
 from qframe.layers.quantized import Quantized
 from qframe.layers.traces import changing
-from qframe.layers.tree import sites
+from qframe.layers.tree import iter_slots
 from qframe.passes import quantize
-from qframe.passes.float_scope import idle, quantized_layers
 from qframe.passes.planning import make_plan
 from qframe.passes.trials import learns
 from qframe.quantizers import Quantizer
-from qframe.quantizers.holding import held
 from qframe.validation import boolean, integer_within
 
 _MOST = 10**9
@@ -147,8 +146,8 @@ class FreezeQuantizers(_Stage):
     def _changed(self, model: Any, step: Step) -> Step:
         variables = _states(model)
 
-        def holding(*args: Any) -> Any:
-            with held():
+        def frozen(*args: Any) -> Any:
+            with context.scoped(frozen=True):
                 if len(args) == 2:  # on JAX, where a step is from state to state
                     logs, after = step(*args)
                     return logs, _kept(model, variables, args[0], after)
@@ -158,21 +157,16 @@ class FreezeQuantizers(_Stage):
                     variable.assign(value)
                 return logs
 
-        return holding
+        return frozen
 
 
 def _states(model: Any) -> list[Any]:
     """The variables of all quantizers, but for those of random numbers."""
-    found: dict[int, Any] = {}
-    for site in sites(model):
-        layer = site.layer
-        parts = [layer]
-        if isinstance(layer, Quantized):
-            parts = list(layer.quantizers.values())
-        for part in parts:
-            if isinstance(part, Quantizer):
-                found |= {id(v): v for v in part.weights}
-    return list(found.values())
+    states: dict[int, Any] = {}
+    for slot in iter_slots(model):
+        if isinstance(slot.quantizer, Quantizer):
+            states |= {id(v): v for v in slot.quantizer.weights}
+    return list(states.values())
 
 
 def _kept(model: Any, variables: list[Any], before: Any, after: Any) -> tuple[Any, ...]:

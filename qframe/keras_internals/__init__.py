@@ -19,6 +19,7 @@ from qframe.keras_internals.calls import (
     training_restored,
     variables_read,
 )
+from qframe.keras_internals.interception import intercept_calls, loops
 from qframe.keras_internals.structure import (
     all_layers,
     build_shapes,
@@ -37,6 +38,7 @@ from qframe.keras_internals.training import (
     kept_on_jax,
     make_function,
     models_alive,
+    predicting_with,
     steps_of,
     take_state_back,
     traced_functions,
@@ -55,13 +57,16 @@ __all__ = [
     "from_bytes",
     "graph_of",
     "in_training",
+    "intercept_calls",
     "is_library",
     "kept_on_jax",
     "latent_value",
+    "loops",
     "make_function",
     "models_alive",
     "nodes",
     "own_weights",
+    "predicting_with",
     "put_last",
     "reduce",
     "runs_keras",

@@ -128,3 +128,25 @@ def kept_on_jax(model: Any) -> Iterator[None]:
             # Where its distribution has it.
             variable._direct_assign(ops.convert_to_tensor(value, variable.dtype))
         raise
+
+
+@contextlib.contextmanager
+def predicting_with(model: Any, step: Any) -> Iterator[None]:
+    """Let `predict` take another step.
+
+    Keras makes its predict function of the model's own attribute `predict_step`; there is
+    no argument for it. The caller lets the model trace anew.
+    """
+    if backend() == "torch":
+        import torch
+
+        # To compile it takes longer than to run over data once.
+        step = torch.compiler.disable(step)
+    before = model.__dict__.get("predict_step")
+    model.predict_step = step
+    try:
+        yield
+    finally:
+        del model.predict_step
+        if before is not None:
+            model.predict_step = before

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras import ops, tree
+from keras import ops
 
-from qframe import keras_internals
+from qframe import context, keras_internals
 from qframe.errors import QFrameError
 from qframe.layers.adapters import slot_attribute
-from qframe.quantizers import Quantizer, taps
+from qframe.quantizers import Quantizer
 from qframe.quantizers.channels import ChannelAxis
 
 
@@ -27,18 +27,13 @@ def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis, **kwargs: A
             f"quantizer {quantizer!r} changed the shape of its input from "
             f"{tuple(value.shape)} to {shape}; a quantizer keeps the shape."
         )
-    given, found = (keras.backend.standardize_dtype(t.dtype) for t in (value, result))
-    if found != given and "float" in given:
+    before, after = (keras.backend.standardize_dtype(t.dtype) for t in (value, result))
+    if after != before and "float" in before:
         raise QFrameError(
-            f"quantizer {quantizer!r} changed the dtype of its input from {given} to "
-            f"{found}; cast its result back to the dtype of the input."
+            f"quantizer {quantizer!r} changed the dtype of its input from {before} to "
+            f"{after}; cast its result back to the dtype of the input."
         )
     return result
-
-
-def quantized_each(quantizer: Any, channel_axis: ChannelAxis, tensors: Any) -> Any:
-    """Quantize a tensor, or every tensor of a nested structure."""
-    return tree.map_structure(lambda t: quantized(quantizer, t, channel_axis), tensors)
 
 
 def path_of(layer: Any) -> str:
@@ -53,8 +48,8 @@ def located(path: str, slot: str, shape: Any = None) -> Iterator[None]:
         yield
     except Exception as error:
         first = keras_internals.before_arguments(error)
-        if taps.listener() is not None and not isinstance(first, QFrameError):
-            raise  # it may be of who listens
+        if context.current().observer is not None and not isinstance(first, QFrameError):
+            raise  # the observer may have raised it
         key = slot_attribute(slot)
         place = f"{path!r}, {key}" if shape is None else f"{path!r}, {key} on {shape}"
         ours = isinstance(first, QFrameError)
@@ -98,7 +93,7 @@ def try_on(quantizer: Any, shape: tuple[int, ...], dtype: Any, axis: ChannelAxis
     def call(value: Any) -> Any:
         return quantized(quantizer, value, axis, **still)
 
-    with keras.StatelessScope(), taps.listening(None):
+    with keras.StatelessScope(), context.scoped(observer=None):
         if keras.backend.backend() == "jax":
             # It would compile each operation for the shape. What needs numbers goes on.
             with contextlib.suppress(Exception):

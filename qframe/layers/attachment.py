@@ -14,15 +14,13 @@ from typing import Any
 
 import keras
 
-from qframe import keras_internals
+from qframe import context, keras_internals
 from qframe.errors import ArgumentError
-from qframe.layers.adapters import EXPLICIT, adapter_of, slot_attribute
-from qframe.layers.application import located, path_of, quantized_each
+from qframe.layers.adapters import EXPLICIT, adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
-from qframe.layers.slots import ACTIVATIONS
-from qframe.layers.substitution import Substitutable, latent, substituted
-from qframe.quantizers import taps
+from qframe.layers.slots import filled_slots, slot_of, slots_of
+from qframe.layers.substitution import Substitutable, substituted
 
 _CONSTRAINTS = "_constraints_before"
 _ABSENT = object()
@@ -41,19 +39,19 @@ class Recurrent:
         cells = [cell for cell in cells_of(self) if isinstance(cell, Quantized)]
         with contextlib.ExitStack() as stack:
             for cell in cells:
-                stack.enter_context(substituted(cell, cell.call_values()))
+                values = cell.call_values(cell.running())
+                stack.enter_context(substituted(cell, values))
             first = cells_of(self)[0]
-            running = first.running() if isinstance(first, Quantized) else {}
-            if "input" in running and takes_sequences(first):
-                with located(path_of(first), "input"):
-                    sequences = quantized_each(running["input"], -1, sequences)
-                stack.enter_context(substituted(first, {"input_quantizer": None}))
-            if any(set(ACTIVATIONS) & set(cell.running()) for cell in cells):
+            for slot in first.running() if isinstance(first, Quantized) else ():
+                if slot.name == "input" and takes_sequences(first):
+                    sequences = slot.quantize(sequences)
+                    stack.enter_context(substituted(first, {slot.key: None}))
+            if any(slot.is_activation for cell in cells for slot in cell.running()):
                 # The fused kernel of a GPU would pass the cell's activations by.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
-            if taps.listener() is not None:
-                # What is within the loop over time cannot leave it.
-                stack.enter_context(taps.listening(lambda quantizer, inputs: inputs))
+            observer = context.current().observer
+            if observer is not None:
+                stack.enter_context(context.scoped(observer=observer.in_loop()))
             return super().call(sequences, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -120,18 +118,18 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
 def replace(layer: Any, words: Mapping[str, Any]) -> None:
     """Give a layer these words, and take away what earlier ones gave it."""
     if isinstance(layer, Quantized):
-        for slot in layer.quantizers:
-            if slot_attribute(slot) not in words:
-                layer.set_slot(slot, None)
+        for slot in filled_slots(layer):
+            if slot.key not in words:
+                layer.set_slot(slot.name, None)
         for prefix in list(layer.__dict__.get(_CONSTRAINTS, ())):
             if f"{prefix}_constraint" not in words:
                 _release(layer, prefix)
     attach(layer, words)
 
 
-def given(layer: Quantized) -> dict[str, Any]:
-    """The words with which `replace` makes a layer what it is now, once it is empty."""
-    slots = {slot_attribute(slot): held for slot, held in layer.quantizers.items()}
+def settings_of(layer: Quantized) -> dict[str, Any]:
+    """The settings with which `replace` makes an empty layer what this one is now."""
+    slots = {slot.key: slot.quantizer for slot in filled_slots(layer)}
     keys = (f"{prefix}_constraint" for prefix in layer.__dict__.get(_CONSTRAINTS, ()))
     return slots | {key: getattr(layer, key) for key in keys}
 
@@ -139,9 +137,11 @@ def given(layer: Quantized) -> dict[str, Any]:
 def detach(layer: Any) -> None:
     """Give a layer its own class, its constraints, and no slots."""
     if isinstance(layer, Quantized):
-        for slot in layer.adapter.slots:
-            layer.set_slot(slot, None)
-            delattr(layer, slot_attribute(slot))
+        for slot in slots_of(layer):
+            if slot.quantizer is not None:
+                layer.set_slot(slot.name, None)
+            if hasattr(layer, slot.key):
+                delattr(layer, slot.key)
         for prefix in list(layer.__dict__.get(_CONSTRAINTS, ())):
             _release(layer, prefix)
         layer.__dict__.pop("pad_values", None)
@@ -171,7 +171,7 @@ def equal(constraint: Any, other: Any) -> bool:
 
 
 def _constrain(layer: Any, prefix: str, constraint: Any) -> None:
-    key, variable = f"{prefix}_constraint", _variable(layer, prefix)
+    key, variable = f"{prefix}_constraint", slot_of(layer, prefix).variable
     now = getattr(layer, key, _ABSENT), getattr(variable, "constraint", None)
     layer.__dict__.setdefault(_CONSTRAINTS, {}).setdefault(prefix, now)
     # Keras reads the one on the layer to save it and the one on the variable to apply it.
@@ -183,7 +183,7 @@ def _constrain(layer: Any, prefix: str, constraint: Any) -> None:
 def _release(layer: Any, prefix: str) -> None:
     """The constraints from before the first `_constrain`."""
     before = layer.__dict__[_CONSTRAINTS]
-    key, variable = f"{prefix}_constraint", _variable(layer, prefix)
+    key, variable = f"{prefix}_constraint", slot_of(layer, prefix).variable
     constraint, applied = before.pop(prefix)
     if not before:
         del layer.__dict__[_CONSTRAINTS]
@@ -193,9 +193,3 @@ def _release(layer: Any, prefix: str) -> None:
         setattr(layer, key, constraint)
     if variable is not None:
         variable.constraint = applied
-
-
-def _variable(layer: Any, prefix: str) -> Any:
-    """The latent variable of a weight; None for a bias under use_bias=False."""
-    (attribute,) = (w.attribute for w in layer.adapter.weights if w.prefix == prefix)
-    return latent(layer, attribute)

@@ -15,7 +15,7 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import QFrameError
-from qframe.layers.adapters import origins_of, slot_attribute
+from qframe.layers.adapters import origins_of
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import (
     Recurrent,
@@ -26,6 +26,7 @@ from qframe.layers.attachment import (
     swap,
 )
 from qframe.layers.quantized import Quantized
+from qframe.layers.slots import slots_of
 from qframe.layers.traces import after_change
 from qframe.layers.tree import Site, sites, within
 from qframe.registry.configurable import Configurable
@@ -42,13 +43,10 @@ class Composite:
     def get_config(self) -> dict[str, Any]:
         """The config of the Keras layer, and the plan of what is quantized inside."""
         quantized = [s for s in within(self) if isinstance(s.layer, Quantized)]
-        held = {
-            _place(site): {key: getattr(site.layer, key) for key in _words(site.layer)}
-            for site in quantized
-        }
+        settings = {_place(site): _settings(site.layer) for site in quantized}
         named = [
             value.identifier
-            for words in held.values()
+            for words in settings.values()
             for value in words.values()
             if isinstance(value, Configurable)
         ]
@@ -57,7 +55,7 @@ class Composite:
         named += [Identifier(c.name, c.namespace) for c in known]
         plan = {
             place: {key: vocabulary(key).serialize(v) for key, v in words.items()}
-            for place, words in held.items()
+            for place, words in settings.items()
         }
         with _as_float(self):
             base = keras.saving.serialize_keras_object(self)
@@ -137,19 +135,19 @@ def tell_units(model: Any, changed: Iterable[Any]) -> None:
         model: a model or layer.
         changed: layers, in it or not, whose slots were filled or emptied.
     """
-    found, ids = list(sites(model)), {id(layer) for layer in changed}
-    for site in found:
+    all_sites, ids = list(sites(model)), {id(layer) for layer in changed}
+    for site in all_sites:
         if id(site.layer) in ids and isinstance(site.layer, Quantized):
             make_composites(site)
-    _make_recurrent(found)
-    for site in found:
+    _make_recurrent(all_sites)
+    for site in all_sites:
         if isinstance(site.layer, Composite | Recurrent) and not _is_needed(site.layer):
             site.layer.__class__ = float_class_of(site.layer)
 
 
-def _make_recurrent(found: Iterable[Site]) -> None:
+def _make_recurrent(all_sites: Iterable[Site]) -> None:
     """Let the layers around quantized cells quantize once per call."""
-    for layer in recurrent_layers([site.layer for site in found]):
+    for layer in recurrent_layers([site.layer for site in all_sites]):
         swap(layer, Recurrent)
 
 
@@ -186,11 +184,13 @@ def _as_float(unit: Any) -> Iterator[None]:
             layer.__class__ = cls
 
 
-def _words(layer: Quantized) -> list[str]:
-    """The keys of a plan's entry: the slots, and the constraints that can be named."""
-    slots = [slot_attribute(slot) for slot in layer.quantizers]
-    weights = (f"{weight.prefix}_constraint" for weight in layer.adapter.weights)
-    return [*slots, *(key for key in weights if getattr(layer, key, None) is not None)]
+def _settings(layer: Quantized) -> dict[str, Any]:
+    """The quantizers and constraints of a layer by their keys, for an entry of a plan."""
+    slots = slots_of(layer)
+    keys = [f"{slot.name}_constraint" for slot in slots if not slot.is_activation]
+    settings = {slot.key: slot.quantizer for slot in slots}
+    settings |= {key: getattr(layer, key, None) for key in keys}
+    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _place(site: Site) -> str:
@@ -203,8 +203,8 @@ def _apply(unit: Any) -> None:
     pending = unit.__dict__.get(_PENDING)
     if not pending:
         return
-    found = list(within(unit))
-    for site in found:
+    inside = list(within(unit))
+    for site in inside:
         place = _place(site)
         if place in pending and site.layer.built:
             words = pending[place].items()
@@ -212,4 +212,4 @@ def _apply(unit: Any) -> None:
             replace(site.layer, {key: vocabulary(key).get(value) for key, value in words})
             make_composites(site)
             del pending[place]
-    _make_recurrent(found)
+    _make_recurrent(inside)

@@ -7,31 +7,33 @@ quantized while it is being called. A slot holds a quantizer, under the attribut
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
+import attrs
 import keras
 from keras import ops, tree
 
-from qframe import keras_internals, quantizers
+from qframe import context, keras_internals, quantizers
 from qframe.errors import ArgumentError, StarvedWeightsWarning
-from qframe.layers.adapters import Adapter, Weight, slot_attribute
-from qframe.layers.application import (
-    check_fit,
-    located,
-    path_of,
-    quantized,
-    quantized_each,
-)
+from qframe.layers.adapters import Adapter, slot_attribute
+from qframe.layers.application import check_fit, located, path_of
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.reading import Readable
-from qframe.layers.slots import Slots, placed, put_behind
-from qframe.layers.substitution import is_substituted, latent, substituted
+from qframe.layers.slots import (
+    Slot,
+    Slots,
+    filled_slots,
+    placed,
+    put_behind,
+    slot_of,
+    slots_of,
+    weight_slots,
+)
+from qframe.layers.substitution import is_substituted, substituted
 from qframe.quantizers import Quantizer
-from qframe.quantizers.channels import ChannelAxis
 from qframe.registry.configurable import Configurable
 from qframe.registry.requirements import requirements, without_requirements
 
@@ -42,107 +44,98 @@ class Quantized(Readable):
     float_class: ClassVar[type]
     adapter: ClassVar[Adapter]
     first_argument: ClassVar[str]
-    # The slots whose quantizers do not run now; `float_weights` sets it.
-    idle_slots: frozenset[str] = frozenset()
 
     @property
     def quantizers(self) -> Slots:
         """The quantizers by slot, the empty slots left out; assign one to replace it."""
         return Slots(self)
 
-    def set_slot(self, slot: str, quantizer: Any, *, tried: bool = False) -> None:
+    def set_slot(self, name: str, quantizer: Any, *, tried: bool = False) -> None:
         """Put a quantizer into a slot, or None to empty it.
 
         Args:
-            slot: of those of the adapter.
+            name: of a slot of the adapter.
             quantizer: the object, or None.
-            tried: whether a plan tried already that it fits the weight. Default False.
+            tried: whether a plan has tried that it fits the weight. Default False.
         """
-        key = slot_attribute(slot)
-        before = getattr(self, key, None)
-        quantizer = placed(slot, quantizer)
+        slot = slot_of(self, name)
+        before, slot = slot.quantizer, attrs.evolve(slot, quantizer=placed(name, quantizer))
         with keras_internals.unlocked(self):
-            # First what can fail.
+            # What can fail comes first.
             if self.built:  # type: ignore[attr-defined]
-                self._build_slot(slot, quantizer)
-                self._check_strategy(slot, quantizer)
-                if quantizer is not None and not tried:
-                    self._check_fit(slot, quantizer)
+                self._build_slot(slot)
+                self._check_strategy(slot)
+                if not tried:
+                    _check_fit(slot)
             if isinstance(before, keras.layers.Layer):
                 keras_internals.untrack(self, before)
                 # PyTorch lets nothing but a module take the place of a module.
-                delattr(self, key)
-            setattr(self, key, quantizer)
-            self._settle(quantizer)
+                delattr(self, slot.key)
+            setattr(self, slot.key, slot.quantizer)
+            self._settle(slot.quantizer)
         if self.built:  # type: ignore[attr-defined]
             self._put_behind_slots()
 
-    def _init_slots(self, held: Mapping[str, Any], pad_values: float) -> None:
+    def _init_slots(self, filled: Mapping[str, Any], pad_values: float) -> None:
         """Fill the slots; called once, at the end of construction."""
         layer: Any = self
-        for slot, quantizer in held.items():
-            quantizer = placed(slot, quantizer)
-            setattr(self, slot_attribute(slot), quantizer)
+        for name, quantizer in filled.items():
+            quantizer = placed(name, quantizer)
+            setattr(self, slot_attribute(name), quantizer)
             self._settle(quantizer)
         if self.adapter.pads:
             self.pad_values = check_pad_values(layer.name, pad_values, layer.padding)
-        for weight in self.adapter.weights:
-            constraint = getattr(self, f"{weight.prefix}_constraint", None)
-            if constraint is None and _starves(held.get(weight.prefix)):
+        for slot in filled_slots(self):
+            constraint = getattr(self, f"{slot.name}_constraint", None)
+            if not slot.is_activation and constraint is None and _starves(slot.quantizer):
                 warnings.warn(
-                    f"{weight.prefix}_quantizer={held[weight.prefix]!r} has no gradient "
+                    f"{slot.key}={slot.quantizer!r} has no gradient "
                     "for weights beyond its support, and without a constraint they can "
                     "end up there and never learn again (starved weights). Add "
-                    f"{weight.prefix}_constraint='weight_clip'.",
+                    f"{slot.name}_constraint='weight_clip'.",
                     StarvedWeightsWarning,
                     stacklevel=1,  # one place, so that Python shows it once
                 )
 
     def _settle(self, quantizer: Any) -> None:
-        """Freeze what comes into a frozen layer, and keep one order of variables.
+        """Freeze a quantizer of a frozen layer, and keep one order of variables.
 
-        It is that of the layer's own, and then of the slots, however these were filled.
+        Those of the layer itself come first and then those of the slots, in whatever order
+        these were filled.
         """
         if isinstance(quantizer, keras.layers.Layer) and not self.trainable:  # type: ignore[attr-defined]
             quantizer.trainable = False
-        held = (getattr(self, slot_attribute(slot), None) for slot in self.adapter.slots)
-        keras_internals.put_last(self, [q for q in held if q is not None])
+        keras_internals.put_last(self, [slot.quantizer for slot in filled_slots(self)])
 
     def _post_build(self) -> None:
         # Keras runs this after build, before it locks the layer against new variables.
         self._settle(None)
-        for slot, quantizer in self.quantizers.items():
-            self._build_slot(slot, quantizer)
-            self._check_strategy(slot, quantizer)
-            self._check_fit(slot, quantizer)
+        for slot in filled_slots(self):
+            self._build_slot(slot)
+            self._check_strategy(slot)
+            _check_fit(slot)
         self._put_behind_slots()
         super()._post_build()  # type: ignore[misc]
 
     def _put_behind_slots(self) -> None:
-        for weight in self._with_quantizer(self.adapter.weights):
-            put_behind(latent(self, weight.attribute), self, weight.prefix)
+        for slot in weight_slots(self):
+            put_behind(slot.variable, self, slot.name)
 
-    def _build_slot(self, slot: str, quantizer: Any) -> None:
+    def _build_slot(self, slot: Slot) -> None:
+        quantizer = slot.quantizer
         if not isinstance(quantizer, keras.layers.Layer) or quantizer.built:
             return
-        shape, axis = self._shape_and_axis(slot)
+        shape = self._shape_of(slot)
         if shape is None:  # a bias under use_bias=False
             return
         if isinstance(quantizer, Quantizer):
-            quantizer.channel_axis = axis
-        with located(path_of(self), slot, tuple(shape)):
+            quantizer.channel_axis = slot.channel_axis
+        with located(path_of(self), slot.name, tuple(shape)):
             quantizer.build(shape)
 
-    def _check_fit(self, slot: str, quantizer: Any) -> None:
-        for weight in self.adapter.weights:
-            variable = latent(self, weight.attribute) if weight.prefix == slot else None
-            if variable is not None:
-                shape, axis = tuple(variable.shape), weight.channel_axis_of(self)
-                with located(path_of(self), slot, shape):
-                    check_fit(quantizer, shape, variable.dtype, axis)
-
-    def _check_strategy(self, slot: str, quantizer: Any) -> None:
+    def _check_strategy(self, slot: Slot) -> None:
         layer: Any = self
+        quantizer = slot.quantizer
         if not getattr(quantizer, "variables", None) or not layer.variables:
             return
         strategy = keras_internals.strategy_of(layer)
@@ -150,21 +143,19 @@ class Quantized(Readable):
             scope = "outside of any" if strategy is None else "within the same"
             raise ArgumentError(
                 "the replicas of a tf.distribute strategy have copies of the variables of "
-                f"either {layer.name!r} or its {slot}_quantizer={quantizer!r}, not of "
+                f"either {layer.name!r} or its {slot.key}={quantizer!r}, not of "
                 f"both. Make that quantizer {scope} strategy.scope()."
             )
 
-    def _shape_and_axis(self, slot: str) -> tuple[Any, ChannelAxis]:
-        """The shape of what a slot quantizes, and where its channels are."""
-        for weight in self.adapter.weights:
-            if weight.prefix == slot:
-                shape = getattr(latent(self, weight.attribute), "shape", None)
-                return shape, weight.channel_axis_of(self)
+    def _shape_of(self, slot: Slot) -> Any:
+        """The shape of what a slot quantizes."""
+        if not slot.is_activation:
+            return getattr(slot.variable, "shape", None)
         shapes = keras_internals.build_shapes(self) or {}
         shape = next(iter(shapes.values()), None)
-        if slot == "output" and shape is not None:
+        if slot.name == "output" and shape is not None:
             shape = self._output_shape(shape)
-        return shape, self.activation_axis()
+        return shape
 
     def _output_shape(self, shape: Any) -> Any:
         """The shape of the first output."""
@@ -172,24 +163,25 @@ class Quantized(Readable):
         if isinstance(getattr(layer, "output_size", None), int):  # a recurrent cell
             return (*shape[:-1], layer.output_size)
         try:
-            found = layer.compute_output_shape(shape)
+            output = layer.compute_output_shape(shape)
         except NotImplementedError:
-            # A custom layer need not say: Keras finds out with a symbolic call.
-            given = keras.KerasTensor(shape, layer.compute_dtype)
-            found = tree.flatten(layer.compute_output_spec(given))[0].shape
-        while isinstance(found[0], (list, tuple)):
-            found = found[0]
-        return found
+            # A custom layer need not define it: Keras makes a symbolic call.
+            inputs = keras.KerasTensor(shape, layer.compute_dtype)
+            output = tree.flatten(layer.compute_output_spec(inputs))[0].shape
+        while isinstance(output[0], (list, tuple)):
+            output = output[0]
+        return output
 
     def _quantized_call(self, base: type, *args: Any, **kwargs: Any) -> Any:
         """The call of `base` with quantized input, weights and output."""
         self.refuse_training_in_scope()
-        held = self.running()
-        if "input" in held:
+        running = self.running()
+        by_name = {slot.name: slot for slot in running}
+        if "input" in by_name:
             args, kwargs = self._with_first_argument(
-                functools.partial(self._quantized_activation, "input"), args, kwargs
+                by_name["input"].quantize, args, kwargs
             )
-        values = self.call_values()
+        values = self.call_values(running)
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
             args, kwargs = self._with_first_argument(
                 lambda inputs: pad_same(self, inputs, self.pad_values), args, kwargs
@@ -197,65 +189,32 @@ class Quantized(Readable):
             values["padding"] = "valid"
         with substituted(self, values):
             outputs = base.call(self, *args, **kwargs)  # type: ignore[attr-defined]
-        if "output" in held:
-            return self._quantized_activation("output", outputs)
-        return outputs
+        return by_name["output"].quantize(outputs) if "output" in by_name else outputs
 
-    def _quantized_activation(self, slot: str, tensors: Any) -> Any:
-        with located(path_of(self), slot):
-            quantizer = getattr(self, slot_attribute(slot))
-            return quantized_each(quantizer, self.activation_axis(), tensors)
-
-    def running(self) -> dict[str, Any]:
-        """The quantizers by slot, without those that do not run in this call."""
-        return {
-            slot: quantizer
-            for slot, quantizer in self.quantizers.items()
-            if slot not in self.idle_slots
-            and not is_substituted(self, slot_attribute(slot))
-        }
+    def running(self) -> list[Slot]:
+        """The filled slots whose quantizers run in this call."""
+        idle = context.current().idle.get(id(self), ())
+        return [
+            slot
+            for slot in filled_slots(self)
+            if slot.name not in idle and not is_substituted(self, slot.attribute)
+        ]
 
     def quantized_weights(self) -> dict[str, Any]:
         """The quantized values by attribute, in the dtypes of the latent weights."""
-        return self._values_of(self.adapter.weights)
+        return {slot.attribute: slot.quantized_value() for slot in weight_slots(self)}
 
-    def call_values(self) -> dict[str, Any]:
-        """What reads differently in a call, but for what is substituted already."""
-        running = [
-            weight
-            for weight in self.adapter.weights
-            if weight.prefix not in self.idle_slots
-            and not is_substituted(self, weight.attribute)
-        ]
+    def call_values(self, running: Iterable[Slot]) -> dict[str, Any]:
+        """The values that weights read as in a call, by attribute."""
         dtype = self.compute_dtype  # type: ignore[attr-defined]
-        return {a: ops.cast(value, dtype) for a, value in self._values_of(running).items()}
-
-    def _values_of(self, weights: Iterable[Weight]) -> dict[str, Any]:
-        held = self._with_quantizer(weights)
-        return {weight.attribute: self.value_of(weight) for weight in held}
-
-    def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
-        return [
-            weight
-            for weight in weights
-            if getattr(self, slot_attribute(weight.prefix), None) is not None
-            and latent(self, weight.attribute) is not None  # a bias under use_bias=False
-        ]
-
-    def value_of(self, weight: Weight) -> Any:
-        """The quantized value of one weight that has a quantizer."""
-        value = keras_internals.latent_value(latent(self, weight.attribute))
-        with located(path_of(self), weight.prefix, tuple(value.shape)):
-            quantizer = getattr(self, slot_attribute(weight.prefix))
-            return quantized(quantizer, value, weight.channel_axis_of(self))
-
-    def activation_axis(self) -> int:
-        """Where the channels of inputs and outputs are."""
-        data_format = getattr(self, "data_format", None)
-        return 1 if data_format == "channels_first" else -1
+        return {
+            slot.attribute: ops.cast(slot.quantized_value(), dtype)
+            for slot in running
+            if slot.variable is not None
+        }
 
     def _with_first_argument(
-        self, change: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, change: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (change(args[0]), *args[1:]), kwargs
@@ -266,9 +225,8 @@ class Quantized(Readable):
         """The config of the Keras layer, and an identifier for each slot."""
         config: dict[str, Any] = super().get_config()  # type: ignore[misc]
         named = []
-        for slot in self.adapter.slots:
-            key = slot_attribute(slot)
-            config[key] = quantizers.serialize(getattr(self, key, None))
+        for slot in slots_of(self):
+            config[slot.key] = quantizers.serialize(slot.quantizer)
         for key in config:
             value = getattr(self, key, None)
             if isinstance(value, Configurable):
@@ -294,3 +252,12 @@ class Quantized(Readable):
 
 def _starves(quantizer: Any) -> bool:
     return isinstance(quantizer, Quantizer) and quantizer.traits.support is not None
+
+
+def _check_fit(slot: Slot) -> None:
+    """Raise where a quantizer would fail on its weight in the first call of the layer."""
+    variable = slot.variable
+    if slot.quantizer is not None and variable is not None:
+        shape = tuple(variable.shape)
+        with located(path_of(slot.layer), slot.name, shape):
+            check_fit(slot.quantizer, shape, variable.dtype, slot.channel_axis)

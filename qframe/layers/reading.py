@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,10 +14,8 @@ from numpy.typing import NDArray
 from qframe import keras_internals
 from qframe.context import should_quantize
 from qframe.errors import QFrameError
+from qframe.layers.slots import Slot, slot_of, weight_slots
 from qframe.layers.substitution import latent
-
-if TYPE_CHECKING:
-    from qframe.layers.adapters import Adapter, Weight
 
 
 class Reading:
@@ -79,15 +76,14 @@ class _Store:
 
 
 class Readable:
-    """What a quantized layer does within a quantized scope."""
-
-    adapter: ClassVar[Adapter]
+    """The behaviour of a quantized layer within a quantized scope."""
 
     def reading(self, attribute: str) -> Any:
-        """What the attribute of a weight reads as."""
-        weights = [w for w in self.adapter.weights if w.attribute == attribute]
-        readings = self._readings(weights)
-        return readings[0] if readings else latent(self, attribute)
+        """The value that the attribute of a weight reads as."""
+        for slot in weight_slots(self):
+            if slot.attribute == attribute:
+                return _reading_of(slot)
+        return latent(self, attribute)
 
     def refuse_training_in_scope(self) -> None:
         """Raise where a call of training would take its gradients for readings."""
@@ -99,27 +95,8 @@ class Readable:
                 "read as quantized. Leave the scope to train: it is for reading and saving."
             )
 
-    def _readings(self, weights: Iterable[Weight]) -> list[Reading]:
-        return [self._reading_of(weight) for weight in self._with_quantizer(weights)]
-
-    def _reading_of(self, weight: Weight) -> Reading:
-        variable = latent(self, weight.attribute)
-        key = id(self), id(variable)
-        found = _alive.get(key)
-        if found is None:
-            found = Reading(variable, functools.partial(self.value_of, weight))
-            _alive[key] = found
-        return found
-
-    def _with_quantizer(self, weights: Iterable[Weight]) -> list[Weight]:
-        raise NotImplementedError
-
-    def value_of(self, weight: Weight) -> Any:
-        """The quantized value of a weight."""
-        raise NotImplementedError
-
     def _by_id(self) -> dict[int, Reading]:
-        return {id(r.latent): r for r in self._readings(self.adapter.weights)}
+        return {id(slot.variable): _reading_of(slot) for slot in weight_slots(self)}
 
     @property
     def weights(self) -> list[Any]:
@@ -135,3 +112,14 @@ class Readable:
         if should_quantize():
             store = _Store(store, self._by_id())
         super().save_own_variables(store)  # type: ignore[misc]
+
+
+def _reading_of(slot: Slot) -> Reading:
+    layer, name, variable = slot.layer, slot.name, slot.variable
+    key = id(layer), id(variable)
+    reading = _alive.get(key)
+    if reading is None:
+        # By the name: the slot may hold another quantizer when it is read.
+        reading = Reading(variable, lambda: slot_of(layer, name).quantized_value())
+        _alive[key] = reading
+    return reading

@@ -1,25 +1,144 @@
-"""What goes into the slots of a layer, a live view of them, and the way back to one."""
+"""The slots of a layer: which of its tensors may be quantized, and by what."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
+
+import attrs
+from keras import tree
 
 from qframe import quantizers
 from qframe.errors import ArgumentError
-from qframe.layers.adapters import slot_attribute
+from qframe.keras_internals import latent_value
+from qframe.layers.adapters import Adapter, Weight, adapter_of, slot_attribute
+from qframe.layers.application import located, path_of, quantized
+from qframe.layers.substitution import latent
 from qframe.layers.traces import changing
 from qframe.quantizers import Quantizer
+from qframe.quantizers.channels import ChannelAxis
 
 ACTIVATIONS = ("input", "output")
 
 
-def placed(slot: str, quantizer: Any) -> Any:
-    """What goes into a slot: the quantizer, told whether its first axis is the batch.
+# Not frozen, which torch.compile cannot trace; nothing assigns to a slot.
+@attrs.define(eq=False)
+class Slot:
+    """The place of a quantizer: the input of a layer, one of its weights, or its output.
 
-    One object cannot be told both. So where it is in a slot of the other kind already,
-    another one goes into this slot.
+    Args:
+        layer: the layer.
+        name: ``"input"``, the prefix of a weight such as ``"kernel"``, or ``"output"``;
+            empty for a quantizer that is a layer itself.
+        quantizer: the quantizer; None where the slot is empty.
+        weight: the weight as the adapter describes it; None for an activation.
+        path: of the layer in its model; empty where only the layer is known.
+    """
+
+    layer: Any
+    name: str
+    quantizer: Any = None
+    weight: Weight | None = None
+    path: str = ""
+
+    @property
+    def key(self) -> str:
+        """The attribute, argument and config key, such as ``"kernel_quantizer"``."""
+        return slot_attribute(self.name) if self.name else "quantizer"
+
+    @property
+    def attribute(self) -> str:
+        """The attribute of the weight; that of the slot itself for an activation."""
+        return self.key if self.weight is None else self.weight.attribute
+
+    @property
+    def is_activation(self) -> bool:
+        """Whether it is for an input or an output."""
+        return self.weight is None
+
+    @property
+    def variable(self) -> Any:
+        """The latent variable.
+
+        None for an activation, for a layer that is not built, and for a bias under
+        ``use_bias=False``.
+        """
+        try:
+            return None if self.is_activation else latent(self.layer, self.attribute)
+        except AttributeError:
+            return None
+
+    @property
+    def variable_path(self) -> str:
+        """The path of the layer and the attribute, such as ``"head/kernel"``."""
+        return f"{self.path}/{self.attribute}"
+
+    @property
+    def channel_axis(self) -> ChannelAxis:
+        """The axis or axes of the channels; None for a weight without them."""
+        if self.weight is not None:
+            return self.weight.channel_axis_of(self.layer)
+        data_format = getattr(self.layer, "data_format", None)
+        return 1 if data_format == "channels_first" else -1
+
+    def latent_value(self) -> Any:
+        """The value of the latent variable, in its own dtype."""
+        return latent_value(self.variable)
+
+    def quantized_value(self) -> Any:
+        """The quantized value of the weight, in the dtype of the latent variable."""
+        value = self.latent_value()
+        with located(path_of(self.layer), self.name, tuple(value.shape)):
+            return quantized(self.quantizer, value, self.channel_axis)
+
+    def quantize(self, tensors: Any) -> Any:
+        """Quantize an activation: a tensor, or every tensor of a nested structure."""
+        quantizer, axis = self.quantizer, self.channel_axis
+        with located(path_of(self.layer), self.name):
+            return tree.map_structure(lambda x: quantized(quantizer, x, axis), tensors)
+
+
+# From a layer to its filled slots.
+SlotsOf = Callable[[Any], Sequence[Slot]]
+
+
+def slots_of(layer: Any) -> list[Slot]:
+    """Every slot of a layer, filled or empty; none for a layer without an adapter."""
+    adapter = getattr(type(layer), "adapter", None)
+    if not isinstance(adapter, Adapter):
+        adapter = adapter_of(type(layer))
+    if adapter is None:
+        return []
+    weights = ((weight.prefix, weight) for weight in adapter.weights)
+    return [
+        Slot(layer, name, getattr(layer, slot_attribute(name), None), weight)
+        for name, weight in (("input", None), *weights, ("output", None))
+    ]
+
+
+def slot_of(layer: Any, name: str) -> Slot:
+    """The slot of a layer by its name."""
+    return next(slot for slot in slots_of(layer) if slot.name == name)
+
+
+def filled_slots(layer: Any) -> list[Slot]:
+    """The slots of a layer that have a quantizer; a quantizer that is a layer is one."""
+    if isinstance(getattr(type(layer), "adapter", None), Adapter):
+        return [slot for slot in slots_of(layer) if slot.quantizer is not None]
+    return [Slot(layer, "", layer)] if isinstance(layer, Quantizer) else []
+
+
+def weight_slots(layer: Any) -> list[Slot]:
+    """The filled slots of the weights that a layer has."""
+    return [slot for slot in filled_slots(layer) if slot.variable is not None]
+
+
+def placed(slot: str, quantizer: Any) -> Any:
+    """The object for a slot: the quantizer, set for a batch of activations or a weight.
+
+    One object cannot be both. Where it is in a slot of the other kind already, a new one
+    with the same parameters goes into this slot.
 
     Raises:
         ArgumentError: it has state from there, which another one would not have.
@@ -47,9 +166,7 @@ class Slots(MutableMapping[str, Any]):
         self._layer = layer
 
     def __iter__(self) -> Iterator[str]:
-        for slot in self._layer.adapter.slots:
-            if getattr(self._layer, slot_attribute(slot), None) is not None:
-                yield slot
+        return (slot.name for slot in filled_slots(self._layer))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -10,40 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from qframe.context import should_quantize
+from qframe import context
 
 
-class _Substitutes(threading.local):
-    """What reads as what in this thread: (id of the layer, attribute) -> value."""
-
-    def __init__(self) -> None:
-        self.values: dict[tuple[int, str], Any] = {}
-
-
-_active = _Substitutes()
-
-
-@contextlib.contextmanager
-def substituted(layer: Any, values: Mapping[str, Any]) -> Iterator[None]:
+def substituted(
+    layer: Any, values: Mapping[str, Any]
+) -> contextlib.AbstractContextManager[None]:
     """Let the attributes of `layer` read as `values` until the end of the block."""
     added = {(id(layer), name): value for name, value in values.items()}
-    before = {key: _active.values[key] for key in added if key in _active.values}
-    _active.values.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            del _active.values[key]
-        _active.values.update(before)
+    return context.scoped(substituted={**context.current().substituted, **added})
 
 
 def is_substituted(layer: Any, name: str) -> bool:
     """Whether an attribute of `layer` reads differently now."""
-    return (id(layer), name) in _active.values
+    return (id(layer), name) in context.current().substituted
 
 
 def latent(layer: Any, name: str) -> Any:
@@ -77,10 +60,8 @@ class Substitutable:
     def __get__(self, layer: Any, owner: type | None = None) -> Any:
         if layer is None:
             return self
-        key = (id(layer), self._name)
-        if key in _active.values:
-            return _active.values[key]
-        return self.stored(layer)
+        key, substituted = (id(layer), self._name), context.current().substituted
+        return substituted[key] if key in substituted else self.stored(layer)
 
     def __set__(self, layer: Any, value: Any) -> None:
         if self._property is not None:
@@ -99,6 +80,7 @@ class WeightAttribute(Substitutable):
     """The attribute of a weight; within a quantized scope it is a reading."""
 
     def __get__(self, layer: Any, owner: type | None = None) -> Any:
-        if layer is None or not should_quantize() or is_substituted(layer, self._name):
+        reads = layer is not None and context.current().quantized_reads
+        if not reads or is_substituted(layer, self._name):
             return super().__get__(layer, owner)
         return layer.reading(self._name)

@@ -1,4 +1,4 @@
-"""The layers of a model, each once, with where it is and what Keras saves it with."""
+"""The layers and slots of a model, each once, with its path and its unit of saving."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import attrs
 import keras
 
 from qframe import keras_internals
-from qframe.layers.adapters import slot_attribute
-from qframe.layers.quantized import Quantized
+from qframe.errors import ArgumentError
+from qframe.layers.slots import Slot, SlotsOf, filled_slots, weight_slots
 
 
 @attrs.frozen
@@ -34,14 +34,12 @@ class Site:
 
 
 def operations(layer: Any) -> list[Any]:
-    """What a layer is made of: its graph, or the layers it holds but for quantizers."""
+    """The operations of a layer's graph, or the layers in it without its quantizers."""
     graph = keras_internals.graph_of(layer)
     if graph is not None:
         return list(graph.operations)
-    held: set[int] = set()
-    if isinstance(layer, Quantized):
-        held = {id(getattr(layer, slot_attribute(s), None)) for s in layer.adapter.slots}
-    return [part for part in keras_internals.sublayers(layer) if id(part) not in held]
+    slots = {id(slot.quantizer) for slot in filled_slots(layer)}
+    return [part for part in keras_internals.sublayers(layer) if id(part) not in slots]
 
 
 def children(layer: Any) -> list[Any]:
@@ -55,6 +53,33 @@ def sites(model: Any) -> Iterator[Site]:
         yield from _units(model, "", {id(model)})
     else:
         yield from within(model)
+
+
+def iter_slots(model: Any, slots_of: SlotsOf = filled_slots) -> Iterator[Slot]:
+    """The filled slots of a model or layer, in call order; those of a shared layer once.
+
+    Args:
+        model: the model or layer.
+        slots_of: the filled slots of one layer. Default: those that it has now.
+    """
+    for site in sites(model):
+        for slot in slots_of(site.layer):
+            yield attrs.evolve(slot, path=site.path)
+
+
+def quantized_weights(model: Any) -> list[Slot]:
+    """The slots of the quantized weights of a model, in call order.
+
+    Raises:
+        ArgumentError: there are none.
+    """
+    slots = list(iter_slots(model, weight_slots))
+    if not slots:
+        raise ArgumentError(
+            f"no weight of {model.name!r} is quantized, so there is nothing to measure. "
+            "Quantize it first: qframe.quantize(model, {'kernel_quantizer': 'ste_sign'})."
+        )
+    return slots
 
 
 def within(unit: Any) -> Iterator[Site]:

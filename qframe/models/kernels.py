@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from qframe.layers.adapters import adapter_of
+from qframe.layers.slots import slots_of
 from qframe.models.calls import Call, Shape, multiply, size
 from qframe.models.precision import Bits, StoredBits, mac_precision, slot_bits
 
@@ -106,21 +106,20 @@ def reversible_embedding(layer: Any, call: Call) -> Iterator[Product]:
 
 
 def adapted(layer: Any, call: Call) -> Iterator[Product]:
-    """A layer of a class of the user's, of which an adapter says what its kernel is.
+    """Operations of a layer of a user's class, by the kernel that its adapter names.
 
     Shapes that fit a dense layer or a convolution, (..., input channels, output
     channels), are taken for one.
     """
-    adapter = adapter_of(type(layer))
-    weights = adapter.weights if adapter else ()
+    weights = [slot.weight for slot in slots_of(layer) if slot.weight is not None]
     # A bias is a weight without channel axes, whatever it is called.
     names = [w.attribute for w in weights if w.channel_axis is not None]
     kernels = [getattr(layer, name, None) for name in names]
-    given, returned = call.input.shape, call.outputs[0]
-    if len(kernels) == 1 and kernels[0] is not None and given and returned:
+    inputs, returned = call.input.shape, call.outputs[0]
+    if len(kernels) == 1 and kernels[0] is not None and inputs and returned:
         shape = tuple(kernels[0].shape)
-        fits = shape[-2:] == (given[-1], returned[-1]) and len(returned) == len(given)
-        if fits and len(shape) in (2, len(given)):
+        fits = shape[-2:] == (inputs[-1], returned[-1]) and len(returned) == len(inputs)
+        if fits and len(shape) in (2, len(inputs)):
             rows = size(returned[1:-1])
             yield kernel_product(layer, kernels[0], rows, input_bits(layer, call))
             return

@@ -11,8 +11,8 @@ import keras
 from qframe import keras_internals
 from qframe.layers.adapters import adapter_of
 from qframe.layers.attachment import cells_of
+from qframe.layers.slots import SlotsOf
 from qframe.layers.tree import children, sites
-from qframe.models.held import Held
 from qframe.models.precision import KEEP_THE_GRID, layer_classes
 from qframe.models.probes import is_constant, is_nonnegative
 from qframe.quantizers import Quantizer
@@ -52,24 +52,24 @@ class Constant:
     quantizer: Any
 
 
-def constants_of(model: Any, held: Held) -> tuple[Constant, ...]:
+def constants_of(model: Any, slots_of: SlotsOf) -> tuple[Constant, ...]:
     """The quantizers that make a constant of what a ReLU or its like returns.
 
     Within graphs alone: what code does between two layers is not known.
 
     Args:
         model: a built model or layer.
-        held: the quantizers by slot of each layer.
+        slots_of: the filled slots of each layer.
     """
-    walk = _Walk({id(site.layer): site.path for site in sites(model)}, held)
+    walk = _Walk({id(site.layer): site.path for site in sites(model)}, slots_of)
     walk.alone(model)
     return tuple(dict.fromkeys(walk.found))
 
 
 class _Walk:
-    def __init__(self, paths: Mapping[int, str], held: Held) -> None:
+    def __init__(self, paths: Mapping[int, str], slots_of: SlotsOf) -> None:
         self.found: list[Constant] = []
-        self._held = held
+        self._slots_of = slots_of
         self._answers: dict[Any, bool] = {}
         self._paths = paths
 
@@ -97,13 +97,14 @@ class _Walk:
                 # Which is which may go by names.
                 given = [None] * len(graph.inputs)
             return self._graph(graph, given)
-        held = self._held(layer) if isinstance(layer, keras.layers.Layer) else {}
+        slots = self._slots_of(layer) if isinstance(layer, keras.layers.Layer) else ()
+        quantizers = {slot.name: slot.quantizer for slot in slots}
         given = list(given)
-        if "input" in held and given:
-            given[0] = self._quantized(held["input"], "input", given[0], layer)
+        if "input" in quantizers and given:
+            given[0] = self._quantized(quantizers["input"], "input", given[0], layer)
         made = self._returned(layer, given, node)
-        if "output" in held:
-            made = self._quantized(held["output"], "output", made, layer)
+        if "output" in quantizers:
+            made = self._quantized(quantizers["output"], "output", made, layer)
         return [made] * len(node.outputs if node is not None else (None,))
 
     def _quantized(self, quantizer: Any, slot: str, made: Source, layer: Any) -> Source:

@@ -1,4 +1,4 @@
-"""What of a model's quantization cannot work as it is set, and what to type."""
+"""Notes on settings of a model's quantization that cannot work, and what to type."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import attrs
 
 from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
 from qframe.layers.adapters import slot_attribute
+from qframe.layers.slots import SlotsOf, filled_slots
 from qframe.layers.traces import models_to_change
-from qframe.layers.tree import sites
-from qframe.models.held import Held, quantizers_of
+from qframe.layers.tree import iter_slots
 from qframe.models.nonnegative import Constant, constants_of
 from qframe.models.pruned import Unpruned, unpruned_of
 from qframe.models.ranges import rangeless_of
 from qframe.models.reads import LatentRead, latent_reads_of
-from qframe.quantizers import Quantizer
 
 
 @attrs.frozen
@@ -26,23 +25,22 @@ class Note:
     category: type[Warning] | None = None
 
 
-def notes_of(model: Any, held: Held = quantizers_of) -> list[Note]:
+def notes_of(model: Any, slots_of: SlotsOf = filled_slots) -> list[Note]:
     """The notes on a model.
 
     Args:
         model: a built model or layer.
-        held: the quantizers by slot of each layer; default those that it has.
+        slots_of: the filled slots of each layer. Default: those that it has now.
     """
-    layers = (site.layer for site in sites(model))
-    quantized = [each for each in layers if isinstance(each, Quantizer) or held(each)]
-    if not quantized:
+    layers = {id(slot.layer): slot.layer for slot in iter_slots(model, slots_of)}
+    if not layers:
         return []
-    models_to_change(quantized)  # JAX may have their values
-    rangeless = rangeless_of(model, held)
+    models_to_change(layers.values())  # JAX may have their values
+    rangeless = rangeless_of(model, slots_of)
     return [
-        *(_constant(found) for found in constants_of(model, held)),
-        *(_unpruned(found) for found in unpruned_of(model, held)),
-        *(_latent(found) for found in latent_reads_of(model, held)),
+        *(_constant(found) for found in constants_of(model, slots_of)),
+        *(_unpruned(found) for found in unpruned_of(model, slots_of)),
+        *(_latent(found) for found in latent_reads_of(model, slots_of)),
         *_rangeless(rangeless.gathered, "write qf.calibrate(model, data), or train it"),
         *_rangeless(
             rangeless.frozen,

@@ -11,6 +11,7 @@ import keras
 
 from qframe import keras_internals
 from qframe.layers.adapters import adapter_of, slot_attribute
+from qframe.layers.slots import slots_of
 from qframe.models.records import FLOAT_BITS
 from qframe.quantizers import Quantizer
 
@@ -50,21 +51,20 @@ class StoredBits:
     """The bits of each weight of a layer and of the layers within it."""
 
     def __init__(self, layer: Any) -> None:
-        # The variable is held too, so that its id stays its own.
+        # The variable stays alive with its entry: no other gets its id.
         self._declared: dict[int, tuple[Any, int, int]] = {}
         self._add(layer)
 
     def _add(self, layer: Any) -> None:
-        adapter = adapter_of(type(layer))
-        for weight in adapter.weights if adapter else ():
-            quantizer = getattr(layer, slot_attribute(weight.prefix), None)
-            bits = quantizer_bits(quantizer)
-            variable = getattr(layer, weight.attribute, None)
+        for slot in slots_of(layer):
+            bits = quantizer_bits(slot.quantizer)
+            # As the layer reads it, which in a quantized scope is no latent variable.
+            variable = None if slot.is_activation else getattr(layer, slot.attribute, None)
             if variable is not None and isinstance(bits, int):
                 scales = 0
-                if isinstance(quantizer, Quantizer):
-                    axis = weight.channel_axis_of(layer)
-                    scales = quantizer.bits_of_scales(tuple(variable.shape), axis)
+                if isinstance(slot.quantizer, Quantizer):
+                    shape = tuple(variable.shape)
+                    scales = slot.quantizer.bits_of_scales(shape, slot.channel_axis)
                 self._declared[id(variable)] = variable, bits, scales
         for part in keras_internals.sublayers(layer):
             self._add(part)
@@ -87,7 +87,7 @@ def layer_classes(names: str) -> tuple[type, ...]:
     return tuple(cls for cls in known if cls is not None)
 
 
-# Every value that these return is one of the values that they are given.
+# Every value that these return is one of their inputs.
 KEEP_THE_GRID = layer_classes(
     "Flatten Reshape Permute RepeatVector Identity ActivityRegularization "
     "MaxPooling1D MaxPooling2D MaxPooling3D "
@@ -100,23 +100,23 @@ KEEP_THE_GRID = layer_classes(
 
 
 def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
-    """The bits of what a layer returns, given those of its inputs."""
+    """The bits of what a layer returns, for inputs of so many bits."""
     if isinstance(layer, Quantizer):
         return quantizer_bits(layer)
     if (slot := slot_bits(layer, "output")) is not None:
         return slot
     if not isinstance(layer, keras.layers.Layer) or not keras_internals.runs_keras(layer):
         return None
-    given = list(inputs)
-    first = given[0] if given else None
+    all_bits = list(inputs)
+    first = all_bits[0] if all_bits else None
     if isinstance(layer, keras.layers.Activation):
         linear = layer.activation is keras.activations.linear
         return first if linear else _activation_bits(layer.activation)
     if adapter_of(type(layer)) is not None:
         return _activation_bits(getattr(layer, "activation", None))
     if isinstance(layer, keras.layers.Concatenate):
-        numbers_only = [bits for bits in given if isinstance(bits, int)]
-        return max(numbers_only) if given and numbers_only == given else None
+        numbers_only = [bits for bits in all_bits if isinstance(bits, int)]
+        return max(numbers_only) if all_bits and numbers_only == all_bits else None
     if isinstance(layer, keras.layers.UpSampling2D):
         return first if layer.interpolation == "nearest" else None
     return first if isinstance(layer, KEEP_THE_GRID) else None

@@ -7,9 +7,8 @@ from typing import Any
 import attrs
 from keras import ops
 
-from qframe.layers.slots import ACTIVATIONS
-from qframe.layers.tree import Site, sites
-from qframe.models.held import Held
+from qframe.layers.slots import SlotsOf
+from qframe.layers.tree import iter_slots
 from qframe.quantizers import Quantizer
 
 
@@ -26,33 +25,23 @@ class Rangeless:
     frozen: tuple[str, ...]
 
 
-def rangeless_of(model: Any, held: Held) -> Rangeless:
+def rangeless_of(model: Any, slots_of: SlotsOf) -> Rangeless:
     """The layers of a model whose activations have no range yet.
 
     Args:
         model: a built model or layer.
-        held: the quantizers by slot of each layer.
+        slots_of: the filled slots of each layer.
     """
-    found: dict[bool, dict[str, None]] = {False: {}, True: {}}
-    for site, quantizer in _ranged(model, held):
-        if not _is_started(quantizer):
-            frozen = not site.layer.trainable or _is_frozen(quantizer)
-            found[frozen][site.path] = None
-    return Rangeless(tuple(found[False]), tuple(found[True]))
-
-
-def _ranged(model: Any, held: Held) -> list[tuple[Site, Quantizer]]:
-    """The quantizers of activations whose range training finds, each with its place."""
-    found: list[tuple[Site, Any]] = []
-    for site in sites(model):
-        slots = held(site.layer)
-        found += [(site, slots[slot]) for slot in ACTIVATIONS if slot in slots]
-        found.append((site, site.layer))
-    return [
-        (site, each)
-        for site, each in found
-        if isinstance(each, Quantizer) and each.traits.ranged and each.traits.updates
-    ]
+    paths: dict[bool, dict[str, None]] = {False: {}, True: {}}
+    for slot in iter_slots(model, slots_of):
+        quantizer = slot.quantizer
+        if not slot.is_activation or not isinstance(quantizer, Quantizer):
+            continue
+        traits = quantizer.traits
+        if traits.ranged and traits.updates and not _is_started(quantizer):
+            frozen = not slot.layer.trainable or _is_frozen(quantizer)
+            paths[frozen][slot.path] = None
+    return Rangeless(tuple(paths[False]), tuple(paths[True]))
 
 
 def _is_started(quantizer: Quantizer) -> bool:

@@ -11,17 +11,13 @@ import keras
 
 from qframe import keras_internals
 from qframe.context import should_quantize
-from qframe.layers.adapters import Weight, adapter_of
-from qframe.layers.substitution import latent
-from qframe.layers.tree import Site, sites
+from qframe.layers.slots import SlotsOf
+from qframe.layers.tree import iter_slots, sites
 from qframe.models.code import Mentions
-from qframe.models.held import Held
 from qframe.models.parts import is_built
 from qframe.models.shapes import built_tensors
 from qframe.quantizers import Quantizer
 
-# The layer of a weight, the weight, and its quantizer.
-Owned = tuple[Site, Weight, Any]
 # A variable, and in whose calls it is read, the innermost first.
 Read = tuple[Any, list[Any]]
 
@@ -45,53 +41,43 @@ class LatentRead:
     reader: str
 
 
-def latent_reads_of(model: Any, held: Held) -> list[LatentRead]:
+def latent_reads_of(model: Any, slots_of: SlotsOf) -> list[LatentRead]:
     """The quantized weights that are read by other code than the calls of their layers.
 
     A layer whose code may read one is called without numbers, to see whether it does.
-    That cannot be told of a layer that takes anything but tensors, whose code depends on
+    That is not known of a layer that takes anything but tensors, whose code depends on
     their values, or that was built without a shape.
 
     Args:
         model: a built model or layer.
-        held: the quantizers by slot of each layer.
+        slots_of: the filled slots of each layer.
     """
-    found = list(sites(model))
-    owned = _weights(found, held)
-    if not owned:
+    # By the ids of the variables, which layers may share.
+    slots = collections.defaultdict(list)
+    for slot in iter_slots(model, slots_of):
+        if slot.variable is not None:
+            slots[id(slot.variable)].append(slot)
+    if not slots:
         return []
-    paths = {id(site.layer): site.path for site in found}
-    attributes = {w.attribute for each in owned.values() for _, w, _ in each}
+    attributes = {slot.attribute for owners in slots.values() for slot in owners}
     reads: dict[tuple[int, int], Read] = {}
-    for variable, readers in _Reads(Mentions(attributes, set(owned))).of(model):
-        owners = owned.get(id(variable), ())
+    for variable, readers in _Reads(Mentions(attributes, set(slots))).of(model):
+        owners = slots.get(id(variable), ())
         # While its own layer is being called, the weight is the quantized one.
-        if owners and not any(s.layer is r for s, *_ in owners for r in readers):
+        if owners and not any(slot.layer is r for slot in owners for r in readers):
             reads.setdefault((id(variable), id(readers[0])), (variable, readers))
+    paths = {id(site.layer): site.path for site in sites(model)} if reads else {}
     return [
         LatentRead(
-            site.path,
-            weight.prefix,
-            weight.attribute,
-            quantizer,
+            slot.path,
+            slot.name,
+            slot.attribute,
+            slot.quantizer,
             paths.get(id(readers[0]), readers[0].name),
         )
         for variable, readers in reads.values()
-        for site, weight, quantizer in owned[id(variable)]
+        for slot in slots[id(variable)]
     ]
-
-
-def _weights(found: list[Site], held: Held) -> dict[int, list[Owned]]:
-    """The quantized weights by the ids of their variables, which layers may share."""
-    owned = collections.defaultdict(list)
-    for site in found:
-        slots = held(site.layer)
-        adapter = adapter_of(type(site.layer)) if slots and site.layer.built else None
-        for weight in adapter.weights if adapter else ():
-            variable = latent(site.layer, weight.attribute)
-            if weight.prefix in slots and variable is not None:
-                owned[id(variable)].append((site, weight, slots[weight.prefix]))
-    return owned
 
 
 class _Reads:
@@ -101,13 +87,13 @@ class _Reads:
         self._mentions = mentions
         self._seen: set[int] = set()
 
-    def of(self, layer: Any, given: Any = None) -> Iterator[Read]:
+    def of(self, layer: Any, arguments: Any = None) -> Iterator[Read]:
         """What is read in a call of a layer or model.
 
         Args:
             layer: called once, wherever else a graph calls it.
-            given: the arguments in a graph, by place and by name; None for those that it
-                was built with.
+            arguments: those in a graph, by place and by name; None for those that the
+                layer was built with.
         """
         if id(layer) in self._seen:
             return
@@ -115,7 +101,9 @@ class _Reads:
         graph = keras_internals.graph_of(layer)
         if graph is None:
             if self._may_read(layer):
-                yield from _as_built(layer) if given is None else _reads(layer, given)[0]
+                yield from (
+                    _as_built(layer) if arguments is None else _reads(layer, arguments)[0]
+                )
             return
         for node in keras_internals.nodes(graph):
             if node.is_input:
@@ -143,22 +131,22 @@ class _Reads:
 
 def _variables_given(node: Any) -> list[Any]:
     """The variables that a graph calls an operation with."""
-    given = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
-    return [leaf for leaf in given if isinstance(leaf, keras_internals.Variable)]
+    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return [leaf for leaf in arguments if isinstance(leaf, keras_internals.Variable)]
 
 
 def _as_built(layer: Any) -> Iterator[Read]:
     """What is read in a call of a layer with the shapes that it was built with."""
     for dtype in (keras.config.floatx(), "int32"):
-        given = built_tensors(layer, dtype)
-        if given is None:
+        arguments = built_tensors(layer, dtype)
+        if arguments is None:
             return
-        reads, whole = _reads(layer, given)
+        reads, whole = _reads(layer, arguments)
         yield from reads
         if whole:
             return
 
 
-def _reads(layer: Any, given: Any) -> tuple[list[Read], bool]:
-    args, kwargs = given
+def _reads(layer: Any, arguments: Any) -> tuple[list[Read], bool]:
+    args, kwargs = arguments
     return keras_internals.variables_read(layer, args, kwargs, should_quantize)

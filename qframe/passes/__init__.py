@@ -1,4 +1,4 @@
-"""Passes over a model that exists: quantize it in place, plan that, take it back."""
+"""Passes over an existing model: plan, quantize in place, strip."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError
-from qframe.layers.attachment import detach, float_class_of, given, replace
+from qframe.layers.attachment import detach, float_class_of, replace, settings_of
 from qframe.layers.composite import tell_units
 from qframe.layers.quantized import Quantized
-from qframe.layers.slots import ACTIVATIONS
+from qframe.layers.slots import filled_slots, weight_slots
 from qframe.layers.substitution import latent
 from qframe.layers.traces import changing
-from qframe.layers.tree import sites
+from qframe.layers.tree import iter_slots, sites
 from qframe.models.notes import notes_of
 from qframe.passes.calibration import calibrate
 from qframe.passes.entries import Plan
-from qframe.passes.float_scope import float_weights
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan
 from qframe.passes.recalibration import recalibrate_batchnorm
@@ -29,7 +28,6 @@ from qframe.passes.report import Report, Row
 __all__ = [
     "Report",
     "calibrate",
-    "float_weights",
     "integers",
     "plan",
     "quantize",
@@ -71,9 +69,9 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
         keras_internals.strategy_of(model) if isinstance(model, keras.Model) else None
     )
     with contextlib.nullcontext() if strategy is None else strategy.scope():
-        made = make_plan(model, rules, strict)
-        report = _report(made, "quantized")
-        _apply(made)
+        planned = make_plan(model, rules, strict)
+        report = _report(planned, "quantized")
+        _apply(planned)
     return report
 
 
@@ -116,13 +114,14 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
     rows = []
     if freeze:
         _check_freeze(model)
-    found = list(sites(model))
-    with changing(site.layer for site in found if isinstance(site.layer, Quantized)):
-        for site in found:
+    all_sites = list(sites(model))
+    with changing(site.layer for site in all_sites if isinstance(site.layer, Quantized)):
+        for site in all_sites:
             layer = site.layer
             if isinstance(layer, Quantized):
-                words = {f"{s}_quantizer": repr(q) for s, q in layer.quantizers.items()}
-                dropped = [f"{s}_quantizer" for s in ACTIVATIONS if s in layer.quantizers]
+                slots = filled_slots(layer)
+                words = {slot.key: repr(slot.quantizer) for slot in slots}
+                dropped = [slot.key for slot in slots if slot.is_activation]
                 reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
                 rows.append(Row(site.path, float_class_of(layer).__name__, words, reason))
                 if freeze:
@@ -132,40 +131,37 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
     return Report(f"{model.name} stripped", tuple(rows))
 
 
-def _report(made: Plan, done: str) -> Report:
+def _report(planned: Plan, done: str) -> Report:
     """The report of a plan, and a warning of each setting that cannot work."""
-    notes = notes_of(made.model, made.holding())
+    notes = notes_of(planned.model, planned.slots_of())
     for note in notes:
         if note.category is not None:
             warnings.warn(note.text, note.category, stacklevel=3)
     texts = tuple(note.text for note in notes)
-    return made.report(f"{made.model.name} {done}", texts)
+    return planned.report(f"{planned.model.name} {done}", texts)
 
 
 def _check_freeze(model: Any) -> None:
-    for site in sites(model):
-        layer = site.layer
-        held = layer.quantizers if isinstance(layer, Quantized) else {}
-        for weight in layer.adapter.weights if held else ():
-            variable = latent(layer, weight.attribute)
-            known = variable is None or hasattr(variable, "assign")
-            if weight.prefix in held and not known:
-                raise ArgumentError(
-                    f"{site.path!r} cannot be frozen: its {weight.attribute} is computed, "
-                    "as it is with LoRA, and no variable to write to. "
-                    "qframe.strip(model) keeps the latent weights."
-                )
+    for slot in iter_slots(model, weight_slots):
+        if not hasattr(slot.variable, "assign"):
+            raise ArgumentError(
+                f"{slot.path!r} cannot be frozen: its {slot.attribute} is computed, "
+                "as it is with LoRA, and no variable to write to. "
+                "qframe.strip(model) keeps the latent weights."
+            )
 
 
-def _apply(made: Plan) -> None:
-    before = [(site.layer, type(site.layer)) for site in sites(made.model)]
-    words = {id(layer): given(layer) for layer, _ in before if isinstance(layer, Quantized)}
-    with changing(e.site.layer for e in made.entries if e.words):
+def _apply(planned: Plan) -> None:
+    before = [(site.layer, type(site.layer)) for site in sites(planned.model)]
+    words = {
+        id(layer): settings_of(layer) for layer, _ in before if isinstance(layer, Quantized)
+    }
+    with changing(e.site.layer for e in planned.entries if e.words):
         try:
-            for entry in made.entries:
+            for entry in planned.entries:
                 if entry.words:
                     replace(entry.site.layer, entry.words)
-            tell_units(made.model, [e.site.layer for e in made.entries if e.words])
+            tell_units(planned.model, [e.site.layer for e in planned.entries if e.words])
         except BaseException:
             for layer, cls in before:
                 if isinstance(layer, Quantized):

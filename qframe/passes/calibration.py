@@ -13,10 +13,10 @@ from keras import ops
 from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError, did_you_mean
 from qframe.layers.attachment import float_class_of
-from qframe.layers.quantized import Quantized
+from qframe.layers.slots import Slot
 from qframe.layers.traces import models_with, trace_anew
-from qframe.layers.tree import sites
-from qframe.passes.hearing import Place, heard_in
+from qframe.layers.tree import iter_slots
+from qframe.passes.inputs import seen_by
 from qframe.passes.ranges import METHODS
 from qframe.passes.report import Report, Row
 from qframe.passes.searching import Array
@@ -59,9 +59,9 @@ def calibrate(
             a single number, the range is that of ``"minmax"``).
 
     Returns:
-        Each range that was set, by layer; and the quantizers that could not be listened
-        to, and those that a single number reached, whose range holds it and 0 (0 alone:
-        from 0 to 1).
+        Each range that was set, by layer; and the quantizers that could not be observed,
+        and those that a single number reached, whose range holds it and 0 (0 alone: from
+        0 to 1).
 
     Raises:
         ArgumentError: the model has no ranges, or the method or an option is wrong.
@@ -77,27 +77,28 @@ def calibrate(
         1
     """
     find = _method(method, options)
-    places = _ranged(model)
-    heard = heard_in(model, places, data, find.samples, batch_size, steps, verbose)
+    slots = _ranged(model)
+    run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
+    all_seen = seen_by(model, slots, data, find.samples, **run)
     ranges, reasons = {}, {}
-    for key, place in places.items():
-        seen = heard.get(key)
+    for key, slot in slots.items():
+        seen = all_seen.get(key)
         if seen is None:
             reasons[key] = "not reached, or only within a loop over time"
         elif seen.low.min() < seen.high.max():
-            ranges[key] = find(seen, place.quantizer.grid_of_range)
-        elif place.attribute is not None:
+            ranges[key] = find(seen, slot.quantizer.grid_of_range)
+        elif not slot.is_activation:
             reasons[key] = f"a weight of {seen.low.min() + 0.0:g} alone makes no range"
         else:
             ranges[key] = _with_zero(seen.low[0])
             reasons[key] = f"only the number {seen.low.min() + 0.0:g} reached it"
-    _set(places, ranges)
+    _set(slots, ranges)
     trace_anew(models_with(keras_internals.all_layers(model)))
-    return _report(model, places, ranges, reasons)
+    return _report(model, slots, ranges, reasons)
 
 
 def _with_zero(value: Array) -> tuple[Array, Array]:
-    """A range for what is constant in the data; up to 1 for 0, which makes no scale."""
+    """A range for one number; up to 1 for 0, which makes no scale."""
     return np.minimum(value, 0.0), np.where(value == 0, 1.0, np.maximum(value, 0.0))
 
 
@@ -119,8 +120,8 @@ def _method(name: str, options: Mapping[str, float]) -> Any:
     return cls(**options)
 
 
-def _ranged(model: Any) -> dict[str, Place]:
-    """Where the quantizers with ranges are, by a key."""
+def _ranged(model: Any) -> dict[str, Slot]:
+    """A slot of each quantizer with a range, by a key that is the same in each process."""
     if not isinstance(model, keras.Model):
         raise ArgumentError(f"calibrate takes a keras.Model, found {model!r}.")
     if not model.built:
@@ -128,65 +129,56 @@ def _ranged(model: Any) -> dict[str, Place]:
             f"{model.name!r} has no weights yet. Call it once with a batch, or load its "
             "weights, before you calibrate it."
         )
-    found: dict[str, Place] = {}
-    seen = set()
-    for site in sites(model):
-        layer = site.layer
-        slots = dict(layer.quantizers) if isinstance(layer, Quantized) else {}
-        if isinstance(layer, Quantizer):
-            slots[""] = layer
-        for slot, quantizer in slots.items():
-            known = isinstance(quantizer, Quantizer) and quantizer.traits.ranged
-            if known and id(quantizer) not in seen:
-                seen.add(id(quantizer))
-                found[f"{len(found)}"] = Place(site, slot, quantizer)
-    if not found:
+    slots: dict[int, Slot] = {}
+    for slot in iter_slots(model):
+        if isinstance(slot.quantizer, Quantizer) and slot.quantizer.traits.ranged:
+            slots.setdefault(id(slot.quantizer), slot)
+    if not slots:
         raise ArgumentError(
             f"{model.name!r} has no quantizer with a range to calibrate. Quantize it with "
             "one that has, for example qframe.quantize(model, 'integer_inference') or "
             "qframe.quantize(model, {'input_quantizer': 'lsq'})."
         )
-    return found
+    return {f"{key}": slot for key, slot in enumerate(slots.values())}
 
 
-def _set(places: Mapping[str, Place], ranges: Mapping[str, tuple[Array, Array]]) -> None:
+def _set(slots: Mapping[str, Slot], ranges: Mapping[str, tuple[Array, Array]]) -> None:
     """Set the ranges, or none of them where one does not fit."""
     before = [
         (variable, ops.convert_to_numpy(variable))
         for key in ranges
-        for variable in places[key].quantizer.variables
+        for variable in slots[key].quantizer.variables
     ]
     for key, ends in ranges.items():
-        place = places[key]
-        shape = place.quantizer.range_shape()
+        slot = slots[key]
+        shape = slot.quantizer.range_shape()
         try:
-            place.quantizer.set_range(*(np.reshape(end, shape) for end in ends))
+            slot.quantizer.set_range(*(np.reshape(end, shape) for end in ends))
         except ArgumentError as error:
             for variable, value in before:
                 variable.assign(value)
             raise DataError(
-                f"the range found for {place.word} of {place.site.path!r} does not fit: "
+                f"the range found for {slot.key} of {slot.path!r} does not fit: "
                 f"{error} No range was changed."
             ) from error
 
 
 def _report(
     model: Any,
-    places: Mapping[str, Place],
+    slots: Mapping[str, Slot],
     ranges: Mapping[str, tuple[Array, Array]],
     reasons: Mapping[str, str],
 ) -> Report:
     rows: dict[str, Row] = {}
-    for key, place in places.items():
-        path, kind = place.site.path, float_class_of(place.site.layer).__name__
-        row = rows.get(path, Row(path, kind))
+    for key, slot in slots.items():
+        row = rows.get(slot.path, Row(slot.path, float_class_of(slot.layer).__name__))
         if key in ranges:
             low, high = ranges[key]
-            told = f"{place.quantizer!r} from {low.min():.4g} to {high.max():.4g}"
-            row = attrs.evolve(row, words={**row.words, place.word: told})
+            text = f"{slot.quantizer!r} from {low.min():.4g} to {high.max():.4g}"
+            row = attrs.evolve(row, words={**row.words, slot.key: text})
         if key in reasons:
-            known = [row.reason] if row.reason else []
-            reason = "; ".join([*known, f"{place.word}: {reasons[key]}"])
+            before = [row.reason] if row.reason else []
+            reason = "; ".join([*before, f"{slot.key}: {reasons[key]}"])
             row = attrs.evolve(row, reason=reason)
-        rows[path] = row
+        rows[slot.path] = row
     return Report(f"{model.name} calibrated", tuple(rows.values()))

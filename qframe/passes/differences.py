@@ -1,18 +1,17 @@
-"""What a plan changes of a layer: what it replaces, and what stays in float."""
+"""The changes that a plan makes to a layer: what is replaced, and what stays in float."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
 from qframe import keras_internals
-from qframe.layers.adapters import adapter_of
-from qframe.layers.attachment import equal, given
+from qframe.layers.attachment import equal, settings_of
 from qframe.layers.quantized import Quantized
-from qframe.layers.substitution import latent
+from qframe.layers.slots import Slot, slots_of
 
 
 def named(value: Any) -> str:
@@ -27,15 +26,14 @@ def replaced_by(layer: Any, words: Mapping[str, Any]) -> dict[str, Any]:
     """What a layer has that other words replace, by word; what stays is not in it."""
     if not words:
         return {}
-    before = given(layer) if isinstance(layer, Quantized) else {}
-    adapter = adapter_of(type(layer))
-    for weight in adapter.weights if adapter else ():
-        key = f"{weight.prefix}_constraint"
+    before = settings_of(layer) if isinstance(layer, Quantized) else {}
+    for slot in slots_of(layer):
+        key = f"{slot.name}_constraint"
         if key in words and key not in before:
             # The one on the variable alone is applied, though not saved.
             own = getattr(layer, key, None)
             if own is None:
-                own = getattr(latent(layer, weight.attribute), "constraint", None)
+                own = getattr(slot.variable, "constraint", None)
             if own is not None:
                 before[key] = own
     return {k: v for k, v in before.items() if not _same(k, v, words.get(k))}
@@ -47,21 +45,16 @@ def _same(key: str, before: Any, after: Any) -> bool:
     return repr(before) == repr(after)  # as `attach` compares them
 
 
-def counts_of(layer: Any, held: Mapping[str, Any], counted: set[int]) -> tuple[int, int]:
+def counts_of(layer: Any, slots: Iterable[Slot], counted: set[int]) -> tuple[int, int]:
     """How many numbers the weights of a layer hold, and how many of them stay in float.
 
     Args:
         layer: without the layers in it, which count for themselves.
-        held: its quantizers by slot.
+        slots: its filled slots.
         counted: the ids of weights that were counted, which are not counted again.
     """
     inner = {id(w) for part in keras_internals.sublayers(layer) for w in part.weights}
-    adapter = adapter_of(type(layer))
-    quantized = {
-        id(latent(layer, weight.attribute))
-        for weight in (adapter.weights if adapter else ())
-        if weight.prefix in held
-    }
+    quantized = {id(slot.variable) for slot in slots}
     numbers = in_float = 0
     for variable in layer.weights:
         if id(variable) in inner or id(variable) in counted:

@@ -1,4 +1,4 @@
-"""What a pass is about to do: each layer with weights, and what it is given."""
+"""The plan of a pass: each layer with weights, and what it will have."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import attrs
 
 from qframe.layers.attachment import float_class_of
+from qframe.layers.slots import Slot, SlotsOf, filled_slots, slots_of
 from qframe.layers.tree import Site
-from qframe.models.held import Held, quantizers_of
 from qframe.passes.differences import counts_of, named, replaced_by
 from qframe.passes.report import Report, Row
 
 
 @attrs.frozen
 class Entry:
-    """A layer with weights, and the objects that it is given or the reason for none."""
+    """A layer with weights, and the objects that it gets or the reason for none."""
 
     site: Site
     words: Mapping[str, Any] = attrs.field(factory=dict)
@@ -30,37 +30,27 @@ class Plan:
     model: Any
     entries: tuple[Entry, ...]
 
-    def holding(self) -> Held:
-        """Of each layer, the quantizers by slot that it will have."""
-        words_of = {id(entry.site.layer): entry.words for entry in self.entries}
+    def slots_of(self) -> SlotsOf:
+        """The filled slots that a layer will have, as a function of the layer."""
+        planned = {id(e.site.layer): _slots(e) for e in self.entries if e.words}
 
-        def held(layer: Any) -> Mapping[str, Any]:
-            now, words = quantizers_of(layer), words_of.get(id(layer))
-            if not words:
-                return now
-            made = {
-                key.removesuffix("_quantizer"): value
-                for key, value in words.items()
-                if key.endswith("_quantizer")
-            }
-            # As `attach`, which keeps one that is the same, with its state.
-            same = {s for s, q in made.items() if repr(now.get(s)) == repr(q)}
-            return {s: now[s] if s in same else q for s, q in made.items()}
+        def slots(layer: Any) -> list[Slot]:
+            return planned[id(layer)] if id(layer) in planned else filled_slots(layer)
 
-        return held
+        return slots
 
     def report(self, title: str, notes: tuple[str, ...] = ()) -> Report:
         """The entries as a table with a title, and notes on the model."""
         counted: set[int] = set()
-        held = self.holding()
-        rows = [self._row(entry, held, counted) for entry in self.entries]
+        planned = self.slots_of()
+        rows = [self._row(entry, planned, counted) for entry in self.entries]
         return Report(title, tuple(rows), notes)
 
-    def _row(self, entry: Entry, held: Held, counted: set[int]) -> Row:
+    def _row(self, entry: Entry, planned: SlotsOf, counted: set[int]) -> Row:
         layer, reason = entry.site.layer, entry.reason
-        if not entry.words and quantizers_of(layer):
+        if not entry.words and filled_slots(layer):
             reason += "; it keeps the quantizers that it has"
-        numbers, in_float = counts_of(layer, held(layer), counted)
+        numbers, in_float = counts_of(layer, planned(layer), counted)
         return Row(
             entry.site.path,
             float_class_of(layer).__name__,
@@ -70,3 +60,16 @@ class Plan:
             numbers,
             in_float,
         )
+
+
+def _slots(entry: Entry) -> list[Slot]:
+    """The filled slots of a layer after a plan."""
+    words = entry.words
+    # As `attach`, which keeps one that is the same, with its state.
+    return [
+        slot
+        if repr(slot.quantizer) == repr(words[slot.key])
+        else attrs.evolve(slot, quantizer=words[slot.key])
+        for slot in slots_of(entry.site.layer)
+        if slot.key in words
+    ]

@@ -1,11 +1,12 @@
-"""What the quantized weights of a model are as integers."""
+"""The quantized weights of a model as integers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from qframe.errors import ArgumentError, QFrameError
-from qframe.layers.weights import QuantizedWeight
+from qframe.layers.slots import weight_slots
+from qframe.layers.tree import iter_slots
 from qframe.quantizers import Integers, Quantizer
 
 
@@ -38,17 +39,18 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
         >>> kernel.values.dtype.name, kernel.values.shape, float(kernel.scale)
         ('int8', (8, 4), 1.0)
     """
-    found: dict[str, Integers] = {}
+    by_path: dict[str, Integers] = {}
     without: dict[str, str] = {}
-    for weight in QuantizedWeight.of(model):
-        quantizer = weight.quantizer
+    for slot in iter_slots(model, weight_slots):
+        quantizer = slot.quantizer
         try:
             if not isinstance(quantizer, Quantizer):
                 raise QFrameError(f"{quantizer!r} is no qframe quantizer.")
-            found[weight.path] = quantizer.integers(weight.latent(), weight.channel_axis)
+            result = quantizer.integers(slot.latent_value(), slot.channel_axis)
+            by_path[slot.variable_path] = result
         except QFrameError as error:
-            without[weight.path] = str(error)
-    if not found and not without:
+            without[slot.variable_path] = str(error)
+    if not by_path and not without:
         raise ArgumentError(
             f"no weight of {model.name!r} is quantized. Quantize it first: "
             "qframe.quantize(model, {'kernel_quantizer': 'ste_sign'})."
@@ -59,4 +61,4 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
             f"{len(without)} weights have no integers. {reasons} Write strict=False to "
             "leave them out."
         )
-    return found
+    return by_path

@@ -1,4 +1,4 @@
-"""From a model and rules to what each layer is given; changes nothing."""
+"""From a model and rules to a plan of what each layer will have; changes nothing."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import keras
 
 from qframe import keras_internals, recipes
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
-from qframe.layers.adapters import Adapter, adapter_of
+from qframe.layers.adapters import adapter_of
 from qframe.layers.arguments import vocabulary
 from qframe.layers.attachment import float_class_of
-from qframe.layers.slots import ACTIVATIONS
+from qframe.layers.slots import ACTIVATIONS, slots_of
 from qframe.layers.tree import Site, children, sites
 from qframe.passes.entries import Entry, Plan
 from qframe.passes.registration import registration_of
@@ -38,8 +38,7 @@ def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
     matched: list[list[Site]] = [[] for _ in parsed]
     entries = []
     for site in found:
-        adapter = adapter_of(type(site.layer))
-        if adapter is None:
+        if adapter_of(type(site.layer)) is None:
             if _has_weights(site.layer):
                 entries.append(Entry(site, reason=_no_adapter(site, strict)))
             continue
@@ -48,7 +47,7 @@ def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
         for rule, sites_ in zip(parsed, matched, strict=True):
             if rule.matches(site.path, site.layer, cls, *order):
                 sites_.append(site)
-                entries.append(_entry(site, rule, adapter))
+                entries.append(_entry(site, rule))
                 break
         else:
             entries.append(Entry(site, reason="no rule is about it"))
@@ -113,23 +112,23 @@ def _make(key: str, value: Any) -> Any:
     return vocabulary(key).get(value)
 
 
-def _prefixes(layer: Any, adapter: Adapter) -> list[str]:
-    """The weights that a layer has now: a bias under use_bias=False is none."""
-    held = []
-    for weight in adapter.weights:
-        value = getattr(layer, weight.attribute, None)
+def _prefixes(layer: Any) -> list[str]:
+    """The names of the weights that a layer has; a bias under use_bias=False is none."""
+    names = []
+    for slot in slots_of(layer):
+        value = slot.variable
         if value is None:
             continue
         if not hasattr(value, "shape"):
             name = type(layer).__name__
             raise ArgumentError(
-                f"{name} is registered with {weight.prefix}={weight.attribute!r}, and that "
+                f"{name} is registered with {slot.name}={slot.attribute!r}, and that "
                 f"attribute of {layer.name!r} is a {type(value).__name__}, not a weight; "
                 f"{WEIGHT_IN_A_LIST}. Then write qframe.register_layer({name}, "
-                f"{weight.prefix}='w')."
+                f"{slot.name}='w')."
             )
-        held.append(weight.prefix)
-    return held
+        names.append(slot.name)
+    return names
 
 
 def _expanded(rule: Rule, prefixes: Sequence[str]) -> dict[str, Any]:
@@ -148,41 +147,44 @@ def _accepts(key: str, prefixes: Sequence[str]) -> bool:
     return name in prefixes or (kind == "quantizer" and name in ACTIVATIONS)
 
 
-def _entry(site: Site, rule: Rule, adapter: Adapter) -> Entry:
+def _entry(site: Site, rule: Rule) -> Entry:
     if rule.words is None:
         return Entry(site, reason="a rule leaves it as it is")
     mode = getattr(site.layer, "quantization_mode", None)
     if mode is not None:
         return Entry(site, reason=f"Keras quantized it to {mode} already")
-    prefixes = _prefixes(site.layer, adapter)
+    prefixes = _prefixes(site.layer)
     words = _expanded(rule, prefixes)
     wanted = [k for k in words if k.endswith("_quantizer") and words[k] is not None]
     weights = [k for k in wanted if k not in ("input_quantizer", "output_quantizer")]
     if weights and not any(_accepts(key, prefixes) for key in weights):
         has = ", ".join(f"{p}_quantizer" for p in prefixes)
         return Entry(site, reason=f"it has no {', '.join(weights)}; it takes {has}")
-    _check_constraints(site, words, adapter)
+    _check_constraints(site, words)
     integer = _takes_integers(site.layer)
-    made = {
+    settings = {
         key: _make(key, value)
         for key, value in words.items()
         if _accepts(key, prefixes)
         and value is not None
         and not (integer and key == "input_quantizer")
     }
-    return Entry(site, made) if made else Entry(site, reason="its rule gives it nothing")
+    return (
+        Entry(site, settings)
+        if settings
+        else Entry(site, reason="its rule gives it nothing")
+    )
 
 
-def _check_constraints(site: Site, words: Mapping[str, Any], adapter: Adapter) -> None:
+def _check_constraints(site: Site, words: Mapping[str, Any]) -> None:
     """Raise where a weight is computed: there is no variable to constrain."""
-    for weight in adapter.weights:
-        key = f"{weight.prefix}_constraint"
-        value = getattr(site.layer, weight.attribute, None)
+    for slot in slots_of(site.layer):
+        key, value = f"{slot.name}_constraint", slot.variable
         if words.get(key) is None or value is None or hasattr(value, "assign"):
             continue
         hint = " LoRA is enabled there." if getattr(site.layer, "lora_enabled", 0) else ""
         raise ArgumentError(
-            f"{key} has no place on {site.path!r}: its {weight.attribute} is computed and "
+            f"{key} has no place on {site.path!r}: its {slot.attribute} is computed and "
             f"no variable.{hint} Give this layer a rule without it."
         )
 
@@ -207,10 +209,8 @@ def _check_use(
                 f"{', '.join(paths) or 'none'}."
             )
         for key in rule.words or {}:
-            slots: set[str] = set()
-            for site in found:
-                adapter = adapter_of(type(site.layer))
-                slots |= {*(adapter.slots if adapter else ()), "weight"}
+            slots = {slot.name for site in found for slot in slots_of(site.layer)}
+            slots.add("weight")
             if key.rpartition("_")[0] not in slots:
                 known = [f"{slot}_quantizer" for slot in sorted(slots)]
                 raise ArgumentError(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import attrs
@@ -14,12 +13,10 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from qframe import keras_internals
+from qframe import context, keras_internals, observation
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 from qframe.layers.tree import Site, sites, within
 from qframe.passes.report import Report, Row
-from qframe.passes.stepping import Found, seen_in_steps
-from qframe.quantizers import holding
 
 Array = NDArray[np.float64]
 
@@ -91,32 +88,36 @@ def recalibrate_batchnorm(
 
     Paper: Wu and Johnson, 2021, https://arxiv.org/abs/2105.07576, section 3
     """
-    held, reasons = _held(model)
-    open_ = {k: site.layer for k, site in held.items() if site.path not in reasons}
-    found: Found = {}
+    normalizations, reasons = _normalizations(model)
+    open_ = {k: s.layer for k, s in normalizations.items() if s.path not in reasons}
+    notes: dict[str, list[Any]] = {}
     if open_:
-        found, modes = _estimates(model, open_, data, batch_size, steps, verbose)
-        for key in open_.keys() - found.keys():
-            reasons[held[key].path] = _INFERENCE if key in modes else _UNREACHED
-    if not found:
-        told = " ".join(f"{path!r}: {reason}." for path, reason in reasons.items())
+        observer = _Statistics(open_)
+        run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
+        with _without_momentum(open_.values()):
+            notes = observation.run(model, data, observer, purpose="recalibration", **run)
+        for key in open_.keys() - notes.keys():
+            called = key in observer.modes
+            reasons[normalizations[key].path] = _INFERENCE if called else _UNREACHED
+    if not notes:
+        text = " ".join(f"{path!r}: {reason}." for path, reason in reasons.items())
         raise ArgumentError(
-            f"no batch normalization of {model.name!r} can be re-estimated. {told}"
+            f"no batch normalization of {model.name!r} can be re-estimated. {text}"
         )
-    averages = {key: _average(held[key], parts) for key, parts in found.items()}
+    averages = {key: _average(normalizations[key], parts) for key, parts in notes.items()}
     rows = []
-    for key, site in held.items():
+    for key, site in normalizations.items():
         kind = type(site.layer).__name__
         words = _assign(site.layer, *averages[key]) if key in averages else {}
         rows.append(Row(site.path, kind, words, reasons.get(site.path, "")))
     return Recalibration(f"{model.name} recalibrated", tuple(rows))
 
 
-def _held(model: Any) -> tuple[dict[str, Site], dict[str, str]]:
+def _normalizations(model: Any) -> tuple[dict[str, Site], dict[str, str]]:
     """The batch normalizations by a key; and why some are left as they are, by path."""
     if not isinstance(model, keras.Model):
         raise ArgumentError(f"recalibrate_batchnorm takes a keras.Model, found {model!r}.")
-    held: dict[str, Site] = {}
+    normalizations: dict[str, Site] = {}
     reasons: dict[str, str] = {}
     looped: set[int] = set()
     for site in sites(model):
@@ -130,77 +131,60 @@ def _held(model: Any) -> tuple[dict[str, Site], dict[str, str]]:
                 f"{site.path!r} is not built and has no statistics. Call the model once: "
                 "model(inputs)."
             )
-        held[f"{len(held)}"] = site
+        normalizations[f"{len(normalizations)}"] = site
         if id(layer) in looped:
             reasons[site.path] = "it is within a loop over time"
         elif not layer.trainable:
             reasons[site.path] = f"trainable=False: {_INFERENCE}"
         elif getattr(layer, "renorm", False):
             reasons[site.path] = "renorm=True: it trains with its running averages"
-    if not held:
+    if not normalizations:
         raise ArgumentError(
             f"{model.name!r} has no keras.layers.BatchNormalization to recalibrate."
         )
-    return held, reasons
+    return normalizations, reasons
 
 
-def _estimates(
-    model: Any,
-    layers: Mapping[str, Any],
-    data: Any,
-    batch_size: int | None,
-    steps: int | None,
-    verbose: Any,
-) -> tuple[Found, dict[str, bool]]:
-    """Of each call in each batch: the mean, the variance, and of how many numbers.
+class _Statistics(observation.Observer):
+    """Notes the statistics of each batch of the layers that training has in training mode.
 
-    And whether training runs each layer that it calls in its training mode.
+    Of each call they are the mean, the variance, and the number of inputs of a channel.
+
+    Args:
+        layers: the layers by a key.
     """
-    modes: dict[str, bool] = {}
-    here = _Here()
 
-    @contextlib.contextmanager
-    def watch(*args: Any) -> Iterator[Any]:
-        if not modes:
-            here.modes = modes
-            try:
+    def __init__(self, layers: Mapping[str, Any]) -> None:
+        self._keys = {id(layer): key for key, layer in layers.items()}
+        # Of all steps: whether training has a layer that it reaches in training mode.
+        self.modes: dict[str, bool] = {}
+
+    def begin(self, model: Any, args: tuple[Any, ...]) -> None:
+        super().begin(model, args)
+        self._asking = not self.modes
+        if self._asking:
+            # One replica calls it, and the others do not.
+            with context.scoped(frozen=True):
                 _train(model, args)
-            finally:
-                here.modes = None
-        parts: dict[str, list[list[Any]]] = {key: [] for key, on in modes.items() if on}
-        here.parts = parts
-        try:
-            yield lambda: {
-                key: [ops.concatenate(each, axis=0) for each in zip(*calls, strict=True)]
-                for key, calls in parts.items()
-                if calls
-            }
-        finally:
-            here.parts = {}
+            self._asking = False
 
-    with contextlib.ExitStack() as stack:
-        for key, layer in layers.items():
-            stack.enter_context(_watched(layer, key, here))
-        found = seen_in_steps(
-            model,
-            watch,
-            data,
-            batch_size=batch_size,
-            steps=steps,
-            verbose=verbose,
-            purpose="recalibration",
-        )
-    return found, modes
+    def in_loop(self) -> observation.Observer:
+        return self  # none of the layers is in a loop that no note leaves
 
-
-class _Here(threading.local):
-    """What is noted of the calls in this thread; one for each device runs a step."""
-
-    def __init__(self) -> None:
-        # Whether each layer is in its training mode; None where that is not asked.
-        self.modes: dict[str, bool] | None = None
-        # By the layers to estimate: of each call the mean, the variance and the count.
-        self.parts: dict[str, list[list[Any]]] = {}
+    def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
+        key = self._keys.get(id(layer), "")
+        if not key or not (self._asking or self.modes.get(key)):
+            return call(*args, **kwargs)
+        bound = inspect.signature(layer.call).bind(*args, **kwargs)
+        if self._asking:
+            training = bool(bound.arguments.get("training"))
+            self.modes[key] = self.modes.get(key, False) or training
+            # Outputs of the same shape, without statistics to share between devices.
+            bound.arguments["training"] = False
+            return call(*bound.args, **bound.kwargs)
+        outputs, statistics = _in_training(layer, call, bound)
+        self.note(key, *(ops.expand_dims(ops.cast(s, "float32"), 0) for s in statistics))
+        return outputs
 
 
 def _train(model: Any, args: tuple[Any, ...]) -> None:
@@ -212,61 +196,44 @@ def _train(model: Any, args: tuple[Any, ...]) -> None:
         state, data = args[0][:2], args[1]
     else:
         lists = (model.trainable_variables, model.non_trainable_variables)
-        state = [[keras_internals.latent_value(v) for v in held] for held in lists]
+        state = [[keras_internals.latent_value(v) for v in each] for each in lists]
         (data,) = args
     x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
     training = {"training": True} if keras_internals.takes_training(model) else {}
-    # One replica calls it, and the others do not.
-    with holding.held():
-        model.stateless_call(*state, x, **training)
+    model.stateless_call(*state, x, **training)
 
 
 @contextlib.contextmanager
-def _watched(layer: Any, key: str, here: _Here) -> Iterator[None]:
-    """Let a layer note its calls, and normalize by its batches where it is estimated."""
-    call, momentum = layer.call, layer.momentum
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(call).bind(*args, **kwargs)
-        if here.modes is not None:
-            training = bool(bound.arguments.get("training"))
-            here.modes[key] = here.modes.get(key, False) or training
-            # Of the right shape, without statistics to share between devices.
-            bound.arguments["training"] = False
-        elif key in here.parts:
-            return _estimated(layer, call, bound, here.parts[key])
-        return call(*bound.args, **bound.kwargs)
-
-    layer.__dict__["call"] = watched
-    layer.momentum = 0.0
+def _without_momentum(layers: Iterable[Any]) -> Iterator[None]:
+    """Let Keras's own update make the moving statistics those of the batch."""
+    before = [(layer, layer.momentum) for layer in layers]
+    for layer, _ in before:
+        layer.momentum = 0.0
     try:
         yield
     finally:
-        layer.momentum = momentum
-        del layer.__dict__["call"]
+        for layer, momentum in before:
+            layer.momentum = momentum
 
 
-def _estimated(
-    layer: Any, call: Any, bound: inspect.BoundArguments, noted: list[list[Any]]
-) -> Any:
-    """Call a layer in its training mode, and note the statistics of the batch."""
+def _in_training(
+    layer: Any, call: Any, bound: inspect.BoundArguments
+) -> tuple[Any, list[Any]]:
+    """Call a layer in its training mode: the outputs, and the statistics of the batch."""
     inputs = next(iter(bound.arguments.values()))
     bound.arguments["training"] = True
     moving = layer.moving_mean, layer.moving_variance
     state = [(v, v.value) for v in layer.variables]
-    # Under a momentum of 0 Keras's own update makes these those of the batch.
     with keras.StatelessScope(
         [*state, *((v, ops.zeros(v.shape, v.dtype)) for v in moving)]
     ) as scope:
         outputs = call(*bound.args, **bound.kwargs)
         statistics = [scope.get_current_value(v) for v in moving]
-    parts = (*statistics, _count(layer, inputs, bound.arguments.get("mask")))
-    noted.append([ops.expand_dims(ops.cast(part, "float32"), 0) for part in parts])
-    return outputs
+    return outputs, [*statistics, _count(layer, inputs, bound.arguments.get("mask"))]
 
 
 def _count(layer: Any, inputs: Any, mask: Any) -> Any:
-    """Of how many numbers the statistics of each channel are."""
+    """The number of inputs that the statistics of each channel are of."""
     if mask is not None:
         return ops.sum(ops.cast(mask, "float32"))
     return ops.size(inputs) / inputs.shape[layer.axis]
@@ -283,8 +250,8 @@ def _average(site: Site, parts: list[Any]) -> tuple[Array, Array]:
         raise DataError(
             f"all that reached {site.path!r} is masked; no statistics were changed."
         )
-    shares = (counts / counts.sum())[:, None]
-    return (means * shares).sum(0), (variances * shares).sum(0)
+    fractions = (counts / counts.sum())[:, None]
+    return (means * fractions).sum(0), (variances * fractions).sum(0)
 
 
 def _assign(layer: Any, mean: Array, variance: Array) -> dict[str, str]:

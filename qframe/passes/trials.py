@@ -1,4 +1,4 @@
-"""What a plan is tried for before anything changes."""
+"""Checks of a plan before anything changes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError
-from qframe.layers.adapters import adapter_of
+from qframe.layers.adapters import slot_attribute
 from qframe.layers.application import located, try_on
 from qframe.layers.attachment import cells_of, takes_sequences
-from qframe.layers.slots import ACTIVATIONS, placed
-from qframe.layers.substitution import latent
+from qframe.layers.slots import ACTIVATIONS, placed, slots_of
 from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
 from qframe.passes.entries import Entry
@@ -25,15 +24,13 @@ def check_quantizers(entries: Sequence[Entry]) -> None:
     """Raise where the quantizer of a weight does not fit it."""
     seen = set()
     for entry in entries:
-        adapter = adapter_of(type(entry.site.layer))
-        for weight in adapter.weights if adapter else ():
-            quantizer = entry.words.get(f"{weight.prefix}_quantizer")
-            if quantizer is None:
+        for slot in slots_of(entry.site.layer):
+            quantizer, variable = entry.words.get(slot.key), slot.variable
+            if quantizer is None or variable is None:
                 continue
-            variable = latent(entry.site.layer, weight.attribute)
-            shape, axis = tuple(variable.shape), weight.channel_axis_of(entry.site.layer)
-            with located(entry.site.path, weight.prefix, shape):
-                stateful = _build(quantizer, weight.prefix, shape, axis)
+            shape, axis = tuple(variable.shape), slot.channel_axis
+            with located(entry.site.path, slot.name, shape):
+                stateful = _build(quantizer, slot.name, shape, axis)
                 if isinstance(quantizer, Quantizer) and quantizer.fits(shape, axis):
                     if stateful:
                         continue  # it takes this shape alone
@@ -69,8 +66,8 @@ def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
         return
     for each in (model, *models_with(site.layer for site, *_ in learning)):
         if getattr(getattr(each, "optimizer", None), "built", False):
-            held = {id(layer) for layer in keras_internals.all_layers(each)}
-            site, key, value = next(x for x in learning if id(x[0].layer) in held)
+            inside = {id(layer) for layer in keras_internals.all_layers(each)}
+            site, key, value = next(x for x in learning if id(x[0].layer) in inside)
             raise ArgumentError(
                 f"{key}={value!r} for {site.path!r} has variables that learn, and the "
                 f"optimizer of {each.name!r} was built without them. Quantize before that "
@@ -89,24 +86,24 @@ def learns(quantizer: Any) -> bool:
     )
 
 
-def check_loops(found: Sequence[Site], entries: Sequence[Entry]) -> None:
+def check_loops(all_sites: Sequence[Site], entries: Sequence[Entry]) -> None:
     """Raise where JAX would have to write to a variable within a loop over time."""
     if keras.backend.backend() != "jax":
         return
-    given = {id(entry.site.layer): entry for entry in entries}
-    for site in found:
+    planned: Any = {id(entry.site.layer): entry for entry in entries}
+    for site in all_sites:
         if not isinstance(site.layer, keras.layers.RNN) or site.layer.unroll:
             continue
         for index, cell in enumerate(cells_of(site.layer)):
             before = index == 0 and takes_sequences(cell)
-            slots = ("output",) if before else ACTIVATIONS
-            for slot in slots if id(cell) in given else ():
-                quantizer = given[id(cell)].words.get(f"{slot}_quantizer")
+            entry = planned.get(id(cell))
+            for name in ("output",) if before else ACTIVATIONS:
+                quantizer = entry and entry.words.get(slot_attribute(name))
                 if isinstance(quantizer, Quantizer) and (
                     quantizer.traits.updates or quantizer.traits.stochastic
                 ):
                     raise ArgumentError(
-                        f"{slot}_quantizer={quantizer!r} for {given[id(cell)].site.path!r} "
+                        f"{name}_quantizer={quantizer!r} for {entry.site.path!r} "
                         "writes to a variable in training, which JAX cannot do within the "
                         f"loop over time of {site.path!r}. Make that layer with "
                         "unroll=True, or give the cell a quantizer that writes nothing."

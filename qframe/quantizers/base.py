@@ -12,13 +12,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from qframe import keras_internals
+from qframe import context, keras_internals
 from qframe.errors import ArgumentError, QFrameError
 from qframe.keras_internals import latent_value
-from qframe.quantizers import taps
 from qframe.quantizers.channels import ChannelAxis, channel_shape
 from qframe.quantizers.groups import Groups
-from qframe.quantizers.holding import is_held
 from qframe.quantizers.integers import (
     SCALE_BITS,
     Integers,
@@ -41,7 +39,7 @@ class Quantizer(Configurable, keras.layers.Layer):
     follow. A subclass with state adds weights in ``build``, where ``self.channel_axis``
     says where the channels are and ``self.batched`` whether the first axis is the batch;
     one that needs more freedom overrides ``call``, which may take ``training``. What it
-    gathers in training from the tensor at hand goes through `of_batch`.
+    gathers in training from its inputs goes through `of_batch`.
 
     Numbers: floats keep their dtype, integers and booleans become the default float.
 
@@ -60,7 +58,7 @@ class Quantizer(Configurable, keras.layers.Layer):
     kind: ClassVar[str] = "quantizer"
     precision: int | None = None
     # Of what a quantizer with state is built for; its layer sets both before. None: it is
-    # in no slot, and takes what it is given for a weight.
+    # in no slot, and takes its input for a weight.
     channel_axis: ChannelAxis = -1
     batched: bool | None = None
     # Of a scale that it computes, with its zero point if there is one.
@@ -153,9 +151,13 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         inputs = _as_float_tensor(inputs)
-        listener = taps.listener()
-        if listener is not None:
-            return listener(self, inputs)
+        observer = context.current().observer
+        if observer is not None:
+            return observer.on_quantizer(self, self._call_layer, inputs, *args, **kwargs)
+        return self._call_layer(inputs, *args, **kwargs)
+
+    def _call_layer(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the quantizer as Keras calls a layer."""
         if not self.trainable and keras_internals.takes_training(self):
             # As batch normalization: what is frozen gathers nothing and draws nothing.
             kwargs["training"] = False
@@ -195,7 +197,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         return np.minimum(low, 0), np.maximum(high, 0), steps
 
     def of_batch(self, reduce: Reduce, statistic: Any) -> Any:
-        """A statistic of the whole batch in training, from that of the part at hand.
+        """A statistic of the whole batch in training, from that of this replica's part.
 
         Where several replicas train together, each sees a part of the batch of
         activations, and all have the same weights.
@@ -205,7 +207,7 @@ class Quantizer(Configurable, keras.layers.Layer):
                 function of a tensor and ``axis``.
             statistic: a tensor, of one shape for every part.
         """
-        if self.batched is False or is_held():
+        if self.batched is False or context.current().frozen:
             return statistic
         return over_replicas(reduce, statistic)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from qframe.quantizers.holding import is_held
+from qframe import context
 
 
 class Learned:
@@ -15,7 +15,7 @@ class Learned:
     .. math:: p = p_0 + \delta
 
     The start p₀ is a statistic of the first batch of training, the mean of those of its
-    parts where replicas train on them; until then it is that of the tensor at hand. The
+    parts where replicas train on them; until then it is that of the input. The
     change δ, zero at first, is the variable that learns: it has the gradient that p has,
     an optimizer's own scaling and decay are about the change, and no trainable variable
     is assigned in a call, which JAX does not allow.
@@ -64,7 +64,7 @@ class Learned:
         if training:
             statistic = self._of_batch(ops.mean, statistic)
         started = ops.where(ops.greater(begun, 0), start, statistic)
-        if training and not is_held():
+        if training and not context.current().frozen:
             # A batch that overflows, as mixed precision allows at first, starts nothing.
             usable = ops.all(ops.isfinite(started))
             self.start.assign(ops.where(usable, started, start))

@@ -8,8 +8,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from qframe import context
 from qframe.errors import ArgumentError
-from qframe.quantizers.holding import is_held
 
 GATHERS = ("moving_average", "widest")
 
@@ -111,7 +111,7 @@ class GatheredRange:
             reduces = ops.min, ops.max
             found = [self._of_batch(r, v) for r, v in zip(reduces, found, strict=True)]
         ends = [ops.where(started, a, b) for a, b in zip(before, found, strict=True)]
-        if training and not is_held():
+        if training and not context.current().frozen:
             # A step of mixed precision that overflows is left out, and so is its range.
             usable = ops.all(ops.isfinite(found[0])) & ops.all(ops.isfinite(found[1]))
             usable = ops.logical_and(usable, ops.logical_not(frozen))

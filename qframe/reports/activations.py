@@ -7,12 +7,13 @@ from typing import Any
 
 import attrs
 
+from qframe import observation
 from qframe.layers.attachment import float_class_of
-from qframe.passes.float_scope import idle, quantized_layers
+from qframe.layers.float_scope import idle, quantized_layers
 from qframe.reports.markup import element
 from qframe.reports.noise import Noise
 from qframe.reports.page import Section, sortable
-from qframe.reports.runs import compared_sites, side_by_side
+from qframe.reports.runs import side_by_side
 from qframe.tables import Table
 
 _SLOTS = ("input", "output")
@@ -56,13 +57,13 @@ def activations_of(
 ) -> tuple[ActivationReport, ...]:
     """Of each layer that runs over data, the worst first."""
     layers = quantized_layers(model)
-    found = compared_sites(model)
+    observable = observation.observable_sites(model)
 
     def twin(call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with idle(layers):
             return call(*args, **kwargs)
 
-    pairs = [(site.path, [site.layer]) for site in found]
+    pairs = [(site.path, [site.layer]) for site in observable]
     seen = side_by_side(
         model, twin, pairs, data, batch_size=batch_size, verbose=verbose, purpose="report"
     )
@@ -70,17 +71,17 @@ def activations_of(
         ActivationReport(
             site.path,
             float_class_of(site.layer).__name__,
-            heard.noise,
-            heard.first,
-            heard.second,
+            outputs.noise,
+            outputs.first,
+            outputs.second,
             {
                 slot: part
                 for (path, slot), part in seen.saturation.items()
                 if path == site.path
             },
         )
-        for site in found
-        if (heard := seen.layers.get(site.path)) is not None
+        for site in observable
+        if (outputs := seen.layers.get(site.path)) is not None
     ]
     return tuple(sorted(rows, key=lambda row: row.noise.rank))
 

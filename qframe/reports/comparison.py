@@ -1,4 +1,4 @@
-"""Two models against each other: what they cost, and where they part."""
+"""Two models against each other: their costs, and the first layer that differs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from qframe import keras_internals
+from qframe import keras_internals, observation
 from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
 from qframe.layers.tree import Site
 from qframe.models import ModelProfile, profile
 from qframe.reports.noise import Noise
-from qframe.reports.runs import compared_sites, side_by_side
+from qframe.reports.runs import side_by_side
 from qframe.reports.shapes import (
     Shapes,
     check_data,
@@ -157,7 +157,8 @@ def comparison_of(
     """The comparison of two built models over data."""
     _check(first, second)
     check_data(second, data)
-    ours, theirs = ({s.path: s for s in compared_sites(m)} for m in (first, second))
+    sites = map(observation.observable_sites, (first, second))
+    ours, theirs = ({site.path: site for site in each} for each in sites)
     pairs = [
         (path, [ours[path].layer, theirs[path].layer]) for path in ours if path in theirs
     ]
@@ -178,10 +179,10 @@ def comparison_of(
         run,
         pairs,
         data,
+        labels is not None,
         batch_size=batch_size,
         verbose=verbose,
         purpose="comparison",
-        keep_outputs=labels is not None,
     )
     layers = []
     for path, _ in pairs:

@@ -13,9 +13,9 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe import quantizers
-from qframe.callbacks.measuring import quantized_weights
 from qframe.errors import ArgumentError, QFrameError
-from qframe.layers.weights import QuantizedWeight
+from qframe.layers.slots import Slot
+from qframe.layers.tree import quantized_weights
 from qframe.quantizers import Quantizer
 from qframe.quantizers.differentiation import to_numpy, to_tensor, value_and_gradient
 from qframe.registry.configurable import construct, named_parameters
@@ -279,15 +279,15 @@ def _label(quantizer: Any) -> str:
     return f"{name}({', '.join(arguments)})" if arguments else name
 
 
-def _draw_weight(axes: Axes, weight: QuantizedWeight) -> None:
+def _draw_weight(axes: Axes, weight: Slot) -> None:
     latent, values = (
         to_numpy(ops.cast(tensor, "float32")).ravel()
-        for tensor in (weight.latent(), weight.values())
+        for tensor in (weight.latent_value(), weight.quantized_value())
     )
     if not (np.isfinite(latent).all() and np.isfinite(values).all()):
         raise QFrameError(
-            f"{weight.path} holds NaN or infinity, which no histogram shows. Train anew "
-            "from a checkpoint."
+            f"{weight.variable_path} holds NaN or infinity, which no histogram shows. "
+            "Train anew from a checkpoint."
         )
     parts = np.full(latent.shape, 1 / latent.size)
     axes.hist(latent, bins=50, weights=parts, color=_SOFT, label="latent values")
@@ -298,7 +298,7 @@ def _draw_weight(axes: Axes, weight: QuantizedWeight) -> None:
         levels, 0, parts_of_levels, color=_INK, linewidth=width, label="quantized values"
     )
     beside.set_ylim(0, min(1.05, 1.15 * float(parts_of_levels.max())))
-    axes.set_title(weight.path, fontsize=9)
+    axes.set_title(weight.variable_path, fontsize=9)
     for each in (axes, beside):
         _plain(each)
     beside.spines["right"].set_visible(True)

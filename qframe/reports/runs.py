@@ -1,4 +1,4 @@
-"""Two models run over the same data, side by side, and what their layers return.
+"""Two models run over the same data, side by side, and the outputs of their layers.
 
 Both run in each step of `Model.predict`, so that only sums leave it: the outputs of no
 layer within are kept.
@@ -6,39 +6,32 @@ layer within are kept.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import collections
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
-import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 from numpy.typing import NDArray
 
-from qframe.layers.quantized import Quantized
-from qframe.layers.slots import ACTIVATIONS
-from qframe.layers.tree import Site, sites
-from qframe.passes.stepping import seen_in_steps
+from qframe import observation
+from qframe.layers.slots import Slot, filled_slots
 from qframe.quantizers import Quantizer
 from qframe.reports.noise import Noise
-from qframe.reports.notes import Notes, first_tensor
+from qframe.reports.saturation import at_the_ends
 
-# What is within them is called within a loop over time, which nothing can leave.
-_LOOPS = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
 # Of each example, in a call of a layer.
 _FIGURES = 7
 _OUTPUTS = "outputs"
 
 # The path of a layer, and the layer in each of the models; one if it is in both.
 Pair = tuple[str, Sequence[Any]]
-# By the key of a layer and the id of a quantizer: it, and the path and the slot.
-Places = dict[tuple[int, int], tuple[Any, tuple[str, str]]]
 
 
 @attrs.frozen
-class Heard:
-    """What a layer returned in two models.
+class Outputs:
+    """The outputs of a layer in two models.
 
     Args:
         noise: the numbers of the first, and what the second adds to them.
@@ -51,7 +44,7 @@ class Heard:
     second: tuple[float, float]
 
     @classmethod
-    def of(cls, figures: NDArray[Any]) -> Heard:
+    def of(cls, figures: NDArray[Any]) -> Outputs:
         """Sum up the figures of every batch."""
         signal, noise, product, *ends = (
             np.asarray(figures, np.float64).reshape(-1, _FIGURES).T
@@ -64,7 +57,7 @@ class Heard:
 
 @attrs.frozen
 class SideBySide:
-    """What a run of two models found.
+    """The outputs of two models that ran over the same data.
 
     Args:
         layers: by path, of the layers that both called.
@@ -74,7 +67,7 @@ class SideBySide:
         outputs: of both models, of every example; None where they were not asked for.
     """
 
-    layers: Mapping[str, Heard]
+    layers: Mapping[str, Outputs]
     unlike: Mapping[str, tuple[Any, Any]]
     saturation: Mapping[tuple[str, str], float]
     outputs: tuple[NDArray[Any], NDArray[Any]] | None
@@ -85,11 +78,8 @@ def side_by_side(
     first: Callable[..., Any],
     pairs: Sequence[Pair],
     data: Any,
-    *,
-    batch_size: int | None,
-    verbose: Any,
-    purpose: str,
     keep_outputs: bool = False,
+    **options: Any,
 ) -> SideBySide:
     """Run two models over data.
 
@@ -98,113 +88,124 @@ def side_by_side(
         first: what to call for the first, with the call of `model` and its arguments.
         pairs: the layers to compare the outputs of.
         data: as in `Model.predict`.
-        batch_size: as there.
-        verbose: as in `qframe.calibrate`.
-        purpose: what the data is for, to be said.
         keep_outputs: whether the outputs of both models are wanted. Default False.
+        **options: of `qframe.observation.run`.
 
     Raises:
         DataError: there is no batch.
     """
-    here = Notes()
-    unlike: dict[str, tuple[Any, Any]] = {}
-    places = _places(pairs)
-    call = model.call
-
-    def both(*args: Any, **kwargs: Any) -> Any:
-        result, before = here.noted(lambda: first(call, *args, **kwargs))
-        here.saturation = {}
-        outputs, after = here.noted(lambda: call(*args, **kwargs))
-        here.compared = {
-            f"{key}/{quantizer}": ops.concatenate(parts)
-            for (key, quantizer), parts in here.saturation.items()
-            if (key, quantizer) in places
-        }
-        for key, (path, _) in enumerate(pairs):
-            calls = list(zip(before.get(key, ()), after.get(key, ()), strict=False))
-            shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in calls]
-            others = [(a, b) for a, b in shapes if len(a) != len(b) or a[1:] != b[1:]]
-            if others:
-                unlike[path] = others[0]
-            elif calls:
-                here.compared[f"{key}"] = ops.concatenate([_figures(*c) for c in calls])
-        if keep_outputs:
-            here.compared[_OUTPUTS] = [first_tensor(result), first_tensor(outputs)]
-        return outputs
-
-    @contextlib.contextmanager
-    def watch(*_: Any) -> Iterator[Any]:
-        yield lambda: here.compared
-
-    with contextlib.ExitStack() as stack:
-        for key, (_, layers) in enumerate(pairs):
-            for layer in layers:
-                stack.enter_context(_calling(layer, here.noting(layer.call, key)))
-        for quantizer in {id(q): q for q, _ in places.values()}.values():
-            stack.enter_context(_calling(quantizer, here.counting(quantizer)))
-        stack.enter_context(_calling(model, both))
-        found: Any = seen_in_steps(
-            model,
-            watch,
-            data,
-            batch_size=batch_size,
-            steps=None,
-            verbose=verbose,
-            purpose=purpose,
-        )
+    observer = _Both(model, first, pairs, keep_outputs)
+    notes = observation.run(model, data, observer, **options)
     return SideBySide(
-        {p: Heard.of(found[f"{k}"]) for k, (p, _) in enumerate(pairs) if f"{k}" in found},
-        unlike,
         {
-            place: float(np.mean(found[f"{key}/{quantizer}"]))
-            for (key, quantizer), (_, place) in places.items()
-            if f"{key}/{quantizer}" in found
+            p: Outputs.of(*notes[f"{k}"])
+            for k, (p, _) in enumerate(pairs)
+            if f"{k}" in notes
         },
-        tuple(found[_OUTPUTS]) if keep_outputs else None,
+        observer.unlike,
+        {
+            (slot.path, slot.name): float(np.mean(notes[key]))
+            for key, slot in observer.slots.items()
+            if key in notes
+        },
+        (notes[_OUTPUTS][0], notes[_OUTPUTS][1]) if keep_outputs else None,
     )
 
 
-def compared_sites(model: Any) -> list[Site]:
-    """The layers of a model whose outputs can be seen: all but what is within a loop."""
-    found: list[Site] = []
-    loops: tuple[str, ...] = ()
-    for site in sites(model):
-        known = site.layer is model or isinstance(site.layer, keras.layers.InputLayer)
-        if known or site.path.startswith(loops):
-            continue
-        if isinstance(site.layer, _LOOPS):
-            loops = (*loops, f"{site.path}/")
-        found.append(site)
-    return found
+class _Both(observation.Observer):
+    """Runs another model before each call of a model, and compares the outputs of layers.
+
+    The arguments are those of `side_by_side`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        first: Callable[..., Any],
+        pairs: Sequence[Pair],
+        keep_outputs: bool,
+    ) -> None:
+        self._model, self._first, self._keep_outputs = model, first, keep_outputs
+        self._paths = [path for path, _ in pairs]
+        self._keys = collections.defaultdict(list)
+        self.slots: dict[str, Slot] = {}
+        self.unlike: dict[str, tuple[Any, Any]] = {}
+        for key, (path, layers) in enumerate(pairs):
+            for layer in {id(layer): layer for layer in layers}.values():
+                self._keys[id(layer)].append(key)
+            for slot in filled_slots(layers[-1]):
+                ours = slot.name and isinstance(slot.quantizer, Quantizer)
+                if ours and slot.is_activation:
+                    place = f"{key}/{id(slot.quantizer)}"
+                    self.slots[place] = attrs.evolve(slot, path=path)
+
+    def begin(self, model: Any, args: tuple[Any, ...]) -> None:
+        super().begin(model, args)
+        self._outputs: dict[int, list[Any]] = collections.defaultdict(list)
+        # The keys of the layers that are being called, the innermost last.
+        self._inside: list[list[int]] = []
+        self._counting = False
+
+    def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer is self._model:
+            return self._both(call, *args, **kwargs)
+        keys = self._keys.get(id(layer))
+        if keys is None:
+            return call(*args, **kwargs)
+        self._inside.append(keys)
+        try:
+            outputs = call(*args, **kwargs)
+        finally:
+            self._inside.pop()
+        tensor = _first_tensor(outputs)
+        for key in keys if getattr(tensor, "shape", ()) else ():  # one that has a batch
+            self._outputs[key].append(tensor)
+        return outputs
+
+    def on_quantizer(
+        self, quantizer: Any, call: Any, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        values = call(inputs, *args, **kwargs)
+        for key in self._inside[-1] if self._counting and self._inside else ():
+            place = f"{key}/{id(quantizer)}"
+            if place in self.slots:
+                axis = kwargs.get("channel_axis", -1)
+                ends = ops.cast(at_the_ends(quantizer, inputs, values, axis), "float32")
+                flat = ops.reshape(ends, (ops.shape(ends)[0], -1))
+                self.note(place, ops.mean(flat, axis=1))
+        return values
+
+    def _both(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call both models, and note the figures of their layers."""
+        # Of a model that a step calls more than once the last call counts.
+        self._notes.clear()
+        self._outputs.clear()
+        result = self._first(call, *args, **kwargs)
+        before = dict(self._outputs)
+        self._outputs.clear()
+        self._counting = True
+        outputs = call(*args, **kwargs)
+        self._counting = False
+        for key, path in enumerate(self._paths):
+            calls = list(zip(before.get(key, ()), self._outputs.get(key, ()), strict=False))
+            shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in calls]
+            others = [(a, b) for a, b in shapes if len(a) != len(b) or a[1:] != b[1:]]
+            if others:
+                self.unlike[path] = others[0]
+            elif calls:
+                self.note(f"{key}", ops.concatenate([_figures(*pair) for pair in calls]))
+        if self._keep_outputs:
+            self.note(_OUTPUTS, _first_tensor(result), _first_tensor(outputs))
+        return outputs
 
 
-def _places(pairs: Sequence[Pair]) -> Places:
-    """The slots for activations of the second layers, and a key for each."""
-    found: Places = {}
-    for key, (path, layers) in enumerate(pairs):
-        layer = layers[-1]
-        for slot in ACTIVATIONS if isinstance(layer, Quantized) else ():
-            quantizer = layer.quantizers.get(slot)
-            if isinstance(quantizer, Quantizer):
-                found[key, id(quantizer)] = quantizer, (path, slot)
-    return found
-
-
-@contextlib.contextmanager
-def _calling(layer: Any, call: Any) -> Iterator[None]:
-    """Let the call of a layer be another one."""
-    before = layer.__dict__.get("call")
-    layer.__dict__["call"] = call
-    try:
-        yield
-    finally:
-        del layer.__dict__["call"]
-        if before is not None:  # a layer that is in both models
-            layer.__dict__["call"] = before
+def _first_tensor(outputs: Any) -> Any:
+    """The first of all tensors in a structure; None where there is none."""
+    return next(iter(tree.flatten(outputs)), None)
 
 
 def _figures(first: Any, second: Any) -> Any:
-    """Of each example: the sums of a `Noise`, and the ends of both."""
+    """Of each example: the sums of a `Noise`, and the ends of both outputs."""
     pair = (ops.cast(x, "float32") for x in (first, second))
     a, b = (ops.reshape(x, (ops.shape(x)[0], -1)) for x in pair)
     sums = [ops.sum(x, axis=1) for x in (ops.square(a), ops.square(b - a), a * b)]

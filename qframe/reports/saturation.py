@@ -13,7 +13,7 @@ _TOLERANCE = 1e-6
 
 
 def at_the_ends(quantizer: Any, inputs: Any, values: Any, channel_axis: Any = -1) -> Any:
-    """Where `values`, what a quantizer made of `inputs`, are at an end of its grid.
+    """Where the `values` of a quantizer for `inputs` are at an end of its grid.
 
     The ends are those that it declares, under its scale; of one that declares none, the
     smallest and the largest of `values`.

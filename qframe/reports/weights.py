@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from qframe.layers.weights import QuantizedWeight
+from qframe.layers.slots import Slot, weight_slots
+from qframe.layers.tree import iter_slots
 from qframe.models.precision import quantizer_bits
 from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.noise import Noise
@@ -83,16 +84,16 @@ class WeightReport:
 
 def weights_of(model: Any) -> tuple[WeightReport, ...]:
     """Of each quantized weight of a built model, in call order."""
-    return tuple(_report(weight) for weight in QuantizedWeight.of(model))
+    return tuple(map(_report, iter_slots(model, weight_slots)))
 
 
-def _report(weight: QuantizedWeight) -> WeightReport:
-    before, after, quantizer = weight.latent(), weight.values(), weight.quantizer
-    ends = at_the_ends(quantizer, before, after, weight.channel_axis)
+def _report(slot: Slot) -> WeightReport:
+    before, after, quantizer = slot.latent_value(), slot.quantized_value(), slot.quantizer
+    ends = at_the_ends(quantizer, before, after, slot.channel_axis)
     arrays = [_array(x) for x in (before, after)]
     bits = quantizer_bits(quantizer)
     return WeightReport(
-        weight.path,
+        slot.variable_path,
         repr(quantizer),
         bits if isinstance(bits, int) else None,
         arrays[0].size,
@@ -103,7 +104,7 @@ def _report(weight: QuantizedWeight) -> WeightReport:
 
 
 def _array(tensor: Any) -> NDArray[Any]:
-    # NumPy has no bfloat16 of its own.
+    # NumPy has no bfloat16.
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 

@@ -78,6 +78,12 @@ def main(folder):
         with strategy.scope():
             pair = scenarios.pair()
         notes.arrays("reports.mirrored", scenarios.reported(*pair))
+    with notes.attempt("float"):
+        with strategy.scope():
+            pair = scenarios.pair()
+        with qf.float_weights(pair[1]):
+            found = [model.predict(X, batch_size=BATCH, verbose=0) for model in pair]
+        notes.facts["float"] = float(np.abs(found[0] - found[1]).max())
     with notes.attempt("document"):
         # TensorFlow's collectives take one strategy in a process, as the document says.
         tf.distribute.MirroredStrategy = lambda: strategy

@@ -70,6 +70,10 @@ def test_reports_are_those_of_one_device(folder):
     assert_same(folder, "reports", "mirrored")
 
 
+def test_the_quantizers_of_every_device_are_off_within_float_weights(folder):
+    assert facts(folder, "tensorflow")["float"] <= 1e-6
+
+
 @pytest.fixture(scope="module")
 def workers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")

@@ -7,7 +7,8 @@ from keras import layers, ops
 
 import qframe as qf
 from qframe.errors import ArgumentError, QFrameError
-from qframe.quantizers import Quantizer, taps
+from qframe.observation import Observer
+from qframe.quantizers import Quantizer
 
 
 class Pairs(Quantizer):
@@ -118,14 +119,16 @@ def test_what_is_no_error_of_qframe_keeps_its_name_and_its_cause():
     assert isinstance(found.value.__cause__, ZeroDivisionError)
 
 
-def test_an_error_of_who_listens_to_a_quantizer_is_not_the_quantizers():
+def test_an_error_of_an_observer_is_not_the_quantizers():
     layer = qf.layers.QuantDense(2, kernel_quantizer=Fragile(), name="head")
     layer.build((None, 3))
 
-    def broken(quantizer, inputs):
-        raise RuntimeError("oops")
+    class Broken(Observer):
+        def on_quantizer(self, quantizer, call, inputs, *args, **kwargs):
+            raise RuntimeError("oops")
 
-    with pytest.raises(RuntimeError, match="oops"), taps.listening(broken):
+    scope = qf.context.scoped(observer=Broken())
+    with pytest.raises(RuntimeError, match="oops"), scope:
         layer(np.ones((1, 3), "float32"))
 
 

@@ -8,6 +8,7 @@ import qframe as qf
 from layer_cases import CASES
 from qframe.keras_internals import ConvLSTMCell
 from qframe.layers.adapters import ADAPTERS, adapter_of
+from qframe.layers.slots import slot_of
 
 
 def numbers(*shape):
@@ -119,9 +120,9 @@ def test_a_loud_output_unit_leaves_the_quantized_weights_of_the_others(name):
             chosen = np.arange(variable.shape[axis]) == 0
             shape = [-1 if a == axis else 1 for a in range(first.ndim)]
             first &= chosen.reshape(shape)
-        before = ops.convert_to_numpy(layer.value_of(weight))
+        before = ops.convert_to_numpy(slot_of(layer, weight.prefix).quantized_value())
         variable.assign(np.where(first, 100 * variable.numpy(), variable.numpy()))
-        after = ops.convert_to_numpy(layer.value_of(weight))
+        after = ops.convert_to_numpy(slot_of(layer, weight.prefix).quantized_value())
         np.testing.assert_array_equal(after[~first], before[~first])
         assert (after[first] != before[first]).any()
 

@@ -509,3 +509,17 @@ def test_subclassing():
     y = output(layer, x)
     np.testing.assert_array_equal(y, x @ sign(layer.get_weights()[0]) + 1)
     assert layer.name == "named"
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch.compile is PyTorch's")
+def test_torch_compile_traces_a_quantized_layer():
+    import torch
+
+    sign = "ste_sign(clip_value=None)"
+    words = {"input_quantizer": sign, "kernel_quantizer": sign, "output_quantizer": "lsq"}
+    layer = qf.layers.QuantDense(2, **words)
+    x = torch.arange(-3.0, 3.0).reshape(2, 3)
+    expected = layer(x)
+    # Tracing alone: the code generator takes seconds and is not ours.
+    traced = torch.compile(layer, backend="eager")
+    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (traced(x), expected)))

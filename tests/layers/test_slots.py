@@ -1,4 +1,4 @@
-"""What a quantizer in a slot is told: whether its first axis is the batch."""
+"""The slots of layers and models, and whether a quantizer in one sees a batch."""
 
 import keras
 import numpy as np
@@ -6,6 +6,39 @@ import pytest
 
 import qframe as qf
 from qframe.errors import ArgumentError
+from qframe.layers.slots import filled_slots, slot_of, slots_of
+from qframe.layers.tree import iter_slots
+
+# By hand, of each layer: the name of a slot, the attribute and the channel axis.
+CONVOLUTION = [("input", None, -1), ("kernel", "kernel", -1), ("bias", "bias", None)]
+EINSUM = [("input", None, -1), ("kernel", "kernel", 1), ("bias", "bias", None)]
+FIRST = [("input", None, 1), ("kernel", "kernel", -2), ("bias", "bias", None)]
+DEPTHWISE = [("input", None, -1), ("depthwise", "kernel", (-2, -1)), ("bias", "bias", None)]
+SEPARABLE = [
+    ("input", None, -1),
+    ("depthwise", "depthwise_kernel", (-2, -1)),
+    ("pointwise", "pointwise_kernel", -1),
+    ("bias", "bias", None),
+]
+CELL = [
+    ("input", None, -1),
+    ("kernel", "kernel", -1),
+    ("recurrent", "recurrent_kernel", -1),
+    ("bias", "bias", None),
+]
+LAYERS = [
+    (keras.layers.Dense(2), (3,), CONVOLUTION),
+    (keras.layers.EinsumDense("ab,bc->ac", 4, bias_axes="c"), (3,), EINSUM),
+    (
+        keras.layers.Conv2DTranspose(2, 2, data_format="channels_first"),
+        (1, 4, 4),
+        FIRST,
+    ),
+    (keras.layers.DepthwiseConv2D(2), (4, 4, 1), DEPTHWISE),
+    (keras.layers.SeparableConv1D(2, 2), (4, 1), SEPARABLE),
+    (keras.layers.Embedding(5, 2), (4,), [("input", None, -1), ("embeddings",) * 2 + (0,)]),
+    (keras.layers.GRUCell(2), (3,), CELL),
+]
 
 
 def rows():
@@ -81,3 +114,53 @@ def test_what_has_learned_from_a_weight_is_not_for_activations(before):
     with pytest.raises(ArgumentError, match="Give that slot a quantizer of its own"):
         layer.quantizers[after] = quantizer
     assert list(layer.quantizers) == [before]
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    LAYERS,
+    ids=[type(layer).__name__ for layer, *_ in LAYERS],
+)
+@pytest.mark.parametrize("quantized", [False, True])
+def test_slots_of_a_layer_are_those_of_a_list_by_hand(layer, shape, expected, quantized):
+    layer = type(layer).from_config(layer.get_config())
+    names = [name for name, *_ in expected] + ["output"]
+    assert [slot.variable for slot in slots_of(layer)] == [None] * len(names)
+    layer.build((None, *shape))
+    last = names[-2]
+    if quantized:
+        qf.quantize(layer, {f"{last}_quantizer": "noop(precision=3)"})
+    slots = slots_of(layer)
+    assert [slot.name for slot in slots] == names
+    assert [slot.key for slot in slots] == [f"{name}_quantizer" for name in names]
+    for slot, (_, attribute, axis) in zip(slots, expected, strict=False):
+        assert slot.is_activation == (attribute is None)
+        assert slot.variable is (attribute and getattr(layer, attribute))
+        assert np.atleast_1d(slot.channel_axis).tolist() == np.atleast_1d(axis).tolist()
+    assert slots[-1].is_activation
+    filled = [slot.name for slot in slots if slot.quantizer is not None]
+    assert filled == [slot.name for slot in filled_slots(layer)] == [last] * quantized
+    if quantized:
+        assert slot_of(layer, last).quantizer is layer.quantizers[last]
+
+
+def test_slots_of_a_model_are_in_call_order_each_once_with_their_paths():
+    shared = keras.layers.Dense(3, use_bias=False, name="shared")
+    inner = keras.Sequential([keras.Input((3,)), shared], name="inner")
+    x = keras.Input((3,))
+    alone = qf.quantizers.get("ste_sign(clip_value=None)")
+    y = alone(shared(inner(x)))
+    model = keras.Model(x, keras.layers.Dense(2, name="head")(y))
+    words = {f"{name}_quantizer": "noop(precision=3)" for name in ("input", "kernel")}
+    qf.quantize(model, [("re:inner", words), ("re:head", {"output_quantizer": "ste_sign"})])
+    found = [(slot.path, slot.name, slot.variable) for slot in iter_slots(model)]
+    assert found == [
+        ("inner/shared", "input", None),
+        ("inner/shared", "kernel", shared.kernel),
+        (alone.name, "", None),
+        ("head", "output", None),
+    ]
+    kernel = [slot for slot in iter_slots(model) if slot.name == "kernel"]
+    assert [slot.variable_path for slot in kernel] == ["inner/shared/kernel"]
+    plain = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    assert list(iter_slots(plain)) == []

@@ -83,30 +83,26 @@ TABLE = {
     "qframe/layers/": _area("layers passes/test_quantize.py"),
     "qframe/layers/initializers.py": _area("layers/test_initializers.py zoo"),
     "qframe/layers/stubs.py": _area("layers/test_stubs.py", marks=SLOW),
-    "qframe/layers/weights.py": _area("layers callbacks/test_measuring.py"),
     "qframe/models/": _area("models passes/test_planning.py"),
     "qframe/models/model_profile.py": _area("models/test_model_profile.py"),
+    "qframe/observation/": _area(
+        "observation passes/test_recalibration.py passes/test_calibration.py reports"
+    ),
     "qframe/optimizers/": _area("optimizers callbacks/test_hyperparameters.py"),
     "qframe/passes/": _area(f"{_QUANTIZE} passes/test_properties.py"),
     "qframe/passes/calibration.py": _area(
-        "passes/test_progress.py passes/test_calibration.py"
+        "observation/test_progress.py passes/test_calibration.py"
     ),
     "qframe/passes/differences.py": _area(
         "passes/test_differences.py passes/test_planning.py"
     ),
     "qframe/passes/entries.py": _area("passes/test_calibration.py reports/test_report.py"),
-    "qframe/passes/float_scope.py": _area("passes/test_float_scope.py reports"),
-    "qframe/passes/hearing.py": _area(
-        "passes/test_hearing.py passes/test_calibration.py reports"
-    ),
+    "qframe/layers/float_scope.py": _area("layers/test_float_scope.py reports"),
+    "qframe/passes/inputs.py": _area("passes/test_calibration.py"),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),
-    "qframe/passes/progress.py": _area("passes/test_progress.py"),
     "qframe/passes/ranges.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/recalibration.py": _area("passes/test_recalibration.py callbacks"),
     "qframe/passes/searching.py": _area("passes/test_ranges.py passes/test_calibration.py"),
-    "qframe/passes/stepping.py": _area(
-        "passes/test_recalibration.py passes/test_calibration.py"
-    ),
     "qframe/passes/trials.py": _area("passes/test_calibration.py"),
     "qframe/quantizers/": _area(
         f"layers/test_slots.py {_VALUES} plugins/test_kbit.py {_CONFORMANCE}",

@@ -24,7 +24,7 @@ from qframe.deployment.lowering.tracing import Lowering, Traced, Tracer
 from qframe.deployment.lowering.weights import as_array, values_of
 from qframe.errors import QFrameError
 from qframe.keras_internals.overrides import override_of
-from qframe.layers.adapters import slot_attribute
+from qframe.layers.slots import filled_slots
 from qframe.layers.table import TABLE
 from qframe.quantizers import Quantizer
 
@@ -68,13 +68,13 @@ def _with_slots(
     lowering: Lowering, tracer: Tracer, layer: Any, inputs: list[Traced]
 ) -> Traced:
     """The lowering with the quantizers of the input and the output."""
-    before, after = (
-        getattr(layer, slot_attribute(slot), None) for slot in ("input", "output")
-    )
-    if before is not None:
-        inputs = [tracer.quantized(before, tensor) for tensor in inputs]
+    quantizers = {slot.name: slot.quantizer for slot in filled_slots(layer)}
+    if "input" in quantizers:
+        inputs = [tracer.quantized(quantizers["input"], tensor) for tensor in inputs]
     output = lowering(tracer, layer, inputs)
-    return output if after is None else tracer.quantized(after, output)
+    if "output" in quantizers:
+        output = tracer.quantized(quantizers["output"], output)
+    return output
 
 
 def identity(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from qframe.deployment.graph.kernels import Kernel
 from qframe.errors import QFrameError
 from qframe.keras_internals import latent_value
-from qframe.layers.adapters import slot_attribute
-from qframe.layers.quantized import Quantized
+from qframe.layers.slots import Slot, weight_slots
 from qframe.layers.substitution import latent
 from qframe.quantizers import Quantizer
 
@@ -27,16 +26,11 @@ def as_array(tensor: Any) -> Array:
 
 def values_of(layer: Any, attribute: str) -> Array | None:
     """The value of a weight in a call; None where the layer has none."""
-    variable = latent(layer, attribute) if isinstance(layer, Quantized) else None
-    if variable is None:
-        variable = getattr(layer, attribute, None)
-    if variable is None:
-        return None
-    if isinstance(layer, Quantized):
-        quantized = layer.quantized_weights()
-        if attribute in quantized:
-            return as_array(quantized[attribute])
-    return as_array(latent_value(variable))
+    for slot in weight_slots(layer):
+        if slot.attribute == attribute:
+            return as_array(slot.quantized_value())
+    variable = latent(layer, attribute)
+    return None if variable is None else as_array(latent_value(variable))
 
 
 def kernel_of(
@@ -54,29 +48,30 @@ def kernel_of(
         QFrameError: the weight is quantized, and not to integers with a scale for each
             output channel.
     """
-    quantizer, channel_axis = _quantizer(layer, attribute)
-    if quantizer is None:
+    slot = _slot(layer, attribute)
+    if slot is None:
         values = values_of(layer, attribute)
         if values is None:
             raise QFrameError(f"it has no {attribute}")
         with np.errstate(over="ignore"):
             weights = np.ascontiguousarray(arrange(values), floats)
         return _finite(weights, attribute)
-    result = quantizer.integers(latent_value(latent(layer, attribute)), channel_axis)
+    result = slot.quantizer.integers(slot.latent_value(), slot.channel_axis)
     shape = result.values.shape
     scale, zero_point = result.spread()
     integers = result.values.astype(np.int64) - zero_point
     if scale.size > 1:
         scale = scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
-        own = {axis % len(shape) for axis in _as_tuple(channel_axis)}
+        own = {axis % len(shape) for axis in _as_tuple(slot.channel_axis)}
         for axis in set(range(scale.ndim)) - own:
             # A group may be all of a channel.
             first = scale.take([0], axis)
             scale = first if (scale == first).all() else scale
         if any(size > 1 for axis, size in enumerate(scale.shape) if axis not in own):
             raise QFrameError(
-                f"{quantizer!r} has a scale for each group of inputs, and there is room "
-                "for one for each output channel. Take granularity='channel' or 'tensor'"
+                f"{slot.quantizer!r} has a scale for each group of inputs, and there is "
+                "room for one for each output channel. Take granularity='channel' or "
+                "'tensor'"
             )
         sizes = [size if axis in own else 1 for axis, size in enumerate(shape)]
         scale = np.broadcast_to(scale, sizes).reshape(-1)
@@ -84,17 +79,16 @@ def kernel_of(
     return Kernel(np.ascontiguousarray(arrange(integers)), _finite(scale, attribute))
 
 
-def _quantizer(layer: Any, attribute: str) -> tuple[Any, Any]:
-    """The quantizer of a weight and the axes of its output channels."""
-    for weight in layer.adapter.weights if isinstance(layer, Quantized) else ():
-        if weight.attribute == attribute:
-            quantizer = getattr(layer, slot_attribute(weight.prefix), None)
-            if quantizer is None or _only_tags(quantizer):
-                break
-            if not isinstance(quantizer, Quantizer):
-                raise QFrameError(f"{quantizer!r} is no qframe quantizer, and has no bits")
-            return quantizer, weight.channel_axis_of(layer)
-    return None, None
+def _slot(layer: Any, attribute: str) -> Slot | None:
+    """The slot of a weight that is quantized to integers; None for one in float."""
+    for slot in weight_slots(layer):
+        if slot.attribute == attribute and not _only_tags(slot.quantizer):
+            if not isinstance(slot.quantizer, Quantizer):
+                raise QFrameError(
+                    f"{slot.quantizer!r} is no qframe quantizer, and has no bits"
+                )
+            return slot
+    return None
 
 
 def _only_tags(quantizer: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from qframe import context
 from qframe.errors import ArgumentError
 from qframe.layers.quantized import Quantized
+from qframe.layers.slots import slots_of
 from qframe.layers.traces import models_to_change, traced_anew
 from qframe.layers.tree import sites
 
@@ -44,7 +46,8 @@ def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
     """
     layers = quantized_layers(model)
     models_to_change(layers)
-    with traced_anew(layers), idle(layers, activations):
+    slots = _slots(layers, activations)
+    with traced_anew(layers), context.idle_everywhere(slots):
         yield model
 
 
@@ -60,18 +63,18 @@ def quantized_layers(model: Any) -> list[Any]:
     return layers
 
 
-@contextlib.contextmanager
-def idle(layers: Iterable[Any], activations: bool = True) -> Iterator[None]:
-    """Let the quantizers of layers rest in calls that are made, or traced, in the block."""
-    before = [(layer, layer.__dict__.get("idle_slots")) for layer in layers]
-    try:
-        for layer, _ in before:
-            slots = layer.adapter.slots
-            weights = [weight.prefix for weight in layer.adapter.weights]
-            layer.__dict__["idle_slots"] = frozenset(slots if activations else weights)
-        yield
-    finally:
-        for layer, slots in before:
-            layer.__dict__.pop("idle_slots", None)
-            if slots is not None:  # a block within a block
-                layer.__dict__["idle_slots"] = slots
+def idle(
+    layers: Iterable[Any], activations: bool = True
+) -> contextlib.AbstractContextManager[None]:
+    """Let the quantizers of layers idle in this thread: in calls, and in what is traced."""
+    return context.scoped(idle={**context.current().idle, **_slots(layers, activations)})
+
+
+def _slots(layers: Iterable[Any], activations: bool) -> Mapping[int, frozenset[str]]:
+    """The slots to let idle, by the id of the layer."""
+    return {
+        id(layer): frozenset(
+            slot.name for slot in slots_of(layer) if activations or not slot.is_activation
+        )
+        for layer in layers
+    }

@@ -34,7 +34,7 @@ def calibrate(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr("sys.stderr", stream)
             patch.setenv("TERM", "xterm")
-            patch.setattr("qframe.passes.progress.time.monotonic", lambda: next(clock))
+            patch.setattr("qframe.observation.progress.time.monotonic", lambda: next(clock))
             qf.calibrate(model, np.eye(3).repeat(32, 0), **options)
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
 
@@ -57,7 +57,7 @@ def test_all_else_shows_none(calibrate, capsys, seconds, terminal, options):
 
 
 def test_an_error_leaves_no_bar(monkeypatch):
-    from qframe.passes.progress import Progress
+    from qframe.observation.progress import Progress
 
     stopped = []
 

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from qframe.passes import hearing
+from qframe.observation import samples
 
 SAMPLES = 256
 
 
 def sampled(x, shape=(), axis=-1):
     """The samples of each example and range."""
-    *_, found = hearing._summary(ops.convert_to_tensor(x), shape, SAMPLES, axis)
+    *_, found = samples.summary(ops.convert_to_tensor(x), shape, SAMPLES, axis)
     return ops.convert_to_numpy(found)
 
 
