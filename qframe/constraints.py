@@ -14,15 +14,15 @@ __all__ = ["Constraint", "get", "serialize"]
 class Constraint(Configurable, keras.constraints.Constraint):
     """A Keras constraint that an identifier describes.
 
-    A subclass defines ``__call__(w)`` and stores each parameter of ``__init__`` under its
-    own name.
+    A subclass defines ``__call__(w)`` and stores each parameter of ``__init__`` under the
+    same name.
     """
 
     kind: ClassVar[str] = "constraint"
 
 
 def get(identifier: Any) -> Any:
-    """The constraint for a name: one of Keras if it has the name, else a registered one.
+    """The constraint for an identifier: that of Keras if it exists, else a registered one.
 
     Raises:
         QFrameError: neither Keras nor a plugin knows the name, or an argument is wrong.

@@ -1,8 +1,8 @@
-"""Scopes that change how quantized layers read and run, for a while.
+"""Scopes that temporarily change how quantized layers read and run.
 
-One immutable record in one context variable holds all of it. A scope holds in its thread,
-and a new thread begins without one: `observation.run` enters that of its caller in each
-step, since TensorFlow runs every replica in a thread.
+A scope is an immutable record in a context variable. It applies to one thread, and a new
+thread starts without a scope. TensorFlow runs every replica in a thread, so
+`observation.run` enters the scope of its caller in each step.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["quantized_scope", "should_quantize"]
 
 
 class Scope(NamedTuple):
-    """The changes of behaviour that hold now.
+    """The current changes of behaviour.
 
     Args:
         quantized_reads: weights read as quantized outside of calls too.
         frozen: quantizers keep their state in training.
-        idle: by the id of a layer, the slots whose quantizers do not run.
-        substituted: by the id of a layer and the name of an attribute, the value that it
-            reads as.
-        observer: whom each call of a layer or quantizer passes through; None for nobody.
+        idle: the slots whose quantizers do not run, by the id of the layer.
+        substituted: the values of attributes, by the id of the layer and the name of the
+            attribute.
+        observer: the observer of each call of a layer or quantizer, or None.
     """
 
     quantized_reads: bool = False
@@ -36,7 +36,7 @@ class Scope(NamedTuple):
 
 
 _entered: contextvars.ContextVar[Scope] = contextvars.ContextVar("qframe_scope")
-# Where a thread has entered no scope.
+# The scope of a thread that has not entered one.
 _outermost = Scope()
 _idle_everywhere: list[Mapping[int, frozenset[str]]] = []
 _lock = threading.Lock()
@@ -49,7 +49,7 @@ def current() -> Scope:
 
 @contextlib.contextmanager
 def entered(scope: Scope) -> Iterator[None]:
-    """Enter a scope, in this thread, until the end of the block."""
+    """Enter a scope in this thread, until the end of the block."""
     token = _entered.set(scope)
     try:
         yield
@@ -58,34 +58,35 @@ def entered(scope: Scope) -> Iterator[None]:
 
 
 def scoped(**changes: Any) -> contextlib.AbstractContextManager[None]:
-    """Change fields of the current scope, in this thread, until the end of the block."""
+    """Change fields of the current scope of this thread, until the end of the block."""
     return entered(current()._replace(**changes))
 
 
 @contextlib.contextmanager
 def idle_everywhere(idle: Mapping[int, frozenset[str]]) -> Iterator[None]:
-    """Let slots be idle in this thread, and in every thread that has entered no scope.
+    """Let slots be idle in this thread, and in every thread without a scope.
 
-    Among these are the replicas that TensorFlow starts in the block.
+    These include the threads of the replicas that TensorFlow starts in the block.
     """
     with _lock:
         _idle_everywhere.append(idle)
         _change_outermost()
     try:
-        # A thread without a scope has the outermost one.
-        own = _entered.get(None) is not None
-        with scoped(idle={**current().idle, **idle}) if own else contextlib.nullcontext():
+        # A thread without a scope uses the outermost one.
+        with contextlib.ExitStack() as stack:
+            if _entered.get(None) is not None:
+                stack.enter_context(scoped(idle={**current().idle, **idle}))
             yield
     finally:
         with _lock:
-            # By identity: two blocks may be about the same layers.
-            _idle_everywhere[:] = [each for each in _idle_everywhere if each is not idle]
+            # By identity, since two blocks may have equal slots.
+            _idle_everywhere[:] = [slots for slots in _idle_everywhere if slots is not idle]
             _change_outermost()
 
 
 def _change_outermost() -> None:
     global _outermost
-    merged = {layer: slots for each in _idle_everywhere for layer, slots in each.items()}
+    merged = {layer: slots for idle in _idle_everywhere for layer, slots in idle.items()}
     _outermost = Scope(idle=merged)
 
 
@@ -94,10 +95,9 @@ def quantized_scope(quantize: bool) -> Iterator[None]:
     """Read and save quantized weights, in every quantized layer.
 
     Under ``quantized_scope(True)``, ``layer.kernel``, ``get_weights``, ``save_weights``
-    and ``save`` of a layer or model give the quantized values; what is written goes to the
-    latent weights. Calls give what they always give, but training is an error (on JAX it
-    is training as ever). The scope holds in this thread, and ends with its block, also by
-    an exception.
+    and ``save`` of a layer or model return the quantized values; assignments change the
+    latent weights. Calls are unchanged, but training is an error (on JAX it is unchanged).
+    The scope applies to this thread, and ends with its block, also by an exception.
 
     Args:
         quantize: whether to read quantized values; False within a True scope reads
@@ -118,7 +118,7 @@ def quantized_scope(quantize: bool) -> Iterator[None]:
 
 
 def should_quantize() -> bool:
-    """Whether weights are read as quantized here.
+    """Whether weights are read as quantized in the current scope.
 
     Example:
         >>> import qframe as qf

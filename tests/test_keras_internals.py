@@ -93,7 +93,7 @@ def test_sublayers_in_order():
     assert keras_internals.sublayers(layers.Dense(2)) == []
 
 
-def test_own_weights():
+def test_direct_weights():
     class Scaled(Pair):
         def build(self, shape):
             self.scale = self.add_weight(name="scale", shape=())
@@ -103,7 +103,7 @@ def test_own_weights():
     scaled(np.zeros((2, 5), "float32"))
     assert len(scaled.trainable_variables) == 5
     scaled.trainable = False
-    assert [id(v) for v in keras_internals.own_weights(scaled)] == [id(scaled.scale)]
+    assert [id(v) for v in keras_internals.direct_weights(scaled)] == [id(scaled.scale)]
 
 
 def test_build_shapes():
@@ -172,7 +172,9 @@ def test_optimizers_count_their_calls_and_hold_what_they_train_in_order():
     optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     variables = [keras.Variable(np.full(2, i, "float32")) for i in range(3)]
     optimizer.build(variables)
-    assert [id(v) for v in keras_internals.trained_by(optimizer)] == [*map(id, variables)]
+    assert [id(v) for v in keras_internals.trained_variables(optimizer)] == [
+        *map(id, variables)
+    ]
     for steps in range(3):
         assert int(keras_internals.steps_of(optimizer)) == steps
         optimizer.apply([keras.ops.ones(2)] * 3)

@@ -18,7 +18,7 @@ from qframe.quantizers import (
     axes_within_channels,
     clip_through,
 )
-from qframe.quantizers.arithmetic import as_array, grafted, wide, wide_array
+from qframe.quantizers.arithmetic import as_array, wide, wide_array, with_gradient
 from qframe.quantizers.channels import shape_of_state
 from qframe.quantizers.integers import SCALE_BITS
 from qframe.quantizers.ranges import GATHERS, GatheredRange, checked_ends
@@ -250,7 +250,7 @@ class Integer(Quantizer):
         # Numbers that round to an end of the grid count as inside. Otherwise the last bit
         # of the scale would decide whether the largest number of a range has a gradient.
         inside = clip_through(x, (low - 0.5) * scale, (high + 0.5) * scale)
-        return grafted(ops.clip(steps, low, high) * scale, inside)
+        return with_gradient(ops.clip(steps, low, high) * scale, inside)
 
     def _grid(
         self, x: Any, axes: Sequence[int], last: int | None, training: bool = False

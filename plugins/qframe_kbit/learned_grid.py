@@ -15,7 +15,7 @@ from qframe.quantizers import (
     clip_through,
     round_through,
 )
-from qframe.quantizers.arithmetic import grafted
+from qframe.quantizers.arithmetic import with_gradient
 from qframe.quantizers.channels import shape_of_state
 from qframe.validation import boolean, integer_within
 
@@ -62,7 +62,7 @@ class LearnedGrid(Quantizer):
         """`parameter`, with its gradient divided by the root of N times `high`."""
         # N counts one example, so that a larger batch does not shrink the gradient.
         axes = [a for a in self.step_axes(len(x.shape)) if a or not self.batched]
-        return grafted(parameter, parameter / ops.sqrt(count(x, axes) * self.high))
+        return with_gradient(parameter, parameter / ops.sqrt(count(x, axes) * self.high))
 
     def range_shape(self) -> tuple[int, ...]:
         return tuple(self.step.start.shape)

@@ -10,7 +10,7 @@ from keras import ops
 
 from qframe.errors import ArgumentError
 from qframe.quantizers import Quantizer, Traits, clip_through
-from qframe.quantizers.arithmetic import as_array, grafted, positive, wide, wide_array
+from qframe.quantizers.arithmetic import as_array, positive, wide, wide_array, with_gradient
 from qframe.quantizers.ranges import checked_ends
 from qframe.validation import integer_within, number_from_zero, positive_number
 
@@ -94,7 +94,7 @@ class PACT(Quantizer):
         bound = self._bound(x)
         clipped = clip_through(x, 0, bound)
         step = bound / self.steps
-        value = grafted(ops.round(clipped / step) * step, clipped)
+        value = with_gradient(ops.round(clipped / step) * step, clipped)
         return ops.cast(value, inputs.dtype)
 
     def affine(self, inputs: Any) -> tuple[Any, int]:

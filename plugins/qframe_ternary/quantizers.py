@@ -14,12 +14,12 @@ from keras import ops
 from qframe.errors import ArgumentError
 from qframe.quantizers import Learned, Quantizer, Traits
 from qframe.quantizers.arithmetic import (
-    grafted,
     headroom,
     mean_magnitude,
     tiny,
     wide,
     wide_array,
+    with_gradient,
     within,
     within_array,
 )
@@ -205,7 +205,7 @@ class TrainedTernary(Quantizer):
         value = ops.where(above, positive, ops.where(below, -negative, middle))
         slope = ops.where(above, positive, ops.where(below, negative, ops.ones_like(x)))
         # Its value is 0 and its gradient for x is 1.
-        zero_of_x = grafted(zero, x)
+        zero_of_x = with_gradient(zero, x)
         return ops.cast(value + zero_of_x * ops.stop_gradient(slope), inputs.dtype)
 
     def reference(self, x: Any) -> Any:

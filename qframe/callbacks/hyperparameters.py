@@ -12,7 +12,7 @@ from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
 from qframe.errors import ArgumentError, did_you_mean
-from qframe.layers.traces import trace_training_anew
+from qframe.layers.traces import retrace_training
 from qframe.optimizers.hyperparameters import number_of
 from qframe.validation import one_of
 
@@ -148,7 +148,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         optimizer, name = self._optimizer(), self.hyperparameter
         if not hasattr(value, "assign"):
             setattr(optimizer, name, type(value)(number) if number.is_integer() else number)
-            trace_training_anew(self.model)  # the number is a constant of the training step
+            retrace_training(self.model)  # the number is a constant of the training step
         elif hasattr(inspect.getattr_static(type(optimizer), name, None), "__set__"):
             setattr(optimizer, name, number)  # the setter may validate it
         else:

@@ -1,31 +1,27 @@
-"""Every use of private Keras, in one place; a contract test runs it on each Keras."""
+"""All uses of private Keras, which a contract test runs on each version."""
 
 from keras.src.backend import Variable
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.utils.naming import auto_name
 
-from qframe.keras_internals.archives import (
-    from_bytes,
-    reduce,
-    to_bytes,
-)
+from qframe.keras_internals.archives import from_bytes, reduce, to_bytes
 from qframe.keras_internals.calls import (
-    as_it_is,
-    before_arguments,
     in_training,
     is_library,
     latent_value,
+    original_error,
     takes_training,
     training_restored,
     variables_read,
+    without_call_details,
 )
-from qframe.keras_internals.interception import intercept_calls, loops
+from qframe.keras_internals.interception import has_loop, intercept_calls
 from qframe.keras_internals.structure import (
     all_layers,
     build_shapes,
+    direct_weights,
     graph_of,
     nodes,
-    own_weights,
     put_last,
     runs_keras,
     saves_each_layer,
@@ -35,53 +31,53 @@ from qframe.keras_internals.structure import (
     untrack,
 )
 from qframe.keras_internals.training import (
-    kept_on_jax,
     make_function,
     models_alive,
     predicting_with,
+    restored_on_failure,
     steps_of,
-    take_state_back,
+    sync_state,
     traced_functions,
     tracing_models,
-    trained_by,
+    trained_variables,
 )
 
 __all__ = [
     "ConvLSTMCell",
     "Variable",
     "all_layers",
-    "as_it_is",
     "auto_name",
-    "before_arguments",
     "build_shapes",
+    "direct_weights",
     "from_bytes",
     "graph_of",
+    "has_loop",
     "in_training",
     "intercept_calls",
     "is_library",
-    "kept_on_jax",
     "latent_value",
-    "loops",
     "make_function",
     "models_alive",
     "nodes",
-    "own_weights",
+    "original_error",
     "predicting_with",
     "put_last",
     "reduce",
+    "restored_on_failure",
     "runs_keras",
     "saves_each_layer",
     "steps_of",
     "strategy_of",
     "sublayers",
-    "take_state_back",
+    "sync_state",
     "takes_training",
     "to_bytes",
     "traced_functions",
     "tracing_models",
-    "trained_by",
+    "trained_variables",
     "training_restored",
     "unlocked",
     "untrack",
     "variables_read",
+    "without_call_details",
 ]

@@ -23,8 +23,8 @@ def from_bytes(archive: bytes) -> Any:
 
 
 def reduce(saveable: Any) -> tuple[Any, ...]:
-    """What ``__reduce__`` of a generated class returns.
+    """The result of ``__reduce__`` for a generated class.
 
-    Keras's own pickles a reference to the class, and this one has no importable name.
+    That of Keras pickles a reference to the class, which has no importable name here.
     """
     return from_bytes, (to_bytes(saveable),)

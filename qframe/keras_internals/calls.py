@@ -1,4 +1,4 @@
-"""A layer while it is being called."""
+"""The state of a layer during a call."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from keras.layers import Layer
 from keras.src.backend import compute_output_spec
 from keras.src.backend.common.variables import AutocastScope
 
-from qframe.keras_internals.undisturbed import undisturbed
+from qframe.keras_internals.side_effects import side_effects_undone
 
-# Whose code reads weights as their layers mean it.
+# Packages whose code reads weights only as their layers intend.
 _LIBRARIES = {"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "optree", "qframe"}
 
 
 def latent_value(variable: Any) -> Any:
-    """The value of a variable (or tensor) in its own dtype, whatever is being called.
+    """The value of a variable (or tensor) in its dtype, without autocast.
 
-    While a layer of a mixed-precision policy is being called, Keras casts each variable
-    as it is read. Quantizing after that cast would take the sign of an underflowed zero.
+    In the call of a layer with a mixed-precision policy, Keras casts each variable as it
+    is read. A quantizer after that cast would take the sign of an underflowed zero.
     """
     with AutocastScope(None):
         # TensorFlow's convert_to_tensor returns the tf.Variable, which custom gradients
@@ -33,18 +33,18 @@ def latent_value(variable: Any) -> Any:
 
 
 def in_training(layer: Any) -> bool:
-    """Whether the call that a layer is in, its own or one around it, is one of training."""
+    """Whether the current call, of a layer or around it, is one of training."""
     context = layer._get_call_context()
-    # Newer Keras keeps any number of such values, by name.
+    # Newer versions of Keras keep several such values by name.
     get = getattr(context, "get_value", None)
     return bool(get("training") if get else context.training)
 
 
 @contextlib.contextmanager
 def training_restored(layer: Any) -> Iterator[None]:
-    """Let what is called after a layer be in training as before, whatever that is told.
+    """Restore the training flag of the current call after the call of a layer.
 
-    Keras takes what one layer of a call is told for what holds from there on.
+    Keras would apply the argument of that layer to all layers that are called later.
     """
     context = layer._get_call_context()
     before = getattr(context, "training", None)
@@ -55,17 +55,13 @@ def training_restored(layer: Any) -> Iterator[None]:
 
 
 def takes_training(layer: Any) -> bool:
-    """Whether the call of a layer has the argument that `fit` tells it to train with."""
-    takes: bool = layer._call_has_training_arg
-    return takes
+    """Whether the call of a layer has the argument ``training``."""
+    return bool(layer._call_has_training_arg)
 
 
 def is_library(module: Any) -> bool:
-    """Whether a module is of Python, Keras, its backends or qframe, and not of a user.
-
-    Args:
-        module: its name. Some objects have none, and Cython's have another thing there.
-    """
+    """Whether the name of a module is that of Python, Keras, its backends or qframe."""
+    # Some objects have no module, and those of Cython another object in its place.
     top = module.partition(".")[0] if isinstance(module, str) else ""
     return not top or top in _LIBRARIES or top in sys.stdlib_module_names
 
@@ -73,57 +69,56 @@ def is_library(module: Any) -> bool:
 def variables_read(
     layer: Any, args: Any, kwargs: Any, unless: Callable[[], bool]
 ) -> tuple[list[tuple[Any, list[Any]]], bool]:
-    """The variables that code of users reads in a call.
+    """The variables that the code of users reads in a call.
 
-    Keras makes the call without numbers, and `undisturbed` puts back what it changes.
+    The call is symbolic, and its side effects are undone.
 
     Args:
-        layer: to be called.
-        args: what with, with a `keras.KerasTensor` for each tensor.
-        kwargs: the same by name.
-        unless: asked at each read, whether that one does not count.
+        layer: the layer to call.
+        args: its arguments, with a `keras.KerasTensor` for each tensor.
+        kwargs: its keyword arguments.
+        unless: a function that returns whether to ignore the current read.
 
     Returns:
-        The reads: a variable, and the layers and operations whose calls were running, the
-        innermost first; and whether the call came to its end. What was read before an
-        error counts.
+        The reads, each a variable and the layers and operations whose calls were running,
+        the innermost first; and whether the call completed. Reads before an error count.
     """
-    found = []
+    reads = []
 
-    class Noting(StatelessScope):
+    class RecordingScope(StatelessScope):
         def get_current_value(self, variable: Any) -> Any:
             readers = [] if unless() else _readers()
             if readers:
-                found.append((variable, readers))
+                reads.append((variable, readers))
             return super().get_current_value(variable)
 
-    def noted(*args: Any, **kwargs: Any) -> Any:
-        with Noting():
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        with RecordingScope():
             return layer(*args, **kwargs)
 
-    with undisturbed(layer), _untraced():
+    with side_effects_undone(layer), _untraced():
         try:
-            compute_output_spec(noted, *args, **kwargs)
-        except Exception:  # anybody's code
-            return found, False
-    return found, True
+            compute_output_spec(recorded, *args, **kwargs)
+        except Exception:  # the code of users can raise anything
+            return reads, False
+    return reads, True
 
 
 def _readers() -> list[Any]:
-    """In whose calls code of users reads a variable; none where it is other code."""
+    """The layers in whose calls the code of users reads a variable; else empty."""
     readers: list[Any] = []
     of_users = False
     frame = inspect.currentframe()
     while frame is not None:
         code, module = frame.f_code, frame.f_globals.get("__name__")
-        own = not is_library(module)
-        of_users = of_users or own
-        if code is latent_value.__code__ or (code.co_name == "shape" and not own):
+        library = is_library(module)
+        of_users = of_users or not library
+        if code is latent_value.__code__ or (code.co_name == "shape" and library):
             return []
-        if code.co_argcount and (own or code.co_name == "call"):
+        if code.co_argcount and (not library or code.co_name == "call"):
             caller = frame.f_locals.get(code.co_varnames[0])
             if isinstance(caller, Operation) and _is_call(caller, code):
-                # An operation of a graph has the variable for an argument.
+                # In a graph the variable is an argument of an operation.
                 if not readers and not of_users and isinstance(caller, Layer):
                     return []
                 if isinstance(caller, Layer) or not of_users:
@@ -133,16 +128,16 @@ def _readers() -> list[Any]:
 
 
 def _is_call(caller: Any, code: Any) -> bool:
-    """Whether code is that of the call of an operation, under whatever name."""
+    """Whether code is that of the call of an operation, under any name."""
     call = inspect.unwrap(type(caller).call)
     return code.co_name == "call" or code is getattr(call, "__code__", None)
 
 
 @contextlib.contextmanager
 def _untraced() -> Iterator[None]:
-    """Let functions of TensorFlow run as Python, and keep nothing of a call.
+    """Let functions of TensorFlow run eagerly, without a trace.
 
-    What they traced without numbers they would go on to use, without its assignments.
+    They would reuse the trace of a symbolic call, which lacks its assignments.
     """
     if backend() != "tensorflow":
         yield
@@ -157,15 +152,15 @@ def _untraced() -> Iterator[None]:
         config.run_functions_eagerly(before)
 
 
-def before_arguments(error: Exception) -> Exception:
-    """An error as it was raised, before Keras wrote the arguments of the call around it."""
+def original_error(error: Exception) -> Exception:
+    """An error as it was raised, before Keras added the arguments of the call."""
     text = str(error.args[0]) if error.args else ""
     wrapped = text.startswith("Exception encountered when calling")
-    before = error.__context__
-    return before if wrapped and isinstance(before, Exception) else error
+    original = error.__context__
+    return original if wrapped and isinstance(original, Exception) else error
 
 
-def as_it_is(error: Exception) -> Exception:
-    """An error that Keras passes on without the arguments of the call around it."""
+def without_call_details(error: Exception) -> Exception:
+    """The error, marked so that Keras does not add the arguments of the call."""
     error._keras_call_info_injected = True  # type: ignore[attr-defined]
     return error

@@ -1,4 +1,4 @@
-"""The calls of layers, passed through the observer of the current scope."""
+"""Interception of the calls of layers, for the observer of the current scope."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _lock = threading.Lock()
 
 
 def intercept_calls() -> None:
-    """Pass every call of a layer through the observer of the scope that it is made in.
+    """Pass every call of a layer through the observer of the current scope.
 
-    Keras has no hook around a call. `Operation.__call__` is between `Layer.__call__` and
-    `call` on every backend: there a layer is built, and arguments are as `call` takes them,
-    with `training` and masks. `stateless_call`, with which JAX calls a model, goes past it.
-    Both are wrapped once, and without an observer do as before.
+    Keras has no hook around a call. On every backend `Layer.__call__` calls
+    `Operation.__call__`, which calls `call`: there a layer is built, and the arguments are
+    those of `call`, with `training` and masks. JAX calls a model by `stateless_call`
+    instead. Both are wrapped once, and are unchanged without an observer.
     """
-    with _lock:  # twice would be two observations of each call
+    with _lock:  # wrapped twice, each call would be observed twice
         _wrap()
 
 
@@ -47,8 +47,8 @@ def _wrap() -> None:
     Operation.__call__, Layer.stateless_call = __call__, stateless
 
 
-def loops(layer: Any, *args: Any, **kwargs: Any) -> bool:
-    """Whether a layer calls others in a loop of the backend, which no tensor leaves."""
+def has_loop(layer: Any, *args: Any, **kwargs: Any) -> bool:
+    """Whether a layer calls others in a loop of the backend, which confines tensors."""
     if isinstance(layer, TimeDistributed):
         inputs = args[0] if args else kwargs["inputs"]
         return inputs.shape[1] is None
@@ -56,7 +56,7 @@ def loops(layer: Any, *args: Any, **kwargs: Any) -> bool:
 
 
 class _Proxy:
-    """A layer, but for some attributes."""
+    """A layer with some attributes replaced."""
 
     def __init__(self, layer: Any, /, **attributes: Any) -> None:
         self.__dict__.update(attributes, _layer=layer)
@@ -70,7 +70,7 @@ class _Proxy:
 
 
 def _observed(layer: Any) -> Any:
-    """A layer for code that calls its `call`, which passes through the observer too."""
+    """A proxy of a layer whose method `call` passes through the observer too."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         observer = context.current().observer
@@ -80,7 +80,7 @@ def _observed(layer: Any) -> Any:
 
 
 def _observing_inside(layer: Any) -> Any:
-    """A layer that calls no other past the observer, as `TimeDistributed` does."""
+    """The layer, or a proxy of a `TimeDistributed`, which calls `call` of its layer."""
     if not isinstance(layer, TimeDistributed):
         return layer
     proxy = _Proxy(layer, layer=_observed(layer.layer))

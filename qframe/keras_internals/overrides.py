@@ -1,4 +1,4 @@
-"""Methods of Keras that a subclass, or an individual layer, overrides."""
+"""Overrides of Keras methods by a subclass or an individual layer."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ import attrs
 
 __all__ = ["Override", "methods_of_call", "override_of"]
 
-# The generated subclasses, which quantize the inputs of Keras's call.
+# The generated subclasses of `qframe.layers` quantize the inputs of the call of Keras.
 _TRUSTED = ("keras", "qframe.layers")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "STORE_ATTR")
-# Python calls these before any other.
+# Python calls these before any other method.
 _IMPLICIT = frozenset({"__call__", "__getattribute__", "__getattr__"})
 
 
 @attrs.frozen
 class Override:
-    """Code that runs in place of a method of Keras.
+    """Code that replaces a method of Keras.
 
     Args:
-        owner: the name of the class, or of the layer, that has it.
+        owner: the name of the class or layer that overrides it.
         base: the Keras class.
         method: the name of the method or property.
     """
@@ -62,7 +62,7 @@ def override_of(layer: Any) -> Override | None:
         True
     """
     mro = type(layer).__mro__
-    base = next(cls for cls in mro if _is_keras(cls))
+    base = next(cls for cls in mro if cls.__module__.split(".")[0] == "keras")
     methods, attributes = methods_of_call(base), _attributes_of_call(base)
     for cls in mro:
         if cls in base.__mro__ or _is_trusted(cls.__module__):
@@ -84,9 +84,9 @@ def override_of(layer: Any) -> Override | None:
 def methods_of_call(base: type) -> frozenset[str]:
     """The methods and properties of a Keras class that its call uses, itself included.
 
-    They are read from the bytecode of `call`, and then from their own, so that no list has
-    to follow Keras. Any attribute is taken for one of the layer, which finds too many
-    rather than too few.
+    They are read from the bytecode of `call` and of the methods that it uses, which
+    follows Keras without a list. Any attribute counts as one of the layer, so that the
+    result has too many names rather than too few.
     """
     return frozenset(name for name, _ in _reached(base)) | _IMPLICIT
 
@@ -98,21 +98,21 @@ def _attributes_of_call(base: type) -> frozenset[str]:
 
 def _reached(base: type) -> list[tuple[str, Any]]:
     """The functions that a call may run, by name."""
-    reached: dict[str, list[Any]] = {}
-    waiting = ["call"]
-    while waiting:
-        name = waiting.pop()
-        if name in reached:
+    by_name: dict[str, list[Any]] = {}
+    names = ["call"]
+    while names:
+        name = names.pop()
+        if name in by_name:
             continue
-        functions = reached[name] = []
+        functions = by_name[name] = []
         for cls in base.__mro__:
             if name in vars(cls) and cls is not object:
                 functions += _functions(vars(cls)[name])
                 if not any("super" in f.__code__.co_names for f in functions):
                     break
         for function in functions:
-            waiting += _names(function)
-    return [(name, f) for name, functions in reached.items() for f in functions]
+            names += _names(function)
+    return [(name, f) for name, functions in by_name.items() for f in functions]
 
 
 def _functions(member: Any) -> Iterator[Any]:
@@ -140,10 +140,6 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
-
-
-def _is_keras(cls: type) -> bool:
-    return cls.__module__.split(".")[0] == "keras"
 
 
 def _is_trusted(module: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a layer or model is made of."""
+"""The parts of a layer or model."""
 
 from __future__ import annotations
 
@@ -12,37 +12,34 @@ from keras.config import backend
 
 
 def all_layers(layer: Any) -> list[Any]:
-    """A layer and all that are in it, quantizers too."""
-    held: list[Any] = layer._flatten_layers()
-    return held
+    """A layer and all layers inside it, including quantizers."""
+    return list(layer._flatten_layers())
 
 
 def sublayers(layer: Any) -> list[Any]:
-    """The layers that a layer holds itself, in the order they were attached."""
-    held: list[Any] = layer._flatten_layers(include_self=False, recursive=False)
-    return held
+    """The direct sublayers of a layer, in the order of their attachment."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
 
 
 def put_last(layer: Any, parts: list[Any]) -> None:
-    """Let the variables of these parts of a layer come last, in this order."""
-    places = {id(part): place for place, part in enumerate(parts)}
-    # As a plain list: the one of Keras would track what it is given once more.
-    list.sort(layer._layers, key=lambda part: places.get(id(part), -1))
+    """Move the variables of these parts of a layer to the end, in this order."""
+    order = {id(part): index for index, part in enumerate(parts)}
+    # By the method of `list`, since that of Keras would track the parts again.
+    list.sort(layer._layers, key=lambda part: order.get(id(part), -1))
 
 
-def own_weights(layer: Any) -> list[Any]:
-    """The variables that a layer holds itself to learn them, frozen ones too.
+def direct_weights(layer: Any) -> list[Any]:
+    """The trainable variables of a layer without those of its sublayers, frozen or not.
 
-    Keras has no public way that does not go through all that is inside the layer.
+    The public properties of Keras include all layers inside.
     """
-    held: list[Any] = layer._trainable_variables
-    return held
+    return list(layer._trainable_variables)
 
 
 def strategy_of(layer: Any) -> Any:
     """The `tf.distribute.Strategy` with a copy of a layer's variables in each replica.
 
-    None where there is none: another backend, or no replicas, or no variables.
+    None on another backend, without replicas and without variables.
     """
     for variable in layer.variables if backend() == "tensorflow" else ():
         strategy = getattr(variable._value, "distribute_strategy", None)
@@ -52,13 +49,13 @@ def strategy_of(layer: Any) -> Any:
 
 
 def build_shapes(layer: Any) -> dict[str, Any] | None:
-    """The shapes that a layer was built with, by argument; None where not recorded."""
+    """The shapes that a layer was built with, by argument; None if not recorded."""
     shapes: dict[str, Any] | None = getattr(layer, "_build_shapes_dict", None)
     return shapes
 
 
 def graph_of(layer: Any) -> Any:
-    """The `keras.Function` that a model's call runs; None where its call is code."""
+    """The `keras.Function` that the call of a model runs; None for other calls."""
     if not runs_keras(layer):
         return None
     graph = getattr(layer, "_functional", None) or layer
@@ -66,10 +63,10 @@ def graph_of(layer: Any) -> Any:
 
 
 def saves_each_layer(layer: Any) -> bool:
-    """Whether what Keras saves of a layer has a config of each layer in it.
+    """Whether the config of a layer includes that of each layer in it.
 
-    A functional model does, unless its class overrides `get_config` and rebuilds the
-    layers from that config. The answer is the same for all models of a class.
+    That of a functional model does, unless its class overrides `get_config` and rebuilds
+    the layers from that config. The answer is the same for all models of a class.
     """
     if graph_of(layer) is None:
         return False
@@ -77,11 +74,11 @@ def saves_each_layer(layer: Any) -> bool:
     if cls not in _SAVES_EACH_LAYER:
         try:
             parts = cls.get_config(layer).get("layers")
-        # A stranger's code can raise anything, Keras does where there is no config.
+        # Keras raises if there is no config, and the code of users can raise anything.
         except Exception:
             parts = None
-        each = isinstance(parts, list) and all(isinstance(p, dict) for p in parts)
-        _SAVES_EACH_LAYER[cls] = each
+        is_list = isinstance(parts, list)
+        _SAVES_EACH_LAYER[cls] = is_list and all(isinstance(p, dict) for p in parts)
     return _SAVES_EACH_LAYER[cls]
 
 
@@ -89,20 +86,19 @@ _SAVES_EACH_LAYER: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDiction
 
 
 def nodes(graph: Any) -> Iterator[Any]:
-    """The calls within a graph, each after those that it depends on.
+    """The calls within a graph, each after its dependencies.
 
-    A layer that other models share has more calls than these. A node has `operation`,
-    `arguments` (with `args`, `kwargs` and the flat `keras_tensors`), `outputs` and
-    `is_input`.
+    Other models may call a layer of the graph too. A node has `operation`, `arguments`
+    (with `args`, `kwargs` and the flat `keras_tensors`), `outputs` and `is_input`.
     """
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         yield from graph._nodes_by_depth[depth]
 
 
 def runs_keras(layer: Any) -> bool:
-    """Whether the call of a layer is Keras's own, and not that of a subclass.
+    """Whether the call of a layer is that of Keras, and not of a subclass.
 
-    That of a quantized layer is the call of the layer that it was.
+    For a quantized layer, the call of its float class decides.
     """
     cls = type(layer)
     call = inspect.unwrap(vars(cls).get("float_class", cls).call)
@@ -111,7 +107,7 @@ def runs_keras(layer: Any) -> bool:
 
 @contextlib.contextmanager
 def unlocked(layer: Any) -> Iterator[None]:
-    """Let a built layer take new parts; Keras locks it against them."""
+    """Let a built layer accept new parts, against which Keras locks it."""
     tracker = layer._tracker
     message, locked = tracker._lock_violation_msg, tracker.locked
     tracker.unlock()
@@ -123,5 +119,5 @@ def unlocked(layer: Any) -> Iterator[None]:
 
 
 def untrack(layer: Any, part: Any) -> None:
-    """Forget a part that is no longer an attribute of a layer."""
+    """Stop tracking a part that is no longer an attribute of a layer."""
     layer._tracker.untrack(part)

@@ -1,4 +1,4 @@
-"""Models that train or trace, and what they keep of it."""
+"""Live models, their traced functions, and their state in training."""
 
 from __future__ import annotations
 
@@ -15,54 +15,53 @@ from keras.src.trainers.trainer import Trainer
 
 
 def steps_of(optimizer: Any) -> Any:
-    """The variable that counts an optimizer's calls, by which Keras asks schedules.
+    """The variable that counts the calls of an optimizer, the argument of schedules.
 
-    Public `iterations` counts fewer where gradients are accumulated.
+    The public `iterations` counts less often if gradients are accumulated.
     """
     return optimizer._iterations
 
 
-def trained_by(optimizer: Any) -> list[Any]:
+def trained_variables(optimizer: Any) -> list[Any]:
     """The variables of a model that an optimizer was built with, in order."""
-    trained: list[Any] = optimizer._trainable_variables
-    return trained
+    return list(optimizer._trainable_variables)
 
 
 def models_alive() -> list[Any]:
-    """Every model there is, wherever it is held."""
+    """All live models, whatever refers to them."""
     alive = [reference() for reference in _MODELS.valuerefs()]
-    # Those whose construction failed may be there still, without layers.
+    # A model whose construction failed may still be alive, without layers.
     return [model for model in alive if getattr(model, "_layers", None)]
 
 
 def tracing_models() -> list[Any]:
-    """Those that keep a function of a traced call."""
+    """The live models that have a traced function."""
     return [model for model in models_alive() if traced_functions(model)]
 
 
 def _models() -> weakref.WeakValueDictionary[int, Any]:
-    """All models alive, by their addresses: those there are now, and each one from now on.
+    """The current and future live models, by id.
 
-    A layer does not know what models it is in, and Keras has no list of models. To look
-    for them among all objects whenever a layer changes takes longer than the change.
+    A layer has no reference to the models around it, and Keras has no list of models. A
+    search among all objects at each change of a layer would take longer than the change.
     """
     models: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
     init = Trainer.__init__
 
     @functools.wraps(init)
-    def noted(self: Any, *args: Any, **kwargs: Any) -> None:
+    def recorded(self: Any, *args: Any, **kwargs: Any) -> None:
         init(self, *args, **kwargs)
         models[id(self)] = self
 
-    Trainer.__init__ = noted
-    classes, found = {Model}, [Model]
-    while found:
-        found = [each for cls in found for each in cls.__subclasses__()]
-        classes.update(found)
-    # By the class alone: `isinstance` would wake what is lazy.
-    for each in gc.get_objects():
-        if type(each) in classes:
-            models[id(each)] = each
+    Trainer.__init__ = recorded
+    classes, level = {Model}, [Model]
+    while level:
+        level = [subclass for cls in level for subclass in cls.__subclasses__()]
+        classes.update(level)
+    # By type, since `isinstance` would load lazy modules.
+    for candidate in gc.get_objects():
+        if type(candidate) in classes:
+            models[id(candidate)] = candidate
     return models
 
 
@@ -70,13 +69,13 @@ _MODELS = _models()
 
 
 def traced_functions(model: Any) -> dict[str, Any]:
-    """What a model keeps of its traced calls: `x_function`, which `make_x_function` makes.
+    """The traced functions of a model by name: `x_function` of `make_x_function`.
 
-    Beside those of Keras's trainers it is `generate_function` in KerasHub.
+    These are the functions of Keras's trainers, and `generate_function` in KerasHub.
     """
     cls: Any = type(model)
-    held = {name: getattr(model, name, None) for name in _names_of_functions(cls)}
-    return {name: function for name, function in held.items() if function is not None}
+    functions = {name: getattr(model, name, None) for name in _names_of_functions(cls)}
+    return {name: value for name, value in functions.items() if value is not None}
 
 
 @functools.cache
@@ -86,15 +85,15 @@ def _names_of_functions(cls: Any) -> tuple[str, ...]:
 
 
 def make_function(model: Any, name: str) -> None:
-    """Make one of these functions anew, for it to trace what is there now.
+    """Create a traced function of a model again, for a new trace.
 
-    A `fit` that is running calls it at its next step.
+    A running `fit` calls it at its next step.
     """
     setattr(model, name, None)
     key = name.replace("_function", "_step")
     before = model.__dict__.get(key)
     if backend() == "jax" and hasattr(model, key):
-        # JAX keeps by function what it compiled, as long as there is such a function.
+        # JAX caches compiled code by function, so the step must be a new object.
         model.__dict__[key] = functools.partial(getattr(model, key))
     try:
         getattr(type(model), f"make_{name}")(model)
@@ -104,18 +103,18 @@ def make_function(model: Any, name: str) -> None:
             model.__dict__[key] = before
 
 
-def take_state_back(model: Any) -> None:
-    """Give the variables of a model their values, which JAX has while it trains."""
+def sync_state(model: Any) -> None:
+    """Return the state that JAX has taken for training to the variables of a model."""
     if not getattr(model, "_jax_state_synced", True):
-        # The next step takes them again.
+        # The next step takes the state again.
         model.jax_state_sync()
 
 
 @contextlib.contextmanager
-def kept_on_jax(model: Any) -> Iterator[None]:
-    """Give the variables their values back where a step of Keras's on JAX fails.
+def restored_on_failure(model: Any) -> Iterator[None]:
+    """Restore the values of the variables if a step on JAX fails.
 
-    Its trainers take them out of the variables while they run.
+    The trainers of Keras take the values out of the variables while they run.
     """
     if backend() != "jax":
         yield
@@ -125,22 +124,22 @@ def kept_on_jax(model: Any) -> Iterator[None]:
         yield
     except BaseException:
         for variable, value in before:
-            # Where its distribution has it.
+            # On the devices of its distribution.
             variable._direct_assign(ops.convert_to_tensor(value, variable.dtype))
         raise
 
 
 @contextlib.contextmanager
 def predicting_with(model: Any, step: Any) -> Iterator[None]:
-    """Let `predict` take another step.
+    """Let `predict` run another step.
 
-    Keras makes its predict function of the model's own attribute `predict_step`; there is
-    no argument for it. The caller lets the model trace anew.
+    Keras has no argument for it, and reads the attribute `predict_step` of the model. The
+    caller retraces the model.
     """
     if backend() == "torch":
         import torch
 
-        # To compile it takes longer than to run over data once.
+        # Its compilation would take longer than one run over the data.
         step = torch.compiler.disable(step)
     before = model.__dict__.get("predict_step")
     model.predict_step = step

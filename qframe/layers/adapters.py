@@ -1,4 +1,4 @@
-"""Which attributes of a layer class are weights, and where their output channels are."""
+"""The weights of a layer class, and the axes of their output channels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Weight:
     """A weight of a layer class.
 
     Args:
-        attribute: where the layer keeps the variable, such as ``"depthwise_kernel"``.
+        attribute: the attribute of the variable, such as ``"depthwise_kernel"``.
         prefix: its name in Keras arguments, such as ``"depthwise"`` in
             ``depthwise_constraint``; its quantizer is ``f"{prefix}_quantizer"``.
         channel_axis: the axis or axes of the output channels, or of the tokens of an
-            embedding; None for a weight without them (a bias), a function of the layer
-            where it depends on the layer.
+            embedding; None for a weight without channels (a bias); a function of the layer
+            if it depends on the layer.
     """
 
     attribute: str
@@ -40,49 +40,42 @@ class Weight:
 
 @attrs.frozen
 class Adapter:
-    """What qframe knows of a layer class."""
+    """The weights and abilities of a layer class."""
 
     weights: tuple[Weight, ...]
     pads: bool = False
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """What can hold a quantizer: the input, each weight, the output."""
+        """The names of the slots: the input, each weight, the output."""
         return ("input", *(weight.prefix for weight in self.weights), "output")
 
 
-# The layers that have an explicit class, such as QuantDense.
-EXPLICIT: dict[type, Adapter] = {
+# The adapters of Keras layers.
+ADAPTERS: dict[type, Adapter] = {
     cls: Adapter(tuple(Weight(*weight) for weight in row.weights), row.pads)
     for cls, row in TABLE.items()
-    if row.explicit
+    if row.weights
 }
 
-# Those of Keras.
-ADAPTERS: dict[type, Adapter] = {
-    **EXPLICIT,
-    **{
-        cls: Adapter(tuple(Weight(*weight) for weight in row.weights))
-        for cls, row in TABLE.items()
-        if row.weights and not row.explicit
-    },
-}
+# The layers that have an explicit class, such as QuantDense.
+EXPLICIT = {cls: adapter for cls, adapter in ADAPTERS.items() if TABLE[cls].explicit}
 
 
 def register_layer(cls: type, *, channel_axis: ChannelAxis = -1, **weights: str) -> None:
-    """Say which attributes of a layer class are weights that can be quantized.
+    """Declare the attributes of a layer class that are weights to quantize.
 
     Args:
         cls: a subclass of `keras.layers.Layer`.
-        channel_axis: where the output channels of these weights are; a bias has none.
-            ``(0, -1)`` for stacked kernels of experts, which share no channels.
+        channel_axis: the axis or axes of the output channels of these weights; a bias has
+            none. ``(0, -1)`` for stacked kernels of experts, which share no channels.
             Default -1.
-        **weights: prefix = attribute; ``kernel="w"`` says that ``layer.w`` is what
-            ``kernel_quantizer`` and ``kernel_constraint`` are about. A weight in a list
-            takes an attribute for itself, which ``call`` reads.
+        **weights: prefix = attribute; with ``kernel="w"``, ``kernel_quantizer`` and
+            ``kernel_constraint`` apply to ``layer.w``. A weight in a list needs a separate
+            attribute, which ``call`` reads.
 
     Raises:
-        ArgumentError: `cls` is no layer class, or no weight is named.
+        ArgumentError: `cls` is not a layer class, or no weight is named.
 
     Example:
         >>> import keras, qframe as qf
@@ -114,33 +107,33 @@ def _adapter(weights: Mapping[str, str], channel_axis: ChannelAxis) -> Adapter:
 
 
 def adapter_of(cls: type) -> Adapter | None:
-    """The adapter of a layer class or of the nearest class that it derives from.
+    """The adapter of a layer class or of the nearest base class that has one.
 
-    Of one class, what this process registered goes before what plugins offer.
+    For one class, a registration in this process precedes those of plugins.
 
     Raises:
         PluginError: an adapter for a class of that package does not lead to a layer class.
-        AmbiguousNameError: plugins differ in what the weights of the class are.
+        AmbiguousNameError: plugins disagree about the weights of the class.
     """
-    return _known(cls)[0]
+    return _adapter_and_origins(cls)[0]
 
 
 def origins_of(cls: type) -> Sequence[AdapterComponent]:
-    """The components that `adapter_of` is from; none where no plugin offers it."""
-    return _known(cls)[1]
+    """The plugin components of the result of `adapter_of`; empty without a plugin."""
+    return _adapter_and_origins(cls)[1]
 
 
-def _known(cls: type) -> tuple[Adapter | None, Sequence[AdapterComponent]]:
-    offered = registry.adapters()
+def _adapter_and_origins(cls: type) -> tuple[Adapter | None, Sequence[AdapterComponent]]:
+    by_package = registry.adapters()
     for base in cls.__mro__:
-        for own in (registry.local_layers, ADAPTERS):
-            if base in own:
-                return own[base], ()
-        # Only what is about its package is loaded: nothing is imported for strangers.
-        if offered and (known := offered.get(base.__module__.partition(".")[0])):
-            found = [c for c in known if _layer_class(c) is base]
-            if found:
-                return _agreed(found), found
+        for adapters in (registry.local_layers, ADAPTERS):
+            if base in adapters:
+                return adapters[base], ()
+        # To load a component imports its package, so only those of this package are loaded.
+        candidates = by_package.get(base.__module__.partition(".")[0], ())
+        components = [c for c in candidates if _layer_class(c) is base]
+        if components:
+            return _common_adapter(components), components
     return None, ()
 
 
@@ -150,22 +143,22 @@ def _layer_class(component: AdapterComponent) -> Any:
         return cls
     raise PluginError(
         f"adapter '{component.qualified_name}' (distribution {component.distribution}) "
-        f"points at {component.target}, which is no Keras layer class but {cls!r}. Upgrade "
-        f"that distribution, or set QFRAME_DISABLE_PLUGINS={component.namespace}."
+        f"points at {component.target}, which is not a Keras layer class but {cls!r}. "
+        f"Upgrade that distribution, or set QFRAME_DISABLE_PLUGINS={component.namespace}."
     )
 
 
-def _agreed(found: Sequence[AdapterComponent]) -> Adapter:
-    first, *others = (_adapter(dict(c.weights), c.channel_axis) for c in found)
-    if any(other != first for other in others):
-        name = found[0].name
+def _common_adapter(components: Sequence[AdapterComponent]) -> Adapter:
+    adapter, *others = (_adapter(dict(c.weights), c.channel_axis) for c in components)
+    if any(other != adapter for other in others):
+        name = components[0].name
         raise AmbiguousNameError(
             f"plugins differ in what the weights of {name} are: "
-            f"{', '.join(repr(c.qualified_name) for c in found)}. Decide with "
+            f"{', '.join(repr(c.qualified_name) for c in components)}. Decide with "
             f"qframe.register_layer({name}, ...), or set QFRAME_DISABLE_PLUGINS to one of "
             "these namespaces."
         )
-    return first
+    return adapter
 
 
 def slot_attribute(slot: str) -> str:

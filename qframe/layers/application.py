@@ -17,7 +17,7 @@ from qframe.quantizers.channels import ChannelAxis
 
 
 def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis, **kwargs: Any) -> Any:
-    """``quantizer(value)``, checked to keep shape and dtype."""
+    """``quantizer(value)``, checked to preserve shape and dtype."""
     if isinstance(quantizer, Quantizer) and quantizer.traits.channelwise:
         kwargs["channel_axis"] = channel_axis
     result = quantizer(value, **kwargs)
@@ -37,25 +37,25 @@ def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis, **kwargs: A
 
 
 def path_of(layer: Any) -> str:
-    """Where a layer says that it is: with the layers that it was built in."""
+    """The path of a layer: its name after those of the layers that it was built in."""
     return getattr(layer, "path", None) or str(layer.name)
 
 
 @contextlib.contextmanager
-def located(path: str, slot: str, shape: Any = None) -> Iterator[None]:
-    """Let what a quantizer raises begin with the path of its layer and its slot."""
+def errors_located(path: str, slot: str, shape: Any = None) -> Iterator[None]:
+    """Prefix the errors of a quantizer with the path of its layer and its slot."""
     try:
         yield
     except Exception as error:
-        first = keras_internals.before_arguments(error)
-        if context.current().observer is not None and not isinstance(first, QFrameError):
-            raise  # the observer may have raised it
+        original = keras_internals.original_error(error)
+        cls, text = type(original), str(original)
+        if not isinstance(original, QFrameError):
+            if context.current().observer is not None:
+                raise  # the observer may have raised it
+            cls, text = QFrameError, f"it raised {cls.__name__}: {text}. {_HINT}"
         key = slot_attribute(slot)
         place = f"{path!r}, {key}" if shape is None else f"{path!r}, {key} on {shape}"
-        ours = isinstance(first, QFrameError)
-        text = first if ours else f"it raised {type(first).__name__}: {first}. {_HINT}"
-        cls = type(first) if ours else QFrameError
-        raise keras_internals.as_it_is(cls(f"{place}: {text}")) from first
+        raise keras_internals.without_call_details(cls(f"{place}: {text}")) from original
 
 
 _HINT = "Correct the quantizer, or give this layer another one, or None."
@@ -64,38 +64,34 @@ _HINT = "Correct the quantizer, or give this layer another one, or None."
 def check_fit(
     quantizer: Any, shape: tuple[int, ...], dtype: Any, axis: ChannelAxis
 ) -> None:
-    """Raise where a quantizer would fail on a weight in the first call of a layer.
+    """Raise if a quantizer, built if it has state, would fail on a weight.
 
-    It is tried on ones of that shape, unless it is known to fit.
-
-    Args:
-        quantizer: one with state is built.
-        shape: of the weight.
-        dtype: of the weight.
-        axis: of its channels.
+    It is called on ones of that shape, unless it is known to fit.
 
     Raises:
-        Exception: what the quantizer raises; a QFrameError where it does not keep the shape
-            or the dtype.
+        Exception: an error of the quantizer; a QFrameError if it changes the shape or the
+            dtype.
     """
     if not isinstance(quantizer, Quantizer) or not quantizer.fits(shape, axis):
-        try_on(quantizer, shape, dtype, axis)
+        try_quantizer(quantizer, shape, dtype, axis)
 
 
-def try_on(quantizer: Any, shape: tuple[int, ...], dtype: Any, axis: ChannelAxis) -> None:
-    """Call a quantizer on ones; its variables and what is around it stay as they are."""
-    layer = isinstance(quantizer, keras.layers.Layer)
-    # Training, in which a layer may be built, would gather and draw.
-    still = (
-        {"training": False} if layer and keras_internals.takes_training(quantizer) else {}
-    )
+def try_quantizer(
+    quantizer: Any, shape: tuple[int, ...], dtype: Any, axis: ChannelAxis
+) -> None:
+    """Call a quantizer on ones, without a change of its variables or an observer."""
+    is_layer = isinstance(quantizer, keras.layers.Layer)
+    takes_training = is_layer and keras_internals.takes_training(quantizer)
+    # The layer may be built in training, where the call would gather and draw.
+    arguments = {"training": False} if takes_training else {}
 
     def call(value: Any) -> Any:
-        return quantized(quantizer, value, axis, **still)
+        return quantized(quantizer, value, axis, **arguments)
 
     with keras.StatelessScope(), context.scoped(observer=None):
         if keras.backend.backend() == "jax":
-            # It would compile each operation for the shape. What needs numbers goes on.
+            # An eager call would compile each operation for the shape. A quantizer that
+            # needs numbers cannot be traced, and is called below.
             with contextlib.suppress(Exception):
                 _Traced(call)(keras.KerasTensor(shape, dtype))
                 return

@@ -1,4 +1,4 @@
-"""What the arguments of a quantized layer mean."""
+"""Resolution of the arguments of a quantized layer."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from qframe import activations, constraints, quantizers
 from qframe.errors import UnknownNameError
 
 
-def vocabulary(key: str) -> Any:
+def module_of(key: str) -> Any:
     """The module with ``get`` and ``serialize`` for a ``_quantizer`` or ``_constraint``."""
     return quantizers if key.endswith("_quantizer") else constraints
 
 
 def resolve(cls: Any, key: str, value: Any) -> Any:
-    """What an argument of a quantized layer means: our names first made objects."""
+    """The argument for Keras, with identifiers of qframe replaced by objects."""
     slot = key.removesuffix("_quantizer")
     if key.endswith("_constraint") or (slot != key and slot in cls.adapter.slots):
-        return vocabulary(key).get(value)
+        return module_of(key).get(value)
     if key == "activation" and isinstance(value, str):
         try:
             return activations.get(value)

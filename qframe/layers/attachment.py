@@ -1,8 +1,8 @@
-"""Gives slots to a layer that exists, in place, and takes them away again.
+"""Add slots to an existing layer in place, and remove them again.
 
-The class of the layer is swapped for its quantized class; a recurrent layer, whose cell's
-weights are read outside of the cell's call, and a unit, which Keras saves by one config for
-all that is inside it, get a class of their own too.
+The class of the layer is replaced by its quantized class. Mixins extend the class of a
+recurrent layer, which reads the weights of its cell outside of the cell's call, and of a
+unit, which Keras saves by one config for all layers inside it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def float_class_of(layer: Any) -> Any:
 
 
 class Recurrent:
-    """A recurrent layer: quantizes once per call what its cells would at every step."""
+    """A recurrent layer that quantizes once per call, and not at every time step."""
 
     def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the Keras layer with its cells quantized once, before the loop over time."""
@@ -41,13 +41,13 @@ class Recurrent:
             for cell in cells:
                 values = cell.call_values(cell.running())
                 stack.enter_context(substituted(cell, values))
-            first = cells_of(self)[0]
-            for slot in first.running() if isinstance(first, Quantized) else ():
-                if slot.name == "input" and takes_sequences(first):
+            cell = cells_of(self)[0]
+            for slot in cell.running() if isinstance(cell, Quantized) else ():
+                if slot.name == "input" and takes_sequences(cell):
                     sequences = slot.quantize(sequences)
-                    stack.enter_context(substituted(first, {slot.key: None}))
+                    stack.enter_context(substituted(cell, {slot.key: None}))
             if any(slot.is_activation for cell in cells for slot in cell.running()):
-                # The fused kernel of a GPU would pass the cell's activations by.
+                # The fused kernel of a GPU does not run the quantizers of activations.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
             observer = context.current().observer
             if observer is not None:
@@ -57,7 +57,7 @@ class Recurrent:
 
 def takes_sequences(cell: Any) -> bool:
     """Whether the input of a layer's first cell is quantized before the loop over time."""
-    # In a sequence any axis that is counted from the front is one further.
+    # The axis of time shifts every axis that is counted from the front.
     return getattr(cell, "data_format", None) != "channels_first"
 
 
@@ -69,7 +69,7 @@ def cells_of(layer: Any) -> list[Any]:
 
 @functools.cache
 def derived_class(base: Any, mixin: Any) -> Any:
-    """`base` with a mixin before it, under the name that Keras knows it by."""
+    """The subclass of a mixin and `base`, under the name that Keras uses for `base`."""
     namespace: dict[str, Any] = {
         "__module__": "qframe.layers",
         "__qualname__": f"Quant{base.__name__}",
@@ -81,20 +81,18 @@ def derived_class(base: Any, mixin: Any) -> Any:
     return type(base.__name__, (mixin, base), namespace)
 
 
-def swap(layer: Any, mixin: Any) -> None:
+def add_mixin(layer: Any, mixin: Any) -> None:
     """Add a mixin to the class of a layer, unless it has it."""
     base: Any = type(layer)
     if not issubclass(base, mixin):
         layer.__class__ = derived_class(base, mixin)
 
 
-def attach(layer: Any, words: Mapping[str, Any]) -> None:
+def attach(layer: Any, settings: Mapping[str, Any]) -> None:
     """Fill slots of a layer and set constraints of its weights.
 
-    Args:
-        layer: a layer with an adapter.
-        words: ``<slot>_quantizer`` and ``<prefix>_constraint`` with objects, which a plan
-            tried.
+    The settings are objects by ``<slot>_quantizer`` and ``<prefix>_constraint``, which a
+    plan has checked.
     """
     if not isinstance(layer, Quantized):
         adapter = adapter_of(type(layer))
@@ -106,7 +104,7 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
         base: Any = type(layer)
         layer.__class__ = quantized_class(base, adapter)
         layer.__dict__["pad_values"] = 0.0
-    for key, value in words.items():
+    for key, value in settings.items():
         name, _, kind = key.rpartition("_")
         if kind == "quantizer":
             if repr(getattr(layer, key, None)) != repr(value):
@@ -115,27 +113,27 @@ def attach(layer: Any, words: Mapping[str, Any]) -> None:
             _constrain(layer, name, value)
 
 
-def replace(layer: Any, words: Mapping[str, Any]) -> None:
-    """Give a layer these words, and take away what earlier ones gave it."""
+def replace(layer: Any, settings: Mapping[str, Any]) -> None:
+    """Replace the settings of a layer, and remove those that are absent here."""
     if isinstance(layer, Quantized):
         for slot in filled_slots(layer):
-            if slot.key not in words:
+            if slot.key not in settings:
                 layer.set_slot(slot.name, None)
         for prefix in list(layer.__dict__.get(_CONSTRAINTS, ())):
-            if f"{prefix}_constraint" not in words:
+            if f"{prefix}_constraint" not in settings:
                 _release(layer, prefix)
-    attach(layer, words)
+    attach(layer, settings)
 
 
 def settings_of(layer: Quantized) -> dict[str, Any]:
-    """The settings with which `replace` makes an empty layer what this one is now."""
+    """The settings by which `replace` turns an empty layer into this one."""
     slots = {slot.key: slot.quantizer for slot in filled_slots(layer)}
     keys = (f"{prefix}_constraint" for prefix in layer.__dict__.get(_CONSTRAINTS, ()))
     return slots | {key: getattr(layer, key) for key in keys}
 
 
 def detach(layer: Any) -> None:
-    """Give a layer its own class, its constraints, and no slots."""
+    """Restore the Keras class and the constraints of a layer, and remove its slots."""
     if isinstance(layer, Quantized):
         for slot in slots_of(layer):
             if slot.quantizer is not None:
@@ -172,16 +170,16 @@ def equal(constraint: Any, other: Any) -> bool:
 
 def _constrain(layer: Any, prefix: str, constraint: Any) -> None:
     key, variable = f"{prefix}_constraint", slot_of(layer, prefix).variable
-    now = getattr(layer, key, _ABSENT), getattr(variable, "constraint", None)
-    layer.__dict__.setdefault(_CONSTRAINTS, {}).setdefault(prefix, now)
-    # Keras reads the one on the layer to save it and the one on the variable to apply it.
+    before = getattr(layer, key, _ABSENT), getattr(variable, "constraint", None)
+    layer.__dict__.setdefault(_CONSTRAINTS, {}).setdefault(prefix, before)
+    # Keras saves the constraint of the layer and applies that of the variable.
     setattr(layer, key, constraint)
     if variable is not None:
         variable.constraint = constraint
 
 
 def _release(layer: Any, prefix: str) -> None:
-    """The constraints from before the first `_constrain`."""
+    """Restore the constraints from before the first `_constrain`."""
     before = layer.__dict__[_CONSTRAINTS]
     key, variable = f"{prefix}_constraint", slot_of(layer, prefix).variable
     constraint, applied = before.pop(prefix)

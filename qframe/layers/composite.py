@@ -1,8 +1,8 @@
-"""A layer that Keras saves as a whole, with the plan of what is quantized inside it.
+"""A layer that Keras saves as a whole, with the settings of the layers inside it.
 
-Keras writes one config for a child of a functional model, and one for a subclassed model;
-what is inside has no config of its own. A composite's config holds that of the plain Keras
-layer and, by position, the slots of each layer in it.
+Keras writes one config for a child of a functional model and one for a subclassed model,
+without a config of the layers inside. The config of a composite consists of that of the
+plain Keras layer and, by position, the settings of each quantized layer in it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import keras
 from qframe import keras_internals
 from qframe.errors import QFrameError
 from qframe.layers.adapters import origins_of
-from qframe.layers.arguments import vocabulary
+from qframe.layers.arguments import module_of
 from qframe.layers.attachment import (
     Recurrent,
+    add_mixin,
     float_class_of,
     is_explicit,
     recurrent_layers,
     replace,
-    swap,
 )
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import slots_of
@@ -38,31 +38,29 @@ _PENDING = "_pending_plan"
 
 
 class Composite:
-    """The mixin of a unit; registered with Keras under one name for all classes."""
+    """The mixin of a unit, registered with Keras under one name for all classes."""
 
     def get_config(self) -> dict[str, Any]:
-        """The config of the Keras layer, and the plan of what is quantized inside."""
-        quantized = [s for s in within(self) if isinstance(s.layer, Quantized)]
-        settings = {_place(site): _settings(site.layer) for site in quantized}
-        named = [
-            value.identifier
-            for words in settings.values()
-            for value in words.values()
-            if isinstance(value, Configurable)
-        ]
-        # A plugin that knows a layer class is needed to load the layer.
-        known = [c for s in quantized for c in origins_of(type(s.layer))]
-        named += [Identifier(c.name, c.namespace) for c in known]
-        plan = {
-            place: {key: vocabulary(key).serialize(v) for key, v in words.items()}
-            for place, words in settings.items()
-        }
+        """The config of the Keras layer, and the plan for the layers inside."""
+        identifiers, adapters, plan = [], [], {}
+        for site in within(self):
+            if not isinstance(site.layer, Quantized):
+                continue
+            settings = _settings(site.layer)
+            values = settings.values()
+            identifiers += [v.identifier for v in values if isinstance(v, Configurable)]
+            # The layer can be loaded only with the plugin that offers its adapter.
+            components = origins_of(type(site.layer))
+            adapters += [Identifier(c.name, c.namespace) for c in components]
+            plan[_position_key(site)] = {
+                key: module_of(key).serialize(value) for key, value in settings.items()
+            }
         with _as_float(self):
             base = keras.saving.serialize_keras_object(self)
-        # Keras writes and applies these for the composite itself.
+        # Keras writes and applies these for the composite.
         for key in ("build_config", "compile_config"):
             base.pop(key, None)
-        return {"base": base, "plan": plan, **requirements(named)}
+        return {"base": base, "plan": plan, **requirements(identifiers + adapters)}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -70,14 +68,14 @@ class Composite:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """Make the Keras layer of a config, and quantize the layers inside it."""
+        """Create the Keras layer of a config, and quantize the layers inside it."""
         required = config.get("qframe_requires", {})
         config = without_requirements(config)
         for component in registry.components("adapter"):
             if component.namespace in required:
-                registry.load(component)  # Keras knows a class once it is imported
+                registry.load(component)  # its import registers the class with Keras
         layer = keras.saving.deserialize_keras_object(config["base"])
-        swap(layer, Composite)
+        add_mixin(layer, Composite)
         layer.__dict__[_PENDING] = config["plan"]
         _apply(layer)
         return layer
@@ -96,8 +94,8 @@ class Composite:
         _apply(self)
 
     def build_from_config(self, config: Any) -> None:
-        """Build the Keras layer, and quantize the layers that this adds."""
-        # A subclassed model is built by a call, without _post_build.
+        """Build the Keras layer, and quantize the layers that the build adds."""
+        # Keras builds a subclassed model by a call, without _post_build.
         super().build_from_config(config)  # type: ignore[misc]
         _apply(self)
         pending = self.__dict__.get(_PENDING)
@@ -111,30 +109,25 @@ class Composite:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
         if self.__dict__.get(_PENDING):
-            # That call built what is inside, so now it can be quantized.
+            # The call built the layers inside, which can be quantized only now.
             _apply(self)
             outputs = super().__call__(*args, **kwargs)  # type: ignore[misc]
         return outputs
 
 
-# So that the name is there before any composite is.
+# A file may be loaded before the first composite exists: register the name now.
 type("Quantized", (Composite, keras.layers.Layer), {})
 
 
 def make_composites(site: Site) -> None:
-    """Let the config of each unit around a quantized layer tell of its slots."""
+    """Let the config of each unit around a quantized layer include its settings."""
     for unit in site.units:
         if not (unit is site.layer and is_explicit(unit)):
-            swap(unit, Composite)
+            add_mixin(unit, Composite)
 
 
-def tell_units(model: Any, changed: Iterable[Any]) -> None:
-    """Let Keras save the slots of layers that changed, whatever in a model it asks.
-
-    Args:
-        model: a model or layer.
-        changed: layers, in it or not, whose slots were filled or emptied.
-    """
+def update_composites(model: Any, changed: Iterable[Any]) -> None:
+    """Turn the units of a model into composites, or back, after these layers changed."""
     all_sites, ids = list(sites(model)), {id(layer) for layer in changed}
     for site in all_sites:
         if id(site.layer) in ids and isinstance(site.layer, Quantized):
@@ -146,9 +139,9 @@ def tell_units(model: Any, changed: Iterable[Any]) -> None:
 
 
 def _make_recurrent(all_sites: Iterable[Site]) -> None:
-    """Let the layers around quantized cells quantize once per call."""
+    """Make the layers around quantized cells `Recurrent`."""
     for layer in recurrent_layers([site.layer for site in all_sites]):
-        swap(layer, Recurrent)
+        add_mixin(layer, Recurrent)
 
 
 def _is_needed(layer: Any) -> bool:
@@ -156,22 +149,22 @@ def _is_needed(layer: Any) -> bool:
     return quantized or bool(layer.__dict__.get(_PENDING))
 
 
-def _tell_models(changed: Sequence[Any]) -> None:
-    """The same of all models alive: one around a layer does not see that it changes."""
+def _update_models(changed: Sequence[Any]) -> None:
+    """Update all live models, since none is notified of a change of its layers."""
     ids = {id(layer) for layer in changed}
     for model in keras_internals.models_alive():
         if not ids.isdisjoint(map(id, keras_internals.all_layers(model))):
-            tell_units(model, changed)
+            update_composites(model, changed)
 
 
-after_change.append(_tell_models)
+after_change.append(_update_models)
 
 
 @contextlib.contextmanager
 def _as_float(unit: Any) -> Iterator[None]:
-    """Let a unit and what is inside be of their Keras classes, so that Keras can save them.
+    """Give a unit and the layers inside their Keras classes, for Keras to save them.
 
-    Not the explicit ones inside, such as a QuantDense: their config says it all.
+    Explicit ones, such as a QuantDense, stay: their config is complete.
     """
     layers = [site.layer for site in within(unit)]
     before = [(layer, type(layer)) for layer in layers if not is_explicit(layer)]
@@ -185,7 +178,7 @@ def _as_float(unit: Any) -> Iterator[None]:
 
 
 def _settings(layer: Quantized) -> dict[str, Any]:
-    """The quantizers and constraints of a layer by their keys, for an entry of a plan."""
+    """The quantizers and constraints of a layer by key, for an entry of a plan."""
     slots = slots_of(layer)
     keys = [f"{slot.name}_constraint" for slot in slots if not slot.is_activation]
     settings = {slot.key: slot.quantizer for slot in slots}
@@ -193,23 +186,23 @@ def _settings(layer: Quantized) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _place(site: Site) -> str:
+def _position_key(site: Site) -> str:
     """The key of a layer in a plan."""
     return ".".join(map(str, site.position))
 
 
 def _apply(unit: Any) -> None:
-    """Attach what the plan says, as far as the layers are there."""
+    """Apply the pending plan to the layers that are built."""
     pending = unit.__dict__.get(_PENDING)
     if not pending:
         return
     inside = list(within(unit))
     for site in inside:
-        place = _place(site)
-        if place in pending and site.layer.built:
-            words = pending[place].items()
-            # What an explicit layer has from its code may have been taken away.
-            replace(site.layer, {key: vocabulary(key).get(value) for key, value in words})
+        key = _position_key(site)
+        if key in pending and site.layer.built:
+            settings = pending[key].items()
+            # `replace`: the plan may lack a setting that the code of a layer includes.
+            replace(site.layer, {name: module_of(name).get(v) for name, v in settings})
             make_composites(site)
-            del pending[place]
+            del pending[key]
     _make_recurrent(inside)

@@ -1,4 +1,4 @@
-"""A model with its quantizers off, for a while."""
+"""Scopes in which the quantizers of a model do not run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qframe import context
 from qframe.errors import ArgumentError
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import slots_of
-from qframe.layers.traces import models_to_change, traced_anew
+from qframe.layers.traces import retraced, synced_models_with
 from qframe.layers.tree import sites
 
 
@@ -45,9 +45,8 @@ def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
         1.0
     """
     layers = quantized_layers(model)
-    models_to_change(layers)
-    slots = _slots(layers, activations)
-    with traced_anew(layers), context.idle_everywhere(slots):
+    synced_models_with(layers)
+    with retraced(layers), context.idle_everywhere(_slots(layers, activations)):
         yield model
 
 
@@ -66,7 +65,7 @@ def quantized_layers(model: Any) -> list[Any]:
 def idle(
     layers: Iterable[Any], activations: bool = True
 ) -> contextlib.AbstractContextManager[None]:
-    """Let the quantizers of layers idle in this thread: in calls, and in what is traced."""
+    """Let the quantizers of layers idle in the calls and traces of this thread."""
     return context.scoped(idle={**context.current().idle, **_slots(layers, activations)})
 
 

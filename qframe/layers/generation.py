@@ -1,4 +1,4 @@
-"""Makes the quantized class of a Keras layer class, with its signature and docstring."""
+"""Generation of quantized classes, with their signatures and docstrings."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from qframe.layers.substitution import Substitutable, WeightAttribute
 def quantized_class(base: Any, adapter: Adapter) -> Any:
     """The subclass of a Keras layer class that has slots.
 
-    It keeps the ``__name__`` of its base, by which Keras finds a layer's entry in a
-    weight file, so that float and quantized checkpoints interchange; its qualified name
-    is ``Quant<base>``.
+    Float and quantized checkpoints are interchangeable, since it keeps the ``__name__`` of
+    its base, by which Keras finds a layer in a weight file. Its qualified name is
+    ``Quant<base>``.
     """
     name = f"Quant{base.__name__}"
     keywords = [slot_attribute(slot) for slot in adapter.slots]
 
     @functools.wraps(base.__init__)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        held = {
+        quantizers = {
             slot: resolve(cls, slot_attribute(slot), kwargs.pop(slot_attribute(slot), None))
             for slot in adapter.slots
         }
@@ -35,7 +35,7 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
         if kwargs.get("name") is None and type(self) is cls:
             kwargs["name"] = keras_internals.auto_name(name)
         base.__init__(self, *args, **kwargs)
-        self._init_slots(held, pad_values)
+        self._init_slots(quantizers, pad_values)
 
     @functools.wraps(base.call)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -62,11 +62,9 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
     cls = type(base.__name__, (Quantized, base), namespace)
     signature = _signature(base, keywords)
     cls.__signature__ = signature  # type: ignore[attr-defined]
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     __init__.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *signature.parameters.values(),
-        ]
+        parameters=[first, *signature.parameters.values()]
     )
     return cls
 
@@ -74,21 +72,16 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
 def _signature(base: Any, keywords: list[str]) -> inspect.Signature:
     """The signature of `base` with the slots as keyword-only arguments."""
     parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
-    variable = [p for p in parameters if p.kind is p.VAR_KEYWORD]
-    return inspect.Signature(
-        [
-            *(p for p in parameters if p.kind is not p.VAR_KEYWORD),
-            *(
-                inspect.Parameter(
-                    keyword,
-                    inspect.Parameter.KEYWORD_ONLY,
-                    default=0.0 if keyword == "pad_values" else None,
-                )
-                for keyword in keywords
-            ),
-            *variable,
-        ]
-    )
+    parameters += [
+        inspect.Parameter(
+            keyword,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=0.0 if keyword == "pad_values" else None,
+        )
+        for keyword in keywords
+    ]
+    # ``**kwargs`` comes last.
+    return inspect.Signature(sorted(parameters, key=lambda p: p.kind is p.VAR_KEYWORD))
 
 
 def _docstring(base: Any, name: str, keywords: list[str]) -> str:
@@ -106,8 +99,8 @@ def _docstring(base: Any, name: str, keywords: list[str]) -> str:
             lines.append("    pad_values: what padding='same' pads with, after the input")
             lines.append("        quantizer. Default 0.0.")
         else:
-            what = keyword.removesuffix("_quantizer")
-            lines.append(f"    {keyword}: quantizer of the {what}. Default None.")
+            slot = keyword.removesuffix("_quantizer")
+            lines.append(f"    {keyword}: quantizer of the {slot}. Default None.")
     required = [
         f"{parameter.name}={_EXAMPLES[parameter.name]!r}"
         for parameter in inspect.signature(base).parameters.values()

@@ -42,5 +42,5 @@ class BlurPool(keras.initializers.Initializer):
         return keras.ops.convert_to_tensor(full, dtype or keras.config.floatx())
 
     def get_config(self) -> dict[str, Any]:
-        """It has no arguments."""
+        """An empty config, since it has no arguments."""
         return {}

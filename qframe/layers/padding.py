@@ -1,4 +1,4 @@
-"""Padding of quantized inputs with a value that has a place on their grid."""
+"""Padding of quantized inputs with a value on their grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qframe.errors import ArgumentError
 
 
 def check_pad_values(layer_name: str, pad_values: float, padding: str) -> float:
-    """`pad_values` as a float; raises `ArgumentError` where it has no meaning."""
+    """`pad_values` as a float; raises `ArgumentError` if it cannot be applied."""
     try:
         value = float(pad_values)
     except (TypeError, ValueError):
@@ -27,29 +27,24 @@ def check_pad_values(layer_name: str, pad_values: float, padding: str) -> float:
 
 
 def pad_same(layer: Any, inputs: Any, value: float) -> Any:
-    """Pad so that a "valid" convolution gives what "same" gives, with `value` outside.
+    """Pad with `value` as "same" pads with zeros, for a "valid" convolution.
 
-    The split is Keras's: for each spatial axis of size n, with stride s and the kernel
-    dilated to k, ``max((ceil(n / s) - 1) s + k - n, 0)`` positions, the smaller half in
-    front. Sizes that are unknown until run time are computed then.
+    Keras pads a spatial axis of size n, with stride s and the kernel dilated to k, by
+    ``max((ceil(n / s) - 1) s + k - n, 0)`` positions, the smaller half in front. Sizes that
+    are unknown until run time are computed then.
     """
     rank = len(inputs.shape) - 2
     first = 1 if layer.data_format == "channels_last" else 2
     sizes = ops.shape(inputs)
     pads: list[tuple[Any, Any]] = [(0, 0)] * (rank + 2)
-    for i, (kernel, stride, dilation) in enumerate(
-        zip(
-            _per_axis(layer.kernel_size, rank),
-            _per_axis(layer.strides, rank),
-            _per_axis(layer.dilation_rate, rank),
-            strict=True,
-        )
-    ):
-        size = sizes[first + i]
+    options = layer.kernel_size, layer.strides, layer.dilation_rate
+    per_axis = zip(*(_per_axis(option, rank) for option in options), strict=True)
+    for axis, (kernel, stride, dilation) in enumerate(per_axis, first):
+        size = sizes[axis]
         reach = (kernel - 1) * dilation + 1
         needed = (-(-size // stride) - 1) * stride + reach - size
         total = max(needed, 0) if isinstance(size, int) else ops.maximum(needed, 0)
-        pads[first + i] = (total // 2, total - total // 2)
+        pads[axis] = (total // 2, total - total // 2)
     return _pad(inputs, pads, value)
 
 
@@ -62,7 +57,7 @@ def _pad(inputs: Any, pads: list[tuple[Any, Any]], value: float) -> Any:
         return (
             ops.pad(inputs, pads, constant_values=value) if any(map(any, pads)) else inputs
         )
-    # Keras's pad wants static widths; concatenation takes any.
+    # Keras's pad needs static widths; concatenation does not.
     for axis in range(1, len(pads)):
         shape = list(ops.shape(inputs))
         front, back = (

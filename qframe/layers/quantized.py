@@ -1,8 +1,8 @@
-"""The one mechanism: a quantized layer is the Keras layer that it was, plus slots.
+"""The mixin of quantized layers: Keras layers with slots for quantizers.
 
-`generation.quantized_class` makes, for a layer class, the subclass whose weights read as
-quantized while it is being called. A slot holds a quantizer, under the attribute
-``<slot>_quantizer``; Keras tracks a quantizer's own variables there.
+`generation.quantized_class` creates, for a layer class, the subclass whose weights read as
+quantized during a call. The quantizer of a slot is the attribute ``<slot>_quantizer``,
+where Keras tracks its variables.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from keras import ops, tree
 from qframe import context, keras_internals, quantizers
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, slot_attribute
-from qframe.layers.application import check_fit, located, path_of
+from qframe.layers.application import check_fit, errors_located, path_of
 from qframe.layers.arguments import resolve
 from qframe.layers.padding import check_pad_values, pad_same
 from qframe.layers.reading import Readable
@@ -26,8 +26,8 @@ from qframe.layers.slots import (
     Slot,
     Slots,
     filled_slots,
-    placed,
-    put_behind,
+    link_to_slot,
+    quantizer_for_slot,
     slot_of,
     slots_of,
     weight_slots,
@@ -39,7 +39,7 @@ from qframe.registry.requirements import requirements, without_requirements
 
 
 class Quantized(Readable):
-    """What every quantized layer is an instance of, beside its own Keras class."""
+    """The base of all quantized layers, beside their Keras class."""
 
     float_class: ClassVar[type]
     adapter: ClassVar[Adapter]
@@ -47,40 +47,40 @@ class Quantized(Readable):
 
     @property
     def quantizers(self) -> Slots:
-        """The quantizers by slot, the empty slots left out; assign one to replace it."""
+        """The quantizers by slot, without the empty slots; assign one to replace it."""
         return Slots(self)
 
     def set_slot(self, name: str, quantizer: Any, *, tried: bool = False) -> None:
         """Put a quantizer into a slot, or None to empty it.
 
         Args:
-            name: of a slot of the adapter.
+            name: the name of a slot of the adapter.
             quantizer: the object, or None.
-            tried: whether a plan has tried that it fits the weight. Default False.
+            tried: whether a plan has tried it on the weight. Default False.
         """
         slot = slot_of(self, name)
-        before, slot = slot.quantizer, attrs.evolve(slot, quantizer=placed(name, quantizer))
+        before, slot = (
+            slot.quantizer,
+            attrs.evolve(slot, quantizer=quantizer_for_slot(name, quantizer)),
+        )
         with keras_internals.unlocked(self):
-            # What can fail comes first.
+            # First, since it can fail.
             if self.built:  # type: ignore[attr-defined]
-                self._build_slot(slot)
-                self._check_strategy(slot)
-                if not tried:
-                    _check_fit(slot)
+                self._prepare_slot(slot, tried)
             if isinstance(before, keras.layers.Layer):
                 keras_internals.untrack(self, before)
-                # PyTorch lets nothing but a module take the place of a module.
+                # On PyTorch only a module can replace a module.
                 delattr(self, slot.key)
             setattr(self, slot.key, slot.quantizer)
             self._settle(slot.quantizer)
         if self.built:  # type: ignore[attr-defined]
-            self._put_behind_slots()
+            self._link_variables()
 
     def _init_slots(self, filled: Mapping[str, Any], pad_values: float) -> None:
         """Fill the slots; called once, at the end of construction."""
         layer: Any = self
         for name, quantizer in filled.items():
-            quantizer = placed(name, quantizer)
+            quantizer = quantizer_for_slot(name, quantizer)
             setattr(self, slot_attribute(name), quantizer)
             self._settle(quantizer)
         if self.adapter.pads:
@@ -98,10 +98,10 @@ class Quantized(Readable):
                 )
 
     def _settle(self, quantizer: Any) -> None:
-        """Freeze a quantizer of a frozen layer, and keep one order of variables.
+        """Freeze a quantizer of a frozen layer, and restore the order of variables.
 
-        Those of the layer itself come first and then those of the slots, in whatever order
-        these were filled.
+        Those of the layer come first and then those of the slots in their order, in
+        whatever order these were filled.
         """
         if isinstance(quantizer, keras.layers.Layer) and not self.trainable:  # type: ignore[attr-defined]
             quantizer.trainable = False
@@ -111,15 +111,23 @@ class Quantized(Readable):
         # Keras runs this after build, before it locks the layer against new variables.
         self._settle(None)
         for slot in filled_slots(self):
-            self._build_slot(slot)
-            self._check_strategy(slot)
-            _check_fit(slot)
-        self._put_behind_slots()
+            self._prepare_slot(slot)
+        self._link_variables()
         super()._post_build()  # type: ignore[misc]
 
-    def _put_behind_slots(self) -> None:
+    def _link_variables(self) -> None:
         for slot in weight_slots(self):
-            put_behind(slot.variable, self, slot.name)
+            link_to_slot(slot.variable, self, slot.name)
+
+    def _prepare_slot(self, slot: Slot, tried: bool = False) -> None:
+        """Build the quantizer of a slot, and raise if it cannot serve there."""
+        self._build_slot(slot)
+        self._check_strategy(slot)
+        variable = slot.variable
+        if not tried and slot.quantizer is not None and variable is not None:
+            shape = tuple(variable.shape)
+            with errors_located(path_of(self), slot.name, shape):
+                check_fit(slot.quantizer, shape, variable.dtype, slot.channel_axis)
 
     def _build_slot(self, slot: Slot) -> None:
         quantizer = slot.quantizer
@@ -130,7 +138,7 @@ class Quantized(Readable):
             return
         if isinstance(quantizer, Quantizer):
             quantizer.channel_axis = slot.channel_axis
-        with located(path_of(self), slot.name, tuple(shape)):
+        with errors_located(path_of(self), slot.name, tuple(shape)):
             quantizer.build(shape)
 
     def _check_strategy(self, slot: Slot) -> None:
@@ -148,7 +156,7 @@ class Quantized(Readable):
             )
 
     def _shape_of(self, slot: Slot) -> Any:
-        """The shape of what a slot quantizes."""
+        """The shape of the tensor that a slot quantizes."""
         if not slot.is_activation:
             return getattr(slot.variable, "shape", None)
         shapes = keras_internals.build_shapes(self) or {}
@@ -218,32 +226,32 @@ class Quantized(Readable):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (change(args[0]), *args[1:]), kwargs
-        first = self.first_argument
-        return args, {**kwargs, first: change(kwargs[first])}
+        name = self.first_argument
+        return args, {**kwargs, name: change(kwargs[name])}
 
     def get_config(self) -> dict[str, Any]:
         """The config of the Keras layer, and an identifier for each slot."""
         config: dict[str, Any] = super().get_config()  # type: ignore[misc]
-        named = []
+        identifiers = []
         for slot in slots_of(self):
             config[slot.key] = quantizers.serialize(slot.quantizer)
         for key in config:
             value = getattr(self, key, None)
             if isinstance(value, Configurable):
-                named.append(value.identifier)
+                identifiers.append(value.identifier)
                 config[key] = str(value.identifier)
         if self.adapter.pads:
             config["pad_values"] = self.pad_values
-        return {**config, **requirements(named)}
+        return {**config, **requirements(identifiers)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """Make the layer of a config, with its identifiers resolved."""
+        """Create the layer of a config, with its identifiers resolved."""
         config = without_requirements(config)
-        # Keras wraps what goes wrong in a constructor; resolve here, where errors are ours.
+        # Resolved here, since Keras wraps the errors of a constructor.
         resolved = {k: resolve(cls, k, v) for k, v in config.items()}
         with warnings.catch_warnings():
-            # Said once where the layer was made.
+            # The user was warned when the layer was created.
             warnings.simplefilter("ignore", StarvedWeightsWarning)
             return super().from_config(resolved)  # type: ignore[misc]
 
@@ -252,12 +260,3 @@ class Quantized(Readable):
 
 def _starves(quantizer: Any) -> bool:
     return isinstance(quantizer, Quantizer) and quantizer.traits.support is not None
-
-
-def _check_fit(slot: Slot) -> None:
-    """Raise where a quantizer would fail on its weight in the first call of the layer."""
-    variable = slot.variable
-    if slot.quantizer is not None and variable is not None:
-        shape = tuple(variable.shape)
-        with located(path_of(slot.layer), slot.name, shape):
-            check_fit(slot.quantizer, shape, variable.dtype, slot.channel_axis)

@@ -1,4 +1,4 @@
-"""Weights that read as their quantized values outside of a call too."""
+"""Weights that read as their quantized values outside of calls too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qframe.layers.substitution import latent
 
 
 class Reading:
-    """A latent variable that reads as its quantized value; all else is the variable's."""
+    """A proxy of a latent variable that reads as its quantized value."""
 
     def __init__(self, latent: Any, read: Callable[[], Any]) -> None:
         self.__dict__.update(latent=latent, _read=read)
@@ -27,13 +27,12 @@ class Reading:
     @property
     def value(self) -> Any:
         """The quantized value."""
-        # Not before it is asked for: while JAX trains, the variables hold nothing.
+        # Lazily: while JAX trains, the variables have no values.
         return self._read()
 
     def numpy(self) -> NDArray[Any]:
         """The quantized value as a NumPy array."""
-        array: NDArray[Any] = ops.convert_to_numpy(self.value)
-        return array
+        return np.asarray(ops.convert_to_numpy(self.value))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype)
@@ -42,7 +41,7 @@ class Reading:
         return self.value
 
     def __getattr__(self, name: str) -> Any:
-        # Not the protocols by which backends take the value of a variable.
+        # Backends would take the latent value by their protocols.
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.latent, name)
@@ -54,15 +53,13 @@ class Reading:
         return f"<quantized {self.latent.path}: {self.value!r}>"
 
 
-# By layer and variable, both of which a reading keeps alive. Keras counts a weight once,
-# however many ways lead to it, and tells weights apart as objects.
-_alive: weakref.WeakValueDictionary[tuple[int, int], Reading] = (
-    weakref.WeakValueDictionary()
-)
+# By the ids of layer and variable, both of which a reading keeps alive. Each weight has one
+# reading, since Keras counts weights by identity.
+_alive = weakref.WeakValueDictionary[tuple[int, int], Reading]()
 
 
 class _Store:
-    """What `save_own_variables` writes to, with readings for the latent variables."""
+    """The store of `save_own_variables`, with readings in place of latent variables."""
 
     def __init__(self, store: Any, readings: dict[int, Reading]) -> None:
         self._store = store
@@ -86,8 +83,8 @@ class Readable:
         return latent(self, attribute)
 
     def refuse_training_in_scope(self) -> None:
-        """Raise where a call of training would take its gradients for readings."""
-        # On JAX Keras trains the latent variables, and loses them by an error in a step.
+        """Raise in a call of training, whose gradients would be those of readings."""
+        # JAX trains the latent variables, and an error in a step would lose their values.
         refused = should_quantize() and keras.backend.backend() != "jax"
         if refused and keras_internals.in_training(self):
             raise QFrameError(
@@ -95,7 +92,8 @@ class Readable:
                 "read as quantized. Leave the scope to train: it is for reading and saving."
             )
 
-    def _by_id(self) -> dict[int, Reading]:
+    def _readings(self) -> dict[int, Reading]:
+        """The readings by the ids of the latent variables."""
         return {id(slot.variable): _reading_of(slot) for slot in weight_slots(self)}
 
     @property
@@ -104,13 +102,13 @@ class Readable:
         weights: list[Any] = super().weights  # type: ignore[misc]
         if not should_quantize():
             return weights
-        readings = self._by_id()
+        readings = self._readings()
         return [readings.get(id(variable), variable) for variable in weights]
 
     def save_own_variables(self, store: Any) -> None:
         """Save the variables; the quantized values within a quantized scope."""
         if should_quantize():
-            store = _Store(store, self._by_id())
+            store = _Store(store, self._readings())
         super().save_own_variables(store)  # type: ignore[misc]
 
 
@@ -119,7 +117,7 @@ def _reading_of(slot: Slot) -> Reading:
     key = id(layer), id(variable)
     reading = _alive.get(key)
     if reading is None:
-        # By the name: the slot may hold another quantizer when it is read.
+        # By name, since the quantizer of the slot may be replaced before it is read.
         reading = Reading(variable, lambda: slot_of(layer, name).quantized_value())
         _alive[key] = reading
     return reading

@@ -1,4 +1,4 @@
-"""The slots of a layer: which of its tensors may be quantized, and by what."""
+"""The slots of a layer: the tensors that can be quantized, and their quantizers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qframe import quantizers
 from qframe.errors import ArgumentError
 from qframe.keras_internals import latent_value
 from qframe.layers.adapters import Adapter, Weight, adapter_of, slot_attribute
-from qframe.layers.application import located, path_of, quantized
+from qframe.layers.application import errors_located, path_of, quantized
 from qframe.layers.substitution import latent
 from qframe.layers.traces import changing
 from qframe.quantizers import Quantizer
@@ -54,7 +54,7 @@ class Slot:
 
     @property
     def is_activation(self) -> bool:
-        """Whether it is for an input or an output."""
+        """Whether the slot is that of an input or an output."""
         return self.weight is None
 
     @property
@@ -89,13 +89,13 @@ class Slot:
     def quantized_value(self) -> Any:
         """The quantized value of the weight, in the dtype of the latent variable."""
         value = self.latent_value()
-        with located(path_of(self.layer), self.name, tuple(value.shape)):
+        with errors_located(path_of(self.layer), self.name, tuple(value.shape)):
             return quantized(self.quantizer, value, self.channel_axis)
 
     def quantize(self, tensors: Any) -> Any:
         """Quantize an activation: a tensor, or every tensor of a nested structure."""
         quantizer, axis = self.quantizer, self.channel_axis
-        with located(path_of(self.layer), self.name):
+        with errors_located(path_of(self.layer), self.name):
             return tree.map_structure(lambda x: quantized(quantizer, x, axis), tensors)
 
 
@@ -123,7 +123,7 @@ def slot_of(layer: Any, name: str) -> Slot:
 
 
 def filled_slots(layer: Any) -> list[Slot]:
-    """The slots of a layer that have a quantizer; a quantizer that is a layer is one."""
+    """The slots of a layer that have a quantizer; one for a quantizer in a graph."""
     if isinstance(getattr(type(layer), "adapter", None), Adapter):
         return [slot for slot in slots_of(layer) if slot.quantizer is not None]
     return [Slot(layer, "", layer)] if isinstance(layer, Quantizer) else []
@@ -134,14 +134,14 @@ def weight_slots(layer: Any) -> list[Slot]:
     return [slot for slot in filled_slots(layer) if slot.variable is not None]
 
 
-def placed(slot: str, quantizer: Any) -> Any:
-    """The object for a slot: the quantizer, set for a batch of activations or a weight.
+def quantizer_for_slot(slot: str, quantizer: Any) -> Any:
+    """The quantizer for a slot, configured for a batch of activations or for a weight.
 
-    One object cannot be both. Where it is in a slot of the other kind already, a new one
-    with the same parameters goes into this slot.
+    One object cannot serve both. If it is already in a slot of the other kind, the result
+    is a new one with the same parameters.
 
     Raises:
-        ArgumentError: it has state from there, which another one would not have.
+        ArgumentError: it has state from there, which a new one would lack.
     """
     if not isinstance(quantizer, Quantizer):
         return quantizer
@@ -152,7 +152,7 @@ def placed(slot: str, quantizer: Any) -> Any:
             raise ArgumentError(
                 f"{quantizer!r} has learned or gathered what is right for "
                 f"{kinds[quantizer.batched]}, and {slot}_quantizer is for "
-                f"{kinds[batched]}. Give that slot a quantizer of its own."
+                f"{kinds[batched]}. Give that slot a separate quantizer."
             )
         quantizer = type(quantizer)(**quantizer.parameters)
     quantizer.batched = batched
@@ -160,7 +160,7 @@ def placed(slot: str, quantizer: Any) -> Any:
 
 
 class Slots(MutableMapping[str, Any]):
-    """Slot -> quantizer; an empty slot is not in it."""
+    """The quantizers of the filled slots by the name of the slot."""
 
     def __init__(self, layer: Any) -> None:
         self._layer = layer
@@ -200,14 +200,14 @@ class Slots(MutableMapping[str, Any]):
 _SLOT = "_qframe_slot"
 
 
-def put_behind(variable: Any, layer: Any, slot: str) -> None:
-    """Let a latent variable know the slot that it is behind."""
-    # Weakly, as the layer holds the variable; and no quantizer, which may be replaced.
+def link_to_slot(variable: Any, layer: Any, slot: str) -> None:
+    """Store a reference to its slot on a latent variable."""
+    # Weakly, as the layer refers to the variable; not the quantizer, which may be replaced.
     setattr(variable, _SLOT, (weakref.ref(layer), slot_attribute(slot)))
 
 
 def quantizer_of(variable: Any) -> Any:
-    """The quantizer of the slot that a latent variable is behind, now.
+    """The current quantizer of a latent variable.
 
     Args:
         variable: a weight of a layer, as in ``model.trainable_variables``.

@@ -1,4 +1,4 @@
-"""Writes ``qframe/layers/__init__.pyi``: the layers for editors and type checkers.
+"""Generator of ``qframe/layers/__init__.pyi``, for editors and type checkers.
 
 Run ``python -m qframe.layers.stubs`` after a change of the adapters or of Keras.
 """
@@ -30,7 +30,7 @@ from qframe.layers.slots import quantizer_of as quantizer_of
 
 
 def text() -> str:
-    """What the stub file should hold."""
+    """The text of the stub file."""
     classes = [quantized_class(*item) for item in EXPLICIT.items()]
     names = [name for name in layers.__all__ if not name.startswith("Quant")]
     names += ["Quantized", *(cls.__qualname__ for cls in classes)]

@@ -1,9 +1,8 @@
-"""Attributes that read differently while their layer is being called.
+"""Attributes that read differently during the call of their layer.
 
-A layer reads ``self.kernel`` in its own call; qframe answers with the quantized kernel.
-Outside of a call, optimizers, constraints, regularizers and checkpoints read the latent
-variable under the same name, unless `qframe.context.quantized_scope` asks for the quantized
-one.
+``self.kernel`` is the quantized kernel in the call of the layer. Outside of a call,
+optimizers, constraints, regularizers and checkpoints read the latent variable under the
+same name, unless `qframe.context.quantized_scope` changes that.
 """
 
 from __future__ import annotations

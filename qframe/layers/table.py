@@ -1,7 +1,7 @@
-"""What qframe knows of each layer of Keras, one row for each.
+"""The properties of each Keras layer that qframe supports, one row for each.
 
-To support a layer, add or complete its row. The functions that count and lower are named
-here, as they stand above this module: counters in `qframe.models.kernels` and
+To support a layer, add or complete its row. It names the functions that count and lower,
+which depend on this module: counters in `qframe.models.kernels` and
 `qframe.models.sequences`, lowerings in `qframe.deployment.lowering`.
 """
 
@@ -22,7 +22,7 @@ WeightRow = tuple[str, str, ChannelAxis | Callable[[Any], ChannelAxis]]
 
 @attrs.frozen
 class LayerRow:
-    """What qframe knows of a layer class.
+    """The properties of a layer class.
 
     Args:
         weights: the weights that can be quantized, each with its channel axis.
@@ -30,7 +30,8 @@ class LayerRow:
         pads: whether it takes ``pad_values``.
         counter: the function that counts its multiply-accumulates; None for a layer that
             is counted as its parts, or by its weights.
-        lowering: the function that adds it to a deployment graph; None where there is none.
+        lowering: the function that adds it to a deployment graph; None for a layer that
+            cannot be lowered.
     """
 
     weights: tuple[WeightRow, ...] = ()
@@ -41,7 +42,7 @@ class LayerRow:
 
 
 def _einsum_output_axes(layer: Any) -> ChannelAxis:
-    """The kernel axes of an EinsumDense that survive into its output."""
+    """The kernel axes of an EinsumDense that appear in its output."""
     operands, output = layer.equation.replace(" ", "").split("->")
     kernel = operands.split(",")[1].replace("...", "")
     return tuple(axis for axis, label in enumerate(kernel) if label in output)
@@ -51,9 +52,9 @@ _BIAS: WeightRow = ("bias", "bias", None)
 _KERNEL: WeightRow = ("kernel", "kernel", -1)
 _DENSE = (_KERNEL, _BIAS)
 _EINSUM = (("kernel", "kernel", _einsum_output_axes), _BIAS)
-# Keras itself names the kernel of a depthwise convolution `kernel` and its arguments
-# `depthwise_*`. Its kernel is (..., channels, multiplier), that of a transposed
-# convolution (..., output channels, input channels).
+# Keras names the kernel of a depthwise convolution `kernel` and its arguments
+# `depthwise_*`. The shape of this kernel is (..., channels, multiplier), that of a
+# transposed convolution (..., output channels, input channels).
 _DEPTHWISE = (("kernel", "depthwise", (-2, -1)), _BIAS)
 _TRANSPOSED = (("kernel", "kernel", -2), _BIAS)
 _SEPARABLE = (
@@ -61,7 +62,7 @@ _SEPARABLE = (
     ("pointwise_kernel", "pointwise", -1),
     _BIAS,
 )
-# A token is what is looked up, and what a reversible embedding multiplies with.
+# The row of a token is looked up, and multiplied with by a reversible embedding.
 _EMBEDDINGS = (("embeddings", "embeddings", 0),)
 # The weights of a recurrent layer are those of its cell.
 _CELL = (_KERNEL, ("recurrent_kernel", "recurrent", -1), _BIAS)
@@ -77,7 +78,7 @@ def _products(
 
 
 def _no_products(lowering: str | None = None) -> LayerRow:
-    """A layer that has weights, or quantizers in it, and multiplies no two vectors."""
+    """A layer with weights or quantizers that does not multiply two vectors."""
     return LayerRow(counter="no_macs", lowering=lowering)
 
 
@@ -91,7 +92,7 @@ _ROWS: Mapping[str, LayerRow] = {
     "Activation": _no_products("activation"),
     "ActivityRegularization": _IDENTITY,
     "Add": LayerRow(lowering="add"),
-    # A product that is not worth a formula, as some below.
+    # The layers with an unknown count have rare products, without a formula here.
     "AdditiveAttention": _UNKNOWN,
     "AlphaDropout": _IDENTITY,
     "Attention": LayerRow(counter="attention"),
@@ -158,7 +159,7 @@ _ROWS: Mapping[str, LayerRow] = {
     "ZeroPadding2D": LayerRow(lowering="zero_padding"),
 }
 
-# Not every Keras has all of them; one is not public.
+# Older versions of Keras lack some of them; ConvLSTMCell is not public.
 TABLE: Mapping[type, LayerRow] = {
     **{
         getattr(keras.layers, name): row

@@ -1,4 +1,4 @@
-"""What models keep of their traced calls, and whom else a change of layers concerns."""
+"""Traced calls of models, and their renewal after a change of layers."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from typing import Any
 
 from qframe import keras_internals
 
-# Under it a model holds what changes its training step for a while: `trace` of it makes
-# the function of that step anew.
+# The attribute of a model with the temporary changes of its training step, whose method
+# `trace` creates the function of that step again.
 CHANGES = "_qframe_steps"
 
-# Called with the layers that changed, before any model traces anew.
+# Called with the layers that changed, before any model is traced again.
 after_change: list[Callable[[Sequence[Any]], None]] = []
 
 
 def models_with(layers: Iterable[Any]) -> list[Any]:
-    """The models with traced calls that have any of these layers in them."""
-    sought = {id(layer) for layer in layers}
+    """The models with traced calls that contain any of these layers."""
+    ids = {id(layer) for layer in layers}
     return [
         model
         for model in keras_internals.tracing_models()
-        if any(id(part) in sought for part in keras_internals.all_layers(model))
+        if any(id(part) in ids for part in keras_internals.all_layers(model))
     ]
 
 
-def models_to_change(layers: Iterable[Any]) -> list[Any]:
-    """The same, before these layers change; those that JAX trains get their state back."""
-    found = models_with(layers)
-    for model in found:
-        keras_internals.take_state_back(model)
-    return found
+def synced_models_with(layers: Iterable[Any]) -> list[Any]:
+    """The models with these layers, with the state back that JAX takes in training."""
+    models = models_with(layers)
+    for model in models:
+        keras_internals.sync_state(model)
+    return models
 
 
 @contextlib.contextmanager
 def changing(layers: Iterable[Any]) -> Iterator[None]:
-    """Let these layers change within the block; every model alive learns of it after."""
+    """Update all live models after layers have changed in the block."""
     layers = list(layers)
-    models = models_to_change(layers)
+    models = synced_models_with(layers)
     yield
-    for tell in after_change:
-        tell(layers)
-    trace_anew(models)
+    for update in after_change:
+        update(layers)
+    retrace(models)
 
 
-def trace_anew(models: Iterable[Any]) -> None:
-    """Let models trace their calls anew; a running `fit` does from its next step."""
+def retrace(models: Iterable[Any]) -> None:
+    """Trace the calls of models again; a running `fit` does from its next step."""
     for model in models:
         for name in keras_internals.traced_functions(model):
             if name == "train_function":
-                trace_training_anew(model)
+                retrace_training(model)
             else:
                 keras_internals.make_function(model, name)
 
 
-def trace_training_anew(model: Any) -> None:
-    """Let a model trace its training step anew."""
+def retrace_training(model: Any) -> None:
+    """Trace the training step of a model again."""
     changes = model.__dict__.get(CHANGES)
     if changes is not None:
         changes.trace()
@@ -65,10 +65,10 @@ def trace_training_anew(model: Any) -> None:
 
 
 @contextlib.contextmanager
-def traced_anew(layers: Sequence[Any]) -> Iterator[None]:
-    """Let all models with these layers trace anew within the block, and as before after."""
+def retraced(layers: Sequence[Any]) -> Iterator[None]:
+    """Let models with these layers use new traces within the block only."""
     before = {id(m): (m, keras_internals.traced_functions(m)) for m in models_with(layers)}
-    trace_anew(model for model, _ in before.values())
+    retrace(model for model, _ in before.values())
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The layers and slots of a model, each once, with its path and its unit of saving."""
+"""The layers and slots of a model, each once, with its path and its units of saving."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from qframe.layers.slots import Slot, SlotsOf, filled_slots, weight_slots
 
 @attrs.frozen
 class Site:
-    """A layer and its place.
+    """A layer and its location in a model.
 
     Args:
-        path: the names of the layers that it is in and its own, joined by ``/``.
+        path: the names of the outer layers and the name of the layer, joined by ``/``.
         layer: the layer.
-        units: the layers around it, and it, that Keras asks for a config, from the outer
-            to the inner. It saves by that of the first; when it clones a functional
-            model, it asks each layer of the graph.
-        position: where it is in the first unit, by indices, which unlike names are the
-            same in every process; empty for the unit itself.
+        units: the layers that Keras asks for a config, from the outermost to this one.
+            Keras saves by the config of the first, and clones a functional model by that
+            of each layer of the graph.
+        position: the indices that lead from the first unit to the layer, which unlike
+            names are the same in every process; empty for that unit.
     """
 
     path: str
@@ -43,7 +43,7 @@ def operations(layer: Any) -> list[Any]:
 
 
 def children(layer: Any) -> list[Any]:
-    """The layers that a layer is made of, in the order of its graph or its code."""
+    """The direct sublayers of a layer, in the order of its graph or its code."""
     return [op for op in operations(layer) if isinstance(op, keras.layers.Layer)]
 
 
@@ -103,13 +103,13 @@ def _units(model: Any, prefix: str, seen: set[int]) -> Iterator[Site]:
 
 
 def _inside(outer: Site, prefix: str, seen: set[int]) -> Iterator[Site]:
-    asked = keras_internals.graph_of(outer.layer) is not None
+    has_graph = keras_internals.graph_of(outer.layer) is not None
     for index, child in enumerate(children(outer.layer)):
         if id(child) in seen:
             continue
         seen.add(id(child))
         position = (*outer.position, index)
-        units = (*outer.units, child) if asked else outer.units
+        units = (*outer.units, child) if has_graph else outer.units
         site = Site(prefix + child.name, child, units, position)
         yield site
         yield from _inside(site, f"{site.path}/", seen)

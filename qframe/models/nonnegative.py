@@ -16,7 +16,7 @@ from qframe.layers.tree import children, sites
 from qframe.models.precision import KEEP_THE_GRID, layer_classes
 from qframe.models.probes import is_constant, is_nonnegative
 from qframe.quantizers import Quantizer
-from qframe.quantizers.state import is_stateless
+from qframe.quantizers.base import is_stateless
 
 # The path of what made a tensor nonnegative; None where it may be negative.
 Source = str | None

@@ -9,7 +9,7 @@ import attrs
 from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
 from qframe.layers.adapters import slot_attribute
 from qframe.layers.slots import SlotsOf, filled_slots
-from qframe.layers.traces import models_to_change
+from qframe.layers.traces import synced_models_with
 from qframe.layers.tree import iter_slots
 from qframe.models.nonnegative import Constant, constants_of
 from qframe.models.pruned import Unpruned, unpruned_of
@@ -35,7 +35,7 @@ def notes_of(model: Any, slots_of: SlotsOf = filled_slots) -> list[Note]:
     layers = {id(slot.layer): slot.layer for slot in iter_slots(model, slots_of)}
     if not layers:
         return []
-    models_to_change(layers.values())  # JAX may have their values
+    synced_models_with(layers.values())  # JAX may have their values
     rangeless = rangeless_of(model, slots_of)
     return [
         *(_constant(found) for found in constants_of(model, slots_of)),

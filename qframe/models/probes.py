@@ -10,8 +10,8 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe.quantizers import Quantizer
+from qframe.quantizers.base import is_stateless
 from qframe.quantizers.channels import ChannelAxis
-from qframe.quantizers.state import is_stateless
 
 # Small, ordinary and large, with zero, which is what a ReLU returns most.
 _MAGNITUDES = np.array(

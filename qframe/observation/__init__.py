@@ -1,4 +1,4 @@
-"""Run a model over data, and observe the calls of its layers and quantizers."""
+"""Observation of the calls of layers and quantizers during a run over data."""
 
 from qframe.observation.observer import Observer
 from qframe.observation.running import observable_sites, run

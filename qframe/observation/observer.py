@@ -1,4 +1,4 @@
-"""The base of all observers."""
+"""The base class of observers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Call = Callable[..., Any]
 class Observer:
     """Hooks around the calls of layers and quantizers in `run`; by default they do nothing.
 
-    A subclass overrides `on_layer` and `on_quantizer`. Each gets a call and its arguments,
-    and returns the outputs to go on with; tensors that are to leave the step go to `note`.
-    Each step has a copy of the observer, with its own notes: replicas run in threads.
+    A subclass overrides `on_layer` and `on_quantizer`. Each takes a call and its arguments,
+    and returns the outputs for the rest of the step. `note` passes tensors out of the step.
+    Replicas run in threads, so each step has a copy of the observer, with separate notes.
 
     Example:
         >>> import keras, numpy as np
@@ -34,7 +34,7 @@ class Observer:
         [2.0, 6.0]
     """
 
-    # Along which the notes of several calls in one step are joined.
+    # The axis along which the notes of several calls in one step are joined.
     axis = 0
 
     def begin(self, model: Any, args: tuple[Any, ...]) -> None:
@@ -42,13 +42,13 @@ class Observer:
         self._notes: dict[str, list[tuple[Any, ...]]] = {}
 
     def on_layer(self, layer: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
-        """The outputs of a layer; `call` takes the arguments and computes them.
+        """The outputs of a layer, which `call` computes from the arguments.
 
         Args:
             layer: a layer or model, built.
-            call: its call. The arguments are those of its method ``call``.
+            call: its call, with the arguments of its method ``call``.
             *args: the inputs.
-            **kwargs: others, such as ``training`` and ``mask``.
+            **kwargs: further arguments, such as ``training`` and ``mask``.
         """
         return call(*args, **kwargs)
 
@@ -59,15 +59,15 @@ class Observer:
         return call(inputs, *args, **kwargs)
 
     def in_loop(self) -> Observer:
-        """The observer in a loop over time, which no tensor can leave."""
+        """The observer within a loop over time, which confines tensors."""
         return Observer()
 
     def note(self, key: str, *tensors: Any) -> None:
-        """Keep tensors for `run` to return, with an axis of examples first."""
+        """Add tensors to the result of `run`; their first axis is that of examples."""
         self._notes.setdefault(key, []).append(tensors)
 
     def notes(self) -> dict[str, list[Any]]:
-        """The notes of a step, those of several calls joined."""
+        """The notes of a step, joined over its calls."""
         return {
             key: [ops.concatenate(parts, self.axis) for parts in zip(*calls, strict=True)]
             for key, calls in self._notes.items()
@@ -75,10 +75,9 @@ class Observer:
 
     def layer_called(self, layer: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
         """Pass a call of a layer through `on_layer`."""
-        # A quantized recurrent layer enters its loop by itself, after its input quantizer.
-        if isinstance(layer, Recurrent) or not keras_internals.loops(
-            layer, *args, **kwargs
-        ):
+        # A quantized recurrent layer calls its input quantizer before its loop begins.
+        has_loop = keras_internals.has_loop(layer, *args, **kwargs)
+        if isinstance(layer, Recurrent) or not has_loop:
             return self.on_layer(layer, call, *args, **kwargs)
 
         def looped(*args: Any, **kwargs: Any) -> Any:

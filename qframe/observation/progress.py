@@ -1,4 +1,4 @@
-"""The progress bar of a run over data: on a terminal, once it takes a while."""
+"""The progress bar of a run over data."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import keras
 
-# Seconds of work that nobody needs a bar for.
+# Seconds of work without a bar.
 _PATIENCE = 2.0
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar on standard error, after two seconds and only if that is a terminal.
+    """A bar on standard error after two seconds, if that is a terminal.
 
-    It is a context too, so that an error leaves no bar behind.
+    It is a context manager too, so that an error removes the bar.
     """
 
     def __init__(self, purpose: str) -> None:
@@ -37,7 +37,7 @@ class Progress(keras.callbacks.Callback):
                 return
             self._bar = _bar()
             self._bar.start()
-            # How many batches a generator has is not known.
+            # The number of batches of a generator is not known.
             self._bar.add_task(self._purpose, total=(self.params or {}).get("steps"))
         self._bar.update(self._bar.task_ids[0], completed=batch + 1)
 

@@ -1,4 +1,4 @@
-"""Runs a model over data as `Model.predict` does, with an observer in each step."""
+"""Runs over data by `Model.predict`, with an observer in each step."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from qframe import context, keras_internals
 from qframe.errors import DataError
-from qframe.layers.traces import traced_anew
+from qframe.layers.traces import retraced
 from qframe.layers.tree import Site, sites
 from qframe.observation.observer import Observer
 from qframe.observation.progress import Progress
 
 Notes = dict[str, list[NDArray[Any]]]
 
-# The layers in them are called in a loop over time, or once for each step of it.
+# Layers that call the layers in them at every time step.
 _OVER_TIME = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
 
 
@@ -37,7 +37,7 @@ def run(
     Args:
         model: a built model.
         data: as in `Model.predict`, like `batch_size` and `steps`.
-        observer: the hooks; each step has a copy.
+        observer: the hooks; each step uses a copy.
         purpose: the use of the data, for the progress bar and for errors.
         batch_size: the number of examples in a batch. Default None: 32 of arrays.
         steps: the number of batches. Default None: all.
@@ -52,24 +52,25 @@ def run(
     """
     keras_internals.intercept_calls()
     predict_step, scope = model.predict_step, context.current()
-    reached = []
+    has_batch = False
 
     def step(*args: Any) -> Any:
-        reached.append(True)
-        # A step of a replica is in a thread without the scope of the caller.
-        each = copy.copy(observer)
-        with context.entered(scope._replace(observer=each)):
-            each.begin(model, args)
+        nonlocal has_batch
+        has_batch = True
+        step_observer = copy.copy(observer)
+        # A step of a replica runs in a thread without the scope of the caller.
+        with context.entered(scope._replace(observer=step_observer)):
+            step_observer.begin(model, args)
             result = predict_step(*args)
-            notes = each.notes()
+            notes = step_observer.notes()
         if keras.backend.backend() != "jax":
             return notes
         # On JAX a step returns the state too.
         return tree.map_structure(_whole, notes), result[1]
 
     with (
-        traced_anew([model]),
-        keras_internals.kept_on_jax(model),
+        retraced([model]),
+        keras_internals.restored_on_failure(model),
         keras_internals.predicting_with(model, step),
         Progress(purpose) as progress,
     ):
@@ -83,15 +84,15 @@ def run(
                 callbacks=[progress] if bar else None,
             )
         except (UnboundLocalError, TypeError) as error:
-            if reached:
+            if has_batch:
                 raise
-            # Keras raises these where there is no batch.
+            # Keras raises these if the data has no batch.
             raise DataError(f"the {purpose} data is empty.") from error
     return notes
 
 
 def observable_sites(model: Any) -> list[Site]:
-    """The layers of a model whose inputs and outputs can be noted: none over time."""
+    """The layers of a model outside of loops over time, which can be observed."""
     observable: list[Site] = []
     over_time: tuple[str, ...] = ()
     for site in sites(model):
@@ -105,9 +106,9 @@ def observable_sites(model: Any) -> list[Site]:
 
 
 def _whole(tensor: Any) -> Any:
-    """A tensor that each device of a distribution has all of.
+    """A copy of the whole tensor on each device of a distribution.
 
-    Keras cannot read one that is partly in another process.
+    Keras cannot read a tensor with parts in another process.
     """
     distribution = keras.distribution.distribution()
     if distribution is None:

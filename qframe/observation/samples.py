@@ -1,4 +1,4 @@
-"""Summaries of a tensor that are small enough to leave a step: its ends and a sample."""
+"""Small summaries of a tensor: its smallest and largest number, and a sample."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from qframe.quantizers.replicas import over_replicas
 
 
 def summary(x: Any, shape: tuple[int, ...], samples: int, axis: Any) -> list[Any]:
-    """Of each example: the size of its batch, both ends, and samples if any are asked for.
+    """The size of the batch, both ends and optional samples of each example.
 
-    Each is (examples, 1 or more, 1 or channels), whatever the other sizes of `x`, so that
-    batches of other sizes can be joined with it. Samples that are missing are NaN.
+    The shape of each is (examples, 1 or more, 1 or channels) for all other sizes of `x`, so
+    that different batches can be joined. Missing samples are NaN.
 
     Args:
-        x: the tensor, with an axis of examples first.
-        shape: of a range of it, as in `Quantizer.range_shape`.
+        x: the tensor; its first axis is that of examples.
+        shape: the shape of its range, as in `Quantizer.range_shape`.
         samples: the number of samples of an example; 0 for none.
         axis: the axis or axes of its channels.
     """
     x = ops.cast(x, "float32")
     rank, channels = len(x.shape), [i for i, size in enumerate(shape) if size != 1]
-    # From the end, since a range of one rank may be of a tensor of another.
+    # Counted from the end, since the range and the tensor may differ in rank.
     kept = [rank - len(shape) + i for i in channels]
     others = [i for i in range(1, rank) if i not in kept]
     sizes = [ops.shape(x)[i] if x.shape[i] is None else x.shape[i] for i in others]
@@ -40,9 +40,9 @@ def summary(x: Any, shape: tuple[int, ...], samples: int, axis: Any) -> list[Any
     parts = [ops.ones_like(ends[0][:, :, :1]) * _batch_size(x), *ends]
     if not samples:
         return parts
-    if not others:  # one number of each channel
+    if not others:  # one number for each channel
         return [*parts, x]
-    # Along one axis of channels, all of them.
+    # Enough samples to see all channels along an axis of channels.
     enough = [size * min(2, len(others)) for size in along]
     return [*parts, _sampled(x, sizes, max([samples, *enough]))]
 
@@ -50,21 +50,17 @@ def summary(x: Any, shape: tuple[int, ...], samples: int, axis: Any) -> list[Any
 def _batch_size(x: Any) -> Any:
     """The number of examples of all replicas in a step, as training counts them."""
     size = ops.cast(ops.shape(x)[0], "float32")
-    # On PyTorch each process calibrates by itself.
+    # On PyTorch each process calibrates separately.
     return size if keras.backend.backend() == "torch" else over_replicas(ops.sum, size)
 
 
 def _sampled(x: Any, sizes: Sequence[Any], count: int) -> Any:
-    """`count` numbers of each example and channel; all, with NaN after them, if fewer.
+    """`count` numbers of each example and channel, padded with NaN if it has fewer.
 
-    They are a Latin hypercube of the places: along each axis one within each `count`-th
-    part of it. So each place is as likely as another, and twice as many samples as
-    channels see every channel, wherever it is and whatever the sizes have in common.
-
-    Args:
-        x: the numbers, (examples, places, channels).
-        sizes: of the axes that the places are along.
-        count: how many numbers.
+    `x` is (examples, positions, channels), with axes of these sizes in the positions. The
+    sample is a Latin hypercube: each axis is divided into `count` parts with one number
+    from each. All positions are equally likely, and twice as many samples as channels
+    include every channel, even if the sizes of the axes have common factors.
     """
     generator = np.random.default_rng(0)
     length, index = 1, np.zeros(count, "int32")

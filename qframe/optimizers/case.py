@@ -166,7 +166,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
         elif self.built:
-            trainable_variables = keras_internals.trained_by(self)
+            trainable_variables = keras_internals.trained_variables(self)
         else:
             raise ArgumentError(
                 "gradients without variables need an optimizer that is built. Write "
@@ -217,7 +217,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
     def finalize_variable_values(self, var_list: Any) -> None:
         """Let each optimizer that averages variables assign the averages to them."""
         # Not `var_list`: Keras pairs averages and variables in the order of `build`.
-        parts = self._parts((v, v) for v in keras_internals.trained_by(self))
+        parts = self._parts((v, v) for v in keras_internals.trained_variables(self))
         for optimizer, part in zip(self.optimizers, parts, strict=True):
             optimizer.finalize_variable_values([variable for variable, _ in part])
 

@@ -11,7 +11,7 @@ import keras
 from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.attachment import detach, float_class_of, replace, settings_of
-from qframe.layers.composite import tell_units
+from qframe.layers.composite import update_composites
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import filled_slots, weight_slots
 from qframe.layers.substitution import latent
@@ -161,7 +161,9 @@ def _apply(planned: Plan) -> None:
             for entry in planned.entries:
                 if entry.words:
                     replace(entry.site.layer, entry.words)
-            tell_units(planned.model, [e.site.layer for e in planned.entries if e.words])
+            update_composites(
+                planned.model, [e.site.layer for e in planned.entries if e.words]
+            )
         except BaseException:
             for layer, cls in before:
                 if isinstance(layer, Quantized):

@@ -14,7 +14,7 @@ from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError, did_you_mean
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import Slot
-from qframe.layers.traces import models_with, trace_anew
+from qframe.layers.traces import models_with, retrace
 from qframe.layers.tree import iter_slots
 from qframe.passes.inputs import seen_by
 from qframe.passes.ranges import METHODS
@@ -93,7 +93,7 @@ def calibrate(
             ranges[key] = _with_zero(seen.low[0])
             reasons[key] = f"only the number {seen.low.min() + 0.0:g} reached it"
     _set(slots, ranges)
-    trace_anew(models_with(keras_internals.all_layers(model)))
+    retrace(models_with(keras_internals.all_layers(model)))
     return _report(model, slots, ranges, reasons)
 
 

@@ -11,7 +11,7 @@ import keras
 from qframe import keras_internals, recipes
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
 from qframe.layers.adapters import adapter_of
-from qframe.layers.arguments import vocabulary
+from qframe.layers.arguments import module_of
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import ACTIVATIONS, slots_of
 from qframe.layers.tree import Site, children, sites
@@ -19,7 +19,7 @@ from qframe.passes.entries import Entry, Plan
 from qframe.passes.registration import registration_of
 from qframe.passes.trials import check_loops, check_optimizer, check_quantizers
 from qframe.quantizers import Quantizer
-from qframe.quantizers.state import is_stateless
+from qframe.quantizers.base import is_stateless
 from qframe.recipes.rules import Rule
 from qframe.registry.components import WEIGHT_IN_A_LIST
 
@@ -76,7 +76,7 @@ def _sites(model: Any) -> list[Site]:
 
 
 def _has_weights(layer: Any) -> bool:
-    own = keras_internals.own_weights(layer)
+    own = keras_internals.direct_weights(layer)
     if not own:
         return False
     inner = {id(v) for child in children(layer) for v in child.variables}
@@ -109,7 +109,7 @@ def _make(key: str, value: Any) -> Any:
         return value if is_stateless(value) else type(value)(**value.parameters)
     if isinstance(value, keras.layers.Layer):
         return type(value).from_config(value.get_config())
-    return vocabulary(key).get(value)
+    return module_of(key).get(value)
 
 
 def _prefixes(layer: Any) -> list[str]:

@@ -13,7 +13,7 @@ from qframe.registry.components import WEIGHT_IN_A_LIST
 
 def registration_of(layer: Any) -> str:
     """The line that makes the weights of a layer known, by its attributes for them."""
-    own = {id(variable) for variable in keras_internals.own_weights(layer)}
+    own = {id(variable) for variable in keras_internals.direct_weights(layer)}
     single: dict[str, Any] = {}
     listed = []
     for attribute, value in vars(layer).items():

@@ -10,14 +10,14 @@ import keras
 from qframe import keras_internals
 from qframe.errors import ArgumentError
 from qframe.layers.adapters import slot_attribute
-from qframe.layers.application import located, try_on
+from qframe.layers.application import errors_located, try_quantizer
 from qframe.layers.attachment import cells_of, takes_sequences
-from qframe.layers.slots import ACTIVATIONS, placed, slots_of
+from qframe.layers.slots import ACTIVATIONS, quantizer_for_slot, slots_of
 from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
 from qframe.passes.entries import Entry
 from qframe.quantizers import Quantizer
-from qframe.quantizers.state import is_stateless
+from qframe.quantizers.base import is_stateless
 
 
 def check_quantizers(entries: Sequence[Entry]) -> None:
@@ -29,7 +29,7 @@ def check_quantizers(entries: Sequence[Entry]) -> None:
             if quantizer is None or variable is None:
                 continue
             shape, axis = tuple(variable.shape), slot.channel_axis
-            with located(entry.site.path, slot.name, shape):
+            with errors_located(entry.site.path, slot.name, shape):
                 stateful = _build(quantizer, slot.name, shape, axis)
                 if isinstance(quantizer, Quantizer) and quantizer.fits(shape, axis):
                     if stateful:
@@ -38,7 +38,7 @@ def check_quantizers(entries: Sequence[Entry]) -> None:
                 trial = repr(quantizer), shape, axis, variable.dtype
                 if trial not in seen:
                     seen.add(trial)
-                    try_on(quantizer, shape, variable.dtype, axis)
+                    try_quantizer(quantizer, shape, variable.dtype, axis)
 
 
 def _build(quantizer: Any, slot: str, shape: tuple[int, ...], axis: Any) -> bool:
@@ -46,7 +46,7 @@ def _build(quantizer: Any, slot: str, shape: tuple[int, ...], axis: Any) -> bool
     if not isinstance(quantizer, keras.layers.Layer) or is_stateless(quantizer):
         return False
     if isinstance(quantizer, Quantizer):
-        placed(slot, quantizer).channel_axis = axis
+        quantizer_for_slot(slot, quantizer).channel_axis = axis
     quantizer.build(shape)
     return True
 

@@ -40,7 +40,7 @@ __all__ = [
 
 
 def get(identifier: Any) -> Any:
-    """The quantizer that a user meant.
+    """The quantizer for an identifier.
 
     Args:
         identifier: a string ``"[namespace:]name[(key=literal, ...)]"``, a config dict of
@@ -70,7 +70,7 @@ def get(identifier: Any) -> Any:
 
 
 def serialize(quantizer: Any) -> Any:
-    """What a config holds for a quantizer: an identifier, or Keras's own config.
+    """The identifier of a quantizer for a config, or its Keras config.
 
     Raises:
         QFrameError: it is a class, function or layer that is not registered.

@@ -1,4 +1,4 @@
-"""Arithmetic that quantizers share."""
+"""Shared arithmetic of quantizers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qframe.quantizers.surrogate import straight_through
 
 
 def wide(x: Any) -> Any:
-    """`x` in float32 at least: for statistics, and where a grid has many steps."""
+    """`x` in float32 or wider, for statistics and for grids of many steps."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     return ops.cast(x, keras.backend.result_type(dtype, "float32"))
 
@@ -25,24 +25,24 @@ def wide_array(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def tiny(x: Any) -> float:
-    """The smallest normal number: devices differ in whether smaller ones are zero."""
+    """The smallest normal number; some devices flush smaller ones to zero."""
     return float(np.finfo(keras.backend.standardize_dtype(x.dtype)).tiny)
 
 
-def grafted(value: Any, root: Any) -> Any:
+def with_gradient(value: Any, root: Any) -> Any:
     """`value`, with the gradient of `root`, of the same shape and dtype."""
-    # Not root + stop_gradient(value - root), which rounds.
-    nothing = straight_through(ops.zeros_like, ops.ones_like)(root)
-    return ops.stop_gradient(value) + nothing
+    # The usual root + stop_gradient(value - root) rounds.
+    zero = straight_through(ops.zeros_like, ops.ones_like)(root)
+    return ops.stop_gradient(value) + zero
 
 
 def positive(x: Any) -> Any:
-    """`x`, held above 0, with the gradient of the identity: below, it can learn back."""
-    return grafted(ops.maximum(x, 1e-12), x)
+    """`x` clipped above 0, with the gradient of the identity, so that it can recover."""
+    return with_gradient(ops.maximum(x, 1e-12), x)
 
 
 def as_array(tensor: Any) -> NDArray[Any]:
-    """A tensor of state as NumPy."""
+    """A tensor as a NumPy array."""
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
@@ -57,15 +57,13 @@ def within_array(x: NDArray[Any], clip_value: float | None) -> NDArray[Any]:
     """`within` for NumPy."""
     if clip_value is None:
         return np.ones_like(x)
-    inside: NDArray[Any] = np.abs(x) <= x.dtype.type(clip_value)
-    return inside.astype(x.dtype)
+    return np.asarray(np.abs(x) <= x.dtype.type(clip_value), x.dtype)
 
 
 def headroom(size: Any) -> Any:
-    """A power of two for a sum of magnitudes, which are finite, not to be infinite.
+    """A power of two as a factor that keeps a sum of finite magnitudes finite.
 
-    As a factor it changes no digit of large numbers, and would take some of small ones:
-    for these it is 1.
+    Large numbers keep all their digits. Small ones would lose some, so for them it is 1.
     """
     large = ops.greater(ops.max(size, initial=0), 2.0**90)
     return ops.cast(ops.where(large, 2.0**-32, 1.0), size.dtype)
@@ -77,18 +75,17 @@ def mean_magnitude(x: Any, channel_axis: ChannelAxis) -> Any:
     if not reduced:
         return ops.abs(x)
     size = ops.abs(wide(x))
-    room = headroom(size)
-    return ops.cast(ops.mean(size * room, axis=reduced, keepdims=True) / room, x.dtype)
+    factor = headroom(size)
+    return ops.cast(ops.mean(size * factor, axis=reduced, keepdims=True) / factor, x.dtype)
 
 
 def mean_magnitude_array(x: NDArray[Any], channel_axis: Any) -> NDArray[np.float64]:
     """`mean_magnitude` for NumPy, in float64."""
     axes = axes_of_array(x, channel_axis)
-    mean: NDArray[np.float64] = np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64)
-    return mean
+    return np.asarray(np.abs(x).mean(axis=axes, keepdims=True, dtype=np.float64))
 
 
 def axes_of_array(x: NDArray[Any], channel_axis: Any) -> tuple[int, ...]:
-    """`axes_within_channels` for NumPy references, found in another way."""
+    """An independent `axes_within_channels` for NumPy references."""
     kept = np.atleast_1d([] if channel_axis is None else channel_axis) % max(x.ndim, 1)
     return tuple(axis for axis in range(x.ndim) if axis not in kept)

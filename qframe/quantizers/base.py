@@ -1,4 +1,4 @@
-"""The base of every quantizer."""
+"""The base class of quantizers."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _ADD_WEIGHT = inspect.signature(keras.layers.Layer.add_weight)
 
 
 class Quantizer(Configurable, keras.layers.Layer):
-    """Maps a tensor to few values, with a surrogate gradient for training.
+    """A map from a tensor to few values, with a surrogate gradient for training.
 
-    A subclass defines `value` and `gradient`, states `precision` and `traits`, and
-    stores each parameter of ``__init__`` under its own name. Config, identifier and repr
-    follow. A subclass with state adds weights in ``build``, where ``self.channel_axis``
-    says where the channels are and ``self.batched`` whether the first axis is the batch;
-    one that needs more freedom overrides ``call``, which may take ``training``. What it
-    gathers in training from its inputs goes through `of_batch`.
+    A subclass defines `value` and `gradient`, states `precision` and `traits`, and stores
+    each parameter of ``__init__`` under the same name, which yields config, identifier and
+    repr. A subclass with state adds weights in ``build``, where ``self.channel_axis`` is
+    the axis of the channels and ``self.batched`` whether the first axis is the batch.
+    Other subclasses override ``call``, which may take ``training``. Statistics of the
+    inputs in training go through `of_batch`.
 
-    Numbers: floats keep their dtype, integers and booleans become the default float.
+    Floats keep their dtype; integers and booleans become the default float.
 
     Example:
         >>> import qframe as qf
@@ -57,25 +57,25 @@ class Quantizer(Configurable, keras.layers.Layer):
 
     kind: ClassVar[str] = "quantizer"
     precision: int | None = None
-    # Of what a quantizer with state is built for; its layer sets both before. None: it is
-    # in no slot, and takes its input for a weight.
+    # The layer sets both before it builds a quantizer with state. A quantizer outside of a
+    # slot has None, and treats its input as a weight.
     channel_axis: ChannelAxis = -1
     batched: bool | None = None
-    # Of a scale that it computes, with its zero point if there is one.
+    # The bits of a scale that it computes, including those of a zero point.
     bits_of_each_scale: int = SCALE_BITS
 
     def __init__(self, **kwargs: Any) -> None:
-        # Without autocast a float32 weight is quantized in float32 under float16 too.
+        # Autocast would quantize a float32 weight in float16 under mixed precision.
         super().__init__(**{"autocast": False, **kwargs})
         self.supports_masking = True
 
     @property
     def traits(self) -> Traits:
-        """The promises of this quantizer; none by default."""
+        """The traits of this quantizer; the defaults promise nothing."""
         return Traits()
 
     def value(self, inputs: Any) -> Any:
-        """The quantized tensor. Takes ``channel_axis`` too where `traits` say so."""
+        """The quantized tensor. Takes ``channel_axis`` too if `Traits.channelwise`."""
         # Not called `forward`: on PyTorch every layer has a method of that name.
         raise NotImplementedError(f"{type(self).__name__} has neither value nor call")
 
@@ -84,25 +84,25 @@ class Quantizer(Configurable, keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} has no gradient")
 
     def affine(self, inputs: Any) -> tuple[Any, Any] | None:
-        """The scale and zero point of the values for `inputs`; None where there are none.
+        """The scale and zero point of the values for `inputs`; None without a grid.
 
         ``value == scale * (integer - zero_point)``, both broadcastable to `inputs`. By
-        default they follow from `Traits.levels`. Takes ``channel_axis`` too where `traits`
-        say so.
+        default they follow from `Traits.levels`. Takes ``channel_axis`` too if
+        `Traits.channelwise`.
         """
         return affine_of_levels(self.traits)
 
     def groups_of(
         self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1
     ) -> Groups | None:
-        """Which numbers of a weight share a scale; None where all do, or a channel's."""
+        """The groups of a weight that share a scale; None for one a tensor or channel."""
         return None
 
     def scales_of(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
-        """How many scales it computes from a weight, for a deployed model to store.
+        """The number of scales computed from a weight that a deployed model stores.
 
-        Constant ones are none of them, and neither are variables, which count for
-        themselves. By default the number follows from `traits` and `groups_of`.
+        Constants and variables do not count; variables are counted elsewhere. By default
+        the number follows from `traits` and `groups_of`.
         """
         traits = self.traits
         if not traits.scaled or traits.trainable or traits.updates:
@@ -110,17 +110,17 @@ class Quantizer(Configurable, keras.layers.Layer):
         groups = self.groups_of(shape, channel_axis)
         if groups is not None:
             return groups.count(shape)
-        each = channel_shape(shape, channel_axis) if traits.channelwise else ()
-        return math.prod(size for size in each if size is not None)
+        sizes = channel_shape(shape, channel_axis) if traits.channelwise else ()
+        return math.prod(size for size in sizes if size is not None)
 
     def bits_of_scales(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> int:
-        """How many bits these scales take, and the zero points that go with them."""
+        """The number of bits of these scales and their zero points."""
         return self.bits_of_each_scale * self.scales_of(shape, channel_axis)
 
     def fits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> bool:
-        """Whether a weight of a shape is known to fit; where not, a layer tries it on one.
+        """Whether a weight of a shape is known to fit; else a layer tries the quantizer.
 
-        By default known of those that are `Traits.elementwise`.
+        By default the value of `Traits.elementwise`.
 
         Raises:
             ArgumentError: it is known not to fit.
@@ -131,7 +131,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         """The integers, scale and zero point of the quantized `inputs`.
 
         Raises:
-            QFrameError: there are none for this quantizer, or the inputs are not finite.
+            QFrameError: this quantizer has no integers, or the inputs are not finite.
 
         Example:
             >>> import qframe as qf
@@ -140,7 +140,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         """
         inputs = _as_float_tensor(inputs)
         axis = {"channel_axis": channel_axis} if self.traits.channelwise else {}
-        value = self(inputs, training=False, **axis)  # builds what has state
+        value = self(inputs, training=False, **axis)  # builds a quantizer with state
         affine = self.affine(inputs, **axis)
         if affine is None:
             raise QFrameError(
@@ -159,52 +159,51 @@ class Quantizer(Configurable, keras.layers.Layer):
     def _call_layer(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the quantizer as Keras calls a layer."""
         if not self.trainable and keras_internals.takes_training(self):
-            # As batch normalization: what is frozen gathers nothing and draws nothing.
+            # Like batch normalization, a frozen quantizer neither gathers nor draws.
             kwargs["training"] = False
             with keras_internals.training_restored(self):
                 return super().__call__(inputs, *args, **kwargs)
         return super().__call__(inputs, *args, **kwargs)
 
     def set_range(self, low: Any, high: Any) -> None:
-        """Take the range of its input from elsewhere, as from `qframe.calibrate`.
+        """Set the range of its input, as `qframe.calibrate` does.
 
         Args:
             low: the lower end, of the shape `range_shape` or broadcastable to it.
             high: the upper end.
 
         Raises:
-            ArgumentError: this quantizer has no range of its own, as `Traits.ranged` says,
-                or is not built, or these are no ends of a range for it.
+            ArgumentError: this quantizer has no range, as `Traits.ranged` states, or is not
+                built, or these are not the ends of a range for it.
         """
         raise ArgumentError(f"{self!r} has no range to be set.")
 
     def range_shape(self) -> tuple[int, ...]:
-        """The shape of each end of its range; () where there is one for the tensor."""
+        """The shape of each end of its range; () for one range of the tensor."""
         return ()
 
     def grid_of_range(self, low: Any, high: Any) -> tuple[Any, Any, int]:
-        """The evenly spaced values that it would have in a range, for NumPy.
+        """The evenly spaced values for a range, as NumPy arrays.
 
         Args:
             low: the lower end, a number or an array of any shape.
             high: the upper end.
 
         Returns:
-            The smallest and the largest value, and how many steps are between them. By
-            default the range with 0, in steps for all the bits.
+            The smallest and the largest value, and the number of steps between them. By
+            default the range extended to 0, in steps for all the bits.
         """
         steps = 2 ** (self.precision or 8) - 1
         return np.minimum(low, 0), np.maximum(high, 0), steps
 
     def of_batch(self, reduce: Reduce, statistic: Any) -> Any:
-        """A statistic of the whole batch in training, from that of this replica's part.
+        """Combine a statistic of activations over the replicas that train together.
 
-        Where several replicas train together, each sees a part of the batch of
-        activations, and all have the same weights.
+        Each replica has a part of the batch, and all have the same weights.
 
         Args:
-            reduce: how the statistics of parts make one, such as `keras.ops.max`; a
-                function of a tensor and ``axis``.
+            reduce: the function of a tensor and ``axis`` that combines the statistics of
+                the parts, such as `keras.ops.max`.
             statistic: a tensor, of one shape for every part.
         """
         if self.batched is False or context.current().frozen:
@@ -212,11 +211,11 @@ class Quantizer(Configurable, keras.layers.Layer):
         return over_replicas(reduce, statistic)
 
     def add_weight(self, *args: Any, **kwargs: Any) -> Any:
-        """As that of a Keras layer; replicas agree on state that is assigned in a call."""
-        asked = _ADD_WEIGHT.bind(self, *args, **kwargs).arguments
-        # By default of newer Keras each replica keeps what it assigned itself.
-        if not asked.get("trainable", True) and "aggregation" not in asked:
-            dtype = keras.backend.standardize_dtype(asked.get("dtype"))
+        """Add a weight; replicas aggregate state that is assigned in a call."""
+        arguments = _ADD_WEIGHT.bind(self, *args, **kwargs).arguments
+        # By default of newer versions of Keras, the values of replicas diverge.
+        if not arguments.get("trainable", True) and "aggregation" not in arguments:
+            dtype = keras.backend.standardize_dtype(arguments.get("dtype"))
             kwargs["aggregation"] = "mean" if "float" in dtype else "only_first_replica"
         return super().add_weight(*args, **kwargs)
 
@@ -228,14 +227,14 @@ class Quantizer(Configurable, keras.layers.Layer):
             gradient = functools.partial(gradient, channel_axis=channel_axis)
         return straight_through(value, gradient)(inputs)
 
-    # So that a subclass may take other arguments, such as `training`.
+    # This type allows a subclass to take other arguments, such as `training`.
     call: Callable[..., Any] = _straight_through
 
     def compute_output_spec(self, inputs: Any, **kwargs: Any) -> Any:
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
     def load_own_variables(self, store: Any) -> None:
-        # A float checkpoint has no entry for a quantizer: it keeps its initial state.
+        # A float checkpoint has no entry for a quantizer, which keeps its initial state.
         if len(store.keys()):
             super().load_own_variables(store)
 
@@ -252,6 +251,15 @@ class Quantizer(Configurable, keras.layers.Layer):
         if name is not None:
             quantizer.name = name
         return quantizer
+
+
+def is_stateless(quantizer: Any) -> bool:
+    """Whether layers can share a quantizer: it has no variables and draws no numbers."""
+    return (
+        isinstance(quantizer, Quantizer)
+        and type(quantizer).build is Quantizer.build
+        and not quantizer.traits.stochastic
+    )
 
 
 def _as_float_tensor(inputs: Any) -> Any:

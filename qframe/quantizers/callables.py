@@ -10,21 +10,21 @@ from qframe.errors import QFrameError, shown
 
 
 def serialize_callable(quantizer: Any) -> Any:
-    """Keras's config of a callable.
+    """The Keras config of a callable.
 
     Raises:
-        QFrameError: no process could load it again.
+        QFrameError: a process could not load it again.
     """
     layer = isinstance(quantizer, keras.layers.Layer)
     named = type(quantizer) if layer else quantizer
     if not (_is_registered(named) or _is_of_keras(quantizer, layer)):
         name = getattr(named, "__name__", "f")
-        first = ""
+        advice = "Write "
         if not name.isidentifier():
-            first, name = "Give it a name, by def or class. Then write ", "f"
+            advice, name = "Give it a name, by def or class. Then write ", "f"
         raise QFrameError(
             f"{shown(quantizer)} is not registered, so a saved model could not name it. "
-            f"{first or 'Write '}qframe.utils.register_keras_custom_object({name}) before "
+            f"{advice}qframe.utils.register_keras_custom_object({name}) before "
             "saving and before loading, or make it a qframe.quantizers.Quantizer and write "
             "qframe.register."
         )
@@ -32,7 +32,7 @@ def serialize_callable(quantizer: Any) -> Any:
 
 
 def _is_registered(named: Any) -> bool:
-    """Whether Keras finds a function or class by what it saves of it, in any process."""
+    """Whether Keras finds a function or class by its saved name."""
     if not hasattr(named, "__name__"):
         return False
     name = keras.saving.get_registered_name(named)
@@ -40,7 +40,7 @@ def _is_registered(named: Any) -> bool:
 
 
 def _is_of_keras(quantizer: Any, layer: bool) -> bool:
-    """Whether it is Keras's own, and found there; of functions only some are."""
+    """Whether it is a part of Keras and can be loaded; only some functions can."""
     owner = type(quantizer) if layer else quantizer
     if str(getattr(owner, "__module__", "")).partition(".")[0] != "keras":
         return False
@@ -48,7 +48,7 @@ def _is_of_keras(quantizer: Any, layer: bool) -> bool:
         try:
             config = keras.saving.serialize_keras_object(quantizer)
             keras.saving.deserialize_keras_object(config)
-        # What it raises differs from version to version.
+        # The type of the error depends on the version.
         except Exception:
             return False
     return True

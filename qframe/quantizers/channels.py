@@ -1,4 +1,4 @@
-"""Where the channels of a tensor are."""
+"""The axes of the channels of a tensor."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ def axes_within_channels(rank: int, channel_axis: ChannelAxis) -> tuple[int, ...
     """The axes that a statistic of each channel reduces: all but those of the channels.
 
     Args:
-        rank: how many axes the tensor has.
-        channel_axis: the axis or axes of the channels; None where there are none. A
-            scalar is one channel.
+        rank: the number of axes of the tensor.
+        channel_axis: the axis or axes of the channels; None without channels. A scalar is
+            one channel.
 
     Raises:
         ArgumentError: the tensor has no such axis.
     """
-    given = (channel_axis,) if isinstance(channel_axis, int) else channel_axis or ()
+    channel_axes = (channel_axis,) if isinstance(channel_axis, int) else channel_axis or ()
     if rank == 0:
         return ()
-    for axis in given:
+    for axis in channel_axes:
         if not -rank <= axis < rank:
             raise ArgumentError(
                 f"channel_axis={channel_axis} names axis {axis}, which a tensor of {rank} "
                 f"axes lacks; give one from {-rank} to {rank - 1}, or None for one scale."
             )
-    kept = {axis % rank for axis in given}
+    kept = {axis % rank for axis in channel_axes}
     return tuple(axis for axis in range(rank) if axis not in kept)
 
 
@@ -44,25 +44,25 @@ def channel_shape(
 def shape_of_state(
     shape: Sequence[int | None], channel_axis: ChannelAxis, does: str, instead: str
 ) -> tuple[int, ...]:
-    """`channel_shape` for what a quantizer keeps of each channel.
+    """`channel_shape` for the state of a quantizer for each channel.
 
     Args:
-        shape: of what is quantized.
-        channel_axis: where its channels are.
-        does: who keeps what, such as ``"lsq learns a step"``, for the errors.
-        instead: the argument with which it keeps one for the tensor.
+        shape: the shape of the quantized tensor.
+        channel_axis: the axis or axes of its channels.
+        does: a clause for the errors, such as ``"lsq learns a step"``.
+        instead: the argument for one state of the whole tensor.
 
     Raises:
-        ArgumentError: there are no channels, or their number is not known.
+        ArgumentError: the tensor has no channels, or their number is not known.
     """
     if channel_axis is None:
         raise ArgumentError(
             f"{does} for each channel, and what it quantizes has no axis of channels, as "
             f"a bias has none. Write {instead} there."
         )
-    found = channel_shape(shape, channel_axis)
-    known = tuple(size for size in found if size is not None)
-    if len(known) < len(found):
+    sizes = channel_shape(shape, channel_axis)
+    known = tuple(size for size in sizes if size is not None)
+    if len(known) < len(sizes):
         raise ArgumentError(
             f"{does} for each channel, and their number is not known: the shape is "
             f"{tuple(shape)}, the axis of the channels {channel_axis}. Give the model a "

@@ -1,4 +1,4 @@
-"""Values and gradients of a function on the backend in use, in each execution mode."""
+"""Values and gradients of a function on the current backend, in each execution mode."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def value_and_gradient(
 
 def compiled_gradient(function: Callable[[Any], Any], mode: str) -> Callable[..., Any]:
     """A function of tensors, ``(x, upstream) -> (value, gradient)``, for a mode."""
-    maker: Any = globals()[f"_{keras.backend.backend()}"]
-    run: Callable[..., Any] = maker(function, mode)
-    return run
+    compilers: dict[str, Callable[..., Callable[..., Any]]]
+    compilers = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+    return compilers[keras.backend.backend()](function, mode)
 
 
 def to_tensor(x: Array) -> Any:
@@ -58,10 +58,7 @@ def _tensorflow(function: Callable[[Any], Any], mode: str) -> Callable[..., Any]
             y = function(x)
         return y, tape.gradient(y, x, output_gradients=upstream)
 
-    if mode == "eager":
-        return run
-    compiled: Callable[..., Any] = tf.function(run, jit_compile=mode == "xla")
-    return compiled
+    return run if mode == "eager" else tf.function(run, jit_compile=mode == "xla")
 
 
 @functools.lru_cache(maxsize=64)
@@ -72,8 +69,7 @@ def _jax(function: Callable[[Any], Any], mode: str) -> Callable[..., Any]:
         y, pull_back = jax.vjp(function, x)
         return y, pull_back(upstream)[0]
 
-    compiled: Callable[..., Any] = jax.jit(run) if mode == "graph" else run
-    return compiled
+    return jax.jit(run) if mode == "graph" else run
 
 
 def _torch(function: Callable[[Any], Any], mode: str) -> Callable[..., Any]:

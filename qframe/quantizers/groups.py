@@ -1,4 +1,4 @@
-"""Groups of numbers, one after the other in each channel, that share a scale."""
+"""Groups of consecutive numbers in a channel that share a scale."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 @attrs.frozen
 class Groups:
-    """Which numbers of a tensor form a group.
+    """A partition of a tensor into groups of numbers that share a scale.
 
     Args:
-        axes: those that the groups run along, row by row. Numbers that differ in any other
-            axis are never in one group.
-        size: how many numbers are in a group; the last may have fewer.
+        axes: the axes that the groups run along, row by row. Numbers that differ in any
+            other axis are never in one group.
+        size: the number of members of a group; the last may have fewer.
 
     Example:
         >>> import numpy as np, qframe as qf
@@ -31,27 +31,26 @@ class Groups:
     size: int
 
     def count(self, shape: Sequence[int]) -> int:
-        """How many groups a tensor has."""
+        """The number of groups of a tensor."""
         *others, numbers = self._rows(shape)
         return math.prod(others) * -(-numbers // self.size)
 
     def compact(self, spread: NDArray[Any]) -> NDArray[Any]:
-        """What groups share, once for each.
+        """One number for each group.
 
         Args:
-            spread: an array with the same number for all of a group; a scalar is left.
+            spread: an array with the same number for all members of a group, or a scalar.
 
         Returns:
-            An array of shape (sizes of the other axes, groups).
+            An array of shape (sizes of the other axes, groups), or the scalar.
         """
         if spread.ndim == 0:
             return spread
-        rows = spread.transpose(self.order(spread.ndim))
-        compact: NDArray[Any] = rows.reshape(self._rows(spread.shape))[..., :: self.size]
-        return compact
+        rows = spread.transpose(self.order(spread.ndim)).reshape(self._rows(spread.shape))
+        return np.asarray(rows[..., :: self.size])
 
     def spread(self, compact: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-        """What groups share, for each number of a tensor: the way back of `compact`."""
+        """The number of its group for each member: the inverse of `compact`."""
         if compact.ndim == 0:
             return compact
         order = self.order(len(shape))
@@ -61,10 +60,10 @@ class Groups:
         return moved.transpose(np.argsort(order))
 
     def order(self, rank: int) -> list[int]:
-        """The axes of a tensor with those of the groups last."""
+        """The axes of a tensor, those of the groups last."""
         return [*(axis for axis in range(rank) if axis not in self.axes), *self.axes]
 
     def _rows(self, shape: Sequence[int]) -> list[int]:
-        """The sizes of the other axes, and how many numbers the groups of each share."""
+        """The sizes of the other axes, and the product of those of the groups."""
         others = [size for axis, size in enumerate(shape) if axis not in self.axes]
         return [*others, math.prod(shape[axis] for axis in self.axes)]

@@ -1,4 +1,4 @@
-"""The integers behind quantized values: what a deployed model stores."""
+"""The integers of quantized values, which a deployed model stores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from qframe.errors import QFrameError
 from qframe.quantizers.groups import Groups
 from qframe.quantizers.traits import Traits
 
-# Of a scale in float32, and of one that is a power of two: its exponent.
+# The bits of a scale in float32, and of the exponent of a power of two.
 SCALE_BITS, EXPONENT_BITS = 32, 8
-# How far from an integer a value may be, in steps: rounding in float32, no more.
+# The largest distance from an integer, in steps, that rounding in float32 explains.
 _TOLERANCE = 1e-2
 
 
@@ -27,10 +27,10 @@ class Integers:
         values: integers of the smallest signed dtype that holds them, in the shape of the
             weight; +1 and -1 for binary ones.
         scale: the step between neighbouring integers, float32, broadcastable to `values`;
-            for groups as `Groups.compact` gives it, one for each.
+            for groups one for each, as `Groups.compact` returns it.
         zero_point: the integer that stands for 0.0, int32, of the same kind.
-        precision: the bits that the quantizer declares; None where it does not.
-        groups: which values share a scale; None where it is those of the tensor or of a
+        precision: the bits that the quantizer declares, or None.
+        groups: the groups that share a scale; None for a scale of the tensor or of each
             channel. Default None.
     """
 
@@ -44,27 +44,25 @@ class Integers:
         """The scale and the zero point, broadcastable to `values` for groups too."""
         if self.groups is None:
             return self.scale, self.zero_point
-        shape = self.values.shape
-        return self.groups.spread(self.scale, shape), self.groups.spread(
-            self.zero_point, shape
-        )
+        shape, spread = self.values.shape, self.groups.spread
+        return spread(self.scale, shape), spread(self.zero_point, shape)
 
     def dequantized(self) -> NDArray[np.float32]:
         """``scale * (values - zero_point)`` in float32."""
         scale, zero_point = self.spread()
-        # Wide first: NumPy 1 would subtract a single zero point in the dtype of the values.
+        # NumPy 1 would subtract a single zero point in the narrow dtype of the values.
         steps = self.values.astype(np.int64) - zero_point
         result: NDArray[np.float32] = scale * steps.astype(np.float32)
         return result
 
 
 def affine_of_levels(traits: Traits) -> tuple[float, int] | None:
-    """The scale and zero point of evenly spaced levels; None where they are not."""
+    """The scale and zero point of levels; None if they are not evenly spaced."""
     if not traits.levels or traits.scaled:
         return None
     levels = np.asarray(traits.levels, np.float64)
     step = np.diff(levels).min() if len(levels) > 1 else abs(levels[0])
-    # Half a step too: -1 and 1 are one step of 2 apart, and 0 is not among them.
+    # Half a step is for levels without 0: -1 and 1 are one step of 2 apart.
     for scale in (1.0, step, step / 2):
         if scale and np.allclose(levels / scale, np.rint(levels / scale), atol=1e-6):
             return float(scale), 0
@@ -74,13 +72,7 @@ def affine_of_levels(traits: Traits) -> tuple[float, int] | None:
 def integers_of(
     quantizer: Any, quantized: Any, affine: tuple[Any, Any], groups: Groups | None = None
 ) -> Integers:
-    """The integers of values that a quantizer returned.
-
-    Args:
-        quantizer: for what it declares, and for the errors.
-        quantized: its values.
-        affine: scale and zero point, broadcastable to the values.
-        groups: which values share them; None where a channel or the tensor does.
+    """The integers of the values of a quantizer, for its scale and zero point.
 
     Raises:
         QFrameError: the values are not finite, or are not on that grid.
@@ -94,8 +86,8 @@ def integers_of(
         )
     divisor = np.where(scale == 0, 1, scale).astype(np.float64)
     steps = values / divisor + zero_point
-    found = np.rint(steps)
-    worst = np.abs(steps - found).max(initial=0)
+    integers = np.rint(steps)
+    worst = np.abs(steps - integers).max(initial=0)
     if worst > _TOLERANCE:
         raise QFrameError(
             f"the values of {quantizer!r} are not on the grid that its `affine` states: "
@@ -104,19 +96,19 @@ def integers_of(
         )
     levels = quantizer.traits.levels
     if levels and 0.0 not in levels:
-        # Under a scale of 0 any level stands for 0.0, but 0 itself is none.
-        found = np.where(np.broadcast_to(scale == 0, found.shape), levels[-1], found)
+        # 0 is not a level, and with a scale of 0 any level stands for 0.0.
+        integers = np.where(np.broadcast_to(scale == 0, steps.shape), levels[-1], integers)
     scale, zero_point = scale.astype(np.float32), np.asarray(zero_point, np.int32)
     if groups is not None:
         scale, zero_point = groups.compact(scale), groups.compact(zero_point)
-    integers = found.astype(_smallest_dtype(found))
+    integers = integers.astype(_smallest_dtype(integers))
     return Integers(integers, scale, zero_point, quantizer.precision, groups)
 
 
 def _as_numpy(tensor: Any) -> NDArray[Any]:
     if isinstance(tensor, (int, float, np.ndarray, np.generic)):
         return np.asarray(tensor)
-    # NumPy has no bfloat16 of its own.
+    # NumPy has no bfloat16.
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 

@@ -1,7 +1,8 @@
-"""The range that a quantizer gathers from what it sees in training."""
+"""The range that a quantizer gathers from its inputs in training."""
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from qframe import context
 from qframe.errors import ArgumentError
+from qframe.quantizers.replicas import replicated_weight
 
 GATHERS = ("moving_average", "widest")
 
@@ -17,15 +19,10 @@ GATHERS = ("moving_average", "widest")
 def checked_ends(
     quantizer: Any, low: Any, high: Any
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both ends of a range to be set, in the shape that a quantizer keeps them in.
-
-    Args:
-        quantizer: whose `range_shape` it is; built.
-        low: the lower end, a number or an array that broadcasts to that shape.
-        high: the upper end.
+    """Both ends of a range as arrays of the `range_shape` of a quantizer.
 
     Raises:
-        ArgumentError: the quantizer is not built, or these are no ends of a range.
+        ArgumentError: the quantizer is not built, or these are not the ends of a range.
     """
     if not quantizer.built:
         raise ArgumentError(
@@ -52,15 +49,15 @@ def checked_ends(
 class GatheredRange:
     """Both ends of a tensor, or of each channel, over the batches of training.
 
-    It starts as the range of the first batch, and until then is that of the tensor at
-    hand. Frozen, it stays as it is. Where replicas train on parts of a batch, it is that
-    of the whole batch.
+    It starts as the range of the first batch, and before that is the range of the current
+    tensor. A frozen range does not change. Replicas that train on parts of a batch gather
+    the range of the whole batch.
 
     Args:
-        quantizer: whose range it is; called in its ``build``.
-        shape: of each end. Default (), a number.
+        quantizer: the quantizer, in its ``build``.
+        shape: the shape of each end. Default (), a number.
         gather: ``"moving_average"`` or ``"widest"``, the smallest and the largest so far.
-        momentum: of the moving average, the part that stays, from 0 up to 1 without 1.
+        momentum: the momentum of the moving average, in [0, 1).
 
     Example:
         >>> from qframe.quantizers import Quantizer
@@ -84,56 +81,45 @@ class GatheredRange:
         gather: str = "moving_average",
         momentum: float = 0.99,
     ) -> None:
-        def variable(name: str, shape: tuple[int, ...]) -> Any:
-            # Each replica assigns the same.
-            return quantizer.add_weight(
-                name=name,
-                shape=shape,
-                initializer="zeros",
-                trainable=False,
-                aggregation="only_first_replica",
-            )
-
+        variable = functools.partial(replicated_weight, quantizer)
         self._of_batch = quantizer.of_batch
         self.gather, self.momentum = gather, momentum
         self.low, self.high = variable("low", shape), variable("high", shape)
-        self.started, self.frozen = variable("started", ()), variable("frozen", ())
+        self.started, self.frozen = variable("started"), variable("frozen")
 
     def __call__(self, low: Any, high: Any, training: bool = False) -> tuple[Any, Any]:
-        """Both ends; `low` and `high` are those of the tensor at hand."""
-        # Tensors of them first: JAX takes no Keras variable in some of its functions.
+        """Both ends of the range, from `low` and `high` of the current tensor."""
+        # Some functions of JAX do not accept Keras variables.
         started, frozen = (
             ops.convert_to_tensor(v) > 0 for v in (self.started, self.frozen)
         )
         before = [ops.convert_to_tensor(v) for v in (self.low, self.high)]
-        found = [ops.stop_gradient(ops.cast(v, self.low.dtype)) for v in (low, high)]
+        batch = [ops.stop_gradient(ops.cast(v, self.low.dtype)) for v in (low, high)]
         if training:
-            reduces = ops.min, ops.max
-            found = [self._of_batch(r, v) for r, v in zip(reduces, found, strict=True)]
-        ends = [ops.where(started, a, b) for a, b in zip(before, found, strict=True)]
+            batch = [self._of_batch(ops.min, batch[0]), self._of_batch(ops.max, batch[1])]
+        ends = [ops.where(started, *pair) for pair in zip(before, batch, strict=True)]
         if training and not context.current().frozen:
-            # A step of mixed precision that overflows is left out, and so is its range.
-            usable = ops.all(ops.isfinite(found[0])) & ops.all(ops.isfinite(found[1]))
+            # A batch may overflow in mixed precision, and then does not count.
+            usable = ops.all(ops.isfinite(batch[0])) & ops.all(ops.isfinite(batch[1]))
             usable = ops.logical_and(usable, ops.logical_not(frozen))
-            ends = [
-                ops.where(ops.logical_and(usable, started), self._gathered(i, *pair), end)
-                for i, (pair, end) in enumerate(
-                    zip(zip(before, found, strict=True), ends, strict=True)
-                )
-            ]
-            begins = ops.logical_or(started, usable)
-            for variable, end, was in zip((self.low, self.high), ends, before, strict=True):
-                variable.assign(ops.where(begins, end, was))
-            self.started.assign(ops.cast(begins, self.started.dtype))
+            moves = ops.logical_and(usable, started)
+            gathered = self._gathered(before, batch)
+            ends = [ops.where(moves, *pair) for pair in zip(gathered, ends, strict=True)]
+            started = ops.logical_or(started, usable)
+            self.low.assign(ops.where(started, ends[0], before[0]))
+            self.high.assign(ops.where(started, ends[1], before[1]))
+            self.started.assign(ops.cast(started, self.started.dtype))
         return ends[0], ends[1]
 
-    def _gathered(self, index: int, before: Any, found: Any) -> Any:
+    def _gathered(self, before: list[Any], batch: list[Any]) -> list[Any]:
+        """The ends after a batch."""
         if self.gather == "widest":
-            return (ops.minimum, ops.maximum)[index](before, found)
-        return before * self.momentum + found * (1 - self.momentum)
+            return [ops.minimum(before[0], batch[0]), ops.maximum(before[1], batch[1])]
+        stays, joins = self.momentum, 1 - self.momentum
+        return [b * stays + e * joins for b, e in zip(before, batch, strict=True)]
 
     def set(self, low: Any, high: Any) -> None:
-        """Start from these ends, of the shape of the variables."""
+        """Set both ends, of the shape of the variables."""
         self.low.assign(low)
         self.high.assign(high)
         self.started.assign(1.0)

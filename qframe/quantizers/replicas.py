@@ -1,4 +1,4 @@
-"""What the replicas of a model agree on while each of them sees a part of the batch."""
+"""Statistics and state that the replicas of a model share."""
 
 from __future__ import annotations
 
@@ -12,27 +12,40 @@ Reduce = Callable[..., Any]
 
 
 def over_replicas(reduce: Reduce, value: Any) -> Any:
-    """One value for all replicas that train together, from the value that each has.
+    """Reduce a value over all replicas that train together.
 
     Args:
         reduce: `keras.ops.min`, `max`, `mean` or any function of a tensor and ``axis``.
         value: a tensor, of one shape everywhere.
 
     Returns:
-        What `reduce` makes of the values; `value` itself where one replica has the batch.
-        So it is on JAX, where a batch is one tensor, wherever its parts are.
+        The reduced value; `value` if one replica has the whole batch. This is always so
+        on JAX, where a batch is one tensor on all devices.
     """
     parts = _of_replicas(value)
     return value if parts is None else reduce(parts, axis=0)
 
 
+def replicated_weight(
+    quantizer: Any, name: str, shape: tuple[int, ...] = (), trainable: bool = False
+) -> Any:
+    """Add a weight, zero at first, to which each replica assigns the same value."""
+    return quantizer.add_weight(
+        name=name,
+        shape=shape,
+        initializer="zeros",
+        trainable=trainable,
+        aggregation="only_first_replica",
+    )
+
+
 def _of_replicas(value: Any) -> Any:
-    """The values of all replicas along a new first axis; None if there is but one."""
+    """The values of all replicas along a new first axis; None for a single replica."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
 
-        # None outside of the replicas, as where a model is built.
+        # The context is None outside of the replicas, such as in the build of a model.
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             return context.all_gather(ops.expand_dims(value, 0), axis=0)

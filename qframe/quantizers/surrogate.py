@@ -1,4 +1,4 @@
-"""Functions whose gradient is that of another one; the same on every backend."""
+"""Functions with the gradient of another function, the same on every backend."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def straight_through(
 
     Args:
         forward: x -> y, of the same shape and dtype.
-        gradient: x -> dy/dx as it shall be taken, elementwise, of the same shape and
-            dtype. The upstream gradient is multiplied by it.
+        gradient: x -> the surrogate of dy/dx, elementwise, of the same shape and dtype.
+            The upstream gradient is multiplied by it.
 
     Example:
         >>> from keras import ops
@@ -42,7 +42,7 @@ def straight_through(
 
 
 def round_through(x: Any) -> Any:
-    r"""The nearest integer, of two the even one, with the gradient of the identity.
+    r"""The nearest integer, ties to even, with the gradient of the identity.
 
     .. math:: q(x) = \lfloor x \rceil, \quad \frac{dq}{dx} = 1
 
@@ -56,19 +56,19 @@ def round_through(x: Any) -> Any:
 
 
 def clip_through(x: Any, low: Any, high: Any) -> Any:
-    r"""x, held to [low, high]; a bound that is reached takes the gradient beyond it.
+    r"""X clipped to [low, high], with the gradient of a bound beyond it.
 
     .. math:: q(x) = \min(\max(x, l), h), \quad
         \frac{dq}{dx} = 1 \text{ where } l \le x \le h \text{, else } 0
 
-    The bounds learn from what lies beyond them: :math:`dq/dh = 1` where x > h. NaN stays
-    NaN, with the gradient 0. The backends' own clips take 0, 1/2 or 1 of the gradient at a
-    bound.
+    The bounds learn from the inputs beyond them: :math:`dq/dh = 1` where x > h. NaN stays
+    NaN, with the gradient 0. The clips of the backends differ in the gradient at a bound,
+    which is 0, 1/2 or 1.
 
     Args:
         x: a tensor.
         low: a number, or a tensor that can be broadcast to `x`.
-        high: as `low`.
+        high: like `low`.
 
     Example:
         >>> from keras import ops

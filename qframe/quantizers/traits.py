@@ -1,4 +1,4 @@
-"""What a quantizer promises about itself."""
+"""The promises of a quantizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-# Of an array; of an array and `channel_axis` where the quantizer is channelwise.
+# Of an array, and of `channel_axis` too if the quantizer is channelwise.
 Reference = Callable[..., NDArray[np.floating]]
 
 
@@ -17,36 +17,35 @@ Reference = Callable[..., NDArray[np.floating]]
 class Traits:
     """Promises that the summary, exporters, optimizers and the conformance kit read.
 
-    A promise is about inference; those of one that is stochastic about the means of its
-    draws in training too. References are in NumPy, written apart from the quantizer: a
-    function of an array, in its dtype (and of ``channel_axis`` where channelwise), that
-    reads the state of the quantizer where there is one.
+    A promise applies to inference, and for a stochastic quantizer to the means of its draws
+    in training too. A reference is an independent NumPy function of an array, in its dtype
+    (and of ``channel_axis`` if channelwise), that reads the state of the quantizer.
 
     Args:
         levels: every value that the quantizer can return, ascending, before any scale;
-            None where the grid is not a short list.
+            None if the grid is not a short list.
         range: the smallest and the largest value returned, before any scale.
         support: the closed interval outside of which the surrogate gradient is zero, so
-            that a latent weight beyond it stops learning; None where there is none.
+            that a latent weight beyond it stops learning; None without such an interval.
         elementwise: the value of a number depends on that number and the state alone.
         idempotent: quantizing twice equals quantizing once.
         monotone: a larger input never gives a smaller output.
         odd: ``q(-x) == -q(x)`` for every x but zero and ties.
-        nan: what NaN becomes; NaN by default, None where nothing is promised.
+        nan: the value for NaN; NaN by default, None without a promise.
         stochastic: training draws random numbers, from a `keras.random.SeedGenerator`
-            made of the parameter ``seed``.
+            created from the parameter ``seed``.
         trainable: owns variables that learn.
         updates: training writes to its other variables, such as a start or a range.
         ranged: owns the range of its input, which `Quantizer.set_range` sets.
         scaled: `levels` and `range` are to be multiplied by the scale that `affine` gives.
-        channelwise: has scales of its own for each output channel of each tensor, and
-            takes ``channel_axis``.
-        tag: only states a precision; the values stay what they are.
+        channelwise: has separate scales for each output channel of each tensor, and takes
+            ``channel_axis``.
+        tag: only states a precision, and does not change the values.
         reference: the values.
-        surrogate: what the upstream gradient is multiplied by; None where an input has
-            an influence on the gradient of another one.
-        expectation: of one that is stochastic, the mean over draws; the input clipped to
-            `range` by default.
+        surrogate: the factor of the upstream gradient; None if an input has an influence
+            on the gradient of another one.
+        expectation: the mean over the draws of a stochastic quantizer; the input clipped
+            to `range` by default.
     """
 
     levels: tuple[float, ...] | None = None

@@ -121,8 +121,8 @@ def test_nothing_is_imported_for_layers_of_other_packages(install):
             LAYERS.replace("class Scale", "class Scales", 1).replace("(Scale)", "(Scales)"),
             "cannot be loaded: AttributeError",
         ),
-        (LAYERS + "Scale = make", "is no Keras layer class but <function make"),
-        (LAYERS + "Scale = int", "is no Keras layer class but <class 'int'>"),
+        (LAYERS + "Scale = make", "is not a Keras layer class but <function make"),
+        (LAYERS + "Scale = int", "is not a Keras layer class but <class 'int'>"),
     ],
 )
 def test_a_broken_target_is_an_error_for_its_own_package_only(install, layers, message):

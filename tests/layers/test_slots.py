@@ -111,7 +111,7 @@ def test_what_has_learned_from_a_weight_is_not_for_activations(before):
     layer = qf.layers.QuantDense(2, **{f"{before}_quantizer": quantizer})
     layer.build((None, 3))
     assert quantizer.batched is (before == "input")
-    with pytest.raises(ArgumentError, match="Give that slot a quantizer of its own"):
+    with pytest.raises(ArgumentError, match="Give that slot a separate quantizer"):
         layer.quantizers[after] = quantizer
     assert list(layer.quantizers) == [before]
 
