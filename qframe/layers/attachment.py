@@ -19,7 +19,13 @@ from qframe.errors import ArgumentError
 from qframe.layers.adapters import EXPLICIT, adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
-from qframe.layers.slots import filled_slots, slot_of, slots_of
+from qframe.layers.slots import (
+    filled_slots,
+    running_slots,
+    slot_of,
+    slots_of,
+    values_in_call,
+)
 from qframe.layers.substitution import Substitutable, substituted
 
 _CONSTRAINTS = "_constraints_before"
@@ -39,14 +45,14 @@ class Recurrent:
         cells = [cell for cell in cells_of(self) if isinstance(cell, Quantized)]
         with contextlib.ExitStack() as stack:
             for cell in cells:
-                values = cell.call_values(cell.running())
+                values = values_in_call(cell, running_slots(cell))
                 stack.enter_context(substituted(cell, values))
             cell = cells_of(self)[0]
-            for slot in cell.running() if isinstance(cell, Quantized) else ():
+            for slot in running_slots(cell) if isinstance(cell, Quantized) else ():
                 if slot.name == "input" and takes_sequences(cell):
                     sequences = slot.quantize(sequences)
                     stack.enter_context(substituted(cell, {slot.key: None}))
-            if any(slot.is_activation for cell in cells for slot in cell.running()):
+            if any(slot.is_activation for cell in cells for slot in running_slots(cell)):
                 # The fused kernel of a GPU does not run the quantizers of activations.
                 stack.enter_context(substituted(self, {"use_cudnn": False}))
             observer = context.current().observer

@@ -8,14 +8,14 @@ where Keras tracks its variables.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import attrs
 import keras
-from keras import ops, tree
+from keras import tree
 
-from qframe import context, keras_internals, quantizers
+from qframe import keras_internals, quantizers
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 from qframe.layers.adapters import Adapter, slot_attribute
 from qframe.layers.application import check_fit, errors_located, path_of
@@ -28,11 +28,13 @@ from qframe.layers.slots import (
     filled_slots,
     link_to_slot,
     quantizer_for_slot,
+    running_slots,
     slot_of,
     slots_of,
+    values_in_call,
     weight_slots,
 )
-from qframe.layers.substitution import is_substituted, substituted
+from qframe.layers.substitution import substituted
 from qframe.quantizers import Quantizer
 from qframe.registry.configurable import Configurable
 from qframe.registry.requirements import requirements, without_requirements
@@ -183,13 +185,13 @@ class Quantized(Readable):
     def _quantized_call(self, base: type, *args: Any, **kwargs: Any) -> Any:
         """The call of `base` with quantized input, weights and output."""
         self.refuse_training_in_scope()
-        running = self.running()
+        running = running_slots(self)
         by_name = {slot.name: slot for slot in running}
         if "input" in by_name:
             args, kwargs = self._with_first_argument(
                 by_name["input"].quantize, args, kwargs
             )
-        values = self.call_values(running)
+        values = values_in_call(self, running)
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
             args, kwargs = self._with_first_argument(
                 lambda inputs: pad_same(self, inputs, self.pad_values), args, kwargs
@@ -199,27 +201,9 @@ class Quantized(Readable):
             outputs = base.call(self, *args, **kwargs)  # type: ignore[attr-defined]
         return by_name["output"].quantize(outputs) if "output" in by_name else outputs
 
-    def running(self) -> list[Slot]:
-        """The filled slots whose quantizers run in this call."""
-        idle = context.current().idle.get(id(self), ())
-        return [
-            slot
-            for slot in filled_slots(self)
-            if slot.name not in idle and not is_substituted(self, slot.attribute)
-        ]
-
     def quantized_weights(self) -> dict[str, Any]:
         """The quantized values by attribute, in the dtypes of the latent weights."""
         return {slot.attribute: slot.quantized_value() for slot in weight_slots(self)}
-
-    def call_values(self, running: Iterable[Slot]) -> dict[str, Any]:
-        """The values that weights read as in a call, by attribute."""
-        dtype = self.compute_dtype  # type: ignore[attr-defined]
-        return {
-            slot.attribute: ops.cast(slot.quantized_value(), dtype)
-            for slot in running
-            if slot.variable is not None
-        }
 
     def _with_first_argument(
         self, change: Callable[[Any], Any], args: tuple[Any, ...], kwargs: dict[str, Any]

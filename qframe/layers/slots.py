@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 import attrs
-from keras import tree
+from keras import ops, tree
 
-from qframe import quantizers
+from qframe import context, quantizers
 from qframe.errors import ArgumentError
 from qframe.keras_internals import latent_value
 from qframe.layers.adapters import Adapter, Weight, adapter_of, slot_attribute
 from qframe.layers.application import errors_located, path_of, quantized
-from qframe.layers.substitution import latent
+from qframe.layers.substitution import is_substituted, latent
 from qframe.layers.traces import changing
 from qframe.quantizers import Quantizer
 from qframe.quantizers.channels import ChannelAxis
@@ -132,6 +132,25 @@ def filled_slots(layer: Any) -> list[Slot]:
 def weight_slots(layer: Any) -> list[Slot]:
     """The filled slots of the weights that a layer has."""
     return [slot for slot in filled_slots(layer) if slot.variable is not None]
+
+
+def running_slots(layer: Any) -> list[Slot]:
+    """The filled slots of a layer whose quantizers run in this call."""
+    idle = context.current().idle.get(id(layer), ())
+    return [
+        slot
+        for slot in filled_slots(layer)
+        if slot.name not in idle and not is_substituted(layer, slot.attribute)
+    ]
+
+
+def values_in_call(layer: Any, running: Iterable[Slot]) -> dict[str, Any]:
+    """The values that weights read as in a call, by attribute."""
+    return {
+        slot.attribute: ops.cast(slot.quantized_value(), layer.compute_dtype)
+        for slot in running
+        if slot.variable is not None
+    }
 
 
 def quantizer_for_slot(slot: str, quantizer: Any) -> Any:
