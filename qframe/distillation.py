@@ -86,7 +86,7 @@ def distill(
 
 
 def _outputs(model: Any) -> Any:
-    """The shapes of the outputs; None if only a call determines them."""
+    """The shapes of the outputs; None if they depend on a call."""
     return getattr(model, "output_shape", None)
 
 
@@ -96,6 +96,10 @@ def _check_outputs(student: Any, teacher: Any) -> None:
             f"a teacher has the outputs of its student, but the student has {student} and "
             f"the teacher has {teacher}. Give both the same last layer."
         )
+
+
+def _mode(model: Any, training: Any) -> dict[str, Any]:
+    return {"training": training} if keras_internals.takes_training(model) else {}
 
 
 class Distiller(keras.Model):
@@ -111,18 +115,14 @@ class Distiller(keras.Model):
     ) -> None:
         super().__init__(name=f"distilled_{student.name}")
         self.student = student
-        # Keras would train and save an attribute that is a layer.
-        inference = {"training": False} if keras_internals.takes_training(teacher) else {}
-        self._targets = functools.partial(teacher, **inference)
+        # In a partial, since Keras would train and save an attribute that is a layer.
+        self._targets = functools.partial(teacher, **_mode(teacher, False))
         self._soft = SoftTargets(temperature, from_logits)
         self.alpha = alpha
         self.built = True
 
     def call(self, inputs: Any, training: Any = None) -> Any:
-        mode = (
-            {"training": training} if keras_internals.takes_training(self.student) else {}
-        )
-        return self.student(inputs, **mode)
+        return self.student(inputs, **_mode(self.student, training))
 
     def compute_loss(
         self,

@@ -35,7 +35,7 @@ class ArgumentError(QFrameError):
 
 
 class NotBuiltError(QFrameError):
-    """A model or layer without weights where weights are needed."""
+    """A model or layer that has no weights yet."""
 
 
 class DataError(QFrameError):

@@ -1,4 +1,4 @@
-"""Write models as files for other runtimes, by the name of an exporter."""
+"""Export of models to files for other runtimes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["Export", "export"]
 
 @attrs.frozen
 class Export:
-    """A file to be written, whose arguments are checked.
+    """An export with checked arguments.
 
     Args:
         write: a function of a model and a path.
-        output: where the file goes.
+        output: the path of the file.
     """
 
     write: Any
@@ -30,10 +30,10 @@ class Export:
 
     @classmethod
     def check(cls, path: AnyPath, target: str, *, force: bool) -> Export:
-        """Check the arguments of an export; raises `QFrameError` where they are wrong.
+        """Check the arguments of an export; raises `QFrameError` for wrong ones.
 
         Args:
-            path: where the file goes; it ends in the suffix of the target.
+            path: the path of the file; it ends in the suffix of the target.
             target: an identifier of an exporter.
             force: replace a file that exists.
         """
@@ -56,12 +56,12 @@ class Export:
 def export(model: Any, path: AnyPath, *, target: str) -> None:
     """Write a model as a file for another runtime.
 
-    A file that is there already is replaced, at once and as a whole. When the target has
-    no place for something in the model, nothing is written.
+    An existing file is replaced as a whole. When the target does not support a part of the
+    model, nothing is written.
 
     Args:
         model: a built Keras model.
-        path: where the file goes; it ends in the suffix of the target.
+        path: the path of the file; it ends in the suffix of the target.
         target: an identifier of an exporter, such as ``"packed"``; ``qframe list --kind
             exporter`` names all of them.
 
@@ -69,7 +69,7 @@ def export(model: Any, path: AnyPath, *, target: str) -> None:
         UnknownNameError: no plugin offers this target.
         ArgumentError: the target does not take these arguments.
         OutputError: the file cannot be written, or has another suffix.
-        ExportError: the target has no place for something in the model.
+        ExportError: the target does not support a part of the model.
 
     Example:
         >>> import qframe as qf

@@ -17,9 +17,8 @@ __all__ = ["FlipRatio"]
 class FlipRatio(keras.metrics.Metric):
     """The mean part of the values of a tensor that changed from one update to the next.
 
-    In an integer `values_dtype` values are compared by their levels: whole numbers as they
-    are, and of any others, such as signs times a scale, the sign. In a float one any
-    change counts.
+    An integer `values_dtype` compares levels: whole numbers, and the signs of all other
+    numbers, such as signs times a scale. With a float one any change counts.
 
     `qframe.callbacks.QuantizationMetrics` measures it for the weights of a model.
 
@@ -89,9 +88,9 @@ class FlipRatio(keras.metrics.Metric):
         if "float" in keras.backend.standardize_dtype(values.dtype):
             whole = ops.equal(values, ops.round(values))
             values = ops.where(whole, values, ops.sign(values))
-        ends = np.iinfo(self.values_dtype)
-        wide = ops.cast(values, "float32") if ends.bits < 32 else values
-        return ops.cast(ops.clip(wide, ends.min, ends.max), self.values_dtype)
+        limits = np.iinfo(self.values_dtype)
+        wide = ops.cast(values, "float32") if limits.bits < 32 else values
+        return ops.cast(ops.clip(wide, limits.min, limits.max), self.values_dtype)
 
     def result(self) -> Any:
         """The mean; 0 before the second update."""

@@ -1,4 +1,4 @@
-"""Paths that a user names: checked before the work, written as a whole or not at all."""
+"""Checked paths, and files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AnyPath = str | os.PathLike[str]
 
 
 def existing_file(name: AnyPath, *suffixes: str) -> Path:
-    """The path of a file that exists; raises `DataError` where it does not.
+    """The path of an existing file; raises `DataError` for any other path.
 
     Args:
         name: the path.
@@ -30,8 +30,8 @@ def existing_file(name: AnyPath, *suffixes: str) -> Path:
     try:
         path = Path(name).expanduser()
         if not path.is_file():
-            what = "is not a file" if path.exists() else "does not exist"
-            raise DataError(f"{name} {what}; name a {suffix} file.")
+            state = "is not a file" if path.exists() else "does not exist"
+            raise DataError(f"{name} {state}; name a {suffix} file.")
     except (OSError, RuntimeError) as error:
         raise DataError(f"{name} cannot be read: {error}.") from error
     if path.suffix not in suffixes:
@@ -41,7 +41,7 @@ def existing_file(name: AnyPath, *suffixes: str) -> Path:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays in an .npz file; raises `DataError` for any other file."""
-    # Only where a file is read: commands that read none shall not wait for them.
+    # Imported here, so that commands without data do not wait for them.
     import zipfile
     import zlib
 
@@ -53,7 +53,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
             raise ValueError("it holds one array, not an archive of arrays")
         with file:
             return {name: file[name] for name in file.files}
-    # numpy raises these for a file that is damaged, foreign, pickled or unreadable.
+    # NumPy raises these for a file that is damaged, foreign, pickled or unreadable.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
@@ -66,7 +66,7 @@ class OutputPath:
 
     @classmethod
     def check(cls, name: AnyPath, suffix: str, *, force: bool) -> OutputPath:
-        """Check a path; raises `OutputError` where no file can be written.
+        """Check a path; raises `OutputError` if it cannot be written.
 
         Args:
             name: the path.
@@ -89,7 +89,7 @@ class OutputPath:
                 raise OutputError(
                     f"the directory {output.path.parent} does not exist; make it first."
                 )
-            # The only sure way to know is to write.
+            # Only writing shows that it is possible.
             with _draft(output.path) as draft:
                 draft.touch()
         except (OSError, RuntimeError) as error:
@@ -97,10 +97,10 @@ class OutputPath:
         return output
 
     def write(self, write: Callable[[Path], Any]) -> None:
-        """Let `write` make a draft, and move it to its place.
+        """Let `write` create a draft, and move it to the path.
 
-        A file that is replaced passes its mode to the new one. Drafts in the folder whose
-        process was killed are removed.
+        The new file takes the mode of a file that it replaces. Drafts of killed processes
+        in the folder are removed.
         """
         try:
             path = self.path.resolve()
@@ -116,20 +116,19 @@ class OutputPath:
             raise OutputError(f"{self.path} cannot be written: {error}.") from error
 
 
-# The names of the folder of a draft, and of the file in it that marks it as one of ours
-# and has the mode of a new file.
+# The prefix of the folder of a draft, and the name of a file in it that marks the folder
+# as qframe's and has the mode of a new file.
 _FOLDER = ".qframe-"
 _MARK = "qframe-draft.lock"
-# The age from which on a mark that is not locked is abandoned: a writer locks it by then.
+# The age at which a mark without a lock is abandoned: a writer has locked it by then.
 _SECONDS = 60
 
 
 @contextlib.contextmanager
 def _draft(path: Path) -> Iterator[Path]:
-    """The path of a draft, beside its place so that it can be moved there.
+    """The path of a draft, in a new folder beside the path of the result.
 
-    It is in a new folder, where no other file has its name, and is as long as that of the
-    result.
+    It has the name of the result, and can be moved there.
     """
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=path.parent))
     try:
@@ -141,11 +140,11 @@ def _draft(path: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the drafts of processes that ended; what cannot be removed stays."""
+    """Remove the drafts of ended processes, as far as possible."""
     with contextlib.suppress(OSError):
         for mark in parent.glob(f"{_FOLDER}*/{_MARK}"):
             if mark.stat().st_mtime < time.time() - _SECONDS and _is_free(mark):
-                # Windows removes no file that a process has open.
+                # Windows does not remove a file that a process has open.
                 mark.unlink()
                 shutil.rmtree(mark.parent, ignore_errors=True)
 
@@ -156,7 +155,7 @@ def _is_free(path: Path) -> bool:
 
 
 def _lock(file: Any) -> bool:
-    """Lock a file until this process ends; False where another process has locked it."""
+    """Lock a file until this process ends; False if another process has locked it."""
     try:
         import fcntl
     except ImportError:

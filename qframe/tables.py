@@ -1,4 +1,4 @@
-"""Tables of text, shown in a terminal, in a notebook, or as plain text."""
+"""Tables of text for terminals, notebooks and plain text."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Table:
     notes: Sequence[str] = ()
 
     def to_text(self) -> str:
-        """The table at its full width, whatever the terminal: nothing is cut or wrapped."""
+        """The table at its full width, which cuts and wraps nothing."""
         from rich.console import Console
 
         stream = io.StringIO()
@@ -54,19 +54,14 @@ class Table:
 
     def to_html(self) -> str:
         """The table as HTML."""
-        header = "".join(_cell("th", text, n) for n, text in enumerate(self.header))
-        footer = "".join(_cell("th", text, n) for n, text in enumerate(self.footer))
         lines = [
             "<table>",
             f"<caption>{html.escape(self.title)}</caption>",
-            f"<thead><tr>{header}</tr></thead>" if header else "",
+            f"<thead>{_html_row('th', self.header)}</thead>" if self.header else "",
             "<tbody>",
-            *(
-                "<tr>" + "".join(_cell("td", c, n) for n, c in enumerate(row)) + "</tr>"
-                for row in self.rows
-            ),
+            *(_html_row("td", row) for row in self.rows),
             "</tbody>",
-            f"<tfoot><tr>{footer}</tr></tfoot>" if footer else "",
+            f"<tfoot>{_html_row('th', self.footer)}</tfoot>" if self.footer else "",
             "</table>",
             *(f"<p>{html.escape(note)}</p>" for note in self.notes),
         ]
@@ -76,7 +71,7 @@ class Table:
         return self.to_html()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """A list where the console is too narrow for the table, which rich would cut."""
+        """The table, or a list in a console that is too narrow for it."""
         from rich.measure import Measurement
         from rich.text import Text
 
@@ -101,7 +96,7 @@ class Table:
                     yield f"  {name}: {cell}"
 
     def _framed(self) -> Any:
-        """The table of rich."""
+        """The table as a rich table."""
         from rich import box, table
         from rich.text import Text
 
@@ -172,7 +167,10 @@ def readable_size(bits: int) -> str:
     return f"{scaled:.2f} GiB"
 
 
-def _cell(tag: str, text: str, column: int) -> str:
-    align = "left" if column == 0 else "right"
-    content = html.escape(text).replace("\n", "<br>")
-    return f'<{tag} style="text-align: {align}">{content}</{tag}>'
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    row = ""
+    for column, text in enumerate(cells):
+        align = "right" if column else "left"
+        content = html.escape(text).replace("\n", "<br>")
+        row += f'<{tag} style="text-align: {align}">{content}</{tag}>'
+    return f"<tr>{row}</tr>"

@@ -48,7 +48,7 @@ def register_keras_custom_object(cls: Object) -> Object:
         True
     """
     name: str = cls.__name__  # type: ignore[attr-defined]
-    return _offer(cls, snake_case(name), name)
+    return _register(cls, snake_case(name), name)
 
 
 def register_alias(name: str) -> Callable[[Object], Object]:
@@ -64,10 +64,10 @@ def register_alias(name: str) -> Callable[[Object], Object]:
         >>> keras.saving.get_custom_objects().pop("thrice") is tripled
         True
     """
-    return lambda cls: _offer(cls, name, name)
+    return lambda cls: _register(cls, name, name)
 
 
-def _offer(cls: Object, name: str, name_in_keras: str) -> Object:
+def _register(cls: Object, name: str, name_in_keras: str) -> Object:
     if isinstance(cls, type) and issubclass(cls, Configurable):
         registry.register(cls.kind, cls, name, name_in_keras)
     keras.saving.get_custom_objects()[name_in_keras] = cls
@@ -83,7 +83,7 @@ def set_precision(precision: int = 32) -> Callable[[Object], Object]:
         precision: the bits of a value, from 1 to 64. Default 32.
 
     Raises:
-        ArgumentError: the precision is something else.
+        ArgumentError: the precision is not such an integer.
 
     Example:
         >>> import keras, qframe as qf
@@ -95,8 +95,8 @@ def set_precision(precision: int = 32) -> Callable[[Object], Object]:
     """
     bits: Any = integer_within("set_precision", "precision", precision, 1, 64)
 
-    def state(function: Object) -> Object:
+    def decorate(function: Object) -> Object:
         function.precision = bits  # type: ignore[attr-defined]
         return function
 
-    return state
+    return decorate

@@ -1,4 +1,4 @@
-"""Checks of arguments: each returns the value, or says in an error what to write."""
+"""Checks of arguments, which return the value or raise `ArgumentError`."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def percentile_number(owner: str, value: Any) -> float:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a real number that fits a float, as a large integer does not."""
+    """Return whether a value is a real number that fits a float."""
     if not isinstance(value, Real) or isinstance(value, bool):
         return False
     try:
@@ -100,7 +100,7 @@ def seed_number(owner: str, value: Any) -> int | None:
 def effective(
     owner: str, name: str, value: Any, other: str, other_value: Any, *needed: Any
 ) -> None:
-    """Raise `ArgumentError` for an argument that another one leaves without an effect.
+    """Raise `ArgumentError` for an argument without an effect.
 
     Args:
         owner: the function or class.
@@ -108,7 +108,7 @@ def effective(
         value: of the argument.
         other: the name of the other argument.
         other_value: its value.
-        *needed: the values of the other one with which there is an effect.
+        *needed: the values of the other one with which it has an effect.
     """
     if other_value not in needed:
         raise ArgumentError(

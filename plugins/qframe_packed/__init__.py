@@ -1,4 +1,4 @@
-"""Small files that need no Keras: weights packed into bits, and what runs them."""
+"""Packed files, which need no Keras: their exporter and their runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qframe.registry.hookspecs import hookimpl
 def qframe_components() -> Iterator[Component]:
     yield exporter(
         "packed",
-        "qframe_packed.exporting:Packed",
+        "qframe_packed.exporting:PackedExporter",
         suffix=".safetensors",
         runtime="qframe_packed.runtime",
         summary="weights in bits and batch norm as thresholds; runs without Keras",

@@ -1,4 +1,4 @@
-"""The exporter: from a Keras model to a packed file."""
+"""The exporter of packed files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import attrs
 from qframe.errors import LargeFileWarning
 from qframe.validation import one_of
 from qframe_packed.files import encode, tensor_bytes
-from qframe_packed.lowering import packed
-from qframe_packed.rewriting import lowered
+from qframe_packed.lowering import to_packed
+from qframe_packed.rewriting import simplify
 
-# Below that many bytes no size matters.
-_SMALL = 2**14
+# Smaller files cause no warning.
+_SMALL_BYTES = 2**14
 
 
 @attrs.frozen
-class Packed:
-    """Writes a model for ``qframe.packed.load``.
+class PackedExporter:
+    """Write a model for ``qframe.packed.load``.
 
     Quantized weights take the bits that their integers need, all others float32. Batch
     norm before a quantizer becomes thresholds.
@@ -41,24 +41,24 @@ class Packed:
     floats: str = attrs.field(default="float32")
 
     def __attrs_post_init__(self) -> None:
-        one_of("Packed", "floats", self.floats, ("float32", "float16"))
+        one_of("PackedExporter", "floats", self.floats, ("float32", "float16"))
 
     def __call__(self, model: Any, path: Path) -> None:
-        """Write the file; raises `ExportError` before that for what it cannot have.
+        """Write the file; raises `ExportError` first for an unsupported layer.
 
-        Warns with a `LargeFileWarning` where the weights as float32 are smaller.
+        Warns with a `LargeFileWarning` if the weights as float32 are smaller.
         """
         from qframe.deployment.lowering import ExportTarget, lower
 
         graph = lower(model, ExportTarget("packed", floats=self.floats, levels=2**8))
-        content = encode(lowered(packed(graph)))
+        content = encode(simplify(to_packed(graph)))
         path.write_bytes(content)
-        _compare(tensor_bytes(content), 4 * model.count_params())
+        _warn_if_larger(tensor_bytes(content), 4 * model.count_params())
 
 
-def _compare(size: int, floats: int) -> None:
-    """Say that a file is larger than the float weights."""
-    if size > max(floats, _SMALL):
+def _warn_if_larger(size: int, floats: int) -> None:
+    """Warn of a file that is larger than the float weights."""
+    if size > max(floats, _SMALL_BYTES):
         warnings.warn(
             f"the packed file takes {size / 1000:,.0f} kB, and the weights of the model "
             f"take {floats / 1000:,.0f} kB as float32: a quantizer of activations has a "

@@ -1,9 +1,9 @@
-"""A packed model as one safetensors file, and back.
+"""Packed models as safetensors files.
 
 The metadata holds ``format``, ``version``, the graph as JSON under ``graph``, and under
-``sha256`` the digest of the graph and of every tensor. What is read is checked wholly
-before it is used: the length first, then what safetensors checks (that the tensors fill
-the file, without gaps), the digest, the JSON, every field, and every tensor of the graph.
+``sha256`` the digest of the graph and of every tensor. A file is checked as a whole before
+it is used: its length, the checks of safetensors (the tensors fill the file without gaps),
+the digest, the JSON, every field, and every tensor of the graph.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from qframe.errors import DataError, PluginError
 from qframe.paths import AnyPath, existing_file
-from qframe_packed.graph import Graph
+from qframe_packed.graph import PackedGraph
 
 SUFFIX = ".safetensors"
 FORMAT, VERSION = "qframe-packed", "1"
@@ -37,14 +36,14 @@ _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 Tensors = Mapping[str, NDArray[Any]]
 
 
-def encode(graph: Graph) -> bytes:
+def encode(graph: PackedGraph) -> bytes:
     """The content of a file."""
     tensors: dict[str, NDArray[Any]] = {}
     seen: dict[tuple[Any, ...], str] = {}
 
     def store(array: NDArray[Any]) -> str:
-        # Layers that share weights share a tensor.
-        array = np.asarray(array, order="C")  # a single number stays one
+        # Equal weights are stored once. A scalar keeps its rank.
+        array = np.asarray(array, order="C")
         key = (array.dtype, array.shape, hashlib.sha256(array.tobytes()).digest())
         name = seen.setdefault(key, str(len(seen)))
         tensors[name] = array
@@ -55,7 +54,7 @@ def encode(graph: Graph) -> bytes:
 
 
 def signed(text: str, tensors: Tensors) -> bytes:
-    """The content of a file with this graph, as JSON, and these tensors."""
+    """The content of a file with a graph, as JSON, and its tensors."""
     metadata = {
         "format": FORMAT,
         "version": VERSION,
@@ -67,53 +66,53 @@ def signed(text: str, tensors: Tensors) -> bytes:
 
 
 def tensor_bytes(content: bytes) -> int:
-    """The bytes of a file that are tensors, and not the description of the graph."""
+    """The size of the tensors in a file, without the description of the graph."""
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
-def decode(content: bytes, name: str = "the file") -> Graph:
+def decode(content: bytes, name: str = "the file") -> PackedGraph:
     """The graph that a file holds; raises `DataError` for any other content."""
     try:
         return _decode(content)
     except RecursionError:
-        raise DataError(f"{name} is no packed model: its JSON is too deep.") from None
+        raise DataError(f"{name} is not a packed model: its JSON is too deep.") from None
     except DataError as error:
         raise DataError(
-            f"{name} is no packed model, or is damaged: {error}. Write it anew with "
+            f"{name} is not a packed model, or is damaged: {error}. Write it again with "
             "qframe.export(model, path, target='packed')."
         ) from error
 
 
-def read(path: AnyPath) -> Graph:
+def read(path: AnyPath) -> PackedGraph:
     """The graph of a file; raises `DataError`."""
-    found = existing_file(path, SUFFIX)
+    file = existing_file(path, SUFFIX)
     try:
-        size = found.stat().st_size
+        size = file.stat().st_size
         if size > MOST_BYTES:
             raise DataError(f"{path} has {size} bytes; {MOST_BYTES} are the most.")
-        content = Path(found).read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
     return decode(content, str(path))
 
 
 def digest(graph: str, tensors: Tensors) -> str:
-    """The digest of what a file holds: the graph, and each tensor by name."""
-    found = hashlib.sha256(graph.encode())
+    """The digest of the graph and of each named tensor."""
+    sha256 = hashlib.sha256(graph.encode())
     for name, array in sorted(tensors.items()):
         dtype = _NAMES[array.dtype]
-        found.update(f"\n{name}:{dtype}:{list(array.shape)}:".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        sha256.update(f"\n{name}:{dtype}:{list(array.shape)}:".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
 
 
-def _decode(content: bytes) -> Graph:
+def _decode(content: bytes) -> PackedGraph:
     safetensors = _safetensors()
     try:
         parts = safetensors.deserialize(content)
     except safetensors.SafetensorError as error:
         raise DataError(f"safetensors cannot read it ({error})") from error
-    # It has read the header, so that this is its length and this is JSON.
+    # safetensors has checked the length of the header, and that it is JSON.
     length = int.from_bytes(content[:8], "little")
     metadata = _json(content[8 : 8 + length].decode()).get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
@@ -127,7 +126,7 @@ def _decode(content: bytes) -> Graph:
     text = metadata.get("graph", "")
     if metadata.get("sha256") != digest(text, tensors):
         raise DataError("its digest is that of another content")
-    graph = Graph.from_json(_json(text), tensors)
+    graph = PackedGraph.from_json(_json(text), tensors)
     graph.values()
     return graph
 
@@ -136,8 +135,8 @@ def _array(name: str, part: dict[str, Any]) -> NDArray[Any]:
     dtype: Any = _DTYPES.get(part["dtype"])
     if dtype is None:
         raise DataError(f"the tensor {name[:40]!r} has the dtype {part['dtype']}")
-    found: NDArray[Any] = np.frombuffer(part["data"], dtype)
-    return found.reshape(part["shape"])
+    array: NDArray[Any] = np.frombuffer(part["data"], dtype)
+    return array.reshape(part["shape"])
 
 
 def _json(text: str) -> Any:
@@ -145,18 +144,18 @@ def _json(text: str) -> Any:
         raise DataError(f"its JSON holds {constant}")
 
     try:
-        return json.loads(text, parse_constant=refuse, object_pairs_hook=_once)
+        return json.loads(text, parse_constant=refuse, object_pairs_hook=_unique_keys)
     except DataError:
         raise
     except ValueError as error:
-        raise DataError(f"its metadata is no JSON ({error})") from error
+        raise DataError(f"its metadata is not JSON ({error})") from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    items = dict(pairs)
+    if len(items) < len(pairs):
         raise DataError("its JSON holds a key twice")
-    return found
+    return items
 
 
 def _safetensors() -> Any:

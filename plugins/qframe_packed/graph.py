@@ -1,4 +1,4 @@
-"""The graph of a packed model: the operations that a file can have, and their JSON."""
+"""The graph of a packed model: the operations of a file, and their JSON."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from qframe.deployment.graph.graph import Node
 from qframe.deployment.graph.operations import Operation
 from qframe.deployment.graph.values import LARGEST, Value
 from qframe.errors import DataError
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
-__all__ = ["OPERATIONS", "Graph", "Node"]
+__all__ = ["OPERATIONS", "Node", "PackedGraph"]
 
 OPERATIONS: Mapping[str, type[Operation]] = {
     cls.name: cls
@@ -33,12 +33,12 @@ _INDICES = IntegerField(0, 2 * _MOST_NODES, _TENSORS)
 _KEYS = ("operation", "inputs", "name")
 
 
-class Graph(graph.Graph):
+class PackedGraph(graph.Graph):
     """A graph whose integers have a scale of 1, a zero point of 0 and at most 32 bits."""
 
     @staticmethod
     def infer(operation: Operation, *inputs: Value) -> Value:
-        """What an operation returns; kernels pad floats alone, and add in 32 bits."""
+        """The value of an operation; kernels pad only floats, and add in 32 bits."""
         if isinstance(operation, operations.Pad) and inputs[0].grid is not None:
             raise DataError("it takes floats, found integers")
         value = operation.infer(*inputs)
@@ -47,7 +47,7 @@ class Graph(graph.Graph):
         return value
 
     def to_json(self, store: Store) -> dict[str, Any]:
-        """The graph as JSON types; each tensor goes into `store`."""
+        """The graph as JSON types; `store` takes each tensor."""
         return {
             "inputs": [list(shape) for shape in self.inputs],
             "outputs": list(self.outputs),
@@ -55,8 +55,8 @@ class Graph(graph.Graph):
         }
 
     @classmethod
-    def from_json(cls, text: Any, tensors: Tensors) -> Graph:
-        """The inverse; raises `DataError` for anything else."""
+    def from_json(cls, text: Any, tensors: Tensors) -> PackedGraph:
+        """The inverse of `to_json`; raises `DataError` for other contents."""
         if not isinstance(text, dict) or set(text) != {"inputs", "outputs", "nodes"}:
             raise DataError("a graph has inputs, outputs and nodes")
         if not all(isinstance(part, list) for part in text.values()):
@@ -70,12 +70,11 @@ class Graph(graph.Graph):
 
 
 def _to_json(node: Node, store: Store) -> dict[str, Any]:
-    entry: dict[str, Any] = dict(
-        zip(_KEYS, (node.operation.name, list(node.inputs), node.name), strict=True)
-    )
+    entry: dict[str, Any] = {"operation": node.operation.name}
+    entry |= {"inputs": list(node.inputs), "name": node.name}
     for field in _fields(type(node.operation)):
         value, default = getattr(node.operation, field.name), field.default
-        # An array has no default but None, and is not to be compared.
+        # The default of an array is None; arrays cannot be compared with !=.
         if value is not default and (default in (None, attrs.NOTHING) or value != default):
             entry[field.name] = _write(field.metadata["codec"], value, store)
     return entry
@@ -96,29 +95,33 @@ def _from_json(text: Any, tensors: Tensors) -> Node:
     fields = {field.name: field for field in _fields(cls)}
     values = {key: value for key, value in text.items() if key not in _KEYS}
     needed = {key for key, field in fields.items() if field.default is attrs.NOTHING}
-    where = f"the operation {operation} of {name[:80]!r}"
+    label = f"the operation {operation} of {name[:80]!r}"
     if not needed <= set(values) <= set(fields):
-        raise DataError(f"{where} has {', '.join(fields) or 'no arguments'}")
+        raise DataError(f"{label} has {', '.join(fields) or 'no arguments'}")
     arguments = {}
     for key, value in values.items():
         try:
             arguments[key] = _read(fields[key].metadata["codec"], value, tensors)
         except DataError as error:
-            raise DataError(f"{key} of {where}: {error}") from error
-    read = _INDICES.read(inputs, tensors)
-    return Node(cls(**arguments), read, name)  # type: ignore[arg-type]
+            raise DataError(f"{key} of {label}: {error}") from error
+    indices = _INDICES.read(inputs, tensors)
+    return Node(cls(**arguments), indices, name)  # type: ignore[arg-type]
 
 
 def _write(codec: Any, value: Any, store: Store) -> Any:
-    return value.to_json(store) if isinstance(value, Packed) else codec.write(value, store)
+    return (
+        value.to_json(store)
+        if isinstance(value, PackedTensor)
+        else codec.write(value, store)
+    )
 
 
 def _read(codec: Any, value: Any, tensors: Tensors) -> Any:
     if isinstance(codec, KernelField) and isinstance(value, dict):
-        return Packed.from_json(value, codec.rank, tensors)
+        return PackedTensor.from_json(value, codec.rank, tensors)
     return codec.read(value, tensors)
 
 
 def _fields(cls: type[Any]) -> Iterable[attrs.Attribute[Any]]:
-    """The fields that a file has; the scale of a grid is not among them."""
+    """The fields that a file stores; the scale of a grid is not among them."""
     return [field for field in attrs.fields(cls) if "codec" in field.metadata]

@@ -1,4 +1,4 @@
-"""The memory and work of one sample, known before anything is computed, and limits."""
+"""The memory and work of one sample, derived from shapes, and their limits."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import attrs
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, DataError
-from qframe_packed.graph import Graph, Node
+from qframe_packed.graph import Node, PackedGraph
 
+# The bytes of a number.
 _NUMBER = 4
 # The most output channels that kernels compute at once.
 _BLOCK = 64
-# Of each pixel of an output: where its window is, and how it is padded.
+# The bytes for the window and the padding of each output pixel.
 _PIXEL = 16
 
 
 @attrs.frozen
 class Cost:
-    """What one sample asks for.
+    """The memory and work of one sample.
 
     Args:
         memory: the bytes of tensors that exist at one time, of kernels and of tables.
@@ -33,7 +34,7 @@ class Cost:
 
 @attrs.frozen
 class Limits:
-    """The most that one sample may ask for.
+    """The most memory and work of one sample.
 
     Args:
         memory: in bytes.
@@ -57,17 +58,18 @@ class Limits:
         if cost.work > self.work:
             raise _refused("work", cost.work, f"{cost.work:.3g}", f"{self.work:.3g}")
 
-    def check_memory(self, asked: int) -> None:
+    def check_memory(self, required: int) -> None:
         """Raise `DataError` for too many bytes."""
-        if asked > self.memory:
-            raise _refused("memory", asked, _bytes(asked), _bytes(self.memory))
+        if required > self.memory:
+            limit = _bytes(self.memory)
+            raise _refused("memory", required, _bytes(required), limit)
 
 
-def _refused(name: str, asked: int, size: str, limit: str) -> DataError:
-    what = "of memory" if name == "memory" else "operations"
+def _refused(name: str, required: int, size: str, limit: str) -> DataError:
+    unit = "of memory" if name == "memory" else "operations"
     return DataError(
-        f"the model asks for {size} {what} for one sample, and the limit is {limit}. If "
-        f"you trust who made it, write qframe.packed.load(path, {name}={asked})."
+        f"the model asks for {size} {unit} for one sample, and the limit is {limit}. If "
+        f"you trust who made it, write qframe.packed.load(path, {name}={required})."
     )
 
 
@@ -75,7 +77,7 @@ def _bytes(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def cost_of(graph: Graph) -> Cost:
+def cost_of(graph: PackedGraph) -> Cost:
     """The cost of a graph, from the shapes of its tensors.
 
     Raises:
@@ -84,23 +86,23 @@ def cost_of(graph: Graph) -> Cost:
     values = graph.values()
     sizes = [_NUMBER * math.prod(value.shape) for value in values]
     first, last = len(graph.inputs), last_reads(graph)
-    kept = sum(sizes[:first])
-    most, tables, work = kept, 0, 0
+    live = sum(sizes[:first])
+    peak, tables, work = live, 0, 0
     for place, node in enumerate(graph.nodes, first):
         inputs = [values[i] for i in node.inputs]
-        kept += sizes[place]
-        padded, more = _padded(node, inputs[0]), _table(node, inputs[0], values[place])
-        most = max(most, kept + _NUMBER * padded)
-        tables += more
-        work += _work(node, inputs, values[place]) + padded + more // _NUMBER
+        live += sizes[place]
+        padded, table = _padded(node, inputs[0]), _table(node, values[place])
+        peak = max(peak, live + _NUMBER * padded)
+        tables += table
+        work += _work(node, inputs, values[place]) + padded + table // _NUMBER
         for index in {*node.inputs, place}:
             if last.get(index, place) == place:
-                kept -= sizes[index]
-    return Cost(most + tables, work)
+                live -= sizes[index]
+    return Cost(peak + tables, work)
 
 
-def last_reads(graph: Graph) -> dict[int, int]:
-    """Of each tensor, the last that is computed from it; outputs are read at the end."""
+def last_reads(graph: PackedGraph) -> dict[int, int]:
+    """The last tensor computed from each tensor; outputs are read at the end."""
     reads = {
         index: place
         for place, node in enumerate(graph.nodes, len(graph.inputs))
@@ -112,14 +114,15 @@ def last_reads(graph: Graph) -> dict[int, int]:
 def _work(node: Node, inputs: list[Value], output: Value) -> int:
     match node.operation:
         case operations.Conv2D(kernel=kernel) | operations.Dense(kernel=kernel):
-            each = math.prod(kernel.shape[1:])
+            per_number = math.prod(kernel.shape[1:])
         case operations.MaxPool(pool=pool) | operations.AveragePool(pool=pool):
-            each = math.prod(pool)
+            per_number = math.prod(pool)
         case operations.Quantize(thresholds=thresholds):
-            each = len(thresholds)
+            per_number = len(thresholds)
         case _:
-            each = 1
-    return math.prod(output.shape) * each + sum(math.prod(x.shape) for x in inputs)
+            per_number = 1
+    reads = sum(math.prod(x.shape) for x in inputs)
+    return math.prod(output.shape) * per_number + reads
 
 
 def _padded(node: Node, x: Value) -> int:
@@ -131,28 +134,28 @@ def _padded(node: Node, x: Value) -> int:
     return (x.shape[0] + top + bottom) * (x.shape[1] + left + right) * x.shape[2]
 
 
-def _table(node: Node, x: Value, output: Value) -> int:
-    """The bytes that are kept for an operation between two predictions."""
+def _table(node: Node, output: Value) -> int:
+    """The bytes that an operation needs between two predictions."""
     channels = output.shape[-1] if output.shape else 1
     operation = node.operation
     if isinstance(operation, operations.Quantize):
         return _NUMBER * len(operation.thresholds) * (channels + 8)
     if not isinstance(operation, (operations.Conv2D, operations.Dense)):
         return _NUMBER * _NUMBER * (channels + 8)
-    outputs, *taken = operation.kernel.shape
+    outputs, *window = operation.kernel.shape
     groups = getattr(operation, "groups", 1)
-    weights = _NUMBER * (outputs + groups * _BLOCK) * math.prod(taken)
+    weights = _NUMBER * (outputs + groups * _BLOCK) * math.prod(window)
     pixels = math.prod(output.shape[:-1])
     return weights + _PIXEL * pixels + _edges(operation, output, channels)
 
 
 def _edges(operation: operations.Operation, output: Value, channels: int) -> int:
-    """The bytes for pixels whose windows reach beyond the image in different ways."""
+    """The bytes for the windows that reach beyond the image, by the part outside."""
     if not any(getattr(operation, "pads", ())):
         return 0
     height, width = operation.kernel.shape[1:3]  # type: ignore[attr-defined]
     kinds = math.prod(
-        min(size, 2 * taps + 1)
-        for size, taps in zip(output.shape[:2], (height, width), strict=True)
+        min(size, 2 * window + 1)
+        for size, window in zip(output.shape[:2], (height, width), strict=True)
     )
     return kinds * (9 * height * width + 3 * _NUMBER * channels)

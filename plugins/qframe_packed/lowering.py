@@ -1,6 +1,6 @@
-"""From a deployment graph to that of a packed model, operation by operation.
+"""The lowering of a deployment graph to a packed graph.
 
-A packed graph has no scales: its integers are multiplied by affine operations.
+A packed graph has no scales: affine operations multiply its integers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 from qframe.deployment.graph import graph, operations
 from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.operations import Affine, Operation
-from qframe.deployment.graph.rewriting import rewritten
+from qframe.deployment.graph.rewriting import rewrite
 from qframe.deployment.graph.values import Value, is_one_positive
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 
 
 @attrs.frozen(eq=False)
@@ -25,10 +25,10 @@ class _Tensor:
     """A tensor of the packed graph.
 
     Args:
-        index: its index there.
+        index: its index in the graph.
         value: its shape and integers.
-        scale: the numbers of the model are so many times those of the packed graph.
-        unscaled: the tensor before its scale; None where a shift was added too.
+        scale: the factor from the numbers of the packed graph to those of the model.
+        unscaled: the tensor before its scale; None if a shift was added too.
     """
 
     index: int
@@ -38,12 +38,12 @@ class _Tensor:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its numbers are integers of one positive scale."""
+        """Return whether its numbers are integers of one positive scale."""
         return self.value.grid is not None and is_one_positive(self.scale)
 
 
 class _Emitter:
-    """Adds operations to a packed graph, in the name of the current layer."""
+    """Adds operations of the current layer to a packed graph."""
 
     def __init__(self, inputs: tuple[tuple[int, ...], ...]) -> None:
         self._inputs = inputs
@@ -51,14 +51,14 @@ class _Emitter:
         self.name = ""
 
     def add(self, operation: Operation, *tensors: _Tensor, scale: Any = 1.0) -> _Tensor:
-        """The result of an operation, whose numbers have a scale."""
+        """Add an operation, whose result has a scale."""
         value = operation.infer(*(tensor.value for tensor in tensors))
         indices = tuple(tensor.index for tensor in tensors)
         self._nodes.append(Node(operation, indices, self.name))
         return _Tensor(len(self._inputs) + len(self._nodes) - 1, value, scale)
 
     def scaled(self, x: _Tensor, shift: Any = None) -> _Tensor:
-        """A tensor times its scale, and plus a shift, as floats."""
+        """Multiply a tensor by its scale, and add a shift, as floats."""
         plain = np.ndim(x.scale) == 0 and x.scale == 1
         scale = None if plain else np.asarray(x.scale, np.float32)
         if plain and shift is None and x.value.grid is None:
@@ -66,30 +66,30 @@ class _Emitter:
         y = self.add(Affine(scale=scale, shift=shift), x)
         return y if shift is not None else attrs.evolve(y, unscaled=x)
 
-    def graph(self, outputs: tuple[int, ...]) -> Graph:
+    def graph(self, outputs: tuple[int, ...]) -> PackedGraph:
         """The packed graph that returns these tensors."""
-        # Without a rule to apply, what nothing reads is left out.
-        return rewritten(Graph(self._inputs, tuple(self._nodes), outputs), ())
+        # Rewriting without rules leaves out the tensors that nothing reads.
+        return rewrite(PackedGraph(self._inputs, tuple(self._nodes), outputs), ())
 
 
-def packed(source: graph.Graph) -> Graph:
+def to_packed(source: graph.Graph) -> PackedGraph:
     """The packed graph of a deployment graph, before any rewriting."""
     emitter = _Emitter(source.inputs)
     tensors = [_Tensor(i, Value(shape)) for i, shape in enumerate(source.inputs)]
     for node in source.nodes:
         emitter.name = node.name
         inputs = [tensors[i] for i in node.inputs]
-        tensors.append(_lowered(node.operation, emitter, inputs))
+        tensors.append(_emit(node.operation, emitter, inputs))
     return emitter.graph(tuple(tensors[i].index for i in source.outputs))
 
 
 @functools.singledispatch
-def _lowered(operation: Any, emitter: _Emitter, inputs: list[_Tensor]) -> _Tensor:
-    """An operation that is the same in a packed graph."""
+def _emit(operation: Any, emitter: _Emitter, inputs: list[_Tensor]) -> _Tensor:
+    """Add an operation that is the same in a packed graph."""
     return emitter.add(operation, *inputs, scale=inputs[0].scale)
 
 
-@_lowered.register
+@_emit.register
 def _quantize(
     operation: operations.Quantize, emitter: _Emitter, inputs: list[_Tensor]
 ) -> _Tensor:
@@ -97,32 +97,32 @@ def _quantize(
     return emitter.add(plain, *inputs, scale=operation.scale)
 
 
-@_lowered.register
+@_emit.register
 def _dequantize(
     operation: operations.Dequantize, emitter: _Emitter, inputs: list[_Tensor]
 ) -> _Tensor:
     return emitter.scaled(*inputs)
 
 
-@_lowered.register
+@_emit.register
 def _affine(operation: Affine, emitter: _Emitter, inputs: list[_Tensor]) -> _Tensor:
     (x,) = inputs
     if operation.scale is None and x.unscaled is not None:
-        # A bias: both are one operation.
+        # One operation multiplies by the scale and adds the bias.
         return emitter.scaled(x.unscaled, operation.shift)
     return emitter.add(operation, x)
 
 
-@_lowered.register(operations.Conv2D)
-@_lowered.register(operations.Dense)
+@_emit.register(operations.Conv2D)
+@_emit.register(operations.Dense)
 def _product(operation: Any, emitter: _Emitter, inputs: list[_Tensor]) -> _Tensor:
     (x,) = inputs
     kernel = operation.kernel
     if is_integer(kernel):
-        operation = attrs.evolve(operation, kernel=Packed.of(kernel.integers()))
+        operation = attrs.evolve(operation, kernel=PackedTensor.of(kernel.integers()))
         scale = np.float64(x.scale) * kernel.scale
     else:
-        # One scale is left to the sums, so that the product reads the integers.
+        # The product reads integers, and the sums get their scale.
         if x.unscaled is not None and x.unscaled.is_whole:
             x = x.unscaled
         scale = np.float64(x.scale)

@@ -1,8 +1,8 @@
-"""IntegerField of a few bits as a stream of bits.
+"""Integers of a few bits as a stream of bits.
 
-An integer ``low + step * code`` is its code. The codes follow one another in C order, the
-input channels of a weight last; of each the least significant bit comes first, and the
-stream fills each byte from its least significant bit.
+An integer ``low + step * code`` is stored as its code. The codes follow one another in C
+order, the input channels of a weight last. The stream takes the least significant bit of a
+code first, and fills each byte from its least significant bit.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from qframe.deployment.graph.kernels import check_bits
 from qframe.deployment.graph.values import LARGEST, Span
 from qframe.errors import DataError
 
-# The number of codes checked together; a multiple of 8, so that parts begin with a byte.
+# The number of codes checked together: a multiple of 8, so that parts begin with a byte.
 _PART = 2**16
 
 
 @attrs.frozen(eq=False)
-class Packed:
+class PackedTensor:
     """A tensor of integers, packed.
 
     Args:
@@ -51,8 +51,8 @@ class Packed:
             raise DataError(f"a weight is above {self.span.high}")
 
     @classmethod
-    def of(cls, integers: NDArray[Any]) -> Packed:
-        """Pack integers at the fewest bits that hold all that occur."""
+    def of(cls, integers: NDArray[Any]) -> PackedTensor:
+        """Pack integers in the fewest bits that hold all of them."""
         wide = integers.astype(np.int64)
         low, high = int(wide.min()), int(wide.max())
         step = int(np.gcd.reduce(wide.reshape(-1) - low)) or 1
@@ -61,7 +61,7 @@ class Packed:
         return cls(pack(codes, span.bits), tuple(integers.shape), span)
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], rank: int, tensors: Tensors) -> Packed:
+    def from_json(cls, value: dict[str, Any], rank: int, tensors: Tensors) -> PackedTensor:
         """The weights that an object of JSON describes; raises `DataError`."""
         keys = {"tensor", "shape", "low", "high", "step"}
         if not {"tensor", "shape", "low", "high"} <= set(value) <= keys:
@@ -75,7 +75,7 @@ class Packed:
         return cls(data, shape, Span(*ends))  # type: ignore[arg-type]
 
     def to_json(self, store: Store) -> dict[str, Any]:
-        """The description of the weights; their stream goes into `store`."""
+        """The description of the weights; `store` takes their stream."""
         entry = {"tensor": store(self.data), "shape": list(self.shape)}
         return entry | attrs.asdict(self.span)
 
@@ -84,7 +84,7 @@ class Packed:
         return unpack(self.data, self.span.bits, math.prod(self.shape)).reshape(self.shape)
 
     def _largest_code(self) -> int:
-        """The largest code, part by part, as a damaged file may have any size."""
+        """The largest code, found part by part, as a damaged file may have any size."""
         bits, count = self.span.bits, math.prod(self.shape)
         if self.span.count == 2**bits:
             return self.span.count - 1

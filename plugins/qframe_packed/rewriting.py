@@ -1,7 +1,7 @@
 """The rules of packed models: thresholds in place of scales, batch norm and activations.
 
-Each rule looks at one node. `absorb`, `pool_after` and `reshape_after` change no result by
-a single bit; `fold` rounds once where there were two roundings.
+Each rule rewrites one node. `fold_affine` rounds once instead of twice; the other rules
+change no bit of a result.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from qframe.deployment.graph.operations import (
     Reshape,
 )
 from qframe.deployment.graph.reference import run
-from qframe.deployment.graph.rewriting import Draft, Rule, rewritten
-from qframe.deployment.graph.thresholds import Domain, first
+from qframe.deployment.graph.rewriting import Draft, Rule, rewrite
+from qframe.deployment.graph.thresholds import Domain, first_true
 from qframe.deployment.graph.values import Value
-from qframe_packed.graph import Graph
+from qframe_packed.graph import PackedGraph
 
-# Functions that only rise, or only fall, in float32 as well.
+# Functions that are monotone in float32 as well.
 _MONOTONE = ("hard_tanh", "relu")
 
 
-def absorb(draft: Draft, key: int, node: Node) -> bool:
-    """A threshold of ``f(x)`` is one of x: of batch norm, of scales, of a ReLU."""
+def absorb_into_thresholds(draft: Draft, key: int, node: Node) -> bool:
+    """Turn thresholds of ``f(x)`` into thresholds of x: for scales, batch norm, ReLU."""
     if not isinstance(node.operation, Quantize):
         return False
-    before = draft.maker(node.inputs[0], (Affine, Activation))
+    before = draft.producer(node.inputs[0], (Affine, Activation))
     if before is None or not _is_monotone(before.operation):
         return False
     (source,) = before.inputs
-    operation = composed(node.operation, before.operation, draft.values[source])
-    draft.put(key, operation, source, name=node.name)
+    operation = compose(node.operation, before.operation, draft.values[source])
+    draft.set_node(key, operation, source, name=node.name)
     return True
 
 
 def _is_monotone(operation: Operation) -> bool:
     if isinstance(operation, Activation):
-        # Below a negative threshold a ReLU is 0, and above it is negative.
+        # Below a negative threshold a ReLU is 0, and just above it negative.
         rises = operation.alpha >= 0 and operation.threshold >= 0
         return operation.function in _MONOTONE and rises
     return True
 
 
-def composed(quantize: Quantize, before: Operation, value: Value) -> Quantize:
+def compose(quantize: Quantize, before: Operation, value: Value) -> Quantize:
     """``quantize(before(x))`` as a quantization of x, equal for every x of its span."""
     channels = value.shape[-1]
     parts: list[Any] = [quantize.thresholds[0], quantize.direction]
@@ -60,29 +60,27 @@ def composed(quantize: Quantize, before: Operation, value: Value) -> Quantize:
     shape = (len(quantize.thresholds), 1 if common else channels)
     domain = Domain.of(value.span)
 
-    def steps(x: Any) -> Any:
+    def level_of(x: Any) -> Any:
         with np.errstate(over="ignore"):
             levels = run(quantize, run(before, x))
         return (levels - quantize.low) // quantize.step
 
     ends = domain.numbers(np.array([[domain.low], [domain.high]]))
-    low, high = steps(np.broadcast_to(ends, (2, shape[1])))
+    low, high = level_of(np.broadcast_to(ends, (2, shape[1])))
     falls = high < low
     sign = np.where(falls, -1, 1).astype(np.int8)
-    wanted = np.arange(1, shape[0] + 1)[:, None]
+    targets = np.arange(1, shape[0] + 1)[:, None]
     # The keys of negated numbers are the negated keys, so one domain has both.
     both = attrs.evolve(
-        domain,
-        low=min(domain.low, -domain.high),
-        high=max(domain.high, -domain.low),
+        domain, low=min(domain.low, -domain.high), high=max(domain.high, -domain.low)
     )
     inside = domain.numbers(np.array([domain.low, domain.high]))
 
     def reached(x: Any) -> Any:
-        return steps(np.clip(x * sign.astype(x.dtype), *inside)) >= wanted
+        return level_of(np.clip(x * sign.astype(x.dtype), *inside)) >= targets
 
-    keys = first(reached, both, shape)
-    # A threshold outside of the domain is reached by nothing, or by all.
+    keys = first_true(reached, both, shape)
+    # No number, or every number, reaches a threshold outside of the domain.
     thresholds = both.thresholds(keys)
     if common and not falls.any():
         return attrs.evolve(quantize, thresholds=thresholds[:, 0], direction=None)
@@ -91,60 +89,54 @@ def composed(quantize: Quantize, before: Operation, value: Value) -> Quantize:
     return attrs.evolve(quantize, thresholds=thresholds, direction=direction)
 
 
-def pool_after(draft: Draft, key: int, node: Node) -> bool:
-    """Pool bits and not floats: where a threshold is crossed downwards, their minimum."""
-    if not isinstance(node.operation, Quantize):
+def quantize_first(draft: Draft, key: int, node: Node) -> bool:
+    """Pool or reshape bits and not floats.
+
+    A reshape needs the same thresholds for all channels. A threshold that is crossed
+    downwards turns the maximum of a pool into the minimum.
+    """
+    quantize = node.operation
+    before = draft.producer(node.inputs[0], (MaxPool, Reshape))
+    if not isinstance(quantize, Quantize) or before is None:
         return False
-    pool = draft.maker(node.inputs[0], MaxPool)
-    if pool is None or pool.operation.direction is not None:
+    mover, direction = before.operation, quantize.direction
+    if isinstance(mover, MaxPool):
+        fits = mover.direction is None
+        mover = attrs.evolve(mover, direction=direction)
+    else:
+        fits = quantize.thresholds.ndim == 1 and direction is None
+    if not fits or not draft.has_one_reader(node.inputs[0]):
         return False
-    if not draft.alone(node.inputs[0]):
-        return False
-    bits = draft.add(node.operation, *pool.inputs, name=node.name)
-    direction = node.operation.direction
-    draft.put(key, attrs.evolve(pool.operation, direction=direction), bits, name=pool.name)
+    bits = draft.add(quantize, *before.inputs, name=node.name)
+    draft.set_node(key, mover, bits, name=before.name)
     return True
 
 
-def reshape_after(draft: Draft, key: int, node: Node) -> bool:
-    """Reshape bits and not floats, where all channels have the same thresholds."""
-    if not isinstance(node.operation, Quantize) or node.operation.thresholds.ndim > 1:
+def fold_affine(draft: Draft, key: int, node: Node) -> bool:
+    """Merge two affine operations, such as the scales of a convolution and batch norm."""
+    second, source = node.operation, node.inputs[0]
+    before = draft.producer(source, Affine)
+    if not isinstance(second, Affine) or before is None or not draft.has_one_reader(source):
         return False
-    reshape = draft.maker(node.inputs[0], Reshape)
-    if reshape is None or node.operation.direction is not None:
-        return False
-    if not draft.alone(node.inputs[0]):
-        return False
-    bits = draft.add(node.operation, *reshape.inputs, name=node.name)
-    draft.put(key, reshape.operation, bits, name=reshape.name)
-    return True
-
-
-def fold(draft: Draft, key: int, node: Node) -> bool:
-    """Two affine operations are one: the scales of a convolution, and batch norm."""
-    after = node.operation
-    before = draft.maker(node.inputs[0], Affine)
-    if not isinstance(after, Affine) or before is None or not draft.alone(node.inputs[0]):
-        return False
-    first_, shift = before.operation, after.shift
-    if first_.shift is not None:
-        moved = first_.shift.astype(np.float64)
-        moved = moved if after.scale is None else moved * after.scale
-        shift = moved if shift is None else moved + shift
-    scales = [a.astype(np.float64) for a in (first_.scale, after.scale) if a is not None]
+    first, shift = before.operation, second.shift
+    if first.shift is not None:
+        scaled = first.shift.astype(np.float64)
+        scaled = scaled if second.scale is None else scaled * second.scale
+        shift = scaled if shift is None else scaled + shift
+    scales = [a.astype(np.float64) for a in (first.scale, second.scale) if a is not None]
     scale = np.multiply(*scales) if len(scales) == 2 else next(iter(scales), None)
-    operation = Affine(scale=_single(scale), shift=_single(shift))
-    draft.put(key, operation, *before.inputs, name=node.name)
+    operation = Affine(scale=_float32(scale), shift=_float32(shift))
+    draft.set_node(key, operation, *before.inputs, name=node.name)
     return True
 
 
-def _single(array: Any) -> Any:
+def _float32(array: Any) -> Any:
     return None if array is None else np.asarray(array, np.float32)
 
 
-RULES: tuple[Rule, ...] = (absorb, pool_after, reshape_after, fold)
+RULES: tuple[Rule, ...] = (absorb_into_thresholds, quantize_first, fold_affine)
 
 
-def lowered(graph: Graph, rules: tuple[Rule, ...] = RULES) -> Graph:
+def simplify(graph: PackedGraph, rules: tuple[Rule, ...] = RULES) -> PackedGraph:
     """The graph in fewer and cheaper operations."""
-    return rewritten(graph, rules)
+    return rewrite(graph, rules)

@@ -1,4 +1,4 @@
-"""Run packed models: with NumPy, numba and safetensors, and without Keras.
+"""Run packed models with NumPy, numba and safetensors, without Keras.
 
 Example:
     >>> import qframe as qf
@@ -21,10 +21,10 @@ from qframe.errors import ArgumentError, PluginError
 from qframe.paths import AnyPath
 from qframe.tables import Table
 from qframe_packed import files
-from qframe_packed.graph import Graph
+from qframe_packed.graph import PackedGraph
 from qframe_packed.interpreter import Interpreter
 from qframe_packed.limits import Limits, cost_of
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 __all__ = ["Runtime", "load"]
 
@@ -42,30 +42,26 @@ _HEADER = (
 
 
 def load(
-    path: AnyPath,
-    engine: str | None = None,
-    memory: int = 2**31,
-    work: int = 2**36,
+    path: AnyPath, engine: str | None = None, memory: int = 2**31, work: int = 2**36
 ) -> Runtime:
     """Load a model that `qframe.export` wrote with the target ``packed``.
 
     Args:
-        path: a ``.safetensors`` file. It may come from anyone: what is not such a model is
+        path: a ``.safetensors`` file. It may come from anyone: any other content is
             refused before anything is computed.
-        engine: ``"numba"`` compiles kernels for this machine, the first time that they are
-            needed; ``"numpy"`` is exact, easy to read and slow. By default the first,
-            where numba is installed.
-        memory: the most bytes that one sample may need, 2 GiB by default. A small file can
-            ask for any number; raise it for files of people that you trust.
-        work: the most operations with numbers, of which a product is one, for one sample;
-            2^36 by default.
+        engine: ``"numba"`` compiles kernels for this machine at their first use;
+            ``"numpy"`` is exact, easy to read and slow. Default None: ``"numba"`` where it
+            is installed.
+        memory: the most bytes that one sample may need. A small file can ask for any
+            number; raise it for files of people that you trust. Default 2 GiB.
+        work: the most operations with numbers for one sample; a product is one. Default
+            2^36.
 
     Raises:
-        ArgumentError: there is no such engine; `memory` or `work` is not a whole number
-            from 1 on.
-        DataError: there is no such file, or it holds something else, or is damaged, or asks
-            for more memory or work.
-        PluginError: safetensors is not installed, or numba, where it was asked for.
+        ArgumentError: the engine is unknown; `memory` or `work` is not a positive integer.
+        DataError: the file does not exist, holds something else, is damaged, or needs more
+            memory or work.
+        PluginError: safetensors, or the requested numba, is not installed.
 
     Example:
         >>> import qframe as qf
@@ -74,11 +70,11 @@ def load(
     if engine not in (None, *ENGINES):
         raise ArgumentError(f"the engines are {' and '.join(ENGINES)}, found {engine!r}.")
     limits = Limits(memory, work)
-    return Runtime(files.read(path), engine or _best(), limits)
+    return Runtime(files.read(path), engine or _fastest(), limits)
 
 
-def _best() -> str:
-    """The quickest engine that can be had."""
+def _fastest() -> str:
+    """The fastest engine that is installed."""
     try:
         numba = importlib.import_module("numba")
     except ImportError:
@@ -86,7 +82,7 @@ def _best() -> str:
     return "numpy" if numba.config.DISABLE_JIT else "numba"
 
 
-def _engine(graph: Graph, name: str) -> Any:
+def _engine(graph: PackedGraph, name: str) -> Any:
     if name == "numpy":
         return Interpreter(graph)
     try:
@@ -113,7 +109,7 @@ def _engine(graph: Graph, name: str) -> Any:
 class Runtime:
     """A packed model, ready to predict; threads may share it."""
 
-    graph: Graph
+    graph: PackedGraph
     engine: str = "numpy"
     limits: Limits = attrs.field(factory=Limits)
     _engine: Any = attrs.field(init=False)
@@ -127,16 +123,16 @@ class Runtime:
 
     @property
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that it takes, without the batch."""
+        """The shapes of the inputs, without the batch."""
         return self.graph.inputs
 
     @property
     def output_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shapes that it returns, without the batch."""
+        """The shapes of the outputs, without the batch."""
         return tuple(self._values[index].shape for index in self.graph.outputs)
 
     def predict(self, x: Any, threads: int = 1) -> Any:
-        """What the model returns in inference.
+        """The outputs of the model in inference.
 
         Args:
             x: an array of any real dtype, its first axis the batch, of any size; a list of
@@ -150,16 +146,16 @@ class Runtime:
 
         Raises:
             ArgumentError: the arrays have other shapes, or are not of real numbers; or
-                `threads` is no whole number from 1 on.
+                `threads` is not a positive integer.
         """
         if type(threads) is not int or threads < 1:
             raise ArgumentError(f"threads is a whole number from 1 on, found {threads!r}.")
-        inputs = self._checked(x)
+        inputs = self._check_inputs(x)
         outputs = self._engine.predict(inputs, threads)
         return outputs if len(outputs) > 1 else outputs[0]
 
     def warm_up(self) -> Runtime:
-        """Compile now, and not in the first prediction; numba keeps it for other processes.
+        """Compile now and not in the first prediction; numba caches it for other processes.
 
         Returns:
             The runtime.
@@ -167,7 +163,7 @@ class Runtime:
         self._engine.predict([np.zeros((1, *shape)) for shape in self.graph.inputs])
         return self
 
-    def _checked(self, x: Any) -> list[NDArray[Any]]:
+    def _check_inputs(self, x: Any) -> list[NDArray[Any]]:
         count = len(self.graph.inputs)
         if count > 1 and (not isinstance(x, (list, tuple)) or len(x) != count):
             raise ArgumentError(
@@ -185,9 +181,9 @@ class Runtime:
                     "x.astype('float32')."
                 )
             if array.shape[1:] != shape or not array.ndim:
-                wanted = ", ".join(map(str, ("batch", *shape)))
+                expected = ", ".join(map(str, ("batch", *shape)))
                 raise ArgumentError(
-                    f"predict takes an array of shape ({wanted}), found {array.shape}."
+                    f"predict takes an array of shape ({expected}), found {array.shape}."
                 )
             arrays.append(array)
         if len({len(array) for array in arrays}) > 1:
@@ -198,12 +194,11 @@ class Runtime:
     def summary(
         self, profile: bool = False, print_fn: Callable[[str], Any] | None = None
     ) -> None:
-        """Print a table of the operations: which kernel does each, and how large it is.
+        """Print a table of the operations, with their kernels and sizes.
 
         Args:
-            profile: whether to run each operation some times, on one sample and in one
-                thread, for how many microseconds it takes. What stands in the row of an
-                operation is done together with it.
+            profile: whether to time each operation, in microseconds, on one sample and in
+                one thread. Everything in the row of an operation is done together with it.
             print_fn: called with the text; `print` by default.
 
         Raises:
@@ -253,5 +248,5 @@ def _bits(value: Value) -> str:
 def _size(operation: Any) -> int:
     """The bytes of the tensors of an operation."""
     parts = (getattr(operation, field.name) for field in attrs.fields(type(operation)))
-    arrays = (part.data if isinstance(part, Packed) else part for part in parts)
+    arrays = (part.data if isinstance(part, PackedTensor) else part for part in parts)
     return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))

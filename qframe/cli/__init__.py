@@ -1,19 +1,11 @@
 """The command ``qframe``: quantize and inspect models, list plugins, run an example.
 
-Nothing here imports a backend before a command needs one.
+A backend is imported only when a command needs one.
 """
 
 from __future__ import annotations
 
-from qframe.cli import (
-    completion,
-    components,
-    doctor,
-    export,
-    models,
-    quantization,
-    reports,
-)
+from qframe.cli import completion, components, doctor, export, models, quantization, reports
 from qframe.cli.app import main
 
 __all__ = ["main"]

@@ -18,7 +18,7 @@ class Root(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        _print_any_character()
+        _replace_unprintable()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
@@ -27,7 +27,7 @@ class Root(click.Group):
             click.echo("\nInterrupted.", err=True)
             ctx.exit(130)
         except BrokenPipeError:
-            # The reader has ended (`qframe list | head`); click exits silently.
+            # The reader has closed the pipe (`qframe list | head`); click exits silently.
             raise
         except Exception as error:
             if ctx.params["debug"]:
@@ -44,7 +44,7 @@ def _message(error: Exception) -> str:
     )
 
 
-def _print_any_character() -> None:
+def _replace_unprintable() -> None:
     """Replace characters that the terminal cannot encode, such as a plugin's ``±``."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -1,4 +1,4 @@
-"""Import Keras and its backend for a command, quietly, or say what to install."""
+"""The import of Keras and its backend for a command, without their messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qframe.errors import QFrameError
 
 
 class BackendError(QFrameError):
-    """An import of Keras that fails, mostly because its backend is not installed."""
+    """A failed import of Keras, mostly because its backend is not installed."""
 
 
 def start_backend() -> None:
@@ -24,7 +24,7 @@ def start_backend() -> None:
     try:
         with _silent_stderr():
             importlib.import_module("keras")
-    # Keras raises ValueError where KERAS_BACKEND is not the name of a backend.
+    # Keras raises ValueError if KERAS_BACKEND is not the name of a backend.
     except (ImportError, ValueError) as error:
         raise BackendError(
             f"Keras cannot be imported with its backend: {error}. Write: "
@@ -35,7 +35,7 @@ def start_backend() -> None:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what native libraries write while they load.
+    """Drop the messages of native libraries while they load.
 
     TensorFlow reports missing GPU drivers before it reads its own log level.
     """

@@ -34,16 +34,14 @@ class Fault:
 
 
 def faults_of(plugin: Plugin) -> list[Fault]:
-    """The faults of a plugin, whose components are loaded."""
+    """Load all components of a plugin, and return its faults."""
     if plugin.error:
         place = f" ({plugin.place})" if plugin.place else ""
         return [Fault(plugin.namespace, f"{plugin.error}{place}")]
     if plugin.components:
         start_backend()
-    named = (
-        (component.qualified_name, _fault(component)) for component in plugin.components
-    )
-    return [Fault(name, message) for name, message in named if message]
+    faults = [Fault(c.qualified_name, _fault(c)) for c in plugin.components]
+    return [fault for fault in faults if fault.message]
 
 
 def _fault(component: Component) -> str:
@@ -53,8 +51,8 @@ def _fault(component: Component) -> str:
             component.load_runtime()
     except PluginError as error:
         return str(error)
-    form, fits = _expected(component, target)
-    if fits:
+    form, valid = _expected(component, target)
+    if valid:
         return ""
     place = f" ({component.place})" if component.place else ""
     return (
@@ -74,5 +72,5 @@ def _expected(component: Component, target: Any) -> tuple[str, bool]:
         return "a function", inspect.isroutine(target)
     if isinstance(component, ExporterComponent):
         return "a class", callable(target)
-    fits = inspect.isclass(target) and getattr(target, "kind", None) == component.kind
-    return f"a class of a {component.kind}", fits
+    valid = inspect.isclass(target) and getattr(target, "kind", None) == component.kind
+    return f"a class of a {component.kind}", valid

@@ -36,7 +36,7 @@ def component_names(
 def recipe_names(
     ctx: click.Context, param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The same for recipes; files where no recipe matches."""
+    """The recipes whose names begin with a text; files if no recipe matches."""
     return _names("recipe", incomplete) or [CompletionItem(incomplete, type="file")]
 
 
@@ -46,7 +46,7 @@ def _names(kind: str | None, incomplete: str) -> list[CompletionItem]:
     return [
         CompletionItem(name, help=c.summary)
         for c in registry.components(kind)
-        # In bash a colon begins a new argument.
+        # Names with and without the plugin: in bash a colon begins a new argument.
         for name in dict.fromkeys((c.name, c.qualified_name))
         if name.startswith(incomplete)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter")
 
 _kind = click.option(
-    "--kind",
-    type=click.Choice(KINDS),
-    help="Only components of this kind.",
+    "--kind", type=click.Choice(KINDS), help="Only components of this kind."
 )
 
 
@@ -38,14 +37,13 @@ def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
     from qframe.registry.discovery import registry
 
     installed = list(registry.discover().values())
-    faults: list[list[Fault]] | None = None
+    faults: list[list[Fault]] = []
     if check:
         from qframe.cli.checking import faults_of
 
         faults = [faults_of(plugin) for plugin in installed]
     if as_json:
-        each: Sequence[Sequence[Fault] | None] = faults or [None] * len(installed)
-        pairs = zip(installed, each, strict=True)
+        pairs = itertools.zip_longest(installed, faults)
         print_json({"plugins": [plugin_dict(*pair) for pair in pairs]})
     else:
         print_table(
@@ -55,15 +53,14 @@ def plugins(ctx: click.Context, check: bool, as_json: bool) -> None:
                 for p in installed
             ),
         )
-    every = [fault for of_plugin in faults or [] for fault in of_plugin]
-    for fault in every:
+    for fault in itertools.chain(*faults):
         click.echo(f"Error: {one_line(fault)}", err=True)
-    if every:
+    if any(faults):
         ctx.exit(1)
 
 
 def plugin_dict(plugin: Plugin, faults: Sequence[Fault] | None = None) -> dict[str, Any]:
-    """A plugin as JSON types, with the faults that a check found."""
+    """A plugin as JSON types, with the faults from a check."""
     description = {
         "namespace": plugin.namespace,
         "distribution": plugin.distribution,
@@ -78,7 +75,7 @@ def plugin_dict(plugin: Plugin, faults: Sequence[Fault] | None = None) -> dict[s
 
 
 def state(plugin: Plugin) -> str:
-    """The state of a plugin in words."""
+    """The state of a plugin as text."""
     if plugin.error:
         return f"broken: {plugin.error}"
     if plugin.disabled:
@@ -122,7 +119,7 @@ def show(name: str, kind: str | None, as_json: bool) -> None:
     NAME is an identifier: ste_sign, binary:ste_sign or 'ste_sign(clip_value=2.0)'; of an
     adapter the name of its layer class.
     """
-    # A wrong name is an error before a backend takes seconds to start.
+    # A wrong name is reported before the slow start of a backend.
     from qframe.cli.description import Description, find
 
     component, arguments = find(name, [kind] if kind else KINDS)

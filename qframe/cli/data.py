@@ -1,4 +1,4 @@
-"""The data file that a command reads."""
+"""Data files of commands."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _NAMES = (("x", "y"), ("x_test", "y_test"))
 
 @attrs.frozen(eq=False)
 class Data:
-    """Examples, and labels or None."""
+    """Examples, and their labels or None."""
 
     x: Any
     y: Any
 
     @classmethod
     def check(cls, name: str) -> Data:
-        """Read an .npz file; raises `DataError` where it has no examples."""
+        """Read an .npz file; raises `DataError` for one without examples."""
         arrays = read_arrays(existing_file(name, ".npz"))
         x, y = next((pair for pair in _NAMES if pair[0] in arrays), ("", ""))
         if not x:

@@ -41,8 +41,8 @@ def find(text: str, kinds: Sequence[str]) -> tuple[Component, Mapping[str, Any]]
 
 
 def _resembles(name: str, kind: str) -> bool:
-    """Whether a component of this kind has a similar name."""
-    known = [known for c in registry.components(kind) for known in c.names]
+    """Return whether a component of this kind has a similar name."""
+    known = [alias for c in registry.components(kind) for alias in c.names]
     return bool(did_you_mean(name, known))
 
 
@@ -64,7 +64,7 @@ class Description:
 
     @classmethod
     def of(cls, component: Component, arguments: Mapping[str, Any]) -> Description:
-        """Describe a component; all but recipes are imported, with a backend."""
+        """Describe a component; all kinds except recipes are imported with a backend."""
         recipe = ""
         if component.kind == "recipe":
             identifier = Identifier(component.name, component.namespace, arguments)
@@ -77,7 +77,7 @@ class Description:
             "plugin": f"{component.namespace} ({component.distribution})",
         }
         if isinstance(component, AdapterComponent):
-            rows |= _adaptation(component, arguments)
+            rows |= _adapter_rows(component, arguments)
         else:
             if arguments:
                 construct(maker, arguments)
@@ -85,7 +85,7 @@ class Description:
             rows["class" if inspect.isclass(maker) else "function"] = component.target
             rows["signature"] = _signature(component.name, maker)
         if component.kind == "quantizer":
-            rows |= _promises(maker, arguments)
+            rows |= _quantizer_rows(maker, arguments)
         return cls(component, rows, inspect.cleandoc(maker.__doc__ or ""), recipe)
 
     def to_dict(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Description:
             console.print("\n" + self.recipe, end="", soft_wrap=True)
 
 
-def _adaptation(
+def _adapter_rows(
     component: AdapterComponent, arguments: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """The properties of an adapter."""
@@ -129,14 +129,14 @@ def _adaptation(
 
 
 def _signature(name: str, maker: Any) -> str:
-    written = [
+    parameters = [
         key if parameter.default is parameter.empty else f"{key}={parameter.default!r}"
         for key, parameter in named_parameters(maker).items()
     ]
-    return f"{name}({', '.join(written)})" if written else name
+    return f"{name}({', '.join(parameters)})" if parameters else name
 
 
-def _promises(cls: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _quantizer_rows(cls: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The precision and the traits of a quantizer, by name."""
     try:
         quantizer = construct(cls, arguments)
@@ -146,7 +146,7 @@ def _promises(cls: Any, arguments: Mapping[str, Any]) -> Iterator[tuple[str, str
     bits = quantizer.precision
     yield "precision", "not declared" if bits is None else f"{bits} bit" + "s" * (bits > 1)
     flags = []
-    # Flags share a row; each value has its own.
+    # All flags are in one row, each value is in a separate one.
     traits = quantizer.traits
     for name in (field.name for field in type(traits).__attrs_attrs__):
         value = getattr(traits, name)

@@ -33,10 +33,10 @@ class Diagnosis:
         versions: of qframe, Python, Keras and the backends; None for one that is not
             installed.
         platform: the operating system and the machine.
-        backend: the chosen backend; None where it cannot be imported.
+        backend: the chosen backend; None if it cannot be imported.
         cpu: the processor; None without numba.
         plugins: the installed plugins.
-        failure: the error of the self-test; empty where it passed.
+        failure: the error of the self-test; empty if it passed.
     """
 
     versions: dict[str, str | None]
@@ -48,7 +48,7 @@ class Diagnosis:
 
     @classmethod
     def make(cls) -> Diagnosis:
-        """Diagnose the installation; runs the self-test."""
+        """Diagnose the installation, with the self-test."""
         names = ("keras", *BACKENDS, "numpy", "numba")
         versions: dict[str, str | None] = {
             "qframe": __version__,
@@ -70,7 +70,7 @@ class Diagnosis:
 
 
 def self_test() -> str:
-    """The difference between a small model and its saved copy; empty where they agree."""
+    """The difference between a small model and its saved copy; empty if they agree."""
     import keras
     import numpy as np
 
@@ -79,8 +79,7 @@ def self_test() -> str:
 
     layers = [keras.layers.Dense(8), keras.layers.Dense(3)]
     model = keras.Sequential([keras.Input((16,)), *layers])
-    words = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-    qf.quantize(model, words)
+    qf.quantize(model, {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"})
     inputs = np.random.default_rng(0).normal(size=(32, 16)).astype("float32")
     predicted = predict(model, inputs)
     with qf.float_weights(model):
@@ -103,7 +102,7 @@ def _version(distribution: str) -> str | None:
 
 def _cpu() -> Cpu | None:
     try:
-        # As numba does. It is installed with numba only.
+        # numba asks it too; it is installed only with numba.
         llvm = importlib.import_module("llvmlite.binding")
         features = llvm.get_host_cpu_features()
         name = llvm.get_host_cpu_name()

@@ -13,7 +13,7 @@ from qframe.cli.output import as_json, print_json, print_table
 if TYPE_CHECKING:
     from qframe.cli.diagnosis import Diagnosis
 
-# The features that kernels differ in, of several hundred.
+# The prefixes of the features that matter to kernels, of several hundred.
 _FEATURES = ("avx", "fma", "amx", "neon", "sve", "dotprod", "i8mm", "popcnt", "f16c")
 
 
@@ -47,10 +47,8 @@ def _rows(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         yield "processor", "not asked: numba is not installed"
     else:
         features = [name for name in diagnosis.cpu.features if name.startswith(_FEATURES)]
-        yield (
-            "processor",
-            f"{diagnosis.cpu.name}: {', '.join(features) or 'nothing special'}",
-        )
+        text = ", ".join(features) or "nothing special"
+        yield "processor", f"{diagnosis.cpu.name}: {text}"
     for plugin in diagnosis.plugins:
         yield f"plugin {plugin.namespace}", f"{plugin.version} {state(plugin)}"
     yield "self-test", "failed" if diagnosis.failure else "passed"

@@ -26,7 +26,7 @@ def export(model: str, target: str, output: str, force: bool) -> None:
 
     MODEL is a .keras, .h5 or .hdf5 file.
     """
-    # Wrong arguments are errors before a backend takes seconds to start.
+    # Wrong arguments are reported before the slow start of a backend.
     source, writer = Source.check(model), Export.check(output, target, force=force)
     writer.run(source.load(compile=False))
     path = writer.output.path

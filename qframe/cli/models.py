@@ -73,7 +73,7 @@ def quickstart(
     """
     from qframe.cli.quickstart.data import load
 
-    # Wrong arguments are errors before a backend takes seconds to start.
+    # Wrong arguments are reported before the slow start of a backend.
     name = _default_output(force) if output is None else output
     target = OutputPath.check(name, ".keras", force=force)
     local = None if data == "mnist" else load(data)
@@ -81,13 +81,13 @@ def quickstart(
     with out.status("Starting Keras"):
         start_backend()
         from qframe.cli.quickstart.job import run
-    # Keras downloads MNIST.
+    # MNIST is downloaded by Keras, after its start.
     digits = local or load(data)
     run(digits, epochs or digits.epochs, seed, target, out)
 
 
 def _default_output(force: bool) -> str:
-    """The first unused default file name; with `--force`, the first one in any case.
+    """The first unused default file name; with `--force` the first one, used or not.
 
     A second run neither fails nor replaces the file of the first.
     """

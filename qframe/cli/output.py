@@ -1,4 +1,4 @@
-"""The output of commands, and their options for it."""
+"""The output of commands and its options."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def redirected(descriptor: int, target: int) -> Iterator[None]:
     try:
         original = os.dup(descriptor)
         os.dup2(target, descriptor)
-    except OSError:  # the program was started without one of them
+    except OSError:  # the program was started without one of the streams
         yield
         return
     try:
@@ -91,7 +91,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# Wide enough that nothing is cut or wrapped where a program reads the output.
+# Wide enough that nothing is cut or wrapped if a program reads the output.
 _PIPED_WIDTH = 10_000
 
 
@@ -109,16 +109,16 @@ def console() -> Console:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
-    """Print a table without a frame. In a narrow terminal its cells wrap, names last."""
+    """Print a table without a frame. In a narrow terminal all cells wrap except names."""
     lines = [[one_line(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():  # without rich, whose import takes as long as all else
+    if not sys.stdout.isatty():  # without rich, whose import takes half of the time
         widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
         padded = [
             "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
             for line in (columns, *lines)
         ]
         padded.insert(1, "─" * len(padded[0]))
-        # Not click.echo, which writes UTF-8 where the encoding is ASCII.
+        # Not click.echo, which writes UTF-8 if the encoding is ASCII.
         sys.stdout.writelines(f"{line.rstrip()}\n" for line in padded)
         return
     from rich import box
@@ -132,14 +132,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Non
         show_edge=False,
     )
     for index, column in enumerate(columns):
-        first = index == 0
-        style = "cyan" if first else ""
-        table.add_column(column, style=style, no_wrap=first, overflow="fold")
+        style = "" if index else "cyan"
+        table.add_column(column, style=style, no_wrap=not index, overflow="fold")
     for line in lines:
         table.add_row(*line)
     console().print(table)
 
 
 def one_line(cell: object) -> str:
-    """The text of a cell in one line, since programs read rows."""
+    """The text of a cell in one line, as programs read rows."""
     return " ".join(str(cell).split())

@@ -1,4 +1,4 @@
-"""Commands that quantize a saved model, or print what that would do."""
+"""Commands that quantize a saved model or print the plan."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Ignore the warnings that are in the notes of a report too."""
+    """Ignore warnings that the notes of a report repeat."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConstantActivationsWarning)
         warnings.simplefilter("ignore", UnprunedWeightsWarning)
@@ -79,7 +79,7 @@ def quantize(
     quantizers as the recipe says; qframe.load_model loads it. A compiled model stays
     compiled.
     """
-    # Wrong arguments are errors before a backend takes seconds to start.
+    # Wrong arguments are reported before the slow start of a backend.
     source, rules = Source.check(model), qf.recipes.get(recipe)
     target = OutputPath.check(output, ".keras", force=force)
     loaded = source.load(compile=not no_compile)

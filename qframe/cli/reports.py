@@ -29,7 +29,7 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
     One page of HTML, complete in itself: the layers and their bits, histograms of the
     weights, errors and saturation. MODEL is a .keras, .h5 or .hdf5 file.
     """
-    # Wrong arguments are errors before a backend takes seconds to start.
+    # Wrong arguments are reported before the slow start of a backend.
     source, target = Source.check(model), OutputPath.check(output, ".html", force=force)
     examples = None if data is None else Data.check(data).x
     page = qf.report(source.load(compile=False), examples)

@@ -1,4 +1,4 @@
-"""Model files that commands read."""
+"""Model files of commands."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Source:
 
     @classmethod
     def check(cls, name: str) -> Source:
-        """Check a path; raises `DataError` where there is no model file."""
-        import zipfile  # only where there is a model: `qframe list` shall not wait for it
+        """Check a path; raises `DataError` for anything but a model file."""
+        import zipfile  # here, so that `qframe list` does not wait for it
 
         path = existing_file(name, ".keras", *_HDF5)
         if path.suffix in _HDF5:
             _check_hdf5(path)
         elif not zipfile.is_zipfile(path):
             raise DataError(
-                f"{name} is damaged, or not a .keras file: it is no zip archive."
+                f"{name} is damaged, or not a .keras file: it is not a zip archive."
             )
         return cls(path)
 
@@ -38,7 +38,7 @@ class Source:
         """Start the backend and load the model; raises `QFrameError`.
 
         Args:
-            compile: with its loss, its metrics and the state of its optimizer.
+            compile: load the loss, the metrics and the state of the optimizer too.
         """
         start_backend()
         import qframe as qf
@@ -71,7 +71,7 @@ def _check_hdf5(path: Path) -> None:
 
     code = False
 
-    def look(part: dict[str, Any]) -> dict[str, Any]:
+    def find_code(part: dict[str, Any]) -> dict[str, Any]:
         nonlocal code
         code |= part.get("class_name") == "__lambda__"
         code |= part.get("function_type") == "lambda"
@@ -81,7 +81,7 @@ def _check_hdf5(path: Path) -> None:
         with h5py.File(path, "r") as file:
             config = file.attrs.get("model_config")
         if config is not None:
-            json.loads(config, object_hook=look)
+            json.loads(config, object_hook=find_code)
     # h5py and the decoders raise almost anything for a file that is damaged.
     except Exception as error:
         raise DataError(
@@ -93,7 +93,7 @@ def _check_hdf5(path: Path) -> None:
             f"model.load_weights({str(path)!r}) and model.save('model.keras')."
         )
     if code:
-        # Keras before 3.11.3 runs it, whatever its safe mode says.
+        # Keras before 3.11.3 runs it even in safe mode.
         raise DataError(
             f"{path} holds Python code, the function of a Lambda layer, which would run. "
             "If you trust it, write in Python keras.saving.load_model(path, "

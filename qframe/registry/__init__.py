@@ -1,4 +1,4 @@
-"""How a name becomes an object: plugins, identifiers, and what they describe.
+"""Plugins, identifiers, and the objects that they describe.
 
-Nothing here imports Keras, and this module imports nothing: `import qframe` stays light.
+No module here imports Keras when it is imported: `import qframe` stays light.
 """

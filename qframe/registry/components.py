@@ -1,4 +1,4 @@
-"""Records of components, as manifests yield them: a name, and a target to load later."""
+"""The components that manifests yield: names, with targets to load later."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 import attrs
 
 from qframe.errors import PluginError, shown
-from qframe.registry.foreign import Failure, contained
+from qframe.registry.foreign import Failure, isolated
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_TEXT = re.compile(r".*", re.DOTALL)
+_SUFFIX = re.compile(r"\.\w+")
+_MODULE = re.compile(r"([A-Za-z_][\w.]*)?")
 
 
 def _matches(pattern: re.Pattern[str], form: str) -> Any:
@@ -27,14 +30,6 @@ def _matches(pattern: re.Pattern[str], form: str) -> Any:
     return validate
 
 
-def _check_summary(record: Component, field: attrs.Attribute[str], value: Any) -> None:
-    if not isinstance(value, str):
-        raise PluginError(
-            f"the summary of the {record.kind} {record.target!r} must be one line of text, "
-            f"found {shown(value)}."
-        )
-
-
 def _check_aliases(record: Component, field: attrs.Attribute[Any], value: Any) -> None:
     for alias in value:
         if not isinstance(alias, str) or not _NAME.fullmatch(alias):
@@ -45,7 +40,7 @@ def _check_aliases(record: Component, field: attrs.Attribute[Any], value: Any) -
 
 
 def _aliases(names: Iterable[str]) -> tuple[str, ...]:
-    """A tuple of names; a string is one name."""
+    """Names as a tuple; a string is one name."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 
@@ -56,7 +51,7 @@ WEIGHT_IN_A_LIST = (
 
 
 def fault_of_weights(weights: Mapping[str, Any]) -> str:
-    """The fault in the weights of a layer class, prefix = attribute; "" without one."""
+    """The fault in the weights of a layer class, prefix = attribute; "" if valid."""
     if not weights:
         return "no weight is named"
     for prefix, attribute in weights.items():
@@ -74,7 +69,7 @@ class Component:
     kind: str
     name: str = attrs.field(validator=_matches(_NAME, "a plain name"))
     target: str = attrs.field(validator=_matches(_TARGET, "'module:attribute'"))
-    summary: str = attrs.field(default="", validator=_check_summary)
+    summary: str = attrs.field(default="", validator=_matches(_TEXT, "one line of text"))
     aliases: tuple[str, ...] = attrs.field(
         default=(), converter=_aliases, validator=_check_aliases
     )
@@ -102,7 +97,7 @@ class Component:
         """``"module:attribute"``, or a module."""
         module, _, attribute = target.partition(":")
         try:
-            with contained():
+            with isolated():
                 loaded: Any = importlib.import_module(module)
                 for part in attribute.split(".") if attribute else ():
                     loaded = getattr(loaded, part)
@@ -120,7 +115,7 @@ class Component:
 
 @attrs.frozen
 class AdapterComponent(Component):
-    """An adapter of a layer class, whose name it has."""
+    """An adapter, named after its layer class."""
 
     kind: str = attrs.field(default="adapter", init=False)
     name: str = attrs.field(init=False)
@@ -160,27 +155,15 @@ class ExporterComponent(Component):
     """An exporter, which writes models as files."""
 
     kind: str = attrs.field(default="exporter", init=False)
-    suffix: str = attrs.field(kw_only=True)
-    runtime: str = attrs.field(default="", kw_only=True)
-
-    @suffix.validator
-    def _begin_with_a_dot(self, field: Any, value: str) -> None:
-        if not isinstance(value, str) or not re.fullmatch(r"\.\w+", value):
-            raise PluginError(
-                f"the suffix of the exporter {self.target!r} must be one such as "
-                f"'.onnx', found {value!r}."
-            )
-
-    @runtime.validator
-    def _name_a_module(self, field: Any, value: str) -> None:
-        if not isinstance(value, str) or not re.fullmatch(r"([A-Za-z_][\w.]*)?", value):
-            raise PluginError(
-                f"the runtime of the exporter {self.target!r} must be the name of a "
-                f"module, found {value!r}."
-            )
+    suffix: str = attrs.field(
+        kw_only=True, validator=_matches(_SUFFIX, "one such as '.onnx'")
+    )
+    runtime: str = attrs.field(
+        default="", kw_only=True, validator=_matches(_MODULE, "the name of a module")
+    )
 
     def load_runtime(self) -> Any:
-        """Import the module that runs the files; None where there is none."""
+        """Import the module that runs the files; None without one."""
         return self._imported(self.runtime) if self.runtime else None
 
 
@@ -194,8 +177,8 @@ def quantizer(
 ) -> Component:
     """A quantizer: `target` is ``"module:Class"`` of a `qframe.quantizers.Quantizer`.
 
-    With `positional`, ``"name(4, 0)"`` is read as the first two parameters of the class:
-    for names that are written in this way elsewhere.
+    With `positional`, ``"name(4, 0)"`` is read as the first two parameters of the class,
+    for names that other libraries write in this way.
     """
     return Component(
         "quantizer", name, target, summary, _aliases(aliases), positional=positional

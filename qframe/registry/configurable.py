@@ -1,8 +1,8 @@
-"""Objects that a name and keyword arguments describe, to identifiers and back.
+"""Objects that a name and keyword arguments describe.
 
 Quantizers and constraints keep scikit-learn's convention: each named parameter of
-``__init__`` is stored under its own name, so parameters, configs and identifiers are
-derived, and a class is its formulas alone.
+``__init__`` is stored under the same name. So parameters, configs and identifiers are
+derived, and a class has nothing but its formulas.
 """
 
 from __future__ import annotations
@@ -37,12 +37,11 @@ class Configurable:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Only here: commands that need no backend import this module.
+        # Imported here, since commands without a backend import this module.
         import keras
 
-        # Keras 3.10 and newer import no foreign module when they load a file. So all of a
-        # kind are saved under the name of their base, and the identifier in the config
-        # finds the class.
+        # Keras 3.10 and newer import no foreign module to load a file. So all classes
+        # of a kind are saved under the name of their base; the identifier finds the class.
         base = next(parent for parent in reversed(cls.__mro__) if "kind" in vars(parent))
         register = keras.saving.register_keras_serializable("qframe", base.__name__)
         register(cls)
@@ -58,7 +57,7 @@ class Configurable:
     def identifier(self) -> Identifier:
         """The qualified identifier that builds an equal object anywhere.
 
-        Raises `QFrameError` where the class is not registered.
+        Raises `QFrameError` if the class is not registered.
         """
         component = registry.component_of(type(self))
         if component is None:
@@ -133,7 +132,7 @@ def arguments_of(component: Component, identifier: Identifier) -> Mapping[str, A
     """The arguments of an identifier by their names.
 
     Raises:
-        ArgumentError: there are more without a key than the component takes.
+        ArgumentError: the component takes fewer arguments without a key.
     """
     values = identifier.positional
     if not values:
@@ -167,15 +166,15 @@ def construct(maker: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
 
 
 def interpret(kind: str, value: Any) -> Any:
-    """The object that a user wrote as text, as a dict, as a class or as the object itself.
+    """The object that text, a dict, a class or the object itself describes.
 
     A dict is a Keras or Larq config: ``{"class_name": ..., "config": {...}}``.
     """
     if isinstance(value, str):
-        named = registered_with_keras(kind, value)
-        if named is None:
+        registered = registered_with_keras(kind, value)
+        if registered is None:
             return build(kind, value)
-        return named() if inspect.isclass(named) else named
+        return registered() if inspect.isclass(registered) else registered
     if isinstance(value, dict) and "class_name" in value:
         config = dict(value.get("config") or {})
         name = config.pop("identifier", value["class_name"])
@@ -194,10 +193,10 @@ def registered_with_keras(kind: str, name: str) -> Any:
     Raises:
         AmbiguousNameError: a plugin offers the name too.
     """
-    keras = sys.modules.get("keras")  # until it is imported, nothing is registered with it
+    keras = sys.modules.get("keras")  # without an import nothing is registered
     registered = keras.saving.get_registered_object(name) if keras is not None else None
-    ours = inspect.isclass(registered) and issubclass(registered, Configurable)
-    if registered is None or ours:
+    configurable = inspect.isclass(registered) and issubclass(registered, Configurable)
+    if registered is None or configurable:
         return None
     try:
         component = registry.resolve(kind, Identifier.parse(name))
@@ -211,7 +210,7 @@ def registered_with_keras(kind: str, name: str) -> Any:
 
 
 def attribute(kind: str, name: str) -> Any:
-    """The value of ``module.name``: a class for its own name, else a default instance.
+    """The value of ``module.name``: a class by its name, else a default instance.
 
     Raises `AttributeError`, as a module's ``__getattr__`` must.
     """

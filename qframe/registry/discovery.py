@@ -1,4 +1,4 @@
-"""Plugins, which are found by their entry points, and components, found by their names."""
+"""The discovery of plugins by entry points, and of components by names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qframe.errors import (
 )
 from qframe.registry import hookspecs
 from qframe.registry.components import AdapterComponent, Component, ExporterComponent
-from qframe.registry.foreign import Failure, contained
+from qframe.registry.foreign import Failure, isolated
 from qframe.registry.identifier import Identifier, without_key
 
 GROUP = "qframe"
@@ -41,7 +41,7 @@ class Plugin:
     components: tuple[Component, ...] = ()
     error: str = ""
     disabled: bool = False
-    # The file and the line of the error, where known.
+    # The file and the line of the error, if known.
     place: str = ""
 
 
@@ -77,7 +77,9 @@ class Registry:
         for plugin, entry in pairs:
             namespace = plugin.namespace
             if namespace in self.plugins:
-                plugin = _conflict(plugin, self.plugins[namespace])
+                owner = self.plugins[namespace].distribution
+                error = f"the namespace {namespace!r} belongs to {owner} already"
+                plugin = attrs.evolve(plugin, error=f"{error}; uninstall one of the two")
                 namespace = f"{namespace} ({plugin.distribution})"
             elif namespace in disabled or (allowed and namespace not in allowed):
                 plugin = attrs.evolve(plugin, disabled=True)
@@ -128,8 +130,8 @@ class Registry:
     def resolve(self, kind: str, identifier: Identifier) -> Component:
         """The component that an identifier names.
 
-        A qualified name is looked up in its plugin, a bare name or alias in all of them:
-        the only match wins, else the local one, else the first-party one; else the error
+        A qualified name is looked up in its plugin, a bare name or alias in all plugins.
+        The only match wins, else the local one, else the first-party one; else the error
         lists the choices.
         """
         matches = [
@@ -137,13 +139,13 @@ class Registry:
             for c in self.components(kind)
             if identifier.name in c.names and identifier.namespace in (None, c.namespace)
         ]
-        own = [c for c in matches if c.distribution == FIRST_PARTY]
+        first_party = [c for c in matches if c.distribution == FIRST_PARTY]
         local = [c for c in matches if c.namespace == LOCAL]
-        for choice in (matches, local, own):
-            if len(choice) == 1:
-                if identifier.positional and not choice[0].positional:
+        for candidates in (matches, local, first_party):
+            if len(candidates) == 1:
+                if identifier.positional and not candidates[0].positional:
                     raise without_key(str(identifier), identifier.positional[0])
-                return choice[0]
+                return candidates[0]
         if matches:
             choices = ", ".join(repr(c.qualified_name) for c in matches)
             raise AmbiguousNameError(
@@ -174,7 +176,7 @@ class Registry:
         return self._classes[component]
 
     def component_of(self, cls: type) -> Component | None:
-        """The component whose class is `cls`, or None where it is not registered."""
+        """The component of a class; None for one that is not registered."""
         for component, loaded in self._classes.items():
             if loaded is cls:
                 return component
@@ -200,12 +202,12 @@ class Registry:
         message += did_you_mean(identifier.qualified_name, names)
         message += f" Known: {', '.join(c.qualified_name for c in components) or 'none'}."
         for plugin in self.plugins.values():
-            where = f"Plugin {plugin.namespace!r} ({plugin.distribution})"
+            label = f"Plugin {plugin.namespace!r} ({plugin.distribution})"
             if plugin.error:
-                message += f" {where} is broken: {plugin.error}."
+                message += f" {label} is broken: {plugin.error}."
             elif plugin.disabled:
                 message += (
-                    f" {where} is disabled by QFRAME_DISABLE_PLUGINS or "
+                    f" {label} is disabled by QFRAME_DISABLE_PLUGINS or "
                     "QFRAME_LOAD_PLUGINS."
                 )
         message += " `qframe list` shows all."
@@ -218,7 +220,7 @@ def _names(variable: str) -> set[str]:
 
 
 def _check_names(installed: set[str], *, strict: bool) -> None:
-    """Warn of names in the variables that no plugin has, as after a typo."""
+    """Warn of names in the variables that no plugin has, such as typos."""
     for variable in ("DISABLE", "LOAD"):
         for name in sorted(_names(variable) - installed):
             message = (
@@ -234,7 +236,7 @@ def _check_names(installed: set[str], *, strict: bool) -> None:
 def _entry_points() -> Iterator[tuple[Plugin, importlib.metadata.EntryPoint]]:
     """The entry points without repetition, the first-party ones first, then by name."""
     seen: dict[Any, tuple[Plugin, importlib.metadata.EntryPoint]] = {}
-    origin = functools.cache(_origin)  # its metadata is read once, not for each plugin
+    origin = functools.cache(_origin)  # reads the metadata of a distribution once
     for entry in importlib.metadata.entry_points(group=GROUP):
         distribution, version = origin(entry.dist)
         plugin = Plugin(entry.name, distribution, version, entry.value)
@@ -246,57 +248,40 @@ def _entry_points() -> Iterator[tuple[Plugin, importlib.metadata.EntryPoint]]:
     )
 
 
-def _conflict(plugin: Plugin, first: Plugin) -> Plugin:
-    return attrs.evolve(
-        plugin,
-        error=f"the namespace {plugin.namespace!r} belongs to {first.distribution} "
-        "already; uninstall one of the two",
-    )
-
-
 def _origin(distribution: importlib.metadata.Distribution | None) -> tuple[str, str]:
-    """The distribution and its version, as far as its metadata has them."""
+    """The name and the version of a distribution, as far as its metadata has them."""
     try:
         metadata: Any = distribution.metadata if distribution else {}
         name, version = (metadata.get(key, "") for key in ("Name", "Version"))
-    # For damaged metadata each version of Python raises another error.
+    # The error for damaged metadata depends on the version of Python.
     except Exception:
         name, version = "", ""
     return name or "unknown", version or ""
 
 
 def _read(
-    manager: pluggy.PluginManager,
-    plugin: Plugin,
-    entry: importlib.metadata.EntryPoint,
+    manager: pluggy.PluginManager, plugin: Plugin, entry: importlib.metadata.EntryPoint
 ) -> Plugin:
     try:
-        with contained():
-            components = _components(manager, plugin, entry)
+        with isolated():
+            return attrs.evolve(plugin, components=_components(manager, plugin, entry))
     except Failure as failure:
         return attrs.evolve(plugin, error=failure.reason, place=failure.place)
-    return attrs.evolve(plugin, components=components)
 
 
 def _components(
-    manager: pluggy.PluginManager,
-    plugin: Plugin,
-    entry: importlib.metadata.EntryPoint,
+    manager: pluggy.PluginManager, plugin: Plugin, entry: importlib.metadata.EntryPoint
 ) -> tuple[Component, ...]:
     manager.register(entry.load(), name=plugin.namespace)
-    implementations = [
-        implementation
-        for implementation in manager.hook.qframe_components.get_hookimpls()
-        if implementation.plugin_name == plugin.namespace
-    ]
-    if not implementations:
+    hooks = manager.hook.qframe_components.get_hookimpls()
+    functions = [h.function for h in hooks if h.plugin_name == plugin.namespace]
+    if not functions:
         raise PluginError(
             f"{plugin.target} has no function qframe_components marked with qframe.hookimpl"
         )
-    function = implementations[0].function
     components: list[Component] = []
-    taken: set[tuple[str, str]] = set()
-    yielded: Any = function()
+    names: set[tuple[str, str]] = set()
+    yielded: Any = functions[0]()
     for component in yielded:
         if not isinstance(component, Component):
             raise PluginError(
@@ -305,22 +290,22 @@ def _components(
                 "adapter(...) or exporter(...)"
             )
         for name in component.names:
-            if (component.kind, name) in taken:
+            if (component.kind, name) in names:
                 raise PluginError(f"{component.kind} {name!r} is offered twice")
-            taken.add((component.kind, name))
+            names.add((component.kind, name))
         components.append(
             attrs.evolve(
                 component,
                 namespace=plugin.namespace,
                 distribution=plugin.distribution,
-                place=_line(function, yielded),
+                place=_line(functions[0], yielded),
             )
         )
     return tuple(components)
 
 
 def _line(function: Any, yielded: Any) -> str:
-    """The file of a manifest, and the line that yields; of a list, that of the function."""
+    """The file of a manifest, and its line that yields; for a list that of the function."""
     frame, code = getattr(yielded, "gi_frame", None), getattr(function, "__code__", None)
     if frame is not None:
         return f"{frame.f_code.co_filename}, line {frame.f_lineno}"

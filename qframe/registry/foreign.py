@@ -1,4 +1,4 @@
-"""Code of plugins: kept off standard output, and described when it fails."""
+"""Isolation of the code of plugins from standard output, and of its errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-_OURS = ("qframe", "pluggy", "importlib", "contextlib")
+_INTERNAL = ("qframe", "pluggy", "importlib", "contextlib")
 
 
 class Failure(Exception):
@@ -15,7 +15,7 @@ class Failure(Exception):
 
     Args:
         reason: the name of the error and its message.
-        place: the file and the line; empty where unknown.
+        place: the file and the line; empty if unknown.
     """
 
     def __init__(self, reason: str, place: str) -> None:
@@ -28,10 +28,10 @@ class Failure(Exception):
 
 
 @contextlib.contextmanager
-def contained() -> Iterator[None]:
-    """Run a plugin's code; raises `Failure` for whatever it raises.
+def isolated() -> Iterator[None]:
+    """Run a plugin's code; raises `Failure` for any error of it.
 
-    What it prints goes to standard error, since a program may read standard output.
+    Its output goes to standard error, since a program may read standard output.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -62,6 +62,6 @@ def _place(error: BaseException) -> str:
     place = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         name, file = frame.f_globals.get("__name__", ""), frame.f_code.co_filename
-        if str(name).partition(".")[0] not in _OURS and not file.startswith("<"):
+        if str(name).partition(".")[0] not in _INTERNAL and not file.startswith("<"):
             place = f"{file}, line {line}"
     return place

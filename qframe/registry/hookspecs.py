@@ -14,8 +14,8 @@ entry point is the plugin's namespace::
     def qframe_components():
         yield quantizer("soft_sign", "my_package.quantizers:SoftSign", summary="...")
 
-A manifest is imported whenever names are listed, so it must not import a backend: a target
-is loaded when its name is used.
+Listing names imports every manifest, so it must not import a backend. A target is loaded
+when its name is used.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from qframe.errors import IdentifierError, shown
 
 _NAMESPACE = re.compile(r"[A-Za-z_][\w.-]*")
 _NAME = re.compile(r"[A-Za-z_]\w*")
-# Far more than a component needs, and few enough for the parser of each Python.
+# Far more than a component needs, and safe for the parser of each Python.
 _LONGEST = 4096
 _DEEPEST = 32
 _LITERALS = (
@@ -39,7 +39,7 @@ class Identifier:
     name: str
     namespace: str | None = None
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
-    # For names whose arguments are known by their order; they have no key=value.
+    # Arguments without a key, for names that allow them.
     positional: tuple[Any, ...] = attrs.field(default=(), repr=False)
 
     @classmethod
@@ -56,15 +56,15 @@ class Identifier:
             raise _malformed(
                 text, f"it has {len(text)} characters, and at most {_LONGEST} are read"
             )
-        name, namespace, rest = _split(text)
-        values, arguments = _parse_arguments(text, rest) if rest else ((), {})
+        name, namespace, tail = _split(text)
+        values, arguments = _parse_arguments(text, tail) if tail else ((), {})
         if values and not positional:
             raise without_key(text, values[0])
         return cls(name, namespace, arguments, values)
 
     @property
     def qualified_name(self) -> str:
-        """``namespace:name``, or the bare name where there is no namespace."""
+        """``namespace:name``, or the bare name without a namespace."""
         return f"{self.namespace}:{self.name}" if self.namespace else self.name
 
     def __str__(self) -> str:
@@ -95,33 +95,33 @@ def without_key(text: str, value: Any) -> IdentifierError:
 def _split(text: str) -> tuple[str, str | None, str]:
     """The name, the namespace or None, and the text after the name."""
     namespace: str | None
-    namespace, colon, rest = text.partition(":")
+    namespace, colon, tail = text.partition(":")
     namespace = namespace.strip()
     if not (colon and _NAMESPACE.fullmatch(namespace)):
-        namespace, rest = None, text
-    rest = rest.strip()
-    name = _NAME.match(rest)
+        namespace, tail = None, text
+    tail = tail.strip()
+    name = _NAME.match(tail)
     if name is None:
-        where = "it does not begin with a name"
-        raise _malformed(text, f"no name follows {namespace}:" if namespace else where)
-    return name[0], namespace, rest[name.end() :].lstrip()
+        reason = "it does not begin with a name"
+        raise _malformed(text, f"no name follows {namespace}:" if namespace else reason)
+    return name[0], namespace, tail[name.end() :].lstrip()
 
 
-def _parse_arguments(text: str, rest: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if not (rest.startswith("(") and rest.endswith(")")):
-        raise _malformed(text, f"{shown(rest)} follows the name")
-    source = f"_{rest}"
+def _parse_arguments(text: str, tail: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if not (tail.startswith("(") and tail.endswith(")")):
+        raise _malformed(text, f"{shown(tail)} follows the name")
+    source = f"_{tail}"
     try:
         call = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise _malformed(text, f"{shown(rest)} is not an argument list ({error})") from None
+        raise _malformed(text, f"{shown(tail)} is not an argument list ({error})") from None
     if (
         not isinstance(call, ast.Call)
         or not isinstance(call.func, ast.Name)
-        # Otherwise its closing parenthesis is in a comment.
+        # The closing parenthesis may be in a comment.
         or ast.get_source_segment(source, call) != source
     ):
-        raise _malformed(text, f"{shown(rest)} is not one argument list")
+        raise _malformed(text, f"{shown(tail)} is not one argument list")
     if call.args and call.keywords:
         raise _malformed(
             text, "it mixes arguments with and without a key; write key=value for all"
@@ -137,18 +137,18 @@ def _parse_arguments(text: str, rest: str) -> tuple[tuple[Any, ...], dict[str, A
     return values, arguments
 
 
-def _read(text: str, source: str, value: ast.expr, what: str) -> Any:
+def _read(text: str, source: str, value: ast.expr, name: str) -> Any:
     try:
-        return _evaluated(value)
+        return _evaluate(value)
     except (TypeError, ValueError):
         part = shown(ast.get_source_segment(source, value) or "")
         raise _malformed(
-            text, f"the value {part} of {what} is not a literal ({_LITERALS})"
+            text, f"the value {part} of {name} is not a literal ({_LITERALS})"
         ) from None
 
 
-def _evaluated(node: ast.expr | None, depth: int = 0) -> Any:
-    """The value of a literal, of those that `_literal` writes."""
+def _evaluate(node: ast.expr | None, depth: int = 0) -> Any:
+    """The value of a literal that `_literal` may write."""
     if depth > _DEEPEST:
         raise ValueError
     if isinstance(node, ast.Constant):
@@ -157,21 +157,21 @@ def _evaluated(node: ast.expr | None, depth: int = 0) -> Any:
             raise ValueError
         return value
     if isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant):
-        value = _evaluated(node.operand)
+        value = _evaluate(node.operand)
         if type(value) in (int, float) and isinstance(node.op, (ast.UAdd, ast.USub)):
             return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, (ast.Tuple, ast.List)):
-        items = [_evaluated(item, depth + 1) for item in node.elts]
+        items = [_evaluate(item, depth + 1) for item in node.elts]
         return items if isinstance(node, ast.List) else tuple(items)
     if isinstance(node, ast.Dict):
-        keys = [_evaluated(key, depth + 1) for key in node.keys]
-        values = [_evaluated(value, depth + 1) for value in node.values]
+        keys = [_evaluate(key, depth + 1) for key in node.keys]
+        values = [_evaluate(value, depth + 1) for value in node.values]
         return dict(zip(keys, values, strict=True))
     raise ValueError
 
 
 def _literal(key: str, value: Any, depth: int = 0) -> str:
-    """The text that `_evaluated` reads back as `value`."""
+    """The text that `_evaluate` reads back as `value`."""
     if depth <= _DEEPEST:
         if isinstance(value, float) and math.isinf(value):
             return "1e999" if value > 0 else "-1e999"

@@ -1,4 +1,4 @@
-"""The distributions that a saved config needs, so that an error can name them."""
+"""The distributions that a saved config requires, for errors to name."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ _KEY = "qframe_requires"
 
 
 def requirements(identifiers: Iterable[Identifier]) -> dict[str, dict[str, str]]:
-    """An entry for a config: namespace -> distribution, of third-party plugins.
-
-    Empty where there are none.
-    """
+    """An entry for a config, namespace -> distribution; empty without third parties."""
     plugins = registry.discover()
-    needed = {}
+    required = {}
     for identifier in identifiers:
         plugin = plugins.get(identifier.namespace or "")
         if plugin is not None and plugin.distribution != FIRST_PARTY:
-            needed[plugin.namespace] = plugin.distribution
-    return {_KEY: needed} if needed else {}
+            required[plugin.namespace] = plugin.distribution
+    return {_KEY: required} if required else {}
 
 
 def without_requirements(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config without that entry; raises `UnknownNameError` for a missing plugin."""
-    rest = dict(config)
-    for namespace, distribution in rest.pop(_KEY, {}).items():
+    """The config without the entry; raises `UnknownNameError` for a missing plugin."""
+    remaining = dict(config)
+    for namespace, distribution in remaining.pop(_KEY, {}).items():
         plugin = registry.discover().get(namespace)
         if plugin is None or plugin.disabled or plugin.error:
             state = "is not installed"
@@ -39,4 +36,4 @@ def without_requirements(config: Mapping[str, Any]) -> dict[str, Any]:
                 f"this model needs the plugin {namespace!r}, which {state}. "
                 f"Write: pip install {distribution}"
             )
-    return rest
+    return remaining

@@ -1,7 +1,7 @@
 """Modules of plugins that are imported as modules of qframe, such as ``qframe.packed``.
 
-A plugin's exporter names the module that runs the files it writes. The code stays with the
-plugin; the name under which it is imported is that of the target.
+An exporter of a plugin names the module that runs its files. The module is imported under
+the name of the target.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class _Runtimes:
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        # Python takes what is in its place afterwards, and leaves that as it is.
+        # Python returns the module that is in sys.modules afterwards.
         sys.modules[module.__name__] = _registry().runtime(module.__name__.split(".")[1])
 
 
 def install() -> None:
-    """Let import statements find the runtimes; once in a process."""
+    """Let import statements find the runtimes; later calls do nothing."""
     if not any(type(finder).__name__ == _Runtimes.__name__ for finder in sys.meta_path):
         sys.meta_path.append(_Runtimes())
 
 
 def load(name: str) -> Any:
-    """The module that runs the files of the target of this name; mostly None."""
+    """The module that runs the files of a target; None for other names."""
     package = sys.modules[_PARENT]
     if name.startswith("_") or PathFinder.find_spec(f"{_PARENT}.{name}", package.__path__):
         return None
@@ -56,18 +56,18 @@ def load(name: str) -> Any:
 
 
 def names() -> list[str]:
-    """The targets that have a runtime; none where plugins cannot be read."""
+    """The targets with a runtime; empty if plugins cannot be read."""
     from qframe.errors import QFrameError
 
     try:
         return _registry().runtimes()
-    # Nobody who asks for names expects an error, as of QFRAME_STRICT_PLUGINS.
+    # Listing names must not fail, even with QFRAME_STRICT_PLUGINS.
     except QFrameError:
         return []
 
 
 def _registry() -> Registry:
-    # Importing qframe imports this module, and reads no plugins.
+    # Importing qframe imports this module, and must not read plugins.
     from qframe.registry.discovery import registry
 
     return registry

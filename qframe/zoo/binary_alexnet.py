@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import layers
 
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import binary_conv, signs, softmax
 
 _SIGNS = {**signs(), "kernel_initializer": "glorot_uniform"}
@@ -16,16 +16,10 @@ def _norm(x: Any) -> Any:
     return layers.BatchNormalization(scale=False, momentum=0.9)(x)
 
 
-@network(
-    Design(
-        "binary_alexnet",
-        (
-            "binary_alexnet-v0.3.0/binary_alexnet_weights.h5",
-            "binary_alexnet-v0.2.1/binary_alexnet_weights_notop.h5",
-        ),
-        sized=True,
-    )
-)
+_FILES = larq_files("binary_alexnet-v0.3.0", notop="binary_alexnet-v0.2.1")
+
+
+@network(Design("binary_alexnet", _FILES, sized=True))
 def BinaryAlexNet(images: Any, num_classes: int | None) -> Any:
     """AlexNet with binary weights and activations, except for the image.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import layers
 
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import batch_norm, binary_conv, classifier, shortcut, stem
 
 _BINARY: dict[str, Any] = {
@@ -27,15 +27,7 @@ def _block(x: Any, filters: int) -> Any:
     return layers.add([x, identity])
 
 
-@network(
-    Design(
-        "birealnet18",
-        (
-            "birealnet-v0.3.0/birealnet_weights.h5",
-            "birealnet-v0.3.0/birealnet_weights_notop.h5",
-        ),
-    )
-)
+@network(Design("birealnet18", larq_files("birealnet-v0.3.0")))
 def BiRealNet(images: Any, num_classes: int | None) -> Any:
     """Bi-Real Net with 18 layers: a shortcut around every binary convolution.
 

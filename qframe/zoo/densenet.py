@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import layers
 
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import (
     batch_norm,
     binary_conv,
@@ -22,11 +22,8 @@ _GROWTH = 64
 
 
 def _design(depth: str, notop: str = "v0.1.0") -> Design:
-    file = f"binary_densenet_{depth}_weights"
-    files = (
-        f"binary_densenet-v0.1.0/{file}.h5",
-        f"binary_densenet-{notop}/{file}_notop.h5",
-    )
+    name, release = f"binary_densenet_{depth}", "binary_densenet-v0.1.0"
+    files = larq_files(release, name, notop=f"binary_densenet-{notop}")
     return Design(f"binary_densenet{depth}", files)
 
 

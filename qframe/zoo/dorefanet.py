@@ -7,7 +7,7 @@ from typing import Any
 from keras import layers
 
 import qframe.layers as quantized
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import batch_norm, binary_conv, softmax
 
 _QUANTIZERS = {"input_quantizer": "dorefa(k_bit=2)", "kernel_quantizer": "dorefa_sign"}
@@ -19,12 +19,7 @@ def _norm(x: Any) -> Any:
 
 @network(
     Design(
-        "dorefanet",
-        (
-            "dorefanet-v0.1.0/dorefanet_weights.h5",
-            "dorefanet-v0.1.1/dorefanet_weights_notop.h5",
-        ),
-        sized=True,
+        "dorefanet", larq_files("dorefanet-v0.1.0", notop="dorefanet-v0.1.1"), sized=True
     )
 )
 def DoReFaNet(images: Any, num_classes: int | None) -> Any:

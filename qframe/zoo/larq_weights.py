@@ -21,9 +21,9 @@ from qframe.tables import Table, Tabular
 
 # Variables that Keras 3 renamed.
 _RENAMED = {"depthwise_kernel": "kernel"}
-# Variables of Larq's metric FlipRatio in the layer that it watches.
-_OF_METRICS = {"previous_values", "total", "count"}
-# The rows that an error lists at most.
+# Variables of Larq's metric FlipRatio in the layer that it measures.
+_METRIC_VARIABLES = {"previous_values", "total", "count"}
+# The most rows in an error.
 _MOST_ROWS = 12
 
 
@@ -38,8 +38,8 @@ class LayerWeights:
     def in_order(self) -> list[tuple[str, Any]]:
         """The weights in an order that is the same in a file and in a model.
 
-        The weights of a layer differ in their names. Where it contains other layers,
-        names recur, and the order of Keras counts: trainable ones first.
+        The weights of a layer differ in their names. If it contains other layers, names
+        recur, and Keras orders them: trainable ones first.
         """
         names = {name for name, _ in self.weights}
         if len(names) < len(self.weights):
@@ -72,10 +72,8 @@ class Match(Tabular):
 
     def tables(self) -> list[Table]:
         """One table, with a row for each pair."""
-        title, footer = (
-            f"{self.model} from {self.file}",
-            [f"{len(self.pairs)} layers loaded", ""],
-        )
+        title = f"{self.model} from {self.file}"
+        footer = [f"{len(self.pairs)} layers loaded", ""]
         return [Table(title, ["Model", "File"], self.pairs, footer)]
 
 
@@ -109,30 +107,30 @@ def load_larq_weights(model: Any, path: str | os.PathLike[str]) -> Match:
         >>> model = qf.zoo.BiRealNet()  # doctest: +SKIP
         >>> qf.load_larq_weights(model, "birealnet_weights.h5")  # doctest: +SKIP
     """
-    ours = _entries_of_model(model)
+    targets = _entries_of_model(model)
     file = existing_file(path, ".h5")
-    theirs = _entries_of_file(file)
-    if [entry.signature for entry in ours] != [entry.signature for entry in theirs]:
-        raise DataError(_misfit(model.name, ours, str(file), theirs))
-    pairs = list(zip(ours, theirs, strict=True))
-    for own, other in pairs:
-        for (_, variable), (_, array) in zip(own.in_order, other.in_order, strict=True):
+    sources = _entries_of_file(file)
+    if [entry.signature for entry in targets] != [entry.signature for entry in sources]:
+        raise DataError(_misfit(model.name, targets, str(file), sources))
+    pairs = list(zip(targets, sources, strict=True))
+    for target, source in pairs:
+        for (_, variable), (_, array) in zip(target.in_order, source.in_order, strict=True):
             variable.assign(array)
     return Match(model.name, str(file), tuple((str(a), str(b)) for a, b in pairs))
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file holds layers as Keras 2 writes them.
+    """Return whether a file holds layers as Keras 2 writes them.
 
     Raises:
         DataError: it cannot be read.
     """
-    with _opened(path) as file:
+    with _open(path) as file:
         return _layers_of(file) is not None
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -151,7 +149,7 @@ def _layers_of(file: Any) -> Any:
 
 
 def _names(group: Any, name: str) -> list[str] | None:
-    """A list of names, which Keras splits where it is long; None where there is none."""
+    """A list of names, which Keras splits if it is long; None without one."""
     attributes = group.attrs
     if name in attributes:
         parts = [attributes[name]]
@@ -167,7 +165,7 @@ def _names(group: Any, name: str) -> list[str] | None:
 
 
 def _entries_of_file(path: Path) -> list[LayerWeights]:
-    with _opened(path) as file:
+    with _open(path) as file:
         layers = _layers_of(file)
         if layers is None:
             raise DataError(
@@ -187,7 +185,7 @@ def _entry_of_group(layer: str, group: Any) -> LayerWeights:
     weights = []
     for path in _names(group, "weight_names") or []:
         folder, _, name = path.partition(":")[0].rpartition("/")
-        if "flip_ratio" in folder.split("/") and name in _OF_METRICS:
+        if "flip_ratio" in folder.split("/") and name in _METRIC_VARIABLES:
             continue
         weights.append((_RENAMED.get(name, name), _array(group, path)))
     return LayerWeights(layer, tuple(weights))
@@ -210,15 +208,11 @@ def _entries_of_model(model: Any) -> list[LayerWeights]:
             f"model {model.name!r} has no weights yet. Build it first: give it an Input, "
             "or call it with data."
         )
-    entries = [_entry_of_layer(layer) for layer in model.layers]
+    entries = [_entry(layer.name, _trainable_first(layer)) for layer in model.layers]
     inner = {id(variable) for layer in model.layers for variable in layer.weights}
-    own = [variable for variable in _ordered(model) if id(variable) not in inner]
-    entries.append(_entry(model.name, own))
+    outer = [variable for variable in _trainable_first(model) if id(variable) not in inner]
+    entries.append(_entry(model.name, outer))
     return [entry for entry in entries if entry.weights]
-
-
-def _entry_of_layer(layer: Any) -> LayerWeights:
-    return _entry(layer.name, _ordered(layer))
 
 
 def _entry(layer: str, variables: Sequence[Any]) -> LayerWeights:
@@ -226,19 +220,19 @@ def _entry(layer: str, variables: Sequence[Any]) -> LayerWeights:
     return LayerWeights(layer, tuple(named))
 
 
-def _ordered(layer: Any) -> list[Any]:
+def _trainable_first(layer: Any) -> list[Any]:
     """The variables in the order in which Keras 2 saves them."""
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
 def _misfit(
-    model: str, ours: list[LayerWeights], file: str, theirs: list[LayerWeights]
+    model: str, targets: list[LayerWeights], file: str, sources: list[LayerWeights]
 ) -> str:
     """The error message for a file that does not fit."""
     matcher = difflib.SequenceMatcher(
         None,
-        [entry.signature for entry in ours],
-        [entry.signature for entry in theirs],
+        [entry.signature for entry in targets],
+        [entry.signature for entry in sources],
         autojunk=False,
     )
     matched, rows = 0, []
@@ -247,14 +241,14 @@ def _misfit(
             matched += b - a
             rows.append([f"({b - a} layers that match)", ""])
             continue
-        for own, other in itertools.zip_longest(ours[a:b], theirs[c:d]):
-            rows.append([str(own or "-"), str(other or "-")])
+        for target, source in itertools.zip_longest(targets[a:b], sources[c:d]):
+            rows.append([str(target or "-"), str(source or "-")])
     if len(rows) > _MOST_ROWS:
         rows = [*rows[:_MOST_ROWS], [f"(and {len(rows) - _MOST_ROWS} rows more)", ""]]
     table = Table(f"{model} and {file}", ["Model", "File"], rows)
     return (
-        f"the weights in {file} are not those of {model!r}: of {len(ours)} layers with "
-        f"weights in the model and {len(theirs)} in the file, {matched} match in order. "
+        f"the weights in {file} are not those of {model!r}: of {len(targets)} layers with "
+        f"weights in the model and {len(sources)} in the file, {matched} match in order. "
         "Nothing was loaded. Build the network that was saved, with the same arguments.\n"
         f"{table.to_text()}"
     )

@@ -57,6 +57,12 @@ class Design:
     sized: bool = False
 
 
+def larq_files(release: str, file: str = "", *, notop: str = "") -> tuple[str, str]:
+    """The weight files in a release of Larq: with and without the top."""
+    file = file or release.partition("-")[0]
+    return f"{release}/{file}_weights.h5", f"{notop or release}/{file}_weights_notop.h5"
+
+
 _ARGUMENTS = """
     Args:
         input_shape: the shape of an image, (height, width, channels). Default
@@ -96,7 +102,7 @@ def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Netw
             **unknown: Any,
         ) -> Any:
             owner = layers.__name__
-            _refuse(owner, unknown)
+            _check_unknown(owner, unknown)
             boolean(owner, "include_top", include_top)
             integer_within(owner, "num_classes", num_classes, 1, 2**31 - 1)
             if num_classes != 1000:
@@ -118,16 +124,16 @@ def network(design: Design) -> Callable[[Callable[[Any, int | None], Any]], Netw
 
         build.design = design  # type: ignore[attr-defined]
         build.__signature__ = _CALL.replace(parameters=_PARAMETERS)  # type: ignore[attr-defined]
-        # Only Python 3.13 and later remove the indentation of docstrings.
-        first, _, rest = (inspect.getdoc(layers) or "").partition("\nExample:")
+        # getdoc, since Python before 3.13 keeps the indentation of docstrings.
+        summary, _, example = (inspect.getdoc(layers) or "").partition("\nExample:")
         arguments = inspect.cleandoc(_ARGUMENTS)
-        build.__doc__ = f"{first.rstrip()}\n\n{arguments}\n\nExample:{rest}"
+        build.__doc__ = f"{summary.rstrip()}\n\n{arguments}\n\nExample:{example}"
         return build
 
     return decorate
 
 
-def _refuse(owner: str, unknown: dict[str, Any]) -> None:
+def _check_unknown(owner: str, unknown: dict[str, Any]) -> None:
     known = [parameter.name for parameter in _PARAMETERS]
     for name in unknown:
         raise ArgumentError(
@@ -137,7 +143,7 @@ def _refuse(owner: str, unknown: dict[str, Any]) -> None:
 
 
 def _weight_file(owner: str, design: Design, weights: Any, include_top: bool) -> Any:
-    """The path of the existing file; None for random weights."""
+    """The path of the weight file; None for random weights."""
     if weights is None:
         return None
     if weights == "imagenet":
@@ -156,7 +162,7 @@ def _weight_file(owner: str, design: Design, weights: Any, include_top: bool) ->
 
 
 def _images(owner: str, design: Design, shape: Any, tensor: Any, include_top: bool) -> Any:
-    """The validated Keras tensor of images."""
+    """The Keras tensor of images, checked."""
     if keras.config.image_data_format() != "channels_last":
         raise ArgumentError(
             f"{owner} has its channels last, and Keras is set to "
@@ -203,10 +209,10 @@ def _shape(owner: str, shape: Any) -> tuple[int | None, ...]:
 def _model(
     owner: str, design: Design, images: Any, layers: Any, num_classes: int | None
 ) -> tuple[Any, Any]:
-    """The model and its outputs; raise for too small images in every version of Keras."""
+    """The model and its outputs; every version of Keras raises for small images."""
     try:
         outputs = layers(images, num_classes)
-        # If the tensor is not an input, the graph of a model is a copy.
+        # If the tensor is not an input, the graph of the model is a copy.
         model = keras.Model(images, outputs, name=design.name)
         for node in keras_internals.nodes(keras_internals.graph_of(model)):
             for tensor in node.outputs:

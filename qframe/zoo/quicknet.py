@@ -8,13 +8,12 @@ from typing import Any
 from keras import layers
 
 from qframe.layers.initializers import BlurPool
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import batch_norm, binary_conv, classifier, pointwise, relu, signs
 
 
 def _design(name: str) -> Design:
-    files = (f"quicknet-v1.0/{name}_weights.h5", f"quicknet-v1.0/{name}_weights_notop.h5")
-    return Design(name, files)
+    return Design(name, larq_files("quicknet-v1.0", name))
 
 
 def _stem(images: Any, filters: int) -> Any:

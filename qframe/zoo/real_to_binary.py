@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import layers
 
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import binary_conv, classifier, shortcut, signs, stem
 
 # The bottleneck ratio of the branch that computes the scales.
@@ -34,9 +34,7 @@ def _half(x: Any, filters: int) -> Any:
     return layers.add([y, identity])
 
 
-@network(
-    Design("r2b_bnn", ("r2b-v0.1.0/r2b_weights.h5", "r2b-v0.1.0/r2b_weights_notop.h5"))
-)
+@network(Design("r2b_bnn", larq_files("r2b-v0.1.0")))
 def RealToBinaryNet(images: Any, num_classes: int | None) -> Any:
     """Real-to-binary network: scales computed from the input of each convolution.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import layers
 
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import (
     batch_norm,
     binary_conv,
@@ -25,15 +25,7 @@ def _block(x: Any, filters: int) -> Any:
     return layers.add([x, identity])
 
 
-@network(
-    Design(
-        "binary_resnet_e_18",
-        (
-            "resnet_e-v0.1.0/resnet_e_18_weights.h5",
-            "resnet_e-v0.1.0/resnet_e_18_weights_notop.h5",
-        ),
-    )
-)
+@network(Design("binary_resnet_e_18", larq_files("resnet_e-v0.1.0", "resnet_e_18")))
 def BinaryResNetE18(images: Any, num_classes: int | None) -> Any:
     """BinaryResNetE with 18 layers: a residual network with a shortcut at each layer.
 

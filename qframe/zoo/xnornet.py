@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from qframe.zoo.network import Design, network
+from qframe.zoo.network import Design, larq_files, network
 from qframe.zoo.parts import batch_norm, binary_conv, relu, softmax
 
 
@@ -34,14 +34,7 @@ def _conv(x: Any, filters: int, size: int, **options: Any) -> Any:
 
 
 @network(
-    Design(
-        "xnornet",
-        (
-            "xnornet-v0.2.0/xnornet_weights.h5",
-            "xnornet-v0.2.1/xnornet_weights_notop.h5",
-        ),
-        sized=True,
-    )
+    Design("xnornet", larq_files("xnornet-v0.2.0", notop="xnornet-v0.2.1"), sized=True)
 )
 def XNORNet(images: Any, num_classes: int | None) -> Any:
     """XNOR-Net: AlexNet with binary weights, scaled by channel.
@@ -57,12 +50,7 @@ def XNORNet(images: Any, num_classes: int | None) -> Any:
     Paper: Rastegari et al., 2016, https://arxiv.org/abs/1603.05279
     """
     x = layers.Conv2D(
-        96,
-        11,
-        strides=4,
-        padding="same",
-        use_bias=False,
-        kernel_regularizer=_regularizer(),
+        96, 11, strides=4, padding="same", use_bias=False, kernel_regularizer=_regularizer()
     )(images)
     x = relu(_norm(x, 1e-5))
     x = _norm(layers.MaxPooling2D(3, strides=2)(x))

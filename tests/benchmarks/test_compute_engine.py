@@ -16,7 +16,7 @@ from benchmarks.timing import interleaved, show
 from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.engine import Engine
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 ROUNDS = int(os.environ.get("QFRAME_ROUNDS", "20"))
 TURN = 0.05
@@ -37,7 +37,7 @@ def test_convolution():
     model = tf.keras.Sequential([tf.keras.Input(SHAPE[1:], batch_size=1), layer])
     theirs = Interpreter(larq_compute_engine.convert_keras_model(model), num_threads=1)
     kernel = np.where(layer.kernel.numpy() >= 0, 1, -1).transpose(3, 0, 1, 2)
-    conv = op.Conv2D(kernel=Packed.of(kernel), pads=(1, 1, 1, 1), pad=1.0)
+    conv = op.Conv2D(kernel=PackedTensor.of(kernel), pads=(1, 1, 1, 1), pad=1.0)
     ours = Engine(chain(SHAPE[1:], sign(), conv))
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     np.testing.assert_array_equal(ours.predict([x])[0], theirs.predict(x))

@@ -19,7 +19,7 @@ from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.compiled.tiles import BITS
 from qframe_packed.compiled.vectors import integer, loop
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 ROUNDS = int(os.environ.get("QFRAME_ROUNDS", "20"))
 TURN = 0.05
@@ -65,7 +65,7 @@ def limit():
 def convolution(channels, side=SIDE):
     """A 3x3 convolution of signs, from floats to floats."""
     kernel = np.random.default_rng(0).choice([-1, 1], (channels, 3, 3, channels))
-    layer = op.Conv2D(kernel=Packed.of(kernel), pads=(1, 1, 1, 1), pad=1.0)
+    layer = op.Conv2D(kernel=PackedTensor.of(kernel), pads=(1, 1, 1, 1), pad=1.0)
     return Engine(chain((side, side, channels), sign(), layer))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qframe.deployment.graph.kernels import Kernel
 from qframe.deployment.graph.rounding import RULES, quantized, rounding_of
-from qframe.deployment.graph.thresholds import Domain, first
+from qframe.deployment.graph.thresholds import Domain, first_true
 from qframe.deployment.graph.values import Grid, Span, Value, same_numbers
 from qframe.errors import DataError
 
@@ -86,7 +86,7 @@ def thresholds_of(*settings):
         with np.errstate(over="ignore"):
             return quantized(x, *settings) >= wanted
 
-    return every.thresholds(first(reached, every, wanted.shape))
+    return every.thresholds(first_true(reached, every, wanted.shape))
 
 
 @given(

@@ -21,10 +21,10 @@ def optimizer(**default):
     )
 
 
-def model(given=None, **compiled):
+def model(chosen=None, **compiled):
     keras.utils.set_random_seed(0)
     binary = {"kernel_quantizer": "noop(precision=1)"}
-    made = keras.Sequential(
+    network = keras.Sequential(
         [
             keras.Input((8,)),
             qf.layers.QuantDense(12, use_bias=False, **binary),
@@ -33,26 +33,26 @@ def model(given=None, **compiled):
             layers.Rescaling(0.25),
         ]
     )
-    made.compile(given or optimizer(), "mse", **{**WITHOUT_XLA, **compiled})
-    return made
+    network.compile(chosen or optimizer(), "mse", **{**WITHOUT_XLA, **compiled})
+    return network
 
 
-def train(made, epochs=2):
-    made.fit(X, Y, epochs=epochs, batch_size=8, shuffle=False, verbose=0)
-    return made
+def train(network, epochs=2):
+    network.fit(X, Y, epochs=epochs, batch_size=8, shuffle=False, verbose=0)
+    return network
 
 
-def state(made):
+def state(network):
     """Every array of a model and of its optimizer."""
-    return [ops.convert_to_numpy(v) for v in made.weights + made.optimizer.variables]
+    return [ops.convert_to_numpy(v) for v in network.weights + network.optimizer.variables]
 
 
-def assert_same(made, other):
-    ours, theirs = state(made), state(other)
-    assert len(ours) == len(theirs)
-    for a, b in zip(ours, theirs, strict=True):
+def assert_same(network, other):
+    first, second = state(network), state(other)
+    assert len(first) == len(second)
+    for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def kernels(made):
-    return [made.layers[i].get_weights()[0] for i in (0, 2)]
+def kernels(network):
+    return [network.layers[i].get_weights()[0] for i in (0, 2)]

@@ -1,7 +1,6 @@
-"""The browser that pages are looked at with: found, or installed where that can be done.
+"""The browser of the tests of pages, which root can install.
 
-``python tests/helpers/browser_programs.py`` makes sure that it is there, or says what to
-type.
+``python tests/helpers/browser_programs.py`` installs it, or says what to type.
 """
 
 import os
@@ -27,14 +26,14 @@ OPTIONS = (
 )
 
 
-def found(names):
-    """The path of the first of some programs that is there, or None."""
+def path_of(names):
+    """The path of the first installed program, or None."""
     return next(filter(None, map(shutil.which, names)), None)
 
 
 def missing():
-    """What is not there, in words."""
-    return [names[0] for names in (BROWSERS, DRIVERS) if found(names) is None]
+    """The names of the missing programs."""
+    return [names[0] for names in (BROWSERS, DRIVERS) if path_of(names) is None]
 
 
 def start(profile):
@@ -43,11 +42,11 @@ def start(profile):
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = found(BROWSERS)
+    options.binary_location = path_of(BROWSERS)
     for argument in (*OPTIONS, f"--user-data-dir={profile}"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options, Service(found(DRIVERS)))
+    return webdriver.Chrome(options, Service(path_of(DRIVERS)))
 
 
 def main():

@@ -29,7 +29,7 @@ class Doubt:
         self.any |= bool((np.abs(distances) < 1e-4).any())
 
 
-def held(text):
+def initial_state(text):
     """The variables of a new quantizer."""
     names = {
         **dict.fromkeys(GATHERING, ("low", "high", "started", "frozen")),
@@ -137,7 +137,7 @@ class Part:
 
     def copied(self, layer, holder):
         """The same of a copy of the layer."""
-        state = {slot: dict(held) for slot, held in self.states.items()}
+        state = {slot: dict(initial_state) for slot, initial_state in self.states.items()}
         return attrs.evolve(
             self,
             layer=layer,
@@ -149,17 +149,17 @@ class Part:
 
     def fill(self, slot, text):
         """A new quantizer in a slot."""
-        self.slots[slot], self.states[slot] = text, held(text)
+        self.slots[slot], self.states[slot] = text, initial_state(text)
 
     def empty(self, slot):
         del self.slots[slot], self.states[slot]
 
-    def rules(self, words):
+    def rules(self, settings):
         """The slots as a rule makes them; what is there already keeps its state."""
         self.quantized = True
-        for slot in [slot for slot in self.slots if slot not in words]:
+        for slot in [slot for slot in self.slots if slot not in settings]:
             self.empty(slot)
-        for slot, text in words.items():
+        for slot, text in settings.items():
             if self.slots.get(slot) != text:
                 self.fill(slot, text)
 

@@ -63,8 +63,8 @@ def state(quantizer):
     return [ops.convert_to_numpy(v) for v in quantizer.weights]
 
 
-def equal(found, expected, **tolerance):
-    for a, b in zip(found, expected, strict=True):
+def equal(actual, expected, **tolerance):
+    for a, b in zip(actual, expected, strict=True):
         if tolerance:
             np.testing.assert_allclose(a, b, **tolerance)
         else:

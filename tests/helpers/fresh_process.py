@@ -1,10 +1,10 @@
-"""Load models in a process that has made none, and write down what is found.
+"""Load models in a fresh process, and write their outputs and states to files.
 
 Usage: python fresh_process.py FOLDER NAME...
 
-For each name of a topology, ``FOLDER/NAME.keras`` is loaded; the arrays found go to
-``FOLDER/NAME.found.npz`` and the rest to ``FOLDER/found.json``. Of the models' makers this
-process knows only the module with the custom classes.
+For each name of a topology, ``FOLDER/NAME.keras`` is loaded; the arrays go to
+``FOLDER/NAME.loaded.npz`` and the rest to ``FOLDER/loaded.json``. The process imports the
+module with the custom classes, but no model.
 """
 
 import json
@@ -25,32 +25,32 @@ def arrays(topology, model):
 
     TensorFlow sorts the terms of sums in a compiled call by names, which differ here.
     """
-    found = {f"output {i}": value for i, value in enumerate(topology.call(model))}
+    results = {f"output {i}": value for i, value in enumerate(topology.call(model))}
     for i, value in enumerate(topology.predict(model)):
         # NumPy's files know no bfloat16 to compute with.
-        found[f"predicted {i}"] = value.astype("float64")
+        results[f"predicted {i}"] = value.astype("float64")
     for kind, variables in (
         ("weight", model.weights),
         ("optimizer", model.optimizer.variables if model.optimizer else []),
     ):
         for i, variable in enumerate(variables):
-            found[f"{kind} {i}"] = ops.convert_to_numpy(variable)
-    return found
+            results[f"{kind} {i}"] = ops.convert_to_numpy(variable)
+    return results
 
 
 def quantized(model):
     """What is quantized in a model, by path: the slots and constraints."""
-    found = {}
+    results = {}
     for site in sites(model):
         if isinstance(site.layer, qf.layers.Quantized):
-            words = {f"{s}_quantizer": repr(q) for s, q in site.layer.quantizers.items()}
+            settings = {f"{s}_quantizer": repr(q) for s, q in site.layer.quantizers.items()}
             for weight in site.layer.adapter.weights:
                 key = f"{weight.prefix}_constraint"
-                words[key] = repr(getattr(site.layer, key, None))
+                settings[key] = repr(getattr(site.layer, key, None))
                 variable = getattr(site.layer, weight.attribute)
-                words[f"applied {key}"] = repr(getattr(variable, "constraint", None))
-            found[site.path] = words
-    return found
+                settings[f"applied {key}"] = repr(getattr(variable, "constraint", None))
+            results[site.path] = settings
+    return results
 
 
 def steps(model):
@@ -62,32 +62,32 @@ def steps(model):
 
 def visit(topology, folder):
     model = qf.load_model(folder / f"{topology}.keras")
-    np.savez(folder / f"{topology}.found.npz", **arrays(topology, model))
-    found = {"quantized": quantized(model)}
+    np.savez(folder / f"{topology}.loaded.npz", **arrays(topology, model))
+    results = {"quantized": quantized(model)}
     if model.optimizer and topology.trains:
         # Eagerly where that is quicker than compiling.
         model.run_eagerly = keras.backend.backend() == "tensorflow" and not topology.xla
         before = [ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-        found["loss"] = topology.fit(model)
-        found["steps"] = steps(model)
-        found["moved"] = any(
+        results["loss"] = topology.fit(model)
+        results["steps"] = steps(model)
+        results["moved"] = any(
             (ops.convert_to_numpy(variable) != value).any()
             for variable, value in zip(model.trainable_variables, before, strict=True)
         )
     qf.strip(model)
-    found["stripped"] = quantized(model)
-    return found
+    results["stripped"] = quantized(model)
+    return results
 
 
 def main(folder, *names):
     folder = Path(folder)
-    found = {}
+    results = {}
     for name in names:
         try:
-            found[name] = visit(named(name), folder)
+            results[name] = visit(named(name), folder)
         except Exception as error:
-            found[name] = {"error": f"{type(error).__name__}: {error}"}
-    (folder / "found.json").write_text(json.dumps(found), "utf-8")
+            results[name] = {"error": f"{type(error).__name__}: {error}"}
+    (folder / "loaded.json").write_text(json.dumps(results), "utf-8")
 
 
 if __name__ == "__main__":

@@ -31,37 +31,37 @@ def values(variables):
     return [ops.convert_to_numpy(variable) for variable in variables]
 
 
-def same(found, expected, what=""):
+def same(actual, expected, what=""):
     """Raise unless two lists of arrays are equal to the bit."""
-    assert len(found) == len(expected), what
-    for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+    assert len(actual) == len(expected), what
+    for i, (a, b) in enumerate(zip(actual, expected, strict=True)):
         assert a.dtype == b.dtype, f"{what} {i}"
         np.testing.assert_array_equal(a, b, err_msg=f"{what} {i}")
 
 
-def near(found, expected, what=""):
+def near(actual, expected, what=""):
     """Raise unless two lists of arrays agree to within float32 rounding."""
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         assert a.dtype == b.dtype, what
         np.testing.assert_allclose(a.astype(float), b.astype(float), 1e-5, 1e-6, True, what)
 
 
 def reported(model, inputs):
     """Raise unless the report of a model with signs for kernels is whole."""
-    made = qf.report(model, inputs, verbose=0)
-    assert made.weights
-    assert made.activations
-    assert all(row.noise.signal >= 0 for row in made.activations)
+    page = qf.report(model, inputs, verbose=0)
+    assert page.weights
+    assert page.activations
+    assert all(row.noise.signal >= 0 for row in page.activations)
     # Signs for kernels change what some layer returns.
-    assert made.activations[0].noise.relative_error != 0
-    json.dumps(made.to_dict(), allow_nan=False)
-    for row in (*made.weights, *made.activations):
-        assert row.path in made.html
+    assert page.activations[0].noise.relative_error != 0
+    json.dumps(page.to_dict(), allow_nan=False)
+    for row in (*page.weights, *page.activations):
+        assert row.path in page.html
 
 
-def differ(found, expected):
+def differ(actual, expected):
     """Whether any two arrays of two lists differ."""
-    return any((a != b).any() for a, b in zip(found, expected, strict=True))
+    return any((a != b).any() for a, b in zip(actual, expected, strict=True))
 
 
 @attrs.define(eq=False)
@@ -146,22 +146,22 @@ class Lifecycle:
         same(values(self.model.weights), before, "weight")
         self.model.set_weights(trained)
 
-    def reload(self, found):
+    def reload(self, actual):
         """What the fresh process found is what was saved, and training goes on there."""
-        assert "error" not in found, found["error"]
+        assert "error" not in actual, actual["error"]
         path = self.folder / str(self.topology)
-        with np.load(f"{path}.npz") as saved, np.load(f"{path}.found.npz") as loaded:
+        with np.load(f"{path}.npz") as saved, np.load(f"{path}.loaded.npz") as loaded:
             assert sorted(loaded) == sorted(saved)
             for key in saved:
                 (near if key.startswith("predicted") else same)(
                     [loaded[key]], [saved[key]], key
                 )
-        assert [*found["quantized"].values()] == self.saved
+        assert [*actual["quantized"].values()] == self.saved
         if self.topology.trains:
-            assert np.isfinite(found["loss"]).all()
-            assert found["steps"] == self.steps + 1
-            assert found["moved"]
-        assert found["stripped"] == {}
+            assert np.isfinite(actual["loss"]).all()
+            assert actual["steps"] == self.steps + 1
+            assert actual["moved"]
+        assert actual["stripped"] == {}
 
     def strip(self):
         """The way back and, once more quantized, the way to quantized float weights."""
@@ -207,7 +207,7 @@ def lifecycles(topologies, folder):
             attempt(cycle, "strip", cycle.strip)
     if process.returncode:
         raise RuntimeError("the fresh process failed; what it said is above")
-    found = json.loads((folder / "found.json").read_text("utf-8"))
+    actual = json.loads((folder / "loaded.json").read_text("utf-8"))
     for cycle in cycles:
-        attempt(cycle, "reload", cycle.reload, found.get(str(cycle.topology)))
+        attempt(cycle, "reload", cycle.reload, actual.get(str(cycle.topology)))
     return errors

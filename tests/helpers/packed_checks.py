@@ -9,7 +9,7 @@ from packed_graphs import computed, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.engine import Engine, Session
 from qframe_packed.compiled.gemm import Gemm, Pointwise
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 F = np.float32
 BAD = np.array([np.nan, np.inf, -np.inf], F)
@@ -21,14 +21,14 @@ def check(graph, *inputs, exact=True):
     _spoil(engine)
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         expected = [np.asarray(array, F) for array in computed(graph, *inputs)]
-    for found, wanted in zip(engine.predict([*inputs]), expected, strict=True):
-        assert found.dtype == F
-        assert found.shape == wanted.shape
+    for actual, reference in zip(engine.predict([*inputs]), expected, strict=True):
+        assert actual.dtype == F
+        assert actual.shape == reference.shape
         if exact:
-            np.testing.assert_array_equal(found, wanted)
+            np.testing.assert_array_equal(actual, reference)
         else:
-            scale = max(1, np.abs(wanted).max(initial=0))
-            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * scale)
+            scale = max(1, np.abs(reference).max(initial=0))
+            np.testing.assert_allclose(actual, reference, rtol=1e-5, atol=1e-5 * scale)
     return set(kinds(engine))
 
 
@@ -59,7 +59,7 @@ def halves(*shape, seed=0):
 
 
 def integers(*shape, of=(-1, 1), seed=0):
-    return Packed.of(np.random.default_rng(seed).choice(of, shape))
+    return PackedTensor.of(np.random.default_rng(seed).choice(of, shape))
 
 
 def levels(count, low=0, step=1):

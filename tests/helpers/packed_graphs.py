@@ -7,8 +7,8 @@ from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Value
 from qframe.errors import DataError
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 
 
 def sign(**arguments):
@@ -19,7 +19,7 @@ def sign(**arguments):
 def chain(shape, *steps):
     """A graph of operations, one after another."""
     nodes = tuple(Node(step, (i,), f"layer{i}") for i, step in enumerate(steps))
-    return Graph((tuple(shape),), nodes, (len(steps),))
+    return PackedGraph((tuple(shape),), nodes, (len(steps),))
 
 
 def names_of(graph):
@@ -46,7 +46,7 @@ def adds_exactly(graph, *inputs):
     values = tensors(graph, *inputs)
     for node in graph.nodes:
         kernel, x = getattr(node.operation, "kernel", None), values[node.inputs[0]]
-        packed = isinstance(kernel, Packed)
+        packed = isinstance(kernel, PackedTensor)
         if kernel is None or (packed and x.dtype.kind == "i"):
             continue
         factors = kernel.integers() if packed else kernel
@@ -68,7 +68,7 @@ def _kernel(rng, shape, kind):
     if kind == "float":
         return rng.normal(size=shape).astype(np.float32)
     choices = {"binary": [-1, 1], "ternary": [-1, 0, 1], "3-bit": [-4, -3, -1, 0, 2, 3]}
-    return Packed.of(rng.choice(choices[kind], shape))
+    return PackedTensor.of(rng.choice(choices[kind], shape))
 
 
 def _affine(rng, channels, dyadic):
@@ -113,13 +113,13 @@ AFTER = ("max_pool", "affine", "affine", "hard_tanh", "relu", "max_pool", "resha
 @st.composite
 def names(draw):
     """The operations of a few blocks of a network."""
-    found = []
+    operations = []
     for _ in range(draw(st.integers(1, 3))):
         if draw(st.booleans()):
-            found.append("quantize")
-        found.append(draw(st.sampled_from(["conv2d", "dense"])))
-        found += [name for name in AFTER if draw(st.booleans())]
-    return [*found, "quantize"] if draw(st.booleans()) else found
+            operations.append("quantize")
+        operations.append(draw(st.sampled_from(["conv2d", "dense"])))
+        operations += [name for name in AFTER if draw(st.booleans())]
+    return [*operations, "quantize"] if draw(st.booleans()) else operations
 
 
 @st.composite
@@ -136,7 +136,7 @@ def graphs(draw, dyadic=False):
         kind = draw(st.sampled_from(["binary", "ternary", "3-bit", "float"]))
         try:
             operation = _operation(rng, name, values[last], kind, dyadic)
-            values.append(Graph.infer(operation, values[last]))
+            values.append(PackedGraph.infer(operation, values[last]))
         except DataError:
             continue
         nodes.append(Node(operation, (last,), name))
@@ -144,7 +144,7 @@ def graphs(draw, dyadic=False):
         if same and values[-1].span is None and rng.random() < 0.3:
             nodes.append(Node(op.Merge(function="add"), (same[0], len(values) - 1), "add"))
             values.append(values[-1])
-    return Graph((shape,), tuple(nodes), (len(values) - 1,))
+    return PackedGraph((shape,), tuple(nodes), (len(values) - 1,))
 
 
 def inputs_of(graph, count=3):

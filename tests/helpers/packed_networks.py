@@ -9,7 +9,7 @@ from packed_graphs import sign
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.values import Value
 from qframe.errors import DataError
-from qframe_packed.graph import Graph, Node
+from qframe_packed.graph import Node, PackedGraph
 
 # Few bits are the common case; 16 take the reference some time.
 BITS = [*range(1, 13)] * 3 + [13, 14, 15, 16]
@@ -101,9 +101,9 @@ def networks(draw, whole_products=False):
         if whole_products and isinstance(chosen, op.Conv2D) and not values[read[0]].span:
             continue
         try:
-            values.append(Graph.infer(chosen, *(values[i] for i in read)))
+            values.append(PackedGraph.infer(chosen, *(values[i] for i in read)))
         except DataError:
             continue
         nodes.append(Node(chosen, read, chosen.name))
     outputs = rng.choice(len(values), int(rng.integers(1, 4)))
-    return Graph((shape, shape), tuple(nodes), tuple(map(int, outputs)))
+    return PackedGraph((shape, shape), tuple(nodes), tuple(map(int, outputs)))

@@ -88,8 +88,8 @@ KINDS = {
 
 def parts_of(model):
     """The layers with weights of an inner model, in the order of its call."""
-    found = [model.one, model.two] if isinstance(model, Code) else model.layers
-    return [layer for layer in found if not isinstance(layer, layers.InputLayer)]
+    parts = [model.one, model.two] if isinstance(model, Code) else model.layers
+    return [layer for layer in parts if not isinstance(layer, layers.InputLayer)]
 
 
 def holder(layer):
@@ -134,15 +134,15 @@ def networks(kind, seed=0):
     outer = around(kind, inner)
     first = parts_of(inner)[0]
     other = beside(kind, first)
-    found = [*parts_of(inner), outer.layers[-1], other.layers[-1]]
+    parts = [*parts_of(inner), outer.layers[-1], other.layers[-1]]
     rng = np.random.default_rng(seed)
-    for layer in found:
+    for layer in parts:
         layer.set_weights(
             [rng.normal(size=w.shape, scale=0.7) for w in layer.get_weights()]
         )
     *within, head, last = [
         Part(layer, holder(layer), tanh=layer.name in ("first", "second"))
-        for layer in found
+        for layer in parts
     ]
     return {
         "inner": Network(inner, within),

@@ -17,9 +17,9 @@ def state_gradients(layer, x, upstream, mode="eager"):
     """
     backend = keras.backend.backend()
     run = globals()[f"_{backend}"]
-    found = run(layer, to_tensor(x), to_tensor(upstream), mode)
+    gradients = run(layer, to_tensor(x), to_tensor(upstream), mode)
     names = [variable.name for variable in layer.trainable_variables]
-    return {n: np.asarray(to_numpy(g)) for n, g in zip(names, found, strict=True)}
+    return {n: np.asarray(to_numpy(g)) for n, g in zip(names, gradients, strict=True)}
 
 
 def _loss(y, upstream):

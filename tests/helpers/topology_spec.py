@@ -111,8 +111,8 @@ def _arrays(outputs):
 
 def named(name):
     """The topology of that name."""
-    (found,) = [topology for topology in TOPOLOGIES if topology.name == name]
-    return found
+    (topology,) = [topology for topology in TOPOLOGIES if topology.name == name]
+    return topology
 
 
 def topology(kernels, **facts):
@@ -132,14 +132,14 @@ def functional(kernels, shapes=VECTOR, inputs=None, **facts):
     def add(body):
         def make():
             dtype = "int32" if facts.get("integer") else None
-            given = shapes if inputs is None else inputs
-            if isinstance(given, dict):
-                x = {k: keras.Input(s, dtype=dtype, name=k) for k, s in given.items()}
+            chosen = shapes if inputs is None else inputs
+            if isinstance(chosen, dict):
+                x = {k: keras.Input(s, dtype=dtype, name=k) for k, s in chosen.items()}
                 return keras.Model(x, body(**x))
-            if isinstance(given, list):
-                x = [keras.Input(shape, dtype=dtype) for shape in given]
+            if isinstance(chosen, list):
+                x = [keras.Input(shape, dtype=dtype) for shape in chosen]
                 return keras.Model(x, body(*x))
-            x = keras.Input(given, dtype=dtype)
+            x = keras.Input(chosen, dtype=dtype)
             return keras.Model(x, body(x))
 
         make.__name__ = body.__name__

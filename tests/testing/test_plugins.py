@@ -121,7 +121,7 @@ def test_expected_failures_are_strict(pytester):
     [
         ("builtins:dict", "", "does not return a callable"),
         ("functools:partial", "", "partial"),
-        ("qframe_packed.exporting:Packed", "no_such_module", "cannot be loaded"),
+        ("qframe_packed.exporting:PackedExporter", "no_such_module", "cannot be loaded"),
     ],
 )
 def test_an_exporter_that_is_none(install, target, runtime, why):

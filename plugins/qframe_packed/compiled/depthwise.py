@@ -14,7 +14,7 @@ from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.reductions import sum_window
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 
 @attrs.frozen(eq=False)
@@ -40,7 +40,7 @@ class Depthwise(Parameters):
     ) -> Depthwise:
         """The kernel for the operation that makes an image to `y`."""
         kernel = operation.kernel
-        numbers = kernel.integers() if isinstance(kernel, Packed) else kernel
+        numbers = kernel.integers() if isinstance(kernel, PackedTensor) else kernel
         weights = np.ascontiguousarray(numbers[..., 0].transpose(1, 2, 0), np.float32)
         steps = *operation.strides, *operation.dilation
         (rows, columns, _), (height, width, _) = weights.shape, y.shape

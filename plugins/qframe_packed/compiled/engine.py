@@ -20,7 +20,7 @@ from qframe_packed.compiled.memory import Memory
 from qframe_packed.compiled.parameters import Parameters, table
 from qframe_packed.compiled.program import prepare, run
 from qframe_packed.compiled.scheduling import Schedule, Step
-from qframe_packed.graph import Graph
+from qframe_packed.graph import PackedGraph
 from qframe_packed.limits import cost_of
 
 Array = NDArray[Any]
@@ -80,7 +80,7 @@ class Session:
 class Engine:
     """A compiled graph; threads may share it."""
 
-    graph: Graph
+    graph: PackedGraph
     schedule: Schedule = attrs.field(init=False)
     samples: int = attrs.field(init=False)
     least_bytes: int = attrs.field(init=False)

@@ -24,7 +24,7 @@ from qframe_packed.compiled.layout import Image, items_of
 from qframe_packed.compiled.memory import Buffer, aligned
 from qframe_packed.compiled.tiles import BITS, FLOATS, ITEM_BYTES, TILES, tile_for
 from qframe_packed.compiled.vectors import padded
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 Array = NDArray[Any]
 
@@ -74,7 +74,7 @@ def operands_of(operation: Any, x: Value) -> Product | None:
     conv = operation if isinstance(operation, operations.Conv2D) else _as_conv(operation)
     shape = x.shape if conv is operation else (math.prod(x.shape[:-1]), 1, x.shape[-1])
     kernel, terms = conv.kernel, math.prod(conv.kernel.shape[1:])
-    if x.span is not None and isinstance(kernel, Packed):
+    if x.span is not None and isinstance(kernel, PackedTensor):
         largest = _largest(conv.infer(attrs.evolve(x, shape=shape)).span)
         few = max(x.span.bits, kernel.span.bits) <= MOST_PLANES
         # The bits of a group begin where an item does.
@@ -89,7 +89,7 @@ def operands_of(operation: Any, x: Value) -> Product | None:
 def _as_conv(operation: operations.Dense) -> operations.Conv2D:
     kernel = operation.kernel
     shape = (kernel.shape[0], 1, 1, kernel.shape[1])
-    if isinstance(kernel, Packed):
+    if isinstance(kernel, PackedTensor):
         return operations.Conv2D(kernel=attrs.evolve(kernel, shape=shape))
     return operations.Conv2D(kernel=kernel.reshape(shape))
 
@@ -123,7 +123,7 @@ def _of_bits(conv: operations.Conv2D, shape: tuple[int, ...], span: Span) -> Pro
 
 def _of_floats(conv: operations.Conv2D, shape: tuple[int, ...]) -> Product:
     kernel = conv.kernel
-    numbers = kernel.integers() if isinstance(kernel, Packed) else kernel
+    numbers = kernel.integers() if isinstance(kernel, PackedTensor) else kernel
     image = Image.of(shape, conv.pads)
     classes = np.zeros(math.prod(conv.infer(Value(shape)).shape[:2]), np.int64)
     starts = np.zeros((1, len(numbers)))

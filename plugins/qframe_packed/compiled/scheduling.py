@@ -22,7 +22,7 @@ from qframe_packed.compiled.operands import MOST_PLANES, operands_of
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.pooling import Mean, Pool, Softmax
 from qframe_packed.compiled.vectors import padded
-from qframe_packed.graph import Graph, Node
+from qframe_packed.graph import Node, PackedGraph
 
 # A program dispatches to these. The code of a kernel is its place.
 KERNELS = (Gemm, Pointwise, Spread, Surround, Unpack, Depthwise, Pool, Mean, Softmax)
@@ -39,7 +39,7 @@ class Schedule:
     later stages of its epilogue read has no buffer.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: PackedGraph) -> None:
         self.graph = graph
         self.values = graph.values()
         self.steps: list[Step] = []

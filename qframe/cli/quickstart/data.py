@@ -37,7 +37,7 @@ def load(source: str) -> Digits:
     """The data that a user named: ``digits``, ``mnist`` or the path of an .npz file.
 
     Raises:
-        DataError: there is no such data, or it has another form.
+        DataError: the data does not exist, or has another form.
     """
     if source == "digits":
         return _embedded()
@@ -47,7 +47,7 @@ def load(source: str) -> Digits:
 
 
 def as_input(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Images as the network takes them: between -1 and 1, with a channel axis."""
+    """Images as inputs of the network: from -1 to 1, with a channel axis."""
     return images[..., np.newaxis].astype(np.float32) / np.float32(127.5) - 1
 
 
@@ -60,7 +60,7 @@ def _embedded() -> Digits:
 
 
 def _enlarge(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """8x8 images with values 0..16 as 28x28 ones with 0..255: bilinear, and a margin."""
+    """8x8 images of 0..16 as 28x28 images of 0..255: bilinear, with a margin."""
     # The centres of the 24 new pixels, as positions between the 8 old ones.
     position = np.clip((np.arange(24) + 0.5) / 3 - 0.5, 0, 7)
     distance = np.abs(position[:, np.newaxis] - np.arange(8))
@@ -91,8 +91,8 @@ def _file(source: str) -> Digits:
             f"file.{did_you_mean(source, ('digits', 'mnist'))}"
         )
     if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise DataError(f"{source} {what}. {_EXPECTED}")
+        state = "is not a file" if path.exists() else "does not exist"
+        raise DataError(f"{source} {state}. {_EXPECTED}")
     try:
         arrays = read_arrays(path)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""The job of ``qframe quickstart``, with its output."""
+"""The steps of ``qframe quickstart``, with their output."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def run(data: Digits, epochs: int, seed: int, target: OutputPath, console: Conso
     train(model, data, epochs, console)
     images = as_input(data.x_test)
     predicted = predict(model, images)
-    right = int(np.sum(predicted.argmax(axis=-1) == data.y_test))
-    accuracy = right / len(data.y_test)
+    correct = int(np.sum(predicted.argmax(axis=-1) == data.y_test))
+    accuracy = correct / len(data.y_test)
     console.print(
-        f"Test accuracy: {accuracy:.2%} ({right} of {len(data.y_test)} images).\n",
+        f"Test accuracy: {accuracy:.2%} ({correct} of {len(data.y_test)} images).\n",
         style="bold",
     )
 

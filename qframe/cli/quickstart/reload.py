@@ -1,4 +1,4 @@
-"""Load a saved model in a fresh process and predict with it there."""
+"""The predictions of a saved model in a fresh process."""
 
 from __future__ import annotations
 
@@ -34,13 +34,12 @@ def predict_elsewhere(path: Path, inputs: NDArray[Any]) -> NDArray[Any]:
     with tempfile.TemporaryDirectory(prefix="qframe-") as folder:
         examples, predicted = Path(folder, "inputs.npy"), Path(folder, "predicted.npy")
         np.save(examples, inputs)
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", _PROGRAM, str(path), str(examples), str(predicted)],
             env={
                 **os.environ,
                 "KERAS_BACKEND": keras.backend.backend(),
-                # The same modules, wherever this process found them, and none from the
-                # current directory.
+                # The modules of this process, and none from the current directory.
                 "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
                 "PYTHONSAFEPATH": "1",
             },
@@ -49,26 +48,26 @@ def predict_elsewhere(path: Path, inputs: NDArray[Any]) -> NDArray[Any]:
             errors="replace",
             check=False,
         )
-        if done.returncode:
-            last = "\n".join(done.stderr.strip().splitlines()[-5:])
+        if process.returncode:
+            last = "\n".join(process.stderr.strip().splitlines()[-5:])
             raise QFrameError(
                 f"{path} is saved, but a fresh process cannot load it and predict (exit "
-                f"code {done.returncode}):\n{last}"
+                f"code {process.returncode}):\n{last}"
             )
         result: NDArray[Any] = np.load(predicted, allow_pickle=False)
         return result
 
 
-def difference(here: NDArray[Any], there: NDArray[Any]) -> str:
-    """The difference of two predictions, or an empty string where every bit is equal."""
-    if (here.dtype, here.shape) != (there.dtype, there.shape):
+def difference(expected: NDArray[Any], actual: NDArray[Any]) -> str:
+    """The difference of two predictions; an empty string if they are equal to the bit."""
+    if (expected.dtype, expected.shape) != (actual.dtype, actual.shape):
         return (
-            f"{there.dtype} values of shape {there.shape} instead of {here.dtype} "
-            f"values of shape {here.shape}"
+            f"{actual.dtype} values of shape {actual.shape} instead of {expected.dtype} "
+            f"values of shape {expected.shape}"
         )
-    if here.tobytes() == there.tobytes():
+    if expected.tobytes() == actual.tobytes():
         return ""
-    gap = np.abs(here.astype(np.float64) - there)
+    gap = np.abs(expected.astype(np.float64) - actual)
     # NaN counts as different, since no comparison with it is true.
     return f"{np.sum(~(gap == 0))} of {gap.size} values differ, by {gap.max():.3g} at most"
 

@@ -24,7 +24,7 @@ def train(model: Any, data: Digits, epochs: int, console: Console) -> None:
         TextColumn("{task.fields[numbers]}", markup=False),
         console=console,
         transient=True,
-        # Piped, the lines suffice.
+        # In a pipe the line of each epoch is enough.
         disable=not console.is_terminal,
     )
     with progress, _Interrupt() as interrupt:
@@ -51,13 +51,11 @@ class _Report(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._began = time.perf_counter()
         self._progress.reset(
-            self._task,
-            description=self._place(epoch),
-            total=self.params["steps"],
+            self._task, description=self._place(epoch), total=self.params["steps"]
         )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        # Reading the numbers waits for the device, so only where they are shown.
+        # Reading the numbers waits for the device, so they are read only to be shown.
         if not self._progress.disable:
             self._progress.update(
                 self._task, completed=batch + 1, numbers=_numbers(logs or {})
@@ -77,7 +75,7 @@ class _Report(keras.callbacks.Callback):
 class _Interrupt(keras.callbacks.Callback):
     """Ends training after a batch when the user interrupts it, at once the second time.
 
-    TensorFlow may crash where Python raises an exception in the middle of a step.
+    An exception in the middle of a step may crash TensorFlow.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The check of integer targets: every tensor between two layers is one of integers."""
+"""The check of integer targets: all tensors between layers are integers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from qframe.deployment.graph.operations import Dequantize, Quantize
 from qframe.errors import ExportError
 
 
-def float_edge(graph: Graph) -> str | None:
-    """The path of the first layer that returns floats, or sums, to another; else None.
+def first_float_layer(graph: Graph) -> str | None:
+    """The path of the first layer that passes floats or sums to another; else None.
 
-    The model takes floats, which a quantizer reads, and returns them: integers times their
-    scale. Where a layer reads the input of the model without a quantizer, its own path.
+    A quantizer reads the float inputs of the model, and its float outputs are integers
+    times their scale. A layer that reads an input without a quantizer is returned itself.
     """
     values, first = graph.values(), len(graph.inputs)
     returns = [value.grid is not None for value in values]
@@ -30,13 +30,13 @@ def float_edge(graph: Graph) -> str | None:
 
 
 def require_grids(graph: Graph, target: str) -> None:
-    """Raise `ExportError` where floats pass between two layers, or are returned.
+    """Raise `ExportError` if floats pass between two layers, or are returned.
 
     Args:
         graph: the graph after `qframe.deployment.graph.fusing.fuse`.
         target: the name of the target, for the error.
     """
-    path = float_edge(graph)
+    path = first_float_layer(graph)
     if path is not None:
         raise ExportError(
             f"the target {target!r} takes integers between all layers, and those that "

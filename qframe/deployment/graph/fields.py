@@ -1,6 +1,6 @@
-"""The fields of operations: the values that they take, in memory and in a file.
+"""The fields of operations, in memory and in a file.
 
-A field reads itself from JSON, and refuses what it does not take with a `DataError`.
+A field reads itself from JSON; it raises `DataError` for an invalid value.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from qframe.deployment.graph.values import LARGEST
 from qframe.errors import DataError
 
 Tensors = Mapping[str, np.ndarray[Any, Any]]
-# Adds a tensor to a file, and returns its name there.
+# Adds a tensor to a file, and returns its name in the file.
 Store = Callable[[Any], str]
 
 
+class Field:
+    """A field whose values are the same in memory and in JSON."""
+
+    def write(self, value: Any, store: Store) -> Any:
+        """The value in JSON; `store` takes a tensor and returns its name."""
+        return value
+
+
 @attrs.frozen
-class IntegerField:
-    """A list of integers within bounds; one integer where `count` is None."""
+class IntegerField(Field):
+    """A list of integers within bounds; one integer if `count` is None."""
 
     low: int
     high: int
@@ -38,7 +46,7 @@ class IntegerField:
         return tuple(self._one(item) for item in value)
 
     def _one(self, value: Any) -> int:
-        # True is an int in Python, and not in JSON.
+        # type() excludes True, which is an int only in Python.
         if type(value) is not int or not self.low <= value <= self.high:
             raise DataError(
                 f"expected an integer from {self.low} to {self.high}, found {_short(value)}"
@@ -46,13 +54,12 @@ class IntegerField:
         return value
 
     def write(self, value: Any, store: Store) -> Any:
-        """The integers as JSON has them."""
         return value if self.count is None else list(value)
 
 
 @attrs.frozen
-class NumberField:
-    """A finite number; None too where it is `optional`."""
+class NumberField(Field):
+    """A finite number, or None if it is `optional`."""
 
     optional: bool = False
 
@@ -65,13 +72,13 @@ class NumberField:
         return float(value)
 
     def write(self, value: Any, store: Store) -> Any:
-        """The number as JSON has it, an integer where it is whole."""
+        # Whole numbers are integers in JSON.
         whole = value is not None and value == int(value)
         return int(value) if whole else value
 
 
 @attrs.frozen
-class ChoiceField:
+class ChoiceField(Field):
     """One of some names."""
 
     names: tuple[str, ...]
@@ -84,20 +91,16 @@ class ChoiceField:
             )
         return value
 
-    def write(self, value: Any, store: Store) -> Any:
-        """The name, unchanged."""
-        return value
-
 
 @attrs.frozen
-class ArrayField:
-    """A tensor of numbers, named in JSON; None too where it is `optional`.
+class ArrayField(Field):
+    """A tensor of numbers, named in JSON, or None if it is `optional`.
 
     Args:
-        ranks: the numbers of axes that it may have.
-        kinds: the kinds of dtypes, ``f`` or ``i``, that it may have.
-        finite: whether each number must be; NaN is refused in any case.
-        optional: whether None may stand for it.
+        ranks: the allowed numbers of axes.
+        kinds: the allowed kinds of dtypes, ``f`` or ``i``.
+        finite: whether infinity is refused too, and not NaN alone.
+        optional: whether None is allowed.
     """
 
     ranks: range
@@ -118,18 +121,17 @@ class ArrayField:
         if not array.size:
             raise DataError(f"the tensor {value!r} is empty")
         if array.dtype.kind == "f":
-            good = np.isfinite(array) if self.finite else ~np.isnan(array)
-            if not good.all():
+            valid = np.isfinite(array) if self.finite else ~np.isnan(array)
+            if not valid.all():
                 raise DataError(f"the tensor {value!r} holds numbers that are not finite")
         return array
 
     def write(self, value: Any, store: Store) -> Any:
-        """The name of the tensor in the file, once it is stored."""
         return None if value is None else store(value)
 
 
 @attrs.frozen
-class KernelField:
+class KernelField(Field):
     """A tensor of floats, or of integers in the format of a target."""
 
     rank: int
@@ -139,7 +141,6 @@ class KernelField:
         return ArrayField(range(self.rank, self.rank + 1)).read(value, tensors)
 
     def write(self, value: Any, store: Store) -> Any:
-        """The name of the tensor in the file, once it is stored."""
         return store(value)
 
 
@@ -170,5 +171,5 @@ def _is_long(value: Any) -> bool:
 
 
 def is_whole(value: float) -> bool:
-    """Whether a number is an integer."""
+    """Return whether a number is an integer."""
     return math.isfinite(value) and value == int(value)

@@ -22,13 +22,13 @@ PRODUCTS = (Conv2D, Dense)
 
 @attrs.frozen(eq=False)
 class Fused(Operation):
-    """An operation, then a bias, an activation and a quantizer, each of which may be None.
+    """An operation with its epilogue: a bias, an activation and a quantizer.
 
     Args:
-        operation: a product, or an operation on floats such as `Merge`. Its kernel has the
-            scales of batch normalization in it, all of them positive.
+        operation: a product, or an operation on floats such as `Merge`. Its kernel includes
+            the scales of batch normalization, which are positive.
         scales: the scale of each input; None for one of floats.
-        bias: for each output channel, int32 in steps of `scale`, or floats where the input
+        bias: for each output channel, int32 in steps of `scale`, or floats if the input
             has no grid. Default None.
         activation: a ReLU of any kind. Default None.
         quantize: the quantizer; without one the result is float32. Default None.
@@ -43,17 +43,17 @@ class Fused(Operation):
 
     @property
     def arity(self) -> int | None:  # type: ignore[override]
-        """The number of tensors that it takes."""
+        """The number of inputs."""
         return self.operation.arity
 
     @property
     def is_product(self) -> bool:
-        """Whether the operation has a kernel."""
+        """Return whether the operation has a kernel."""
         return isinstance(self.operation, PRODUCTS)
 
     @property
     def scale(self) -> Any:
-        """The step of the sums of each output channel: scale of the input times kernel."""
+        """The step of the sums of each output channel: input scale times kernel scale."""
         kernel = self.operation.kernel  # type: ignore[attr-defined]
         scale = np.float64(self.scales[0]) * kernel.scale
         return np.broadcast_to(scale, kernel.shape[:1])

@@ -1,8 +1,8 @@
 """The rewrites that integer targets share: fold batch norm, fuse, place biases.
 
-After them each node reads and returns integers, or `checks.require_grids` names the layer.
-`read_integers` and `fold_batch_norm` may round other numbers in float32 than before, and
-`place_bias` rounds a bias to an integer. The other rules change no result by a single bit.
+Afterwards each node reads and returns integers, or `checks.require_grids` names the layer.
+`read_integers` and `fold_batch_norm` may round differently in float32, and `place_bias`
+rounds a bias to an integer. The other rules change no bit of a result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from qframe.deployment.graph.operations import (
     Reshape,
 )
 from qframe.deployment.graph.reference import run
-from qframe.deployment.graph.rewriting import Draft, Rule, rewritten
+from qframe.deployment.graph.rewriting import Draft, Rule, rewrite
 from qframe.deployment.graph.values import is_one_positive
 from qframe.errors import DataError
 
@@ -40,44 +40,43 @@ from qframe.errors import DataError
 _ON_FLOATS = (Merge, GlobalPool, AveragePool, Activation, PReLU, Affine)
 # Operations that only choose, move or join numbers.
 _MOVING = (MaxPool, GlobalPool, Reshape, Pad, Concatenate)
-# The largest bias in steps of a sum; what is left to 2^31 is for the products.
+# The largest bias in steps of a sum; the rest of int32 is for the products.
 _LARGEST_BIAS = 2**30
 
 
 def scale_sums(draft: Draft, key: int, node: Node) -> bool:
     """Fuse the sums of a product with their scale, so that it returns floats."""
-    product = draft.maker(node.inputs[0], PRODUCTS)
+    product = draft.producer(node.inputs[0], PRODUCTS)
     if not isinstance(node.operation, Dequantize) or product is None:
         return False
-    if not draft.alone(node.inputs[0]):
+    if not draft.has_one_reader(node.inputs[0]):
         return False
     grid: Any = draft.values[product.inputs[0]].grid
     fused = Fused(product.operation, (grid.scale,))
-    draft.put(key, fused, *product.inputs, name=product.name)
+    draft.set_node(key, fused, *product.inputs, name=product.name)
     return True
 
 
 def read_integers(draft: Draft, key: int, node: Node) -> bool:
     """Let a product read integers and not their real numbers."""
-    before = draft.maker(node.inputs[0], Dequantize)
+    before = draft.producer(node.inputs[0], Dequantize)
     product: Any = node.operation
     if before is None or not isinstance(product, PRODUCTS):
         return False
     scale = before.operation.scale
     pad = getattr(product, "pad", 0.0) / scale
-    if not is_one_positive(scale) or abs(pad - np.rint(pad)) > 1e-5:
-        return False
-    if not is_integer(product.kernel):
+    on_grid = is_one_positive(scale) and abs(pad - np.rint(pad)) <= 1e-5
+    if not on_grid or not is_integer(product.kernel):
         return False
     steps: Any = {"pad": float(np.rint(pad))} if pad else {}
     fused = Fused(attrs.evolve(node.operation, **steps), (scale,))
-    draft.put(key, fused, *before.inputs, name=node.name)
+    draft.set_node(key, fused, *before.inputs, name=node.name)
     return True
 
 
 def pad_integers(draft: Draft, key: int, node: Node) -> bool:
-    """Pad integers and not their real numbers, where 0 is among them."""
-    before = draft.maker(node.inputs[0], Dequantize)
+    """Pad integers and not their real numbers, if 0 is one of them."""
+    before = draft.producer(node.inputs[0], Dequantize)
     if before is None or not isinstance(node.operation, Pad):
         return False
     try:
@@ -85,30 +84,30 @@ def pad_integers(draft: Draft, key: int, node: Node) -> bool:
     except DataError:
         return False
     padded = draft.add(node.operation, *before.inputs, name=node.name)
-    draft.put(key, before.operation, padded, name=node.name)
+    draft.set_node(key, before.operation, padded, name=node.name)
     return True
 
 
 def commute(draft: Draft, key: int, node: Node) -> bool:
     """Choose, move or join numbers after they are scaled, activated and quantized."""
-    mover = draft.maker(node.inputs[0], _MOVING)
-    if mover is None or not _commute(draft, node.operation, mover):
+    mover = draft.producer(node.inputs[0], _MOVING)
+    if mover is None or not _commutes(draft, node.operation, mover):
         return False
-    if not draft.alone(node.inputs[0]):
+    if not draft.has_one_reader(node.inputs[0]):
         return False
     inputs = [draft.add(node.operation, i, name=node.name) for i in mover.inputs]
-    draft.put(key, mover.operation, *inputs, name=mover.name)
+    draft.set_node(key, mover.operation, *inputs, name=mover.name)
     return True
 
 
-def _commute(draft: Draft, operation: Operation, mover: Node) -> bool:
-    """Whether an operation on each number gives the same before a mover as after it."""
+def _commutes(draft: Draft, operation: Operation, mover: Node) -> bool:
+    """Return whether an elementwise operation gives the same result before a mover."""
     match operation, mover.operation:
         case _, GlobalPool(function="average"):
             return False
-        # Sums become floats, and what a quantizer returned remains integers.
+        # Sums become floats; the result of a quantizer remains integers.
         case Dequantize(), MaxPool() | GlobalPool() | Reshape():
-            return draft.maker(mover.inputs[0], PRODUCTS) is not None
+            return draft.producer(mover.inputs[0], PRODUCTS) is not None
         case Affine(scale=scale), MaxPool() | GlobalPool():
             return scale is None or bool((scale >= 0).all())
         case Activation(function="relu"), Reshape() | Concatenate():
@@ -126,12 +125,11 @@ def _commute(draft: Draft, operation: Operation, mover: Node) -> bool:
 def fold_batch_norm(draft: Draft, key: int, node: Node) -> bool:
     """Multiply the scales of a kernel by those of batch normalization.
 
-    A negative one turns the integers of its channel around, so that all scales are
-    positive.
+    A negative scale negates the integers of its channel, so that all scales are positive.
     """
     if not isinstance(node.operation, Affine):
         return False
-    before = _unfinished(draft, node.inputs[0])
+    before = _open_fused(draft, node.inputs[0])
     if before is None or not before.operation.is_product:
         return False
     fused = before.operation
@@ -144,24 +142,24 @@ def fold_batch_norm(draft: Draft, key: int, node: Node) -> bool:
     kernel = fused.operation.kernel
     count = kernel.shape[0]
     product = attrs.evolve(
-        fused.operation, kernel=_multiplied(kernel, np.broadcast_to(scale, count))
+        fused.operation, kernel=_multiply(kernel, np.broadcast_to(scale, count))
     )
     bias = np.broadcast_to(np.asarray(bias, float), count)
-    _put(draft, key, before, operation=product, bias=bias)
+    _set_fused(draft, key, before, operation=product, bias=bias)
     return True
 
 
-def _multiplied(kernel: Any, scale: NDArray[Any]) -> Any:
+def _multiply(kernel: Any, scale: NDArray[Any]) -> Any:
     """A kernel times a number for each output channel, with positive scales."""
     if not is_integer(kernel):
-        return (kernel * _along(scale, kernel)).astype(kernel.dtype)
+        return (kernel * _per_output(scale, kernel)).astype(kernel.dtype)
     scale = scale * kernel.scale
     sign = np.where(scale < 0, -1, 1)
-    return Kernel(kernel.integers() * _along(sign, kernel), np.abs(scale))
+    return Kernel(kernel.integers() * _per_output(sign, kernel), np.abs(scale))
 
 
-def _along(array: NDArray[Any], kernel: Any) -> NDArray[Any]:
-    """Numbers of output channels, broadcastable to a kernel."""
+def _per_output(array: NDArray[Any], kernel: Any) -> NDArray[Any]:
+    """One number for each output channel, broadcastable to a kernel."""
     return array.reshape(-1, *(1,) * (len(kernel.shape) - 1))
 
 
@@ -169,12 +167,12 @@ def fuse_activation(draft: Draft, key: int, node: Node) -> bool:
     """Compute a ReLU with the operation before it."""
     if not isinstance(node.operation, Activation) or node.operation.function != "relu":
         return False
-    before = _unfinished(draft, node.inputs[0])
+    before = _open_fused(draft, node.inputs[0])
     if before is None or before.operation.activation is not None:
         return False
     if isinstance(before.operation.operation, (Activation, PReLU)):
         return False
-    _put(draft, key, before, activation=node.operation)
+    _set_fused(draft, key, before, activation=node.operation)
     return True
 
 
@@ -182,44 +180,45 @@ def fuse_quantizer(draft: Draft, key: int, node: Node) -> bool:
     """Quantize with the operation before it."""
     if not isinstance(node.operation, Quantize):
         return False
-    before = _unfinished(draft, node.inputs[0])
+    before = _open_fused(draft, node.inputs[0])
     if before is None:
         return False
-    _put(draft, key, before, quantize=node.operation)
+    _set_fused(draft, key, before, quantize=node.operation)
     return True
 
 
-def _unfinished(draft: Draft, key: int) -> Any:
-    """The node that returns floats to a single reader, as a fused one; None without one."""
+def _open_fused(draft: Draft, key: int) -> Any:
+    """The node that returns floats to its only reader, as a fused node; else None."""
     node = draft.nodes.get(key)
-    if node is None or not draft.alone(key):
+    if node is None or not draft.has_one_reader(key):
         return None
     operation, inputs = node.operation, node.inputs
     if isinstance(operation, Fused):
         return None if operation.quantize is not None else node
     if isinstance(operation, Dequantize):
-        # A second quantizer, which changes the grid.
+        # The reader is a second quantizer, which changes the grid.
         return attrs.evolve(node, operation=Fused(Affine(), (operation.scale,)))
     if isinstance(operation, PRODUCTS) and draft.values[inputs[0]].grid is None:
         return attrs.evolve(node, operation=Fused(operation, (None,)))
     if not isinstance(operation, _ON_FLOATS) or draft.values[key].grid is not None:
         return None
-    makers = [draft.maker(i, Dequantize) for i in inputs]
-    scales = tuple(None if m is None else m.operation.scale for m in makers)
-    inputs = tuple(
-        i if m is None else m.inputs[0] for i, m in zip(inputs, makers, strict=True)
-    )
+    producers = [draft.producer(i, Dequantize) for i in inputs]
+    scales = tuple(None if p is None else p.operation.scale for p in producers)
+    pairs = zip(inputs, producers, strict=True)
+    inputs = tuple(i if p is None else p.inputs[0] for i, p in pairs)
     return attrs.evolve(node, operation=Fused(operation, scales), inputs=inputs)
 
 
-def _put(draft: Draft, key: int, before: Node, **changes: Any) -> None:
+def _set_fused(draft: Draft, key: int, before: Node, **changes: Any) -> None:
     fused = attrs.evolve(before.operation, **changes)
-    draft.put(key, fused, *before.inputs, name=before.name)
+    draft.set_node(key, fused, *before.inputs, name=before.name)
 
 
-def share(draft: Draft, key: int, node: Node) -> bool:
-    """Compute what several layers read, a quantizer or the scale of sums, only once."""
-    sums = isinstance(node.operation, Dequantize) and draft.maker(node.inputs[0], PRODUCTS)
+def merge_repeated(draft: Draft, key: int, node: Node) -> bool:
+    """Compute a quantizer, or the scale of sums, once for several readers."""
+    sums = isinstance(node.operation, Dequantize) and draft.producer(
+        node.inputs[0], PRODUCTS
+    )
     if not sums and not isinstance(node.operation, Quantize):
         return False
     for other, earlier in draft.nodes.items():
@@ -233,8 +232,8 @@ def share(draft: Draft, key: int, node: Node) -> bool:
 
 
 def keep_integers(draft: Draft, key: int, node: Node) -> bool:
-    """Leave out a quantizer that returns the integers that it reads."""
-    before = draft.maker(node.inputs[0], Dequantize)
+    """Remove a quantizer that returns the integers that it reads."""
+    before = draft.producer(node.inputs[0], Dequantize)
     if not isinstance(node.operation, Quantize) or before is None:
         return False
     (source,) = before.inputs
@@ -253,9 +252,8 @@ def keep_integers(draft: Draft, key: int, node: Node) -> bool:
 def place_bias(draft: Draft, key: int, node: Node) -> bool:
     """Round the bias of a product of integers to int32, in steps of its sums.
 
-    Where a scale is so small that the bias has no place in int32, as that of a channel
-    which batch normalization switched off, the scale is raised and the integers of the
-    channel are rounded.
+    Where the bias does not fit int32, because batch normalization switched a channel off
+    by a tiny scale, the scale is raised and the integers of the channel are rounded.
     """
     fused = node.operation
     if not isinstance(fused, Fused) or not fused.is_product or fused.scales[0] is None:
@@ -265,17 +263,17 @@ def place_bias(draft: Draft, key: int, node: Node) -> bool:
     product: Any = fused.operation
     count, x = product.kernel.shape[0], np.float64(fused.scales[0])
     bias = np.zeros(count) if fused.bias is None else fused.bias
-    kernel = _multiplied(product.kernel, np.ones(count))
+    kernel = _multiply(product.kernel, np.ones(count))
     least = np.abs(bias) / (_LARGEST_BIAS * x)
     least[(least == 0) & (kernel.scale == 0)] = 1.0
     scale = np.maximum(kernel.scale, least).astype(np.float32)
     values = kernel.integers()
     if (kernel.scale < least).any():
         factor = np.where(kernel.scale < least, kernel.scale / scale, 1.0)
-        values = np.rint(values * _along(factor, kernel)).astype(values.dtype)
+        values = np.rint(values * _per_output(factor, kernel)).astype(values.dtype)
     product = attrs.evolve(product, kernel=Kernel(values, scale))
     steps = _rounded(bias / (x * scale.astype(float)), fused)
-    _put(draft, key, node, operation=product, bias=steps.astype(np.int32))
+    _set_fused(draft, key, node, operation=product, bias=steps.astype(np.int32))
     return True
 
 
@@ -284,16 +282,16 @@ def _rounded(bias: NDArray[Any], fused: Fused) -> NDArray[Any]:
     quantize = fused.quantize
     if quantize is None or fused.activation is not None or len(quantize.thresholds) > 1:
         return np.rint(bias)
-    # Some backends take subnormal numbers for 0.
+    # Some backends flush subnormal numbers to 0.
     if not -1e-37 < quantize.thresholds[0] <= 0:
         return np.rint(bias)
-    # The integers from -bias on are those from -floor(bias) on, so that no sign changes.
+    # An integer is at least -bias where it is at least -floor(bias): no sign changes.
     return np.floor(bias + 1e-6 * np.maximum(1, np.abs(bias)))
 
 
 # For targets whose biases are floats.
 FLOAT_BIAS_RULES: tuple[Rule, ...] = (
-    *(share, keep_integers, pad_integers, scale_sums, read_integers, commute),
+    *(merge_repeated, keep_integers, pad_integers, scale_sums, read_integers, commute),
     *(fold_batch_norm, fuse_activation, fuse_quantizer),
 )
 RULES: tuple[Rule, ...] = (*FLOAT_BIAS_RULES, place_bias)
@@ -320,4 +318,4 @@ def fuse(graph: Graph, rules: tuple[Rule, ...] = RULES) -> Graph:
         >>> product.operation.kernel.integers().tolist(), product.scale.tolist()
         ([[1, -1], [-1, -1]], [0.5, 2.0])
     """
-    return rewritten(graph, rules)
+    return rewrite(graph, rules)

@@ -1,4 +1,4 @@
-"""The graph of a model: operations in order, each named by the layer that it is from."""
+"""The graph of a model: its operations in order, named by their layers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from qframe.errors import DataError
 
 @attrs.frozen(eq=False)
 class Node:
-    """One operation, on the tensors of these indices.
+    """An operation with its inputs and its layer.
 
     Args:
         operation: the operation.
-        inputs: indices of tensors: the inputs of the model come first, then what each
-            node returns, in order. A node reads only tensors before it.
-        name: the path of the layer that it is from.
+        inputs: indices of tensors: the inputs of the model come first, then the results of
+            the nodes, in order. A node reads only tensors before it.
+        name: the path of its layer.
     """
 
     operation: Operation
@@ -33,9 +33,9 @@ class Graph:
     """A model.
 
     Args:
-        inputs: the shapes, without the batch, of the tensors that it takes.
-        nodes: its operations, each after those that it reads from.
-        outputs: the indices of the tensors that it returns.
+        inputs: the shapes of the inputs, without the batch.
+        nodes: the operations, each after those that it reads from.
+        outputs: the indices of the outputs.
     """
 
     inputs: tuple[tuple[int, ...], ...]
@@ -61,5 +61,5 @@ class Graph:
 
     @staticmethod
     def infer(operation: Operation, *inputs: Value) -> Value:
-        """What an operation returns; a target may refuse more than the operation does."""
+        """The value of an operation; a target may refuse more than the operation does."""
         return operation.infer(*inputs)

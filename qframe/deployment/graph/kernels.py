@@ -30,10 +30,10 @@ class Kernel:
     def __attrs_post_init__(self) -> None:
         low, high = int(self.values.min()), int(self.values.max())
         distances = self.values.reshape(-1).astype(np.int64) - low
-        step = int(np.gcd.reduce(distances)) or 1
-        span = Span(low, high, step)
-        check_bits(span)
-        object.__setattr__(self, "span", span)
+        object.__setattr__(
+            self, "span", Span(low, high, int(np.gcd.reduce(distances)) or 1)
+        )
+        check_bits(self.span)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,5 +55,5 @@ def check_bits(span: Span) -> None:
 
 
 def is_integer(kernel: Any) -> bool:
-    """Whether the weights are integers: not an array, but a `Kernel` or its like."""
+    """Return whether the weights are integers: a `Kernel` or its like, and not an array."""
     return not isinstance(kernel, np.ndarray)

@@ -1,6 +1,6 @@
-"""The operations of a graph: their fields, and the shape and grid of what they return.
+"""The operations of a graph: their fields, and the shapes and grids of their results.
 
-To add one: a class here, what it computes in `reference`, a function in
+A new one needs a class here, a function in `reference`, a function in
 `qframe.deployment.lowering`, and a line in the table of each target.
 """
 
@@ -37,7 +37,7 @@ class Operation:
     """An operation on tensors, with its weights and settings."""
 
     name: ClassVar[str]
-    # The number of tensors that it takes; None for two or more.
+    # The number of inputs; None for two or more.
     arity: ClassVar[int | None] = 1
 
     def infer(self, *inputs: Value) -> Value:
@@ -46,7 +46,7 @@ class Operation:
 
     @property
     def weight_bits(self) -> int | None:
-        """The bits of one of its weights; None where it has no kernel."""
+        """The bits of a weight; None without a kernel."""
         kernel = getattr(self, "kernel", None)
         if kernel is None:
             return None
@@ -54,11 +54,11 @@ class Operation:
 
 
 def _sums(kernel: Any, x: Value, count: int, pad: float = 0) -> Grid | None:
-    """The grid of sums of products; None where they are floats."""
+    """The grid of sums of products; None if they are floats."""
     if x.grid is None or not is_integer(kernel):
         return None
     if not is_whole(pad):
-        raise DataError(f"integers are padded with integers, and {pad} is none")
+        raise DataError(f"integers are padded with integers, found {pad}")
     return x.grid.products(kernel, count, int(pad))
 
 
@@ -68,18 +68,18 @@ def _windows(
     """The number of positions of a window in each direction."""
     if len(x.shape) != 3:
         raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
-    places = []
+    counts = []
     for axis in (0, 1):
         before, after = pads[2 * axis : 2 * axis + 2]
         if max(before, after) >= reach[axis]:
             raise DataError(
                 f"padding of {max(before, after)} leaves windows of {reach[axis]} empty"
             )
-        room = x.shape[axis] + before + after - reach[axis]
-        if room < 0:
+        last = x.shape[axis] + before + after - reach[axis]
+        if last < 0:
             raise DataError(f"a window of {reach[axis]} does not fit {list(x.shape)}")
-        places.append(room // strides[axis] + 1)
-    return places[0], places[1]
+        counts.append(last // strides[axis] + 1)
+    return counts[0], counts[1]
 
 
 def _float_only(*values: Value) -> None:
@@ -101,11 +101,10 @@ def _signs_only(direction: Any) -> None:
 
 @attrs.frozen(eq=False)
 class Conv2D(Operation):
-    """Sums of products of windows; depthwise with as many groups as channels.
+    """A convolution; depthwise with as many groups as channels.
 
     The kernel is (output channels, height, width, input channels of a group). `pad` is the
-    number outside of the image, in steps of the grid where the input and the kernel are
-    integers.
+    number outside of the image, in steps of the grid if input and kernel are integers.
     """
 
     name: ClassVar[str] = "conv2d"
@@ -125,14 +124,14 @@ class Conv2D(Operation):
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
         outputs, *window = self.kernel.shape
-        places = _windows(x, self.reach, self.strides, self.pads)
+        counts = _windows(x, self.reach, self.strides, self.pads)
         if window[2] * self.groups != x.shape[2] or outputs % self.groups:
             raise DataError(
                 f"a kernel of shape {list(self.kernel.shape)} in {self.groups} groups does "
                 f"not fit {x.shape[2]} channels"
             )
         pad = self.pad if any(self.pads) else 0
-        return Value((*places, outputs), _sums(self.kernel, x, math.prod(window), pad))
+        return Value((*counts, outputs), _sums(self.kernel, x, math.prod(window), pad))
 
 
 @attrs.frozen(eq=False)
@@ -169,10 +168,9 @@ class Affine(Operation):
 class Quantize(Operation):
     """``low + step * n``, where n thresholds are at most ``x * direction``.
 
-    The thresholds ascend, and are (n,), or (n, channels) for a list for each channel;
-    floats where x is float. Nothing reaches a threshold of infinity, and all one of
-    -infinity. `scale`, `zero_point` and `rounding` are those of the grid; `low` counts from
-    the zero point.
+    The thresholds ascend. They are (n,), or (n, channels), and floats if x is float. No
+    number reaches a threshold of infinity, and every number one of -infinity. `scale`,
+    `zero_point` and `rounding` are those of the grid; `low` counts from the zero point.
     """
 
     name: ClassVar[str] = "quantize"
@@ -186,7 +184,7 @@ class Quantize(Operation):
 
     @property
     def grid(self) -> Grid:
-        """The grid of what it returns."""
+        """The grid of the result."""
         low = self.low + self.zero_point
         high = low + self.step * len(self.thresholds)
         return Grid(low, high, self.step, self.scale, self.zero_point, self.rounding)
@@ -232,7 +230,7 @@ class _Pool(Operation):
 
 @attrs.frozen(eq=False)
 class MaxPool(_Pool):
-    """The largest of a window, the smallest where `direction` is -1: OR and AND of bits."""
+    """The largest of a window, the smallest if `direction` is -1: OR and AND of bits."""
 
     name: ClassVar[str] = "max_pool"
     direction: Any = attrs.field(default=None, metadata=of(_DIRECTION))
@@ -245,7 +243,7 @@ class MaxPool(_Pool):
 
 @attrs.frozen(eq=False)
 class AveragePool(_Pool):
-    """The mean of a window, without what was padded."""
+    """The mean of a window, without its padding."""
 
     name: ClassVar[str] = "average_pool"
 
@@ -278,7 +276,7 @@ FUNCTIONS = (
 
 @attrs.frozen(eq=False)
 class Activation(Operation):
-    """A function of each number, or of each row where it is softmax.
+    """A function of each number, or of each row if it is softmax.
 
     `alpha` is the slope of relu below `threshold`, that of leaky_tanh beyond 1, and the
     factor of elu.
@@ -297,7 +295,7 @@ class Activation(Operation):
 
 @attrs.frozen(eq=False)
 class PReLU(Operation):
-    """``x`` where it is above 0, else ``alpha * x``."""
+    """``x`` if it is above 0, else ``alpha * x``."""
 
     name: ClassVar[str] = "prelu"
     alpha: Any = attrs.field(metadata=of(ArrayField(range(1, 8))))
@@ -310,13 +308,11 @@ class PReLU(Operation):
 
 def _broadcast(*shapes: tuple[int, ...], into: Any = None) -> tuple[int, ...]:
     try:
-        if len({len(shape) for shape in shapes}) > 1:
-            raise ValueError("the ranks differ")
         common = np.broadcast_shapes(*shapes)
+        if len({len(shape) for shape in shapes}) > 1 or common != (into or common):
+            raise ValueError("the ranks or the sizes differ")
     except ValueError as error:
         raise DataError(f"shapes {[list(s) for s in shapes]} do not match") from error
-    if into is not None and common != into:
-        raise DataError(f"shapes {[list(s) for s in shapes]} do not match")
     return tuple(common)
 
 
@@ -349,9 +345,9 @@ class Concatenate(Operation):
 
     def infer(self, *inputs: Value) -> Value:
         first, at = inputs[0], self.axis - 1
-        rest = {(*x.shape[:at], *x.shape[at + 1 :]) for x in inputs}
+        others = {(*x.shape[:at], *x.shape[at + 1 :]) for x in inputs}
         ranks = {len(x.shape) for x in inputs}
-        if len(rest) > 1 or len(ranks) > 1 or at >= len(first.shape):
+        if len(others) > 1 or len(ranks) > 1 or at >= len(first.shape):
             raise DataError(f"shapes {[list(x.shape) for x in inputs]} do not match")
         if any(not same_numbers(x, first) for x in inputs):
             raise DataError("its inputs hold different kinds of numbers")
@@ -369,7 +365,7 @@ class Reshape(Operation):
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
         if math.prod(self.shape) != math.prod(x.shape):
-            raise DataError(f"{list(x.shape)} has no place in {list(self.shape)}")
+            raise DataError(f"{list(x.shape)} does not fit {list(self.shape)}")
         return Value(self.shape, x.grid)
 
 

@@ -1,7 +1,7 @@
-"""What each operation computes, in NumPy: the reference of every other way to run a model.
+"""The operations in NumPy, the reference of every other way to run a model.
 
 Floats are float32 between operations; sums of products are added in float64 within one,
-which is exact for integers. Integers are int32, or int64 where sums need more, and count
+which is exact for integers. Integers are int32, or int64 if sums need more, and count
 from the zero point.
 """
 
@@ -21,13 +21,13 @@ from qframe.deployment.graph.graph import Graph
 from qframe.deployment.graph.kernels import is_integer
 
 Array = NDArray[Any]
-# How many factors of products are laid out at once.
+# The most factors of products that are laid out at once.
 _MOST_FACTORS = 2**22
 
 
 @functools.singledispatch
 def run(operation: Any, *inputs: Array) -> Array:
-    """What an operation returns for arrays whose first axis is the batch."""
+    """The result of an operation on arrays whose first axis is the batch."""
     raise NotImplementedError(f"{operation!r} is not in the reference")
 
 
@@ -44,7 +44,7 @@ def _numbers(kernel: Any) -> Array:
 
 
 def _product(factors: Array, matrix: Array, whole: bool) -> Array:
-    """The matrix product; in float32 where that is exact, which is much quicker."""
+    """The matrix product; in float32 if that is exact, since it is much faster."""
     if whole:
         largest = np.abs(factors).max(initial=0) * np.abs(matrix).max(initial=0)
         if largest * factors.shape[-1] < 2**24:
@@ -53,7 +53,7 @@ def _product(factors: Array, matrix: Array, whole: bool) -> Array:
 
 
 def _sums(total: Array, kernel: Any, x: Array) -> Array:
-    """Sums as integers, where all factors are; else as real numbers."""
+    """Sums as integers if all factors are integers, else as floats."""
     if _whole(kernel, x):
         wide = np.abs(total).max(initial=0) >= 2**31
         return np.rint(total).astype(np.int64 if wide else np.int32)
@@ -140,7 +140,7 @@ def _dequantize(op: operations.Dequantize, x: Array) -> Array:
 def _max_pool(op: operations.MaxPool, x: Array) -> Array:
     direction = np.ones((), x.dtype) if op.direction is None else op.direction
     x = x * direction.astype(x.dtype)
-    # Below every number, so that what is padded is never the largest.
+    # Padding is below every number, so that it is never the largest.
     least = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     windows = _windows(_padded(x, op.pads, least), op.pool, op.strides)
     return np.asarray(windows.max(axis=(-2, -1)) * direction.astype(x.dtype))
@@ -166,7 +166,7 @@ def _global_pool(op: operations.GlobalPool, x: Array) -> Array:
 
 def _relu(x: Array, op: operations.Activation) -> Array:
     edge = np.float32(op.threshold)
-    # Keras's: what is below the threshold is a line through it.
+    # As in Keras, the slope begins at the threshold.
     below = np.float32(op.alpha) * (x - edge) if op.alpha else np.zeros_like(x)
     y = np.where(x > edge, x, below)
     return y if op.most is None else np.minimum(y, np.float32(op.most))
@@ -215,20 +215,12 @@ def _prelu(op: operations.PReLU, x: Array) -> Array:
     return np.maximum(x, 0) + alpha * np.minimum(x, 0)
 
 
-_MERGES: dict[str, Callable[[Array, Array], Array]] = {
-    "add": np.add,
-    "average": np.add,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "multiply": np.multiply,
-    "subtract": np.subtract,
-}
-
-
 @run.register
 def _merge(op: operations.Merge, *inputs: Array) -> Array:
-    merged = functools.reduce(_MERGES[op.function], inputs)
-    return merged / np.float32(len(inputs)) if op.function == "average" else merged
+    average = op.function == "average"
+    # The other functions have the names of NumPy.
+    merged: Array = functools.reduce(getattr(np, "add" if average else op.function), inputs)
+    return merged / np.float32(len(inputs)) if average else merged
 
 
 @run.register

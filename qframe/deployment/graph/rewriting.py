@@ -1,4 +1,4 @@
-"""Rewriting a graph, rule by rule."""
+"""The rewriting of a graph, rule by rule."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ class Draft:
         self.values = dict(enumerate(graph.values()))
         self.nodes = dict(enumerate(graph.nodes, len(graph.inputs)))
 
-    def maker(self, key: int, kind: type[Operation] | tuple[type[Operation], ...]) -> Any:
-        """The node that returns a tensor, if its operation is of a kind; else None."""
+    def producer(
+        self, key: int, kind: type[Operation] | tuple[type[Operation], ...]
+    ) -> Any:
+        """The node that computes a tensor, if its operation is of a kind; else None."""
         node = self.nodes.get(key)
         return node if node is not None and isinstance(node.operation, kind) else None
 
-    def alone(self, key: int) -> bool:
-        """Whether a single node reads a tensor, and the model does not return it."""
-        read = [i for node in self.nodes.values() for i in node.inputs]
-        return read.count(key) == 1 and key not in self._graph.outputs
+    def has_one_reader(self, key: int) -> bool:
+        """Return whether a single node reads a tensor, and the model does not return it."""
+        reads = [i for node in self.nodes.values() for i in node.inputs]
+        return reads.count(key) == 1 and key not in self._graph.outputs
 
-    def put(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
-        """Have another node return a tensor."""
+    def set_node(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
+        """Compute a tensor by another node."""
         self.nodes[key] = Node(operation, inputs, name)
 
     def add(self, operation: Operation, *inputs: int, name: str) -> int:
-        """The key of a new tensor."""
+        """Add a node; returns the key of its tensor."""
         key = max(self.nodes) + 1
-        self.put(key, operation, *inputs, name=name)
+        self.set_node(key, operation, *inputs, name=name)
         return key
 
     def replace(self, key: int, other: int) -> None:
-        """Have whatever reads a tensor read another one."""
+        """Let all readers of a tensor read another one."""
         for reader, node in self.nodes.items():
             if key in node.inputs:
                 inputs = tuple(other if i == key else i for i in node.inputs)
@@ -57,33 +59,27 @@ class Draft:
         waiting = list(reversed(self._graph.outputs))
         while waiting:
             key = waiting[-1]
-            missing = [
-                i
-                for i in (() if key in order else self.nodes[key].inputs)
-                if i not in order
-            ]
+            inputs = () if key in order else self.nodes[key].inputs
+            missing = [i for i in inputs if i not in order]
             if missing:
                 waiting += reversed(missing)
                 continue
             waiting.pop()
             order.setdefault(key, len(order))
+        kept = [self.nodes[key] for key in order if key >= count]
         nodes = tuple(
-            attrs.evolve(
-                self.nodes[key], inputs=tuple(order[i] for i in self.nodes[key].inputs)
-            )
-            for key in order
-            if key >= count
+            attrs.evolve(node, inputs=tuple(order[i] for i in node.inputs)) for node in kept
         )
         outputs = tuple(order[key] for key in self._graph.outputs)
         return attrs.evolve(self._graph, nodes=nodes, outputs=outputs)
 
 
-# Changes the node of a key, or returns False.
+# Rewrites the node of a key, or returns False.
 Rule = Callable[[Draft, int, Node], bool]
 
 
-def rewritten(graph: _G, rules: tuple[Rule, ...]) -> _G:
-    """The graph once no rule applies to it any more."""
+def rewrite(graph: _G, rules: tuple[Rule, ...]) -> _G:
+    """The graph, rewritten until no rule applies."""
     changed = True
     while changed:
         draft = Draft(graph)

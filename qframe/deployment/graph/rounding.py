@@ -1,4 +1,4 @@
-"""Rounding rules, and the proof that one of them is what a quantizer does."""
+"""Rounding rules, and the proof that a quantizer follows one of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# In float32; numbers that are halfway go to the even integer, or up.
+# In float32. A number halfway between integers goes to the even one, or up.
 RULES: Mapping[str, Callable[[Array], Array]] = {
     "half_even": np.rint,
     "half_up": lambda x: np.floor(x + np.float32(0.5)),
@@ -40,9 +40,8 @@ def quantized(
 def rounding_of(thresholds: Array, scale: float, low: int, step: int) -> str | None:
     """The rule that equals the thresholds for every float32 number; None without one.
 
-    Both only ascend. So they are equal if they are at each threshold and at the float
-    below it, where each level begins. The quantizer may divide by the scale or multiply by
-    its reciprocal.
+    Both are monotone, so they are equal if they agree at each threshold and at the float
+    below it. The quantizer may divide by the scale or multiply by its reciprocal.
     """
     if step != 1 or thresholds.ndim > 1 or not np.isfinite(thresholds).all():
         return None

@@ -1,6 +1,6 @@
-"""The exact inputs at which a monotone step function steps.
+"""The exact thresholds of a monotone step function.
 
-Bisection runs over every number of the domain, so that a comparison with the thresholds
+Bisection runs over all numbers of the domain, so that a comparison with the thresholds
 equals the function to the bit, ties and rounding included.
 """
 
@@ -20,19 +20,19 @@ _LARGEST = int(np.finfo(np.float32).max.view(np.int32))
 
 
 def _floats(keys: Array) -> Array:
-    """The float32 numbers that these integers count: 0 is 0.0, 1 the one above, ..."""
+    """The float32 numbers of keys: 0 is 0.0, 1 the smallest positive number, ..."""
     magnitude = np.abs(keys).astype(np.int32).view(np.float32)
     return np.where(keys < 0, -magnitude, magnitude)
 
 
 @attrs.frozen
 class Domain:
-    """The numbers that a tensor may have, in order.
+    """The ordered numbers of a tensor.
 
     Args:
-        low: the key of the smallest.
-        high: the key of the largest.
-        floats: whether keys count float32 numbers, and are not the numbers themselves.
+        low: the key of the smallest number.
+        high: the key of the largest number.
+        floats: whether keys count float32 numbers; otherwise they are the numbers.
     """
 
     low: int
@@ -41,7 +41,7 @@ class Domain:
 
     @classmethod
     def of(cls, span: Span | None) -> Domain:
-        """The domain of a tensor with this span; without one, the finite floats."""
+        """The domain of a tensor with a span, or of the finite floats without one."""
         if span is None:
             return cls(-_LARGEST, _LARGEST, True)
         return cls(span.low, span.high, False)
@@ -51,7 +51,7 @@ class Domain:
         return _floats(keys) if self.floats else keys.astype(np.int32)
 
     def thresholds(self, keys: Array) -> Array:
-        """Keys as thresholds; of floats, all numbers reach -inf and none inf."""
+        """Keys as thresholds; every float reaches -inf, and none inf."""
         if self.floats:
             floats = _floats(np.clip(keys, self.low, self.high))
             floats = np.where(keys <= self.low, np.float32(-np.inf), floats)
@@ -64,22 +64,24 @@ class Domain:
         return keys.astype(small)
 
 
-def first(holds: Callable[[Array], Array], domain: Domain, shape: tuple[int, ...]) -> Array:
-    """The first keys whose numbers `holds` is true of; it is true of all above them.
+def first_true(
+    predicate: Callable[[Array], Array], domain: Domain, shape: tuple[int, ...]
+) -> Array:
+    """The smallest keys whose numbers fulfil a monotone predicate.
 
     Args:
-        holds: takes an array of this shape; from some number on it is true.
+        predicate: takes an array of this shape; from some number on it is true.
         domain: the numbers to try.
         shape: the shape of the result.
 
     Returns:
-        Keys; one above the highest where `holds` is true of no number.
+        Keys; one above the highest if no number fulfils the predicate.
     """
     low = np.full(shape, domain.low, np.int64)
     high = np.full(shape, domain.high + 1, np.int64)
     while (open_ := low < high).any():
         middle = (low + high) // 2
-        true = holds(domain.numbers(np.minimum(middle, domain.high)))
+        true = predicate(domain.numbers(np.minimum(middle, domain.high)))
         high = np.where(open_ & true, middle, high)
         low = np.where(open_ & ~true, middle + 1, low)
     return high

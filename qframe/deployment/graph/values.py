@@ -1,4 +1,4 @@
-"""The shape of a tensor and the grid of its numbers, known before it is computed."""
+"""The shapes of tensors and the grids of their numbers, without their values."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 from qframe.errors import DataError
 
-# One above the largest integer is one of 32 bits too.
+# One more than the largest integer has 32 bits too.
 LARGEST = 2**31 - 2
-# Of one sample of one tensor: 256 MiB of float32.
+# For one sample of a tensor: 256 MiB of float32.
 MOST_ELEMENTS = 2**26
 
 
@@ -42,7 +42,7 @@ class Span:
 
 
 def check_integers(low: int, high: int, step: int, bits: int = 32) -> None:
-    """Raise `DataError` unless there are such integers within so many bits."""
+    """Raise `DataError` unless the integers are valid and fit the bits."""
     largest = 2 ** (bits - 1) - 2
     if not -largest <= low <= high <= largest or step < 1 or (high - low) % step:
         raise DataError(
@@ -53,10 +53,10 @@ def check_integers(low: int, high: int, step: int, bits: int = 32) -> None:
 
 @attrs.frozen
 class Grid:
-    """The numbers that a tensor can have: ``scale * (integer - zero_point)``.
+    """The numbers of a tensor: ``scale * (integer - zero_point)``.
 
     Between operations the graph counts from the zero point, which `span` describes. A
-    target stores ``integer`` where its format has zero points.
+    target stores ``integer`` if its format has zero points.
 
     Args:
         low: the smallest integer.
@@ -66,8 +66,8 @@ class Grid:
             of products. Default 1.0.
         zero_point: the integer that stands for 0.0. Default 0.
         rounding: the rule in `qframe.deployment.graph.rounding.RULES` that gives the same
-            integers as the quantizer for every float32 number; None where no rule does,
-            or where the tensor is a sum of products. Default None.
+            integers as the quantizer for every float32 number; None if no rule does,
+            or if the tensor is a sum of products. Default None.
 
     Example:
         >>> from qframe.deployment.graph.values import Grid
@@ -92,7 +92,7 @@ class Grid:
         return Span(self.low - self.zero_point, self.high - self.zero_point, self.step)
 
     def check(self, bits: int) -> None:
-        """Raise `DataError` where an integer, from the zero point, needs more bits."""
+        """Raise `DataError` if an integer, counted from the zero point, does not fit."""
         check_integers(
             self.low - self.zero_point, self.high - self.zero_point, self.step, bits
         )
@@ -103,10 +103,10 @@ class Grid:
         Args:
             kernel: has a `span` and a `scale`.
             count: the number of products in a sum.
-            *more: integers, counted from the zero point, that may be factors too.
+            *more: other factors, counted from the zero point.
         """
-        mine = self.low - self.zero_point, self.high - self.zero_point, *more
-        ends = [a * b for a in mine for b in (kernel.span.low, kernel.span.high)]
+        factors = self.low - self.zero_point, self.high - self.zero_point, *more
+        ends = [a * b for a in factors for b in (kernel.span.low, kernel.span.high)]
         scale = np.float64(self.scale) * kernel.scale
         return Grid(
             count * min(ends),
@@ -138,7 +138,7 @@ class Grid:
 
 @attrs.frozen
 class Value:
-    """A tensor: its shape without the batch, and its grid; without one it is float32."""
+    """The shape of a tensor without the batch, and its grid; None for float32."""
 
     shape: tuple[int, ...]
     grid: Grid | None = None
@@ -159,12 +159,12 @@ class Value:
 
 
 def is_one_positive(scale: Any) -> bool:
-    """Whether a scale is one positive number, which keeps the order of integers."""
+    """Return whether a scale is one positive number, which keeps the order of integers."""
     return np.ndim(scale) == 0 and bool(scale > 0)
 
 
 def same_numbers(x: Value, y: Value) -> bool:
-    """Whether two tensors have the same numbers for the same integers, or are floats."""
+    """Return whether two tensors are both floats, or have equal spans and scales."""
     if x.grid is None or y.grid is None:
         return x.grid is y.grid
     return x.span == y.span and np.array_equal(x.grid.scale, y.grid.scale)

@@ -86,31 +86,27 @@ def _function_of(model: Any, target: ExportTarget) -> Any:
 
 
 def _lower(
-    tracer: Tracer,
-    refusals: Refusals,
-    function: Any,
-    inputs: list[Traced],
-    prefix: str,
+    tracer: Tracer, refusals: Refusals, function: Any, inputs: list[Traced], prefix: str
 ) -> list[Traced]:
-    """The outputs of a function of Keras, whose layers have paths that begin alike."""
+    """Lower a Keras function, whose layers have paths with a prefix."""
     known = {id(t): tensor for t, tensor in zip(function.inputs, inputs, strict=True)}
     for node in keras_internals.nodes(function):
         if node.is_input:
             continue
         layer, path = node.operation, f"{prefix}{node.operation.name}"
-        taken = [known[id(tensor)] for tensor in node.arguments.keras_tensors]
+        operands = [known[id(tensor)] for tensor in node.arguments.keras_tensors]
         tracer.path = path
         try:
-            outputs = _outputs_of(tracer, refusals, layer, taken, path)
-            for there, here in zip(node.outputs, outputs, strict=True):
-                if tuple(there.shape[1:]) != here.shape:
-                    raise QFrameError(f"it returns {there.shape}, not {here.shape}")
+            outputs = _outputs_of(tracer, refusals, layer, operands, path)
+            for expected, output in zip(node.outputs, outputs, strict=True):
+                if tuple(expected.shape[1:]) != output.shape:
+                    raise QFrameError(f"it returns {expected.shape}, not {output.shape}")
         except QFrameError as error:
             refusals.add(path, layer, error)
             shapes = [tuple(tensor.shape[1:]) for tensor in node.outputs]
             if any(None in shape for shape in shapes):
                 refusals.check()
-            outputs = [tracer.unknown(shape) for shape in shapes]
+            outputs = [tracer.placeholder(shape) for shape in shapes]
         known |= {id(t): tensor for t, tensor in zip(node.outputs, outputs, strict=True)}
     return [known[id(tensor)] for tensor in function.outputs]
 

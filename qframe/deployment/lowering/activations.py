@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qframe.deployment.graph.operations import Quantize
 from qframe.deployment.graph.rounding import rounding_of
-from qframe.deployment.graph.thresholds import Domain, first
+from qframe.deployment.graph.thresholds import Domain, first_true
 from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 
@@ -20,18 +20,17 @@ _EVERY = Domain.of(None)
 def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
     """The operation of a quantizer, exact for every float32 number.
 
-    The thresholds are found in the quantizer itself, so that its ties and its rounding are
-    kept.
+    Bisection calls the quantizer itself, which keeps its ties and its rounding.
 
     Args:
-        quantizer: of activations.
-        levels: the most levels that it may have. Default 2^16.
+        quantizer: a quantizer of activations.
+        levels: the most levels. Default 2^16.
 
     Raises:
         QFrameError: it has no fixed thresholds, or too many of them.
     """
     if not isinstance(quantizer, Quantizer):
-        raise QFrameError(f"{quantizer!r} is no qframe quantizer")
+        raise QFrameError(f"{quantizer!r} is not a qframe quantizer")
     traits = quantizer.traits
     if not (traits.elementwise and traits.monotone):
         raise QFrameError(
@@ -44,30 +43,29 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
         raise QFrameError(f"{quantizer!r} has more than {levels} levels, which is the most")
     if not scale > 0 or low == high:
         raise QFrameError(f"{quantizer!r} gives a single value: its range is empty")
-    wanted = np.arange(low + 1, high + 1)
+    targets = np.arange(low + 1, high + 1)
 
     def reached(x: NDArray[Any]) -> NDArray[Any]:
         integers, scale_here, _ = _integers(quantizer, x)
         if scale_here != scale:
             raise QFrameError(
-                f"{quantizer!r} has no scale of its own yet, but that of the tensor at "
-                "hand. Train the model, or write qframe.calibrate(model, data)"
+                f"{quantizer!r} has no fixed scale yet, but another one for each tensor. "
+                "Train the model, or write qframe.calibrate(model, data)"
             )
-        return np.asarray(integers >= wanted)
+        return np.asarray(integers >= targets)
 
-    thresholds = _EVERY.thresholds(first(reached, _EVERY, wanted.shape))
-    # An integer that is stepped over has the threshold of the next one.
-    kept = np.append(thresholds[:-1] < thresholds[1:], True)
-    step = int(np.gcd.reduce(np.diff(np.append(low, wanted[kept]))))
-    # Integers between two levels have the threshold of the upper one.
-    thresholds = thresholds[(wanted - low) % step == 0]
+    thresholds = _EVERY.thresholds(first_true(reached, _EVERY, targets.shape))
+    # A skipped integer has the threshold of the next one.
+    distinct = np.append(thresholds[:-1] < thresholds[1:], True)
+    step = int(np.gcd.reduce(np.diff(np.append(low, targets[distinct]))))
+    thresholds = thresholds[(targets - low) % step == 0]
     rounding = rounding_of(thresholds, scale, int(low), step)
     return Quantize(thresholds, None, int(low), step, scale, zero_point, rounding)
 
 
 def _integers(quantizer: Quantizer, x: NDArray[Any]) -> tuple[NDArray[Any], float, int]:
-    """The integers of float32 numbers from the zero point, the scale and the zero point."""
-    # As a batch of one feature: activations have a batch.
+    """The integers of float32 numbers, their scale and their zero point."""
+    # Activations have a batch.
     result = quantizer.integers(x.astype(np.float32).reshape(-1, 1))
     if result.scale.size > 1 or result.zero_point.size > 1:
         raise QFrameError(f"{quantizer!r} has more than one scale")

@@ -1,4 +1,4 @@
-"""Activations, as arguments of layers and as layers."""
+"""The lowering of activation functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 
-# Not every Keras has all of them; hard_tanh is in qframe too.
+# Some are not in every version of Keras; hard_tanh is in qframe too.
 _OPERATIONS = {
     "elu": Activation(function="elu", alpha=1.0),
     "hard_tanh": Activation(function="hard_tanh"),
@@ -30,15 +30,15 @@ _OPERATIONS = {
 }
 
 
-def activated(tracer: Tracer, function: Any, x: Traced) -> Traced:
-    """The tensor after an activation, which may be a quantizer."""
+def add_activation(tracer: Tracer, function: Any, x: Traced) -> Traced:
+    """Add an activation, which may be a quantizer."""
     if function is None or function is keras.activations.linear:
         return x
     if isinstance(function, Quantizer):
-        return tracer.quantized(function, x)
+        return tracer.add_quantizer(function, x)
     for name, operation in _OPERATIONS.items():
-        homes = keras.activations, activations
-        if any(function is getattr(home, name, None) for home in homes):
+        modules = keras.activations, activations
+        if any(function is getattr(module, name, None) for module in modules):
             return tracer.add(operation, tracer.real(x))
     raise QFrameError(
         f"its activation {function!r} is not among linear, {', '.join(_OPERATIONS)}"

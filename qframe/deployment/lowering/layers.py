@@ -1,13 +1,13 @@
 """The lowering of each Keras layer that is not a product.
 
-To add one: a function here or in `products`, named in the row of the layer in
+A new one is a function here or in `products`, named in the row of the layer in
 `qframe.layers.table`.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -15,10 +15,10 @@ import numpy as np
 from keras import ops
 
 from qframe.deployment.graph import operations
-from qframe.deployment.graph.operations import Activation, Affine, Merge
+from qframe.deployment.graph.operations import Activation, Affine, Merge, Operation
 from qframe.deployment.graph.values import same_numbers
 from qframe.deployment.lowering import products
-from qframe.deployment.lowering.functions import activated
+from qframe.deployment.lowering.functions import add_activation
 from qframe.deployment.lowering.products import pads_of
 from qframe.deployment.lowering.tracing import Lowering, Traced, Tracer
 from qframe.deployment.lowering.weights import as_array, values_of
@@ -39,7 +39,7 @@ def lowerings() -> Mapping[type, Lowering]:
 def lowering_of(layer: Any) -> Lowering:
     """The lowering of a layer; raises `QFrameError` for one without."""
     if isinstance(layer, Quantizer):
-        return lambda tracer, layer, inputs: tracer.quantized(layer, *inputs)
+        return lambda tracer, layer, inputs: tracer.add_quantizer(layer, *inputs)
     if not isinstance(layer, keras.layers.Layer):
         raise QFrameError(
             "an operation between layers is not read. Write it as a layer: "
@@ -70,15 +70,15 @@ def _with_slots(
     """The lowering with the quantizers of the input and the output."""
     quantizers = {slot.name: slot.quantizer for slot in filled_slots(layer)}
     if "input" in quantizers:
-        inputs = [tracer.quantized(quantizers["input"], tensor) for tensor in inputs]
+        inputs = [tracer.add_quantizer(quantizers["input"], tensor) for tensor in inputs]
     output = lowering(tracer, layer, inputs)
     if "output" in quantizers:
-        output = tracer.quantized(quantizers["output"], output)
+        output = tracer.add_quantizer(quantizers["output"], output)
     return output
 
 
 def identity(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add nothing: in inference the layer returns its input."""
+    """Add no operation: in inference the layer returns its input."""
     return inputs[0]
 
 
@@ -87,7 +87,7 @@ def batch_normalization(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Tra
     (x,) = inputs
     if layer.axis not in (-1, len(x.shape)):
         raise QFrameError(f"it normalizes axis {layer.axis}, and the channels are last")
-    # As Keras computes it, so that a threshold is where Keras has it.
+    # The formula of Keras, so that thresholds are exact.
     scale = ops.rsqrt(layer.moving_variance + layer.epsilon)
     if layer.scale:
         scale = scale * layer.gamma
@@ -112,37 +112,35 @@ def rescaling(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
 
 
 def activation(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add a function, or the quantizer that is in its place."""
-    return activated(tracer, layer.activation, inputs[0])
+    """Add an activation, or the quantizer in its place."""
+    return add_activation(tracer, layer.activation, inputs[0])
 
 
-def relu(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add a ReLU with all its arguments."""
-    operation = Activation(
+def _on_floats(operation_of: Callable[[Any], Operation]) -> Lowering:
+    """The lowering of a layer to one operation on floats."""
+
+    def lowering(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
+        return tracer.add(operation_of(layer), tracer.real(inputs[0]))
+
+    return lowering
+
+
+relu = _on_floats(
+    lambda layer: Activation(
         function="relu",
         alpha=float(layer.negative_slope),
         most=None if layer.max_value is None else float(layer.max_value),
         threshold=float(layer.threshold),
     )
-    return tracer.add(operation, tracer.real(inputs[0]))
-
-
-def leaky_relu(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add a ReLU with a slope below zero."""
-    operation = Activation(function="relu", alpha=float(layer.negative_slope))
-    return tracer.add(operation, tracer.real(inputs[0]))
-
-
-def elu(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add an ELU."""
-    operation = Activation(function="elu", alpha=float(layer.alpha))
-    return tracer.add(operation, tracer.real(inputs[0]))
-
-
-def prelu(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add a ReLU whose slopes below zero are learned."""
-    operation = operations.PReLU(alpha=values_of(layer, "alpha"))
-    return tracer.add(operation, tracer.real(inputs[0]))
+)
+leaky_relu = _on_floats(
+    lambda layer: Activation(function="relu", alpha=float(layer.negative_slope))
+)
+elu = _on_floats(lambda layer: Activation(function="elu", alpha=float(layer.alpha)))
+prelu = _on_floats(lambda layer: operations.PReLU(alpha=values_of(layer, "alpha")))
+zero_padding = _on_floats(
+    lambda layer: operations.Pad(pads=(*layer.padding[0], *layer.padding[1]))
+)
 
 
 def softmax(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -210,10 +208,3 @@ def reshape(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     (x,) = inputs
     shape = tuple(layer.compute_output_shape((1, *x.shape)))[1:]
     return tracer.add(operations.Reshape(shape=shape), x)
-
-
-def zero_padding(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add zeros around an image."""
-    (top, bottom), (left, right) = layer.padding
-    operation = operations.Pad(pads=(top, bottom, left, right))
-    return tracer.add(operation, tracer.real(inputs[0]))

@@ -1,4 +1,4 @@
-"""Layers with kernels, as sums of products, biases and activations."""
+"""The lowering of layers with kernels to products, biases and activations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.operations import Affine, Conv2D, Dense
 from qframe.deployment.graph.values import is_one_positive
-from qframe.deployment.lowering.functions import activated
+from qframe.deployment.lowering.functions import add_activation
 from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.deployment.lowering.weights import Array, kernel_of, values_of
 from qframe.errors import QFrameError
@@ -18,7 +18,7 @@ from qframe.errors import QFrameError
 def pads_of(
     padding: str, shape: tuple[int, ...], reach: Any, strides: Any
 ) -> tuple[int, int, int, int]:
-    """The padding of Keras: top, bottom, left, right. The smaller half is in front."""
+    """The padding of Keras: top, bottom, left, right. The smaller half comes first."""
     if padding == "valid":
         return 0, 0, 0, 0
     pads: list[int] = []
@@ -38,21 +38,21 @@ def dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
         )
     kernel = kernel_of(layer, "kernel", np.transpose, tracer.target.floats)
     x = x if is_integer(kernel) else tracer.real(x)
-    return _finished(tracer, layer, tracer.add(Dense(kernel=kernel), x))
+    return _add_epilogue(tracer, layer, tracer.add(Dense(kernel=kernel), x))
 
 
 def convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Add a two-dimensional convolution, grouped or not."""
     (x,) = inputs
     kernel = kernel_of(layer, "kernel", _outputs_first, tracer.target.floats)
-    return _finished(tracer, layer, _windows(tracer, layer, x, kernel, layer.groups))
+    return _add_epilogue(tracer, layer, _windows(tracer, layer, x, kernel, layer.groups))
 
 
 def depthwise(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Add a depthwise convolution."""
     (x,) = inputs
     kernel = kernel_of(layer, "kernel", _by_channel, tracer.target.floats)
-    return _finished(tracer, layer, _windows(tracer, layer, x, kernel, x.shape[-1]))
+    return _add_epilogue(tracer, layer, _windows(tracer, layer, x, kernel, x.shape[-1]))
 
 
 def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -60,10 +60,10 @@ def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     (x,) = inputs
     floats = tracer.target.floats
     kernel = kernel_of(layer, "depthwise_kernel", _by_channel, floats)
-    middle = _scaled(tracer, _windows(tracer, layer, x, kernel, x.shape[-1]), None)
+    middle = _add_bias(tracer, _windows(tracer, layer, x, kernel, x.shape[-1]), None)
     points = kernel_of(layer, "pointwise_kernel", _outputs_first, floats)
     middle = middle if is_integer(points) else tracer.real(middle)
-    return _finished(tracer, layer, tracer.add(Conv2D(kernel=points), middle))
+    return _add_epilogue(tracer, layer, tracer.add(Conv2D(kernel=points), middle))
 
 
 def _outputs_first(kernel: Array) -> Array:
@@ -78,7 +78,7 @@ def _by_channel(kernel: Array) -> Array:
 
 
 def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) -> Traced:
-    """The sums of products of the windows of an image."""
+    """Add the sums of products of the windows of an image."""
     dilation, strides = tuple(layer.dilation_rate), tuple(layer.strides)
     _, height, width, _ = kernel.shape
     reach = (height - 1) * dilation[0] + 1, (width - 1) * dilation[1] + 1
@@ -104,14 +104,14 @@ def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) ->
     return tracer.add(operation, x if is_integer(kernel) else tracer.real(x))
 
 
-def _finished(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
-    """With the bias and the activation."""
+def _add_epilogue(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
+    """Add the bias and the activation."""
     bias = values_of(layer, "bias") if layer.use_bias else None
-    return activated(tracer, layer.activation, _scaled(tracer, sums, bias))
+    return add_activation(tracer, layer.activation, _add_bias(tracer, sums, bias))
 
 
-def _scaled(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
-    """The sums with the bias; integers stay integers where one positive scale is enough."""
+def _add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
+    """Add the bias; integers stay integers if one positive scale is enough."""
     if bias is not None and not np.isfinite(bias).all():
         raise QFrameError("bias holds numbers that are not finite")
     grid = sums.value.grid

@@ -31,7 +31,7 @@ class Refusals:
         self._cause = self._cause or error
 
     def check(self) -> None:
-        """Raise `ExportError` where a layer is refused; it names all that are."""
+        """Raise `ExportError` that names all refused layers, if there are any."""
         if not self._layers:
             return
         count = sum(map(len, self._layers.values()))

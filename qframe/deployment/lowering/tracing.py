@@ -16,7 +16,7 @@ from qframe.quantizers import Quantizer
 
 @attrs.frozen
 class ExportTarget:
-    """What an exporter asks of the graph.
+    """The requirements of an exporter.
 
     Args:
         name: the name of the target, for errors.
@@ -50,7 +50,7 @@ class Traced:
 
 
 class Tracer:
-    """Adds operations to a graph, in the name of the current layer.
+    """Adds operations of the current layer to a graph.
 
     Args:
         target: the requirements of the exporter.
@@ -64,12 +64,12 @@ class Tracer:
         self._quantizers: dict[Any, tuple[Any, Quantize]] = {}
 
     def input(self, shape: tuple[int, ...]) -> Traced:
-        """An input of the model; all inputs come before any operation."""
+        """Add an input of the model, before any operation."""
         self._inputs.append(shape)
         return Traced(len(self._inputs) - 1, Value(shape))
 
     def add(self, operation: Operation, *tensors: Traced) -> Traced:
-        """The result of an operation."""
+        """Add an operation; returns its result."""
         value = operation.infer(*(tensor.value for tensor in tensors))
         if value.grid is not None:
             value.grid.check(self.target.sum_bits)
@@ -78,18 +78,18 @@ class Tracer:
         return Traced(len(self._inputs) + len(self._nodes) - 1, value)
 
     def real(self, tensor: Traced) -> Traced:
-        """The tensor as floats."""
+        """Convert a tensor to floats."""
         grid = tensor.value.grid
         return tensor if grid is None else self.add(Dequantize(scale=grid.scale), tensor)
 
-    def quantized(self, quantizer: Any, tensor: Traced) -> Traced:
-        """The tensor after a quantizer of activations."""
+    def add_quantizer(self, quantizer: Any, tensor: Traced) -> Traced:
+        """Add a quantizer of activations."""
         if isinstance(quantizer, Quantizer) and quantizer.traits.tag:
             return tensor
         return self.add(self._quantize_of(quantizer), self.real(tensor))
 
     def _quantize_of(self, quantizer: Any) -> Quantize:
-        # Without state it follows from the parameters; the object is kept for its id.
+        # Without state the parameters suffice. The object is kept so that its id stays.
         key: Any = id(quantizer)
         if isinstance(quantizer, Quantizer) and not quantizer.weights:
             key = type(quantizer), repr(quantizer.parameters)
@@ -97,8 +97,8 @@ class Tracer:
             self._quantizers[key] = quantizer, quantize_of(quantizer, self.target.levels)
         return self._quantizers[key][1]
 
-    def unknown(self, shape: tuple[int, ...]) -> Traced:
-        """A stand-in for what a refused layer returns, so that the rest is looked at."""
+    def placeholder(self, shape: tuple[int, ...]) -> Traced:
+        """The output of a refused layer, so that later layers are checked too."""
         return Traced(0, Value(shape))
 
     def graph(self, outputs: list[Traced]) -> Graph:

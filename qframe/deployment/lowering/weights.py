@@ -1,4 +1,4 @@
-"""The weights of a Keras layer, as a graph has them."""
+"""The weights of a Keras layer in the form of a graph."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def as_array(tensor: Any) -> Array:
 
 
 def values_of(layer: Any, attribute: str) -> Array | None:
-    """The value of a weight in a call; None where the layer has none."""
+    """The value of a weight in a call; None for a layer without it."""
     for slot in weight_slots(layer):
         if slot.attribute == attribute:
             return as_array(slot.quantized_value())
@@ -36,13 +36,13 @@ def values_of(layer: Any, attribute: str) -> Array | None:
 def kernel_of(
     layer: Any, attribute: str, arrange: Callable[[Array], Array], floats: str
 ) -> Kernel | Array:
-    """The kernel of a layer: integers with scales, or floats where it is not quantized.
+    """The kernel of a layer: integers with scales, or floats if it is not quantized.
 
     Args:
         layer: the layer.
         attribute: the attribute of the kernel.
-        arrange: brings the axes of the Keras weight into the order of the graph.
-        floats: the dtype of what is not quantized.
+        arrange: transposes the Keras weight to the order of the graph.
+        floats: the dtype of a kernel that is not quantized.
 
     Raises:
         QFrameError: the weight is quantized, and not to integers with a scale for each
@@ -62,18 +62,17 @@ def kernel_of(
     integers = result.values.astype(np.int64) - zero_point
     if scale.size > 1:
         scale = scale.reshape((1,) * (len(shape) - scale.ndim) + scale.shape)
-        own = {axis % len(shape) for axis in _as_tuple(slot.channel_axis)}
-        for axis in set(range(scale.ndim)) - own:
-            # A group may be all of a channel.
+        channel_axes = {axis % len(shape) for axis in _as_tuple(slot.channel_axis)}
+        for axis in set(range(scale.ndim)) - channel_axes:
+            # A group may span a whole channel.
             first = scale.take([0], axis)
             scale = first if (scale == first).all() else scale
-        if any(size > 1 for axis, size in enumerate(scale.shape) if axis not in own):
+        sizes = [size if axis in channel_axes else 1 for axis, size in enumerate(shape)]
+        if any(scale.shape[axis] > size for axis, size in enumerate(sizes)):
             raise QFrameError(
-                f"{slot.quantizer!r} has a scale for each group of inputs, and there is "
-                "room for one for each output channel. Take granularity='channel' or "
-                "'tensor'"
+                f"{slot.quantizer!r} has a scale for each group of inputs, and a file has "
+                "one for each output channel. Write granularity='channel' or 'tensor'"
             )
-        sizes = [size if axis in own else 1 for axis, size in enumerate(shape)]
         scale = np.broadcast_to(scale, sizes).reshape(-1)
     scale = np.asarray(scale.astype(np.float32).squeeze())
     return Kernel(np.ascontiguousarray(arrange(integers)), _finite(scale, attribute))
@@ -85,14 +84,14 @@ def _slot(layer: Any, attribute: str) -> Slot | None:
         if slot.attribute == attribute and not _only_tags(slot.quantizer):
             if not isinstance(slot.quantizer, Quantizer):
                 raise QFrameError(
-                    f"{slot.quantizer!r} is no qframe quantizer, and has no bits"
+                    f"{slot.quantizer!r} is not a qframe quantizer, and has no bits"
                 )
             return slot
     return None
 
 
 def _only_tags(quantizer: Any) -> bool:
-    """Whether a quantizer leaves the values as they are."""
+    """Return whether a quantizer leaves the values as they are."""
     return isinstance(quantizer, Quantizer) and quantizer.traits.tag
 
 

@@ -11,9 +11,9 @@ from packed_networks import networks
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.elementwise import FUNCTIONS
 from qframe_packed.compiled.engine import Engine
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
-from qframe_packed.rewriting import RULES, lowered
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
+from qframe_packed.rewriting import RULES, simplify
 
 pytestmark = pytest.mark.pure
 
@@ -26,7 +26,7 @@ def test_graphs(rules):
     @given(graphs(dyadic=True))
     @settings(max_examples=100)
     def run(graph):
-        graph = lowered(graph, rules)
+        graph = simplify(graph, rules)
         for x in inputs_of(graph, 7):
             exact = adds_exactly(graph, x)
             # A number beside a threshold may be on its other side.
@@ -55,12 +55,12 @@ def products(draw):
     of = pick(-8, -1, 0, 50) + pick(1, 1, 2, 7) * np.arange(pick(1, 2, 2, 3, 4, 8, 11, 16))
     of = (of, of, np.array([-1, 1]), np.array([-3, 0, 3]))[pick(*range(4))]
     if pick(*range(4)) == 0:
-        product = op.Dense(kernel=Packed.of(rng.choice(of, (outputs, channels))))
+        product = op.Dense(kernel=PackedTensor.of(rng.choice(of, (outputs, channels))))
     else:
         size, dilation = rng.integers(1, 4, 2), rng.integers(1, 3, 2)
         pads = [pick(*range((s - 1) * d + 1)) for s, d in zip(size, dilation, strict=True)]
         product = op.Conv2D(
-            kernel=Packed.of(rng.choice(of, (outputs, *size, channels))),
+            kernel=PackedTensor.of(rng.choice(of, (outputs, *size, channels))),
             strides=tuple(map(int, rng.integers(1, 3, 2))),
             dilation=tuple(map(int, dilation)),
             pads=(pads[0], 0, pick(0, pads[1]), pads[1]),
@@ -90,7 +90,9 @@ def test_products_of_integers():
 def test_many_items():
     """More than bytes count, which is 60 items of 4 bits; more than 16-bit numbers do."""
     for channels in (240, 244, 480, 2100, 2**16 - 1, 2**16 + 8):
-        kernel = Packed.of(np.ones((3, channels), int) - 2 * np.eye(3, channels, dtype=int))
+        kernel = PackedTensor.of(
+            np.ones((3, channels), int) - 2 * np.eye(3, channels, dtype=int)
+        )
         graph = chain((channels,), sign(), op.Dense(kernel=kernel))
         for value in (-1, 1):
             x = np.full((2, channels), value, F)
@@ -137,7 +139,7 @@ def test_a_chain_leaves_its_source_to_other_readers(code):
         nodes = (Node(operation, read),)
     last = 1 + len(nodes)
     after = Node(op.Affine(), (last,)), Node(op.Merge(function="add"), (last + 1, 0))
-    graph = Graph((shape, shape), (*nodes, *after), (0, 1, last, last + 2))
+    graph = PackedGraph((shape, shape), (*nodes, *after), (0, 1, last, last + 2))
     assert code in check(graph, halves(3, *shape), halves(3, *shape, seed=1))
 
 

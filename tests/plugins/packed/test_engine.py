@@ -25,8 +25,8 @@ from qframe.deployment.graph import operations as op
 from qframe.errors import ArgumentError, PluginError
 from qframe_packed import files
 from qframe_packed.compiled.engine import Engine, Session
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 from qframe_packed.runtime import Runtime
 
 pytestmark = pytest.mark.pure
@@ -39,12 +39,12 @@ def floats(*shape):
 
 
 def signs(*shape):
-    return Packed.of(RNG.choice([-1, 1], shape))
+    return PackedTensor.of(RNG.choice([-1, 1], shape))
 
 
 # A float layer, binary ones with a residual between them, and a head: most kernels.
 SAME = {"pads": (1, 1, 1, 1)}
-NETWORK = Graph(
+NETWORK = PackedGraph(
     ((9, 8, 3),),
     (
         Node(op.Conv2D(kernel=floats(16, 3, 3, 3), **SAME), (0,), "stem"),
@@ -84,20 +84,20 @@ def runtime():
     return Runtime(NETWORK, "numba")
 
 
-def equal(found, expected):
-    for here, there in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(here, there)
+def equal(actual, expected):
+    for output, target in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(output, target)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 63, 64, 65, 130])
 def test_batches(runtime, count):
     """A sample gives the same bits in each batch, and with each number of threads."""
-    found = runtime.predict(X[:count])
-    for here, there, reference in zip(found, runtime.predict(X), EXPECTED, strict=True):
-        np.testing.assert_array_equal(here, there[:count])
-        np.testing.assert_allclose(here, reference[:count], rtol=1e-5, atol=1e-5)
+    actual = runtime.predict(X[:count])
+    for output, target, reference in zip(actual, runtime.predict(X), EXPECTED, strict=True):
+        np.testing.assert_array_equal(output, target[:count])
+        np.testing.assert_allclose(output, reference[:count], rtol=1e-5, atol=1e-5)
     for threads in (2, 5):
-        equal(runtime.predict(X[:count], threads=threads), found)
+        equal(runtime.predict(X[:count], threads=threads), actual)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", ">f4", "float64", "bool"])
@@ -126,9 +126,9 @@ def test_any_layout_in_memory(runtime):
 
 def test_outputs_belong_to_the_caller(runtime):
     first = runtime.predict(X[:3])
-    kept = [array.copy() for array in first]
+    saved_copy = [array.copy() for array in first]
     runtime.predict(X[3:6])
-    equal(first, kept)
+    equal(first, saved_copy)
 
 
 def test_python_threads_share_a_runtime(runtime):
@@ -198,15 +198,15 @@ def test_python_goes_on_while_a_kernel_runs():
 
     counter = threading.Thread(target=count)
     counter.start()
-    found = []
+    actual = []
     # A machine that is busy may not let that thread run at once.
-    while max(found, default=0) <= 10 and len(found) < 100:
+    while max(actual, default=0) <= 10 and len(actual) < 100:
         before = turns
         run(300)
-        found.append(turns - before)
+        actual.append(turns - before)
     running = False
     counter.join()
-    assert max(found) > 10
+    assert max(actual) > 10
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
@@ -234,9 +234,9 @@ def test_a_prediction_allocates_its_outputs_only(batch):
 def test_memory_is_shared_by_tensors_and_known(runtime):
     """What a thread keeps is less than its tensors would take one beside the other."""
     engine = Engine(NETWORK)
-    every = sum(buffer.size for buffer in engine.schedule.buffers)
+    total = sum(buffer.size for buffer in engine.schedule.buffers)
     one = engine.memory_bytes / engine.samples
-    assert max(buffer.size for buffer in engine.schedule.buffers) < one < 0.8 * every
+    assert max(buffer.size for buffer in engine.schedule.buffers) < one < 0.8 * total
 
 
 # In processes of their own: what is there before anything is compiled.
@@ -290,11 +290,11 @@ def saved(tmp_path):
 
 @pytest.mark.long  # everything is compiled once more
 def test_kernels_are_kept_for_other_processes(saved, tmp_path):
-    kept = tmp_path / "kept"
+    cache = tmp_path / "kept"
 
     def run():
-        found = script(SCRIPT, saved, tmp_path / "x.npy", NUMBA_CACHE_DIR=str(kept))
-        return found, {p: p.stat().st_mtime_ns for p in kept.rglob("*") if p.is_file()}
+        actual = script(SCRIPT, saved, tmp_path / "x.npy", NUMBA_CACHE_DIR=str(cache))
+        return actual, {p: p.stat().st_mtime_ns for p in cache.rglob("*") if p.is_file()}
 
     (engine, before, warm, after, hits, misses, same), written = run()
     assert (engine, before, hits, same) == ("numba", 0, 0, True)
@@ -354,7 +354,7 @@ def test_sums_are_written_in_the_place_of_what_was_added():
                 Node(op.Merge(function="add"), (size + 3, last)),
             ]
             last = len(nodes)
-        return Graph(((32, 32, 64),), tuple(nodes), (last,))
+        return PackedGraph(((32, 32, 64),), tuple(nodes), (last,))
 
     one, four = (Engine(network(count)) for count in (1, 4))
     tensor = 4 * 32 * 32 * 64 * one.samples
@@ -379,10 +379,10 @@ def test_without_numba(saved):
         except qf.errors.PluginError as error:
             print(json.dumps([runtime.engine, found, str(error)]))
     """
-    engine, found, error = script(code, saved, saved.parent / "x.npy")
+    engine, actual, error = script(code, saved, saved.parent / "x.npy")
     assert engine == "numpy"
-    for here, there in zip(found, EXPECTED, strict=True):
-        np.testing.assert_allclose(here, there[:20], rtol=1e-6)
+    for output, target in zip(actual, EXPECTED, strict=True):
+        np.testing.assert_allclose(output, target[:20], rtol=1e-6)
     assert error.endswith("pip install 'keras-qframe[packed]'")
 
 
@@ -408,8 +408,8 @@ def rows_of(runtime, **arguments):
     runtime.summary(print_fn=texts.append, **arguments)
     (text,) = texts
     # The name, the operation, and what is not in a column of its own by one blank.
-    found = [re.split(r"\s{2,}", line.strip("| ")) for line in text.splitlines()]
-    return {row[0]: row[1:] for row in found if len(row) > 1}
+    actual = [re.split(r"\s{2,}", line.strip("| ")) for line in text.splitlines()]
+    return {row[0]: row[1:] for row in actual if len(row) > 1}
 
 
 def test_summary(runtime):

@@ -60,7 +60,7 @@ def exported(model, path, target="packed"):
 
 def clear(model, x):
     """Which samples have no number so near a step of a quantizer that rounding decides."""
-    found = np.full(len(x), True)
+    actual = np.full(len(x), True)
     for layer in model.layers:
         quantizer = getattr(layer, "input_quantizer", None)
         if quantizer is not None:
@@ -73,8 +73,8 @@ def clear(model, x):
             )
             # What a ReLU cuts off is 0 however it was rounded.
             unsure = (low != high) & (before != 0)
-            found &= ~unsure.any(axis=tuple(range(1, before.ndim)))
-    return found
+            actual &= ~unsure.any(axis=tuple(range(1, before.ndim)))
+    return actual
 
 
 def check(model, path, tolerance=1e-5, rounded=False):
@@ -89,15 +89,15 @@ def check(model, path, tolerance=1e-5, rounded=False):
         assume(sure.any())
         x = [x[0][sure]]
     expected = model(x if len(x) > 1 else x[0], training=False)
-    found = runtime.predict(x if len(x) > 1 else x[0])
+    actual = runtime.predict(x if len(x) > 1 else x[0])
     several = isinstance(expected, (list, tuple))
-    for here, there in zip(
-        found if several else [found], expected if several else [expected], strict=True
+    for output, target in zip(
+        actual if several else [actual], expected if several else [expected], strict=True
     ):
-        there = keras.ops.convert_to_numpy(there)
-        assert here.shape == there.shape
-        scale = max(np.abs(there).max(), 1e-3)
-        np.testing.assert_allclose(here, there, atol=tolerance * scale, rtol=tolerance)
+        target = keras.ops.convert_to_numpy(target)
+        assert output.shape == target.shape
+        scale = max(np.abs(target).max(), 1e-3)
+        np.testing.assert_allclose(output, target, atol=tolerance * scale, rtol=tolerance)
     return runtime
 
 
@@ -234,8 +234,8 @@ def test_merges_branches_and_nested_models(tmp_path):
     assert {"inner/quant_conv2d", "side/conv2d"} <= {
         node.name.rstrip("_0123456789") for node in runtime.graph.nodes
     }
-    every = (getattr(node.operation, "kernel", None) for node in runtime.graph.nodes)
-    kernels = [kernel for kernel in every if kernel is not None]
+    candidates = (getattr(node.operation, "kernel", None) for node in runtime.graph.nodes)
+    kernels = [kernel for kernel in candidates if kernel is not None]
     assert len(kernels) == 3  # the inner model is called twice, and stored once
     # Both kernels, the threshold, a scale, a shift and a bias.
     assert len(load_file(tmp_path / "m.safetensors")) == 6
@@ -309,9 +309,9 @@ def test_steps_are_those_of_the_quantizer(identifier):
     small = np.array([0, -0.0, 1e-40, -1e-40, 1e30, -1e30], "float32")
     drawn = np.random.default_rng(0).normal(size=500).astype("float32")
     x = np.concatenate([inner, *near, ties, small, drawn])
-    found = quantizer.integers(x)
-    np.testing.assert_array_equal(run(steps, x), found.values - found.zero_point)
-    assert steps.scale == found.scale
+    actual = quantizer.integers(x)
+    np.testing.assert_array_equal(run(steps, x), actual.values - actual.zero_point)
+    assert steps.scale == actual.scale
 
 
 @pytest.mark.parametrize(
@@ -426,7 +426,7 @@ REFUSED = {
     "an axis": (lambda: sequential(layers.BatchNormalization(axis=1)), "normalizes axis 1"),
     "a plain function": (
         lambda: sequential(qf.layers.QuantDense(2, kernel_quantizer=lambda x: x)),
-        "is no qframe quantizer",
+        "is not a qframe quantizer",
     ),
     "input scales of its own": (
         lambda: sequential(qf.layers.QuantDense(2, input_quantizer="magnitude_aware_sign")),
@@ -505,9 +505,9 @@ def test_floats_of_16_bits(tmp_path):
     small = exported(model, tmp_path, "packed(floats='float16')")
     x = data_of(model)[0]
     expected = exported(model, tmp_path).predict(x)
-    found = small.predict(x)
-    np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
-    assert not np.array_equal(found, expected)
+    actual = small.predict(x)
+    np.testing.assert_allclose(actual, expected, atol=2e-3 * np.abs(expected).max())
+    assert not np.array_equal(actual, expected)
     with pytest.raises(ArgumentError, match="one of 'float32', 'float16', found 'float8'"):
         exported(model, tmp_path, "packed(floats='float8')")
     model.layers[0].kernel.assign(np.full((2, 64), 1e6))

@@ -17,8 +17,8 @@ from packed_graphs import chain, computed, graphs, inputs_of, sign
 from qframe.deployment.graph import operations as op
 from qframe.errors import DataError
 from qframe_packed import files
-from qframe_packed.graph import OPERATIONS, Graph, Node
-from qframe_packed.packing import Packed
+from qframe_packed.graph import OPERATIONS, Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 from qframe_packed.runtime import Runtime
 
 pytestmark = pytest.mark.pure
@@ -39,7 +39,7 @@ def _every_operation():
         sign(thresholds=np.zeros((2, 4), f), direction=signs, low=-2, step=2),
         op.MaxPool(pool=(2, 1), strides=(1, 1), pads=(1, 0, 0, 0), direction=signs),
         op.Conv2D(
-            kernel=Packed.of(RNG.choice([-1, 0, 1], (4, 2, 2, 1))),
+            kernel=PackedTensor.of(RNG.choice([-1, 0, 1], (4, 2, 2, 1))),
             dilation=(2, 1),
             pads=(1, 1, 1, 0),
             pad=-2,
@@ -54,19 +54,23 @@ def _every_operation():
     built, shape = [], (4, 4, 2)
     for i, operation in enumerate(steps):
         built.append(Node(operation, (i,), f"layer{i}"))
-    last = Graph((shape,), tuple(built), (len(built),)).values()[-1].shape
+    last = PackedGraph((shape,), tuple(built), (len(built),)).values()[-1].shape
     size = int(np.prod(last))
     i = len(built)
     built += [
         Node(op.Reshape(shape=(size,)), (i,), "flat"),
-        Node(op.Dense(kernel=Packed.of(RNG.integers(-3, 4, (3, size)))), (i + 1,), "dense"),
+        Node(
+            op.Dense(kernel=PackedTensor.of(RNG.integers(-3, 4, (3, size)))),
+            (i + 1,),
+            "dense",
+        ),
         Node(op.GlobalPool(function="max"), (i,), "global"),
         Node(op.Dense(kernel=RNG.normal(size=(3, 4)).astype(f)), (i + 3,), "é"),
         Node(op.Merge(function="average"), (i + 2, i + 4), "merge"),
         Node(op.Concatenate(axis=1), (i + 2, i + 5), "join"),
         Node(op.Activation(function="softmax"), (i + 6,), "softmax"),
     ]
-    return Graph((shape,), tuple(built), (i + 7, i + 2))
+    return PackedGraph((shape,), tuple(built), (i + 7, i + 2))
 
 
 GRAPH = _every_operation()
@@ -91,8 +95,8 @@ def test_round_trip():
     read = files.decode(CONTENT)
     assert files.encode(read)[-500:] == CONTENT[-500:]
     assert [node.name for node in read.nodes] == [node.name for node in GRAPH.nodes]
-    for here, there in zip(computed(read, X), computed(GRAPH, X), strict=True):
-        np.testing.assert_array_equal(here, there)
+    for output, target in zip(computed(read, X), computed(GRAPH, X), strict=True):
+        np.testing.assert_array_equal(output, target)
 
 
 @pytest.mark.parametrize("rank", range(1, 8))
@@ -111,7 +115,7 @@ def test_any_graph_is_read_as_it_was_written(graph):
 
 
 def test_shared_weights_are_stored_once():
-    kernel = Packed.of(RNG.choice([-1, 1], (16, 16)))
+    kernel = PackedTensor.of(RNG.choice([-1, 1], (16, 16)))
     steps = sign(), op.Dense(kernel=kernel)
     one, two = chain((16,), *steps), chain((16,), *steps, *steps)
     assert len(files.encode(two)) - len(files.encode(one)) < 400
@@ -124,7 +128,7 @@ def test_a_file_is_read_and_checked(tmp_path):
     assert len(files.read(path).nodes) == len(GRAPH.nodes)
     path.write_bytes(CONTENT[:-1])
     with pytest.raises(
-        DataError, match=r"m\.safetensors is no packed model, or is damaged"
+        DataError, match=r"m\.safetensors is not a packed model, or is damaged"
     ):
         files.read(path)
     with pytest.raises(DataError, match="does not exist"):
@@ -196,7 +200,7 @@ def test_bad_graphs(case):
     content = signed(graph, tensors)
     tracemalloc.start()
     try:
-        with pytest.raises(DataError, match="Write it anew"):
+        with pytest.raises(DataError, match="Write it again"):
             files.decode(content)
         assert tracemalloc.get_traced_memory()[1] < 40 * len(content) + 2**20
     finally:
@@ -206,13 +210,13 @@ def test_bad_graphs(case):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "no JSON"),
-        ("{", "no JSON"),
+        ("", "not JSON"),
+        ("{", "not JSON"),
         ("[1, 2]", "has inputs, outputs and nodes"),
         ('{"inputs": [], "inputs": []}', "a key twice"),
         ('{"inputs": NaN}', "holds NaN"),
         (DEEP, "too deep"),
-        ("9" * 10_000, "no JSON|has inputs"),
+        ("9" * 10_000, "not JSON|has inputs"),
     ],
 )
 def test_bad_json(text, why):
@@ -291,7 +295,7 @@ def _large(header):
     ids=range(17),
 )
 def test_bad_containers(content):
-    with pytest.raises(DataError, match="Write it anew"):
+    with pytest.raises(DataError, match="Write it again"):
         files.decode(content)
 
 
@@ -393,8 +397,8 @@ def _read_or_refused(content):
                     None  # what it pads, or how often it multiplies, is beyond the limits
                 )
             outputs = runtime.predict(x if len(x) > 1 else x[0])
-        found = outputs if isinstance(outputs, list) else [outputs]
-        assert [a.shape[1:] for a in found] == [values[i].shape for i in graph.outputs]
+        actual = outputs if isinstance(outputs, list) else [outputs]
+        assert [a.shape[1:] for a in actual] == [values[i].shape for i in graph.outputs]
     return graph
 
 
@@ -420,6 +424,6 @@ def test_malice_ends_in_an_error_or_in_a_model(seed):
 
 def test_malice_is_of_many_kinds():
     """Most, but not all, of these files are refused: or the test above could not fail."""
-    found = [_read_or_refused(_malicious(random.Random(seed))) for seed in range(300)]
-    refused = sum(graph is None for graph in found)
+    actual = [_read_or_refused(_malicious(random.Random(seed))) for seed in range(300)]
+    refused = sum(graph is None for graph in actual)
     assert 150 < refused < 290

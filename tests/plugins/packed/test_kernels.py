@@ -6,7 +6,7 @@ import pytest
 from packed_checks import BAD, F, check, conv, halves, integers, levels, per_channel
 from packed_graphs import adds_exactly, chain, computed, sign
 from qframe.deployment.graph import operations as op
-from qframe_packed.graph import Graph, Node
+from qframe_packed.graph import Node, PackedGraph
 
 pytestmark = pytest.mark.pure
 IMAGE = (6, 7, 5)
@@ -261,11 +261,11 @@ def test_operations(case):
 @pytest.mark.parametrize("function", op.FUNCTIONS)
 def test_activations(function):
     graph = chain((3, 9), op.Activation(function=function, alpha=0.5))
-    found = check(graph, halves(20, 3, 9), exact=function != "softmax")
-    mine = {"hard_tanh": "HARD_TANH", "leaky_tanh": "LEAKY_TANH", "relu": "LEAKY_RELU"}
-    mine["softmax"] = "softmax"
-    assert {*mine} <= {*op.FUNCTIONS}
-    assert mine.get(function, "numpy") in found
+    kinds = check(graph, halves(20, 3, 9), exact=function != "softmax")
+    codes = {"hard_tanh": "HARD_TANH", "leaky_tanh": "LEAKY_TANH", "relu": "LEAKY_RELU"}
+    codes["softmax"] = "softmax"
+    assert {*codes} <= {*op.FUNCTIONS}
+    assert codes.get(function, "numpy") in kinds
 
 
 def merge(function, *inputs):
@@ -290,14 +290,14 @@ WAYS = {"add": "ADD", "subtract": "SUBTRACT", "multiply": "MULTIPLY", "average":
 def test_merges(function, inputs):
     """What is merged is computed before or after one another, or is one tensor."""
     after = Node(sign(), (5,)), Node(conv(integers(3, 1, 1, 4)), (6,))
-    graph = Graph(
+    graph = PackedGraph(
         (IMAGE, (6, 7, 4)), (*BEFORE, merge(function, *inputs), *after[:-1]), (5, 6, 2)
     )
     if 0 not in inputs:
-        graph = Graph(graph.inputs, (*graph.nodes, after[1]), (7,))
-    found = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4, seed=1))
+        graph = PackedGraph(graph.inputs, (*graph.nodes, after[1]), (7,))
+    kinds = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4, seed=1))
     way = WAYS.get(function, "numpy")
-    assert {way, f"{way}_FROM"} & found
+    assert {way, f"{way}_FROM"} & kinds
 
 
 @pytest.mark.parametrize(
@@ -305,21 +305,21 @@ def test_merges(function, inputs):
     [((2, 4), "SUBTRACT_FROM"), ((4, 2), "SUBTRACT"), ((3, 3), "SUBTRACT")],
 )
 def test_a_chain_goes_on_from_what_is_computed_last(inputs, code):
-    graph = Graph((IMAGE, (6, 7, 4)), (*BEFORE, merge("subtract", *inputs)), (5,))
-    found = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4))
-    assert found == {"float", "surround", "AFFINE", "STORE", code}
+    graph = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, merge("subtract", *inputs)), (5,))
+    kinds = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4))
+    assert kinds == {"float", "surround", "AFFINE", "STORE", code}
 
 
 @pytest.mark.parametrize("function", ["add", "multiply", "average", "maximum"])
 def test_merges_of_many_and_of_other_shapes(function):
     x = halves(5, *IMAGE), halves(5, 6, 7, 4, seed=1)
-    many = Graph((IMAGE, (6, 7, 4)), (*BEFORE, merge(function, 1, 2, 3, 4, 2)), (5,))
+    many = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, merge(function, 1, 2, 3, 4, 2)), (5,))
     check(many, *x)
     small = (
         Node(op.GlobalPool(function="max"), (2,)),
         Node(op.Reshape(shape=(1, 1, 4)), (5,)),
     )
-    wide = Graph((IMAGE, (6, 7, 4)), (*BEFORE, *small, merge(function, 6, 4)), (7,))
+    wide = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, *small, merge(function, 6, 4)), (7,))
     assert "numpy" in check(wide, *x)
 
 
@@ -342,12 +342,12 @@ def test_a_tensor_is_returned_and_read_in_every_form():
         Node(op.MaxPool(), (4,)),
         Node(op.MaxPool(), (2,)),
     )
-    every = range(len(nodes) + 1)
+    indices = range(len(nodes) + 1)
     x = halves(5, *IMAGE)
-    found = check(Graph((IMAGE,), nodes, (*every, 3, 0)), x)
-    assert found >= {"SUBTRACT", "STORE", "PACK", "EVEN_LEVELS", "pool of bits"}
-    for index in every:
-        check(Graph((IMAGE,), nodes, (index,)), x)
+    kinds = check(PackedGraph((IMAGE,), nodes, (*indices, 3, 0)), x)
+    assert kinds >= {"SUBTRACT", "STORE", "PACK", "EVEN_LEVELS", "pool of bits"}
+    for index in indices:
+        check(PackedGraph((IMAGE,), nodes, (index,)), x)
 
 
 def test_concatenated_bits():
@@ -357,7 +357,7 @@ def test_concatenated_bits():
         Node(op.Concatenate(axis=3), (2, 2)),
     )
     last = Node(conv(integers(3, 2, 2, 10)), (4,))
-    graph = Graph((IMAGE, IMAGE), (*nodes, last), (5, 3))
+    graph = PackedGraph((IMAGE, IMAGE), (*nodes, last), (5, 3))
     assert check(graph, halves(3, *IMAGE), halves(3, *IMAGE, seed=1)) >= {
         "numpy",
         "bits 1 x 1",

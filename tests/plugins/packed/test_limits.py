@@ -16,10 +16,10 @@ from qframe.errors import ArgumentError, DataError
 from qframe_packed import files
 from qframe_packed.compiled import engine
 from qframe_packed.compiled.engine import Engine
-from qframe_packed.graph import Graph, Node
+from qframe_packed.graph import Node, PackedGraph
 from qframe_packed.interpreter import Interpreter
 from qframe_packed.limits import Limits, cost_of
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 from qframe_packed.runtime import Runtime
 
 pytestmark = pytest.mark.pure
@@ -30,7 +30,7 @@ def every_tensor_at_once():
     """50 tensors of 256 MiB, all of which the last one is computed from."""
     nodes = [Node(op.Affine(scale=F(2)), (i,)) for i in range(50)]
     nodes.append(Node(op.Merge(function="add"), tuple(range(50))))
-    return Graph(((SIDE, SIDE, 1),), tuple(nodes), (51,))
+    return PackedGraph(((SIDE, SIDE, 1),), tuple(nodes), (51,))
 
 
 def large_pool():
@@ -51,7 +51,7 @@ def large_table():
 
 def many_edges():
     """Each window reaches beyond the image in a way of its own."""
-    kernel = Packed.of(np.resize([1, -1], (1, 255, 255, 1)))
+    kernel = PackedTensor.of(np.resize([1, -1], (1, 255, 255, 1)))
     return chain((100, 100, 1), sign(), op.Conv2D(kernel=kernel, pads=(254,) * 4))
 
 
@@ -157,10 +157,10 @@ def test_memory_is_in_proportion_to_what_was_counted(case, monkeypatch):
     steps = (COSTLY[case],) if case in COSTLY else (sign(), BITS[case])
     graph, x = chain(IMAGE, *steps), halves(1, *IMAGE)
     counted = cost_of(graph).memory
-    found, base = [], 2**18
-    assert peak(lambda: found.append(Engine(graph))) < 4 * counted + base
-    assert found[0].least_bytes < 2 * counted + base
-    found[0].predict([x])
+    engines, base = [], 2**18
+    assert peak(lambda: engines.append(Engine(graph))) < 4 * counted + base
+    assert engines[0].least_bytes < 2 * counted + base
+    engines[0].predict([x])
     assert peak(lambda: Interpreter(graph).predict([x])) < 8 * counted + base
 
 
@@ -219,27 +219,27 @@ def residual_blocks(n):
             Node(op.Affine(), (last + 2,)),
             Node(op.Merge(function="add"), (last + 3, last)),
         ]
-    return Graph(((8,),), tuple(nodes), (len(nodes),))
+    return PackedGraph(((8,),), tuple(nodes), (len(nodes),))
 
 
 def many_readers(n):
     nodes = [Node(op.Dense(kernel=integers(8, 8)), (0,))]
     nodes += [Node(levels(2 + i % 40), (1,)) for i in range(n - 1)]
-    return Graph(((8,),), tuple(nodes), tuple(range(2, min(n, 900))))
+    return PackedGraph(((8,),), tuple(nodes), tuple(range(2, min(n, 900))))
 
 
 def long_lives(first):
     """Half of the tensors are all kept until the other half is added to them."""
 
-    def made(n):
+    def build(n):
         half = n // 2
         nodes = [Node(first, (i,)) for i in range(half)]
         for i in range(half):
             read = half + i, half - 1 - i
             nodes.append(Node(op.Merge(function="add"), read))
-        return Graph(((8,),), tuple(nodes), (2 * half,))
+        return PackedGraph(((8,),), tuple(nodes), (2 * half,))
 
-    return made
+    return build
 
 
 LONG = {
@@ -288,4 +288,4 @@ def test_a_graph_of_many_nodes_is_planned():
 
 def test_wrong_shapes_are_found_before_costs():
     with pytest.raises(DataError, match="it takes 8 numbers"):
-        cost_of(Graph(((7,),), (Node(op.Dense(kernel=halves(3, 8)), (0,)),), (1,)))
+        cost_of(PackedGraph(((7,),), (Node(op.Dense(kernel=halves(3, 8)), (0,)),), (1,)))

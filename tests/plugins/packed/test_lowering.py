@@ -9,7 +9,7 @@ from packed_graphs import chain, computed, names_of
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.kernels import Kernel
 from qframe.errors import DataError
-from qframe_packed.lowering import packed
+from qframe_packed.lowering import to_packed
 
 pytestmark = pytest.mark.pure
 F = np.float32
@@ -65,39 +65,39 @@ def test_packed_graphs_return_what_graphs_with_scales_do(kinds, bias, quantized,
         steps.append(op.Dequantize(scale=value.grid.scale))
     graph = chain((5, 4, 2), *steps, *([levels(0.75)] if quantized else []))
     x = rng.normal(size=(3, 5, 4, 2)).astype(F)
-    (found,), (expected,) = computed(packed(graph), x), computed(graph, x)
+    (actual,), (expected,) = computed(to_packed(graph), x), computed(graph, x)
     if quantized:
-        assert np.mean(found != expected) < 0.05  # beside a threshold
+        assert np.mean(actual != expected) < 0.05  # beside a threshold
     else:
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-4)
 
 
 def test_a_float_kernel_reads_integers_and_is_scaled_once():
     graph = chain((4, 4, 2), *steps_of(np.ones((2, 3, 3, 2), F), levels()))
-    found = packed(graph)
-    assert names_of(found) == ["quantize", "conv2d", "affine"]
-    assert found.nodes[1].operation.pad == 2
-    assert found.nodes[2].operation.scale == 0.5
+    actual = to_packed(graph)
+    assert names_of(actual) == ["quantize", "conv2d", "affine"]
+    assert actual.nodes[1].operation.pad == 2
+    assert actual.nodes[2].operation.scale == 0.5
 
 
 def test_a_bias_and_a_scale_are_one_operation():
     dense = op.Dense(kernel=Kernel(np.ones((2, 2), int), F([0.5, 2])))
     steps = levels(), dense, op.Dequantize(scale=F([0.25, 1])), op.Affine(shift=F([1, 2]))
-    found = packed(chain((2,), *steps))
-    assert names_of(found) == ["quantize", "dense", "affine"]
-    assert found.nodes[-1].operation.scale.tolist() == [0.25, 1]
-    assert found.nodes[-1].operation.shift.tolist() == [1, 2]
+    actual = to_packed(chain((2,), *steps))
+    assert names_of(actual) == ["quantize", "dense", "affine"]
+    assert actual.nodes[-1].operation.scale.tolist() == [0.25, 1]
+    assert actual.nodes[-1].operation.shift.tolist() == [1, 2]
 
 
 def test_a_float_kernel_behind_scales_of_channels_reads_floats():
     dense = op.Dense(kernel=Kernel(np.ones((2, 2), int), F([0.5, 2])))
     after = op.Dense(kernel=np.ones((1, 2), F))
     graph = chain((2,), levels(), dense, op.Dequantize(scale=F([0.25, 1])), after)
-    assert names_of(packed(graph)) == ["quantize", "dense", "affine", "dense"]
+    assert names_of(to_packed(graph)) == ["quantize", "dense", "affine", "dense"]
 
 
 def test_packed_graphs_have_no_scale():
-    graph = packed(chain((2,), levels(), op.Dequantize(scale=0.5)))
+    graph = to_packed(chain((2,), levels(), op.Dequantize(scale=0.5)))
     grid = graph.values()[1].grid
     assert (grid.low, grid.high, grid.scale, grid.zero_point) == (0, 3, 1.0, 0)
     assert names_of(graph) == ["quantize", "affine"]

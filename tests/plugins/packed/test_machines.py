@@ -13,7 +13,7 @@ import pytest
 from packed_graphs import chain, computed, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed import files
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 pytestmark = [
     pytest.mark.long,
@@ -52,7 +52,7 @@ LEVELS = np.arange(1, 6, dtype=np.float32) / 2
 
 
 def integers(*shape, of=(-1, 1)):
-    return Packed.of(RNG.choice(of, shape))
+    return PackedTensor.of(RNG.choice(of, shape))
 
 
 GRAPHS = (
@@ -110,7 +110,7 @@ SCRIPT = """
 """
 
 
-def told(folder, names, pretended="", **environment):
+def run_as(folder, names, pretended="", **environment):
     """What the script prints where numba finds this environment."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(SCRIPT), pretended, *map(str, names)],
@@ -126,7 +126,7 @@ def told(folder, names, pretended="", **environment):
 def features_here():
     from llvmlite import binding
 
-    return {name for name, there in binding.get_host_cpu_features().items() if there}
+    return {name for name, present in binding.get_host_cpu_features().items() if present}
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -141,17 +141,19 @@ def test_machine(machine, tmp_path):
         np.save(f"{saved[-1]}-x.npy", x)
         np.save(f"{saved[-1]}-y.npy", computed(graph, x)[0])
     environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    tiles, code, equal = told(tmp_path / "kept", saved if runs else (), **environment)
+    tiles, code, equal = run_as(tmp_path / "kept", saved if runs else (), **environment)
     assert {tuple(tile) for tile in tiles} == {bits, floats}
     lines = code.splitlines()
-    for wanted in instructions:
-        assert any(all(word in line for word in wanted.split()) for line in lines), wanted
+    for instruction in instructions:
+        assert any(all(word in line for word in instruction.split()) for line in lines), (
+            instruction
+        )
     assert all(equal)
     if runs:
         return
     if bits[0] == "Popcount":
         # Its tiles, of whose registers LLVM makes those that are here.
-        tiles, _, equal = told(tmp_path / "here", saved, features)
+        tiles, _, equal = run_as(tmp_path / "here", saved, features)
         assert {tuple(tile) for tile in tiles} == {bits, floats}
         assert equal == [True] * len(GRAPHS)
     pytest.skip("compiled for it, and not run: this machine lacks its instructions")

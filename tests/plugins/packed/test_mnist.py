@@ -74,13 +74,13 @@ def test_every_image_has_the_same_class(mnist, tmp_path):
     path = tmp_path / "m.safetensors"
     qf.export(both, path, target="packed")
     expected = both.predict(test, batch_size=500, verbose=0)
-    found = qf.packed.load(path).predict(test)
-    for here, there in zip(found, expected, strict=True):
-        np.testing.assert_allclose(here, there, atol=1e-4)
+    actual = qf.packed.load(path).predict(test)
+    for output, target in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(output, target, atol=1e-4)
     second, first = np.sort(expected[0], axis=1)[:, -2:].T
     clear = first - second > 1e-3
     assert clear.mean() > 0.98
-    classes = [outputs[0].argmax(axis=1) for outputs in (found, expected)]
+    classes = [outputs[0].argmax(axis=1) for outputs in (actual, expected)]
     np.testing.assert_array_equal(classes[0][clear], classes[1][clear])
     qf.export(model, path, target="packed")
     assert path.stat().st_size <= 15 * 1024

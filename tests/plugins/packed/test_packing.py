@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qframe.deployment.graph.thresholds import Domain, first
+from qframe.deployment.graph.thresholds import Domain, first_true
 from qframe.deployment.graph.values import LARGEST, Span, Value
 from qframe.errors import DataError
-from qframe_packed.packing import Packed
+from qframe_packed.packing import PackedTensor
 
 pytestmark = pytest.mark.pure
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.pure
     ],
 )
 def test_by_hand(integers, stream, span):
-    packed = Packed.of(np.array(integers))
+    packed = PackedTensor.of(np.array(integers))
     assert packed.data.tolist() == stream
     assert (packed.span.low, packed.span.high, packed.span.step, packed.span.bits) == span
     assert packed.integers().tolist() == integers
@@ -37,7 +37,7 @@ def test_by_hand(integers, stream, span):
 def test_input_channels_are_last():
     kernel = np.ones((1, 2, 2, 2), int)
     kernel[0, 0, 0, 1] = -1  # the second input channel of the first pixel
-    assert Packed.of(kernel).data.tolist() == [0b11111101]
+    assert PackedTensor.of(kernel).data.tolist() == [0b11111101]
 
 
 @given(
@@ -47,19 +47,19 @@ def test_input_channels_are_last():
 )
 def test_round_trip(integers, factor, offset):
     array = np.array(integers) * factor + offset
-    packed = Packed.of(array)
+    packed = PackedTensor.of(array)
     np.testing.assert_array_equal(packed.integers(), array)
     assert packed.data.size == -(-len(array) * packed.span.bits // 8)
 
 
 def test_a_code_that_stands_for_nothing():
     with pytest.raises(DataError, match="a weight is above 1"):
-        Packed(np.array([0b11000000], np.uint8), (4,), Span(-1, 1))
+        PackedTensor(np.array([0b11000000], np.uint8), (4,), Span(-1, 1))
     # It is found in later parts too.
     data = np.zeros(2**17, np.uint8)
     data[-1] = 0b11000000
     with pytest.raises(DataError, match="a weight is above 1"):
-        Packed(data, (2**19,), Span(-1, 1))
+        PackedTensor(data, (2**19,), Span(-1, 1))
 
 
 @pytest.mark.parametrize("span", [(1, 0, 1), (0, 3, 2), (0, LARGEST + 1, 1), (0, 1, 0)])
@@ -81,19 +81,19 @@ FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 def test_the_first_float(edge, closed):
     """It is found to the bit, subnormal numbers and both ends included."""
     edge = np.float32(edge)
-    keys = first(lambda x: x >= edge if closed else x > edge, Domain.of(None), (1,))
-    (found,) = Domain.of(None).thresholds(keys)
+    keys = first_true(lambda x: x >= edge if closed else x > edge, Domain.of(None), (1,))
+    (actual,) = Domain.of(None).thresholds(keys)
     largest = np.finfo(np.float32).max
     with np.errstate(over="ignore"):
         above = np.nextafter(edge, np.float32(np.inf))
     expected = edge if closed else above
     if closed and edge == -largest:
         expected = np.float32(-np.inf)  # all reach it
-    assert found == expected
+    assert actual == expected
 
 
 @given(st.integers(-20, 20), st.integers(0, 15))
 def test_the_first_integer(edge, width):
     domain = Domain.of(Span(-7, -7 + width))
-    keys = first(lambda x: x >= edge, domain, (2,))
+    keys = first_true(lambda x: x >= edge, domain, (2,))
     assert keys.tolist() == [min(max(edge, -7), -7 + width + 1)] * 2

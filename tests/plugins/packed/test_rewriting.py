@@ -16,12 +16,18 @@ from qframe.deployment.graph.operations import (
     Reshape,
 )
 from qframe_packed import rewriting
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
-from qframe_packed.rewriting import absorb, fold, lowered, pool_after, reshape_after
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
+from qframe_packed.rewriting import (
+    absorb_into_thresholds,
+    fold_affine,
+    quantize_first,
+    simplify,
+)
 
 pytestmark = pytest.mark.pure
-EXACT = (absorb, pool_after, reshape_after)
+EXACT = (absorb_into_thresholds, quantize_first)
+KINDS = ("max_pool", "reshape")
 F = np.float32
 
 
@@ -34,12 +40,12 @@ def batch_norm(mean, variance, gamma, beta, epsilon=0.0):
 
 def test_batch_norm_and_sign_of_integers():
     """Five channels of the sums of 8 signs, which are from -8 to 8."""
-    kernel = Packed.of(np.where(np.arange(40).reshape(5, 8) % 3, 1, -1))
+    kernel = PackedTensor.of(np.where(np.arange(40).reshape(5, 8) % 3, 1, -1))
     norm = batch_norm([3, 3, 0, 0, 0.5], [4] * 5, [1, -1, 0, 0, 1], [0, 0, 0, -1, 0])
     graph = chain((8,), sign(), Dense(kernel=kernel), norm, sign())
-    found = lowered(graph)
-    assert names_of(found) == ["quantize", "dense", "quantize"]
-    last = found.nodes[-1].operation
+    simplified = simplify(graph)
+    assert names_of(simplified) == ["quantize", "dense", "quantize"]
+    last = simplified.nodes[-1].operation
     # m >= 3; m <= 3, which is -m >= -3; always, as sign(0) = +1; never; m >= 0.5.
     assert last.thresholds.tolist() == [[3, -3, -8, 9, 1]]
     assert last.direction.tolist() == [1, -1, 1, 1, 1]
@@ -48,11 +54,11 @@ def test_batch_norm_and_sign_of_integers():
 
 def test_batch_norm_and_sign_of_floats():
     norm = batch_norm([3, 3, 0, 0], [4] * 4, [1, -1, 0, 0], [0, 0, 0, -1])
-    (node,) = lowered(chain((4,), norm, sign())).nodes
+    (node,) = simplify(chain((4,), norm, sign())).nodes
     assert node.operation.thresholds.tolist() == [[3, -3, -np.inf, np.inf]]
     assert node.operation.direction.tolist() == [1, -1, 1, 1]
     x = np.array([[3, 3, 7, 7], [2.9999998, 2.9999998, -7, -7]], F)
-    (bits,) = computed(lowered(chain((4,), norm, sign())), x)
+    (bits,) = computed(simplify(chain((4,), norm, sign())), x)
     assert bits.tolist() == [[1, 1, 1, -1], [-1, 1, 1, -1]]
 
 
@@ -63,18 +69,18 @@ def test_scale_bias_and_batch_norm_of_three_levels():
         Affine(scale=np.asarray(0.25, F), shift=np.ones(2, F)),
         Affine(scale=np.array([-2, -2], F)),
     )
-    kernel = Packed.of(np.array([[1, -1] * 8, [1, 1] * 8]))
+    kernel = PackedTensor.of(np.array([[1, -1] * 8, [1, 1] * 8]))
     graph = chain((16,), sign(), Dense(kernel=kernel), *both, levels)
-    found = lowered(graph, EXACT)
-    assert names_of(found) == ["quantize", "dense", "quantize"]
+    simplified = simplify(graph, EXACT)
+    assert names_of(simplified) == ["quantize", "dense", "quantize"]
     # -0.5 m - 2 >= 0.5 where m <= -5, and >= 1.5 where m <= -7.
-    assert found.nodes[-1].operation.thresholds.tolist() == [[5, 5], [7, 7]]
-    assert found.nodes[-1].operation.direction.tolist() == [-1, -1]
+    assert simplified.nodes[-1].operation.thresholds.tolist() == [[5, 5], [7, 7]]
+    assert simplified.nodes[-1].operation.direction.tolist() == [-1, -1]
 
 
 def test_one_threshold_for_all_channels_stays_one():
     steps = Activation(function="relu"), Affine(shift=np.asarray(-1, F)), sign()
-    (node,) = lowered(chain((2, 2, 3), *steps)).nodes
+    (node,) = simplify(chain((2, 2, 3), *steps)).nodes
     assert node.operation.thresholds.tolist() == [1]
     assert node.operation.direction is None
 
@@ -82,7 +88,7 @@ def test_one_threshold_for_all_channels_stays_one():
 @pytest.mark.parametrize("function", ["tanh", "softmax", "sigmoid"])
 def test_what_may_not_be_monotone_to_the_bit_stays(function):
     graph = chain((4,), Activation(function=function), sign())
-    assert names_of(lowered(graph)) == ["activation", "quantize"]
+    assert names_of(simplify(graph)) == ["activation", "quantize"]
 
 
 def test_a_relu_that_falls_stays():
@@ -90,7 +96,7 @@ def test_a_relu_that_falls_stays():
         Activation(function="relu", alpha=-0.5),
         Activation(function="relu", threshold=-1.0),
     ):
-        assert len(lowered(chain((4,), operation, sign())).nodes) == 2
+        assert len(simplify(chain((4,), operation, sign())).nodes) == 2
 
 
 def test_pooling_of_bits():
@@ -98,22 +104,22 @@ def test_pooling_of_bits():
     direction = np.array([1, -1], np.int8)
     thresholds = np.array([[0, 0]], F)
     graph = chain((2, 2, 2), MaxPool(), sign(thresholds=thresholds, direction=direction))
-    found = lowered(graph)
-    assert names_of(found) == ["quantize", "max_pool"]
-    assert found.nodes[1].operation.direction.tolist() == [1, -1]
+    simplified = simplify(graph)
+    assert names_of(simplified) == ["quantize", "max_pool"]
+    assert simplified.nodes[1].operation.direction.tolist() == [1, -1]
     x = np.full((1, 2, 2, 2), -1, F)
     x[0, 0, 0] = 1  # one of four: the largest is 1, and -1 >= 0 is false
-    assert computed(found, x)[0].reshape(-1).tolist() == [1, -1]
+    assert computed(simplified, x)[0].reshape(-1).tolist() == [1, -1]
     assert computed(graph, x)[0].reshape(-1).tolist() == [1, -1]
 
 
 def test_reshaped_bits():
     graph = chain((2, 3, 2), Reshape(shape=(12,)), sign())
-    assert names_of(lowered(graph)) == ["quantize", "reshape"]
+    assert names_of(simplify(graph)) == ["quantize", "reshape"]
     # Thresholds for each number of the flat tensor are not thresholds of channels.
     flat = sign(thresholds=np.arange(12, dtype=F).reshape(1, 12))
     graph = chain((2, 3, 2), Reshape(shape=(12,)), flat)
-    assert names_of(lowered(graph)) == ["reshape", "quantize"]
+    assert names_of(simplify(graph)) == ["reshape", "quantize"]
 
 
 def test_what_others_read_stays():
@@ -124,12 +130,15 @@ def test_what_others_read_stays():
         Node(Affine(scale=np.asarray(2, F)), (2,), "scale"),
         Node(Merge(function="add"), (1, 3), "add"),
     )
-    graph = Graph(((4, 4, 2),), nodes, (4,))
-    assert names_of(lowered(graph)) == ["max_pool", "quantize", "affine", "merge"]
-    both = Graph(((4, 4, 2),), nodes[:2], (1, 2))
-    assert names_of(lowered(both)) == ["max_pool", "quantize"]
+    graph = PackedGraph(((4, 4, 2),), nodes, (4,))
+    assert names_of(simplify(graph)) == ["max_pool", "quantize", "affine", "merge"]
+    both = PackedGraph(((4, 4, 2),), nodes[:2], (1, 2))
+    assert names_of(simplify(both)) == ["max_pool", "quantize"]
     flat = Node(Reshape(shape=(32,)), (0,), "flat"), nodes[1]
-    assert names_of(lowered(Graph(((4, 4, 2),), flat, (1, 2)))) == ["reshape", "quantize"]
+    assert names_of(simplify(PackedGraph(((4, 4, 2),), flat, (1, 2)))) == [
+        "reshape",
+        "quantize",
+    ]
 
 
 def test_fold():
@@ -139,7 +148,7 @@ def test_fold():
         Affine(scale=scales[1]),
         Affine(shift=np.asarray(4, F)),
     )
-    (node,) = lowered(chain((2,), *steps), (fold,)).nodes
+    (node,) = simplify(chain((2,), *steps), (fold_affine,)).nodes
     assert node.operation.scale.tolist() == [1, -3]
     assert node.operation.shift.tolist() == [4.5, 6]
     assert node.operation.scale.dtype == node.operation.shift.dtype == F
@@ -147,32 +156,49 @@ def test_fold():
 
 def test_dead_nodes_go():
     nodes = (Node(sign(), (0,), "a"), Node(Affine(), (0,), "b"))
-    assert [n.name for n in lowered(Graph(((3,),), nodes, (2,))).nodes] == ["b"]
+    assert [n.name for n in simplify(PackedGraph(((3,),), nodes, (2,))).nodes] == ["b"]
 
 
 @pytest.mark.parametrize("rule", EXACT, ids=lambda rule: rule.__name__)
 @given(graph=graphs())
 @settings(max_examples=40)
 def test_a_rule_changes_no_bit(rule, graph):
-    found = lowered(graph, (rule,))
+    simplified = simplify(graph, (rule,))
     for x in inputs_of(graph):
-        for here, there in zip(computed(found, x), computed(graph, x), strict=True):
-            assert here.dtype == there.dtype
-            np.testing.assert_array_equal(here, there)
+        for output, target in zip(computed(simplified, x), computed(graph, x), strict=True):
+            assert output.dtype == target.dtype
+            np.testing.assert_array_equal(output, target)
 
 
 def _changes(rule):
     """Whether a rule applies to a graph."""
-    return lambda graph: names_of(lowered(graph, (rule,))) != names_of(graph)
+    return lambda graph: names_of(simplify(graph, (rule,))) != names_of(graph)
+
+
+def _reads_bits(graph, kind):
+    """The number of operations of a kind that read a quantizer."""
+    names = [None] * len(graph.inputs) + names_of(graph)
+    return sum(
+        n.operation.name == kind and names[n.inputs[0]] == "quantize" for n in graph.nodes
+    )
+
+
+def _moves(kind):
+    """Whether a quantizer moves before an operation of a kind."""
+    return lambda graph: (
+        _reads_bits(simplify(graph, (quantize_first,)), kind) > _reads_bits(graph, kind)
+    )
 
 
 def _whole_thresholds(graph):
-    steps = [node.operation for node in lowered(graph).nodes]
+    steps = [node.operation for node in simplify(graph).nodes]
     return any(s.thresholds.dtype.kind == "i" for s in steps if isinstance(s, Quantize))
 
 
 @pytest.mark.parametrize(
-    "condition", [*map(_changes, rewriting.RULES), _whole_thresholds], ids=range(5)
+    "condition",
+    [*map(_changes, rewriting.RULES), *map(_moves, KINDS), _whole_thresholds],
+    ids=range(6),
 )
 def test_graphs_meet_every_rule(condition):
     """Or the tests of what rules leave alone could not fail."""
@@ -183,30 +209,30 @@ def test_graphs_meet_every_rule(condition):
 @given(graphs())
 @settings(max_examples=150)
 def test_all_exact_rules_change_no_bit(graph):
-    found = lowered(graph, EXACT)
+    simplified = simplify(graph, EXACT)
     for x in inputs_of(graph):
-        np.testing.assert_array_equal(computed(found, x)[0], computed(graph, x)[0])
+        np.testing.assert_array_equal(computed(simplified, x)[0], computed(graph, x)[0])
 
 
 @given(graphs())
 @settings(max_examples=60)
 def test_folding_rounds_once(graph):
-    found = lowered(graph, (fold,))
-    assert len(found.nodes) <= len(graph.nodes)
+    simplified = simplify(graph, (fold_affine,))
+    assert len(simplified.nodes) <= len(graph.nodes)
     if "quantize" in names_of(graph):
         return  # a number beside a threshold may move to its other side
     for x in inputs_of(graph):
-        here, there = computed(found, x)[0], computed(graph, x)[0]
-        scale = max(1, np.abs(there).max())
-        np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-6 * scale)
+        output, target = computed(simplified, x)[0], computed(graph, x)[0]
+        scale = max(1, np.abs(target).max())
+        np.testing.assert_allclose(output, target, rtol=1e-5, atol=1e-6 * scale)
 
 
 def test_padded_convolution_of_integers():
     """Zeros outside count for nothing, and ones as what they are."""
-    kernel = Packed.of(np.array([1, 1, 1, -1, 1, 1, 1, 1, 1]).reshape(1, 3, 3, 1))
+    kernel = PackedTensor.of(np.array([1, 1, 1, -1, 1, 1, 1, 1, 1]).reshape(1, 3, 3, 1))
     x = np.ones((1, 2, 2, 1), F)
     for pad, expected in ((0, [4, 2, 4, 2]), (-1, [1, -3, 1, -3]), (1, [7] * 4)):
         conv = Conv2D(kernel=kernel, pads=(1, 1, 1, 1), pad=pad)
-        (found,) = computed(chain((2, 2, 1), sign(), conv), x)
-        assert found.reshape(-1).tolist() == expected
-    assert (*EXACT, fold) == rewriting.RULES
+        (simplified,) = computed(chain((2, 2, 1), sign(), conv), x)
+        assert simplified.reshape(-1).tolist() == expected
+    assert (*EXACT, fold_affine) == rewriting.RULES

@@ -10,8 +10,8 @@ from packed_checks import F
 from packed_graphs import chain
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.reference import run
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 from qframe_packed.runtime import Runtime
 
 pytestmark = pytest.mark.pure
@@ -29,7 +29,7 @@ def operation(rng, name):
     shape = (7, 6) if name == "dense" else (7, 2, 3, 6)
     kernel = rng.normal(size=shape).astype(F)
     if name == "integers":
-        kernel = Packed.of(rng.integers(-9, 10, shape))
+        kernel = PackedTensor.of(rng.integers(-9, 10, shape))
     if name == "depthwise":
         return op.Conv2D(kernel=kernel[:6, ..., :1], groups=6), 6
     if name == "dense":
@@ -41,7 +41,7 @@ def bound(operation, count, x):
     """The most that sums of so many numbers differ, added in float32 or in float64."""
     kernel = getattr(operation, "kernel", None)
     if kernel is not None:
-        numbers = kernel.integers() if isinstance(kernel, Packed) else kernel
+        numbers = kernel.integers() if isinstance(kernel, PackedTensor) else kernel
         operation = attrs.evolve(operation, kernel=np.abs(numbers).astype(F))
     magnitude = run(operation, np.abs(x)).astype(np.float64)
     return (count + 4) * UNIT * magnitude
@@ -69,14 +69,14 @@ def test_sums_of_floats_differ_by_rounding_only(name):
         # At some of the sums themselves, so that rounding decides.
         thresholds = np.sort(rng.choice(sums.reshape(-1), 3))
         quantize = op.Quantize(thresholds=thresholds)
-        graph = Graph((SHAPE,), (Node(adds, (0,)), Node(quantize, (1,))), (1, 2))
-        (mine, levels), (exact, wanted) = both(graph, x)
+        graph = PackedGraph((SHAPE,), (Node(adds, (0,)), Node(quantize, (1,))), (1, 2))
+        (actual, levels), (exact, expected) = both(graph, x)
         most = bound(adds, count, x)
-        assert (np.abs(mine.astype(np.float64) - exact) <= most).all()
-        np.testing.assert_array_equal(levels, run(quantize, mine))
+        assert (np.abs(actual.astype(np.float64) - exact) <= most).all()
+        np.testing.assert_array_equal(levels, run(quantize, actual))
         distance = np.abs(exact[..., None].astype(np.float64) - thresholds).min(axis=-1)
-        assert (distance <= most)[levels != wanted].all()
-        turned.append((levels != wanted).any())
+        assert (distance <= most)[levels != expected].all()
+        turned.append((levels != expected).any())
 
     run_both()
     assert any(turned)
@@ -96,13 +96,13 @@ def test_sums_that_float32_does_not_hold_are_infinite_in_one_engine(adds):
     """Float64 holds what is added up on the way, and float32 only what is returned."""
     x = F([3e38, 3e38, -3e38])
     shape = (1, 1, 3) if hasattr(adds, "kernel") else (1, 3, 1)
-    found, wanted = both(chain(shape, adds), x.reshape(1, *shape))
+    fused, expected = both(chain(shape, adds), x.reshape(1, *shape))
     mean = 1e38 if "pool" in adds.name else 3e38
-    np.testing.assert_allclose(wanted.reshape(-1), mean, rtol=1e-6)
-    assert not np.isfinite(found).any()
+    np.testing.assert_allclose(expected.reshape(-1), mean, rtol=1e-6)
+    assert not np.isfinite(fused).any()
     # A third of each number is a third of the sums, all of which are finite.
-    found, wanted = both(chain(shape, adds), x.reshape(1, *shape) / 3)
-    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    fused, expected = both(chain(shape, adds), x.reshape(1, *shape) / 3)
+    np.testing.assert_allclose(fused, expected, rtol=1e-6)
 
 
 def test_merges_of_many_are_added_in_order():
@@ -111,5 +111,5 @@ def test_merges_of_many_are_added_in_order():
     first = Node(op.Affine(scale=F(0), shift=F(-1e8)), (0,))
     last = Node(op.Affine(scale=F(2)), (1,))
     merge = Node(op.Merge(function="add"), (0, 1, 2, 0))
-    found, wanted = both(Graph(((3,),), (first, last, merge), (3,)), x)
-    np.testing.assert_array_equal(found, wanted)
+    fused, expected = both(PackedGraph(((3,),), (first, last, merge), (3,)), x)
+    np.testing.assert_array_equal(fused, expected)

@@ -12,12 +12,12 @@ from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
 from qframe.errors import ArgumentError, DataError
 from qframe_packed import files
-from qframe_packed.graph import Graph, Node
-from qframe_packed.packing import Packed
+from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 from qframe_packed.runtime import Runtime
 
 pytestmark = pytest.mark.pure
-KERNEL = Packed.of(np.where(np.arange(24).reshape(3, 8) % 3, 1, -1))
+KERNEL = PackedTensor.of(np.where(np.arange(24).reshape(3, 8) % 3, 1, -1))
 AFFINE = op.Affine(scale=np.array([1, 2, 3], np.float32))
 GRAPH = chain((8,), sign(), op.Dense(kernel=KERNEL), AFFINE)
 X = np.random.default_rng(0).normal(size=(70, 8))
@@ -36,9 +36,9 @@ def test_load_and_predict(saved):
     assert runtime.output_shapes == ((3,),)
     signs = np.where(X >= 0, 1, -1)
     expected = signs @ KERNEL.integers().T * [1, 2, 3]
-    found = runtime.predict(X)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, expected)
+    actual = runtime.predict(X)
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, expected)
     for count in (0, 1, 31, 33):
         np.testing.assert_array_equal(runtime.predict(X[:count]), expected[:count])
 
@@ -108,7 +108,7 @@ def test_any_real_dtype(dtype):
 
 def test_several_inputs_and_outputs():
     nodes = (Node(op.Merge(function="subtract"), (0, 1)), Node(sign(), (2,)))
-    runtime = Runtime(Graph(((2,), (2,)), nodes, (2, 3)))
+    runtime = Runtime(PackedGraph(((2,), (2,)), nodes, (2, 3)))
     a, b = np.ones((40, 2)), np.full((40, 2), 3)
     difference, signs = runtime.predict([a, b])
     assert (difference == -2).all()

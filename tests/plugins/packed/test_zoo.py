@@ -51,19 +51,19 @@ def test_as_in_keras(name, tmp_path):
     x = np.random.default_rng(1).normal(size=(5, *SHAPE)).astype("float32")
     # Each part from the same numbers: where one is so near a threshold that its bit depends
     # on the order of additions, everything behind it differs.
-    given = x
+    inputs = x
     for part in parts(logits):
         qf.export(part, path, target="packed")
-        expected = keras.ops.convert_to_numpy(part(given))  # nothing to trace
+        expected = keras.ops.convert_to_numpy(part(inputs))  # nothing to trace
         assert expected.std() > 0.1
-        found = qf.packed.load(path, engine="numba").predict(given)
-        assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
-        given = expected
+        actual = qf.packed.load(path, engine="numba").predict(inputs)
+        assert np.abs(actual - expected).max() <= 1e-5 * np.abs(expected).max()
+        inputs = expected
     # The parts in one file: a wrong connection would be seen in every image, and such a bit
     # is in few of them.
     qf.export(logits, path, target="packed")
-    found = qf.packed.load(path, engine="numba").predict(x)
-    errors = np.abs(found - logits.predict(x, verbose=0)).max(axis=1)
-    assert errors.min() <= 1e-5 * np.abs(given).max()
+    actual = qf.packed.load(path, engine="numba").predict(x)
+    errors = np.abs(actual - logits.predict(x, verbose=0)).max(axis=1)
+    assert errors.min() <= 1e-5 * np.abs(inputs).max()
     summary = qf.models.profile(model).memory / 8
     assert abs(path.stat().st_size / summary - 1) <= 0.03
