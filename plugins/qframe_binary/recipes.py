@@ -26,7 +26,7 @@ def bnn(clip_value: float = 1.0) -> qf.Recipe:
         >>> import keras, qframe as qf
         >>> layers = [keras.layers.Dense(4, name="a"), keras.layers.Dense(2, name="b")]
         >>> report = qf.plan(keras.Sequential([keras.Input((8,)), *layers]), "bnn")
-        >>> ["input_quantizer" in row.words for row in report.quantized]
+        >>> ["input_quantizer" in row.settings for row in report.quantized]
         [False, True]
 
     Paper: Courbariaux et al., 2016, https://arxiv.org/abs/1602.02830

@@ -19,18 +19,18 @@ from qframe.validation import boolean, integer_within
 
 
 class QuantizationLogger(keras.callbacks.Callback):
-    """Writes what the quantizers do to a log for TensorBoard.
+    """Writes statistics of the quantizers to a log for TensorBoard.
 
-    For each quantized weight: the flips since the last entry, the saturation and the error
-    of quantization (see `qframe.callbacks.QuantizationMetrics`), and histograms of latent
-    and quantized values. For each quantizer with a state, those of activations too: the
-    mean of each of its variables, such as learned steps and gathered ranges.
+    For each quantized weight it writes the flips since the last entry, the saturation, the
+    quantization error (see `qframe.callbacks.QuantizationMetrics`), and histograms of
+    latent and quantized values. For each quantizer with a state, of activations too, it
+    writes the mean of each variable, such as learned steps and gathered ranges.
 
     It needs ``pip install 'keras-qframe[tensorboard]'``, and no TensorFlow.
 
     Args:
         log_dir: the folder to write to; TensorBoard's ``--logdir``.
-        update_freq: ``"epoch"``, the default, or every how many batches.
+        update_freq: ``"epoch"``, the default, or a number of batches.
         histograms: whether to write histograms. Default True.
 
     Raises:
@@ -93,17 +93,17 @@ class QuantizationLogger(keras.callbacks.Callback):
 
 
 def _states(model: Any) -> Iterator[tuple[str, float]]:
-    """The mean of each variable of each quantizer, by its place."""
+    """Yield the path and the mean of each variable of each quantizer."""
     for slot in iter_slots(model):
         if isinstance(slot.quantizer, Quantizer):
-            place = f"{slot.path}/{slot.key}" if slot.name else slot.path
+            path = f"{slot.path}/{slot.key}" if slot.name else slot.path
             for variable in slot.quantizer.weights:
                 value = ops.convert_to_numpy(ops.cast(variable, "float32"))
-                yield f"{place}/{variable.name}", float(np.mean(value))
+                yield f"{path}/{variable.name}", float(np.mean(value))
 
 
 class _Writer:
-    """TensorBoard's own file format, by its own writer."""
+    """A writer of event files, by TensorBoard."""
 
     def __init__(self, log_dir: str) -> None:
         try:

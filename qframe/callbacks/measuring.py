@@ -1,4 +1,4 @@
-"""Numbers about the quantized weights of a model, in the logs of `fit`."""
+"""Statistics of the quantized weights of a model, in the logs of `fit`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _affine(slot: Slot) -> Any:
 
 
 def levels(slot: Slot) -> Any:
-    """The values without their scale: a scale that moves flips nothing."""
+    """Return quantized values without their scale, whose changes are not flips."""
     values, affine = ops.cast(slot.quantized_value(), "float32"), _affine(slot)
     if affine is not None:
         scale, zero = (ops.cast(part, "float32") for part in affine)
@@ -39,7 +39,7 @@ def levels(slot: Slot) -> Any:
 
 
 def saturation(slot: Slot) -> float | None:
-    """The part of the latent weights beyond the gradient, or beyond the grid."""
+    """Return the part of the latent weights beyond the gradient, or beyond the grid."""
     traits = getattr(slot.quantizer, "traits", None)
     if traits is None or (traits.support is None and traits.range is None):
         return None
@@ -53,7 +53,7 @@ def saturation(slot: Slot) -> float | None:
 
 
 def error(slot: Slot) -> float:
-    """The squared error of quantization, as a part of the squared weights."""
+    """Return the squared quantization error relative to the squared weights."""
     weights, values = _array(slot.latent_value()), _array(slot.quantized_value())
     power = float(np.square(weights).sum())
     return float(np.square(weights - values).sum()) / power if power else 0.0
@@ -64,20 +64,20 @@ def _array(tensor: Any) -> NDArray[np.float64]:
 
 
 class Flips:
-    """How many weights flip, by the path of each."""
+    """The part of each weight that flips, by path."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, FlipRatio] = {}
 
     def update(self, weights: list[Slot]) -> None:
-        """Compare with the last time."""
+        """Compare weights with the last update."""
         for weight in weights:
-            # Levels are whole numbers, or values without a grid: any change is a flip.
+            # Levels are integers, or values without a grid, so that any change is a flip.
             metric = self._metrics.setdefault(weight.variable_path, FlipRatio("float32"))
             metric.update_state(levels(weight))
 
     def results(self) -> dict[str, float]:
-        """The mean part that flipped from one time to the next, since the last call."""
+        """Return the mean part that flipped per update, since the last call."""
         results = {path: float(m.result()) for path, m in self._metrics.items()}
         for metric in self._metrics.values():
             metric.reset_state()
@@ -85,23 +85,22 @@ class Flips:
 
 
 class QuantizationMetrics(keras.callbacks.Callback):
-    """Adds numbers about the quantized weights to the logs of each epoch.
+    """Adds statistics of the quantized weights to the logs of each epoch.
 
-    They are in what `fit` shows, in its history, and reach callbacks after this one, such
-    as `keras.callbacks.CSVLogger`. Of the whole model each is the mean over all quantized
+    They are in the output of `fit`, in its history, and in the logs of later callbacks such
+    as `keras.callbacks.CSVLogger`. Each is the mean over all quantized weights.
+
+    ``flip_ratio`` is the part of the quantized weights whose levels change; a change of the
+    scale is not a flip. ``saturation`` is the part of the latent weights beyond the support
+    of the surrogate gradient, or else beyond the grid. ``quantization_error`` is the
+    squared difference between latent and quantized weights relative to the squared latent
     weights.
 
-    ``flip_ratio`` is the part of the quantized weights that change, by their levels: a
-    scale that moves flips nothing. ``saturation`` is the part of the latent weights that
-    are beyond the support of the surrogate gradient, or beyond the grid where there is no
-    such support. ``quantization_error`` is the squared difference between latent and
-    quantized weights, as a part of the squared latent weights.
-
     Args:
-        metrics: which of these. Default: all.
-        flips: ``"step"``, the default, is the mean over the steps of an epoch of what
-            changes in one; ``"epoch"`` compares with the epoch before, and costs less.
-        per_layer: adds the numbers of each weight too, such as
+        metrics: the names of metrics. Default: all.
+        flips: ``"step"``, the default, is the mean over the steps of an epoch;
+            ``"epoch"`` compares with the previous epoch, and costs less.
+        per_layer: add the statistics of each weight too, such as
             ``"dense/kernel/flip_ratio"``. Default False.
 
     Raises:
@@ -151,14 +150,8 @@ class QuantizationMetrics(keras.callbacks.Callback):
             if numbers:
                 counts = [sizes[path] for path in numbers]
                 logs[name] = float(np.average(list(numbers.values()), weights=counts))
-        if self.per_layer:
-            logs.update(
-                {
-                    f"{p}/{name}": v
-                    for name, all_ in results.items()
-                    for p, v in all_.items()
-                }
-            )
+        for name, numbers in results.items() if self.per_layer else ():
+            logs.update({f"{path}/{name}": v for path, v in numbers.items()})
 
     def _update(self, weights: list[Slot]) -> None:
         if "flip_ratio" in self.metrics:
@@ -166,7 +159,7 @@ class QuantizationMetrics(keras.callbacks.Callback):
 
 
 def measured(weights: list[Slot], names: Any, flips: Flips) -> dict[str, dict[str, float]]:
-    """The numbers by name and by path of the weight."""
+    """Return the statistics by name and by path of the weight."""
     results: dict[str, dict[str, float]] = {}
     for name in names:
         if name == "flip_ratio":

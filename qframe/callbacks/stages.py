@@ -1,4 +1,4 @@
-"""Quantization that begins, changes or stops learning in the course of training."""
+"""Callbacks that start, change or freeze quantization in the course of training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qframe.layers.traces import changing
 from qframe.layers.tree import iter_slots
 from qframe.passes import quantize
 from qframe.passes.planning import make_plan
-from qframe.passes.trials import learns
+from qframe.passes.validation import learns
 from qframe.quantizers import Quantizer
 from qframe.validation import boolean, integer_within
 
@@ -29,24 +29,24 @@ _MOST = 10**9
 class _Stage(keras.callbacks.Callback):
     """A change of the training step that depends on the epoch."""
 
-    _changes = False
+    _is_active = False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._changes = False
+        self._is_active = False
         self._check(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         due = self._is_due(epoch)
-        if due != self._changes:
+        if due != self._is_active:
             change = functools.partial(self._changed, self.model)
             change_step(self.model, self, change if due else None)
-            self._changes = due
+            self._is_active = due
 
     def on_train_end(self, logs: Any = None) -> None:
         end_changes(self.model)
 
     def _check(self, model: Any) -> None:
-        """Raise where there is nothing to change."""
+        """Raise where the model has nothing to change."""
         raise NotImplementedError
 
     def _is_due(self, epoch: int) -> bool:
@@ -57,15 +57,15 @@ class _Stage(keras.callbacks.Callback):
 
 
 class QuantizerDelay(_Stage):
-    """Trains in float for some epochs before the quantizers take part.
+    """Trains in float for some epochs before quantization starts.
 
-    Only the steps of training are in float. Validation, `predict` and files are those of
-    the quantized model all along, and a training that stops or fails leaves nothing behind.
-    Epochs count from 0, as in ``fit(initial_epoch=...)``, so one that is resumed does not
-    start over.
+    Only the training steps are in float. Validation, `predict` and files use the quantized
+    model from the start, and a training that stops or fails changes nothing else. Epochs
+    count from 0, as in ``fit(initial_epoch=...)``, so that resumed training does not start
+    over.
 
     Args:
-        epochs: how many epochs are in float.
+        epochs: the number of epochs in float.
         activations: whether the quantizers of inputs and outputs wait too. Default True.
 
     Raises:
@@ -98,7 +98,7 @@ class QuantizerDelay(_Stage):
 
         def floating(*args: Any) -> Any:
             with idle(layers, self.activations), warnings.catch_warnings():
-                # What a quantizer learns has none while it waits.
+                # The variables of a quantizer have no gradient while it waits.
                 warnings.filterwarnings("ignore", "Gradients do not exist")
                 return step(*args)
 
@@ -106,17 +106,17 @@ class QuantizerDelay(_Stage):
 
 
 class FreezeQuantizers(_Stage):
-    """Stops the state of quantizers from some epoch on, while the weights train on.
+    """Freezes the state of quantizers from an epoch on, while the weights train on.
 
-    Gathered ranges and learned steps, and all else that a quantizer owns, keep the values
-    that they have when that epoch begins, to the bit. It holds for this `fit`; a `fit`
-    that goes on needs the callback again.
+    Gathered ranges, learned steps and all other variables of quantizers keep, to the bit,
+    their values at the start of that epoch. This applies to one `fit`; the next one needs
+    the callback again.
 
     Args:
-        epoch: the first epoch in which they stand still, from 0.
+        epoch: the first epoch with frozen quantizers, from 0.
 
     Raises:
-        ArgumentError: `epoch` is no such number; when training begins, the model has no
+        ArgumentError: `epoch` is not such a number; when training begins, the model has no
             quantizer with a state.
 
     Example:
@@ -161,7 +161,7 @@ class FreezeQuantizers(_Stage):
 
 
 def _states(model: Any) -> list[Any]:
-    """The variables of all quantizers, but for those of random numbers."""
+    """Return the variables of all quantizers, without seeds of random numbers."""
     states: dict[int, Any] = {}
     for slot in iter_slots(model):
         if isinstance(slot.quantizer, Quantizer):
@@ -170,12 +170,12 @@ def _states(model: Any) -> list[Any]:
 
 
 def _kept(model: Any, variables: list[Any], before: Any, after: Any) -> tuple[Any, ...]:
-    """The state after a step on JAX, with some variables as before it."""
+    """Return the state after a step on JAX, with some variables as before it."""
     kept = {id(v) for v in variables}
     lists = (model.trainable_variables, model.non_trainable_variables)
     result = [
-        [old if id(v) in kept else new for v, old, new in zip(held, *values, strict=True)]
-        for held, *values in zip(lists, before[:2], after[:2], strict=True)
+        [old if id(v) in kept else new for v, old, new in zip(each, *values, strict=True)]
+        for each, *values in zip(lists, before[:2], after[:2], strict=True)
     ]
     return (*result, *after[2:])
 
@@ -183,19 +183,19 @@ def _kept(model: Any, variables: list[Any], before: Any, after: Any) -> tuple[An
 class BitwidthSchedule(keras.callbacks.Callback):
     """Quantizes to fewer bits from stage to stage.
 
-    At each stage the model is quantized anew, in place, as by `qframe.quantize`: its slots
-    hold the quantizers of that stage, and so do validation and files. Where training stops
-    or fails, the model stays at the stage that it has reached. Epochs count from 0, as in
-    ``fit(initial_epoch=...)``; before the first stage the model is as it was given.
+    Each stage quantizes the model in place, as `qframe.quantize` does. Validation and files
+    use the quantizers of that stage. Where training stops or fails, the model stays at its
+    current stage. Epochs count from 0, as in ``fit(initial_epoch=...)``. Before the first
+    stage the model does not change.
 
     Args:
-        stages: by the epoch in which it begins, the bits of a stage, or None for float.
-        rules: a function of the bits to what `qframe.quantize` takes.
+        stages: the bits of each stage, or None for float, by its first epoch.
+        rules: a function from bits to rules of `qframe.quantize`.
 
     Raises:
-        ArgumentError: the stages are no such dict. When training begins: what is wrong
-            with the rules of any stage; or a quantizer of one has variables that learn,
-            as the optimizer would not know these.
+        ArgumentError: the stages are not such a dict. When training begins: the rules of a
+            stage are wrong, or one of its quantizers has variables that learn, which the
+            optimizer would not know.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
@@ -241,8 +241,8 @@ class BitwidthSchedule(keras.callbacks.Callback):
         for epoch, bits in self.stages.items():
             if bits is None:
                 continue
-            for entry in make_plan(self.model, self.rules(bits), False).entries:
-                for key, value in entry.words.items():
+            for plan in make_plan(self.model, self.rules(bits), False).layers:
+                for key, value in plan.settings.items():
                     if learns(value):
                         raise ArgumentError(
                             f"{key}={value!r} of the stage of epoch {epoch} has variables "
@@ -263,12 +263,12 @@ class BitwidthSchedule(keras.callbacks.Callback):
         self._stage = begun[-1]
 
     def _to_float(self) -> None:
-        """Empty the slots that the stages fill."""
+        """Clear the slots that the stages fill."""
         filled = {
-            id(entry.site.layer): entry.site.layer
+            id(plan.site.layer): plan.site.layer
             for bits in {bits for bits in self.stages.values() if bits is not None}
-            for entry in make_plan(self.model, self.rules(bits), False).entries
-            if entry.words and isinstance(entry.site.layer, Quantized)
+            for plan in make_plan(self.model, self.rules(bits), False).layers
+            if plan.settings and isinstance(plan.site.layer, Quantized)
         }
         with changing(filled.values()):
             for layer in filled.values():

@@ -1,9 +1,8 @@
-"""Changes what a training step does, for the `fit` at hand and no longer.
+"""Change the training step of a model for the current `fit`.
 
-Nothing of a model changes but the step that Keras makes its training function from: calls,
-`evaluate`, `predict` and `save` do not see it. Keras tells no callback of an error, so the
-step is put back by whatever trains next, too: each `fit` and `train_on_batch` begins by
-making the training function.
+Only the step from which Keras makes its training function changes. Calls, `evaluate`,
+`predict` and `save` do not. Keras does not notify callbacks of an error, so the next `fit`
+or `train_on_batch` restores the step too, when it makes the training function.
 """
 
 from __future__ import annotations
@@ -24,27 +23,27 @@ class StepChanges:
         self._changes: dict[int, Callable[[Step], Step]] = {}
         self._train_step = model.train_step
         self._make = model.make_train_function
-        # Past the tracking of Keras and PyTorch, which is for layers.
+        # Keras and PyTorch track attributes that are set in the usual way.
         names = ("train_step", "make_train_function")
         self._before = {name: model.__dict__.get(name) for name in names}
         model.__dict__.update({CHANGES: self, "make_train_function": self._begin})
 
     def _begin(self, force: bool = False) -> None:
-        """What Keras calls where training begins: here the former one did not end."""
+        """Restore the step when training begins and the last one did not end."""
         self.end()
         self._model.make_train_function(force)
 
     def set(self, owner: Any, change: Callable[[Step], Step] | None) -> None:
-        """Let a callback change the step; None takes its change back."""
+        """Set the change of a callback; None removes it."""
         self._changes.pop(id(owner), None)
         if change is not None:
             self._changes[id(owner)] = change
         self.trace()
 
     def trace(self) -> None:
-        """Make the training function anew."""
+        """Make the training function again."""
 
-        # Another function each time: JAX keeps by function what it compiled.
+        # A new function each time, since JAX caches compiled code by function.
         def changed(*args: Any) -> Any:
             step = self._train_step
             for change in self._changes.values():
@@ -55,7 +54,7 @@ class StepChanges:
         self._make(force=True)
 
     def end(self) -> None:
-        """Put the step back."""
+        """Restore the step."""
         for name, value in self._before.items():
             self._model.__dict__.pop(name, None)
             if value is not None:
@@ -65,12 +64,12 @@ class StepChanges:
 
 
 def change_step(model: Any, owner: Any, change: Callable[[Step], Step] | None) -> None:
-    """Let `owner` change the training step of a model from the next step on.
+    """Change the training step of a model from the next step on.
 
     Args:
         model: a model that is in `fit`.
-        owner: whose change it is; one that it made before is taken back.
-        change: from a step to another one; None for the step as it was.
+        owner: the owner of the change, which replaces its previous change.
+        change: the function from a step to another one; None for no change.
     """
     steps = model.__dict__.get(CHANGES)
     if steps is None:
@@ -81,7 +80,7 @@ def change_step(model: Any, owner: Any, change: Callable[[Step], Step] | None) -
 
 
 def end_changes(model: Any) -> None:
-    """Put the step back, where training ended."""
+    """Restore the step when training ends."""
     steps = model.__dict__.get(CHANGES)
     if steps is not None:
         steps.end()

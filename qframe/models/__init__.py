@@ -1,4 +1,4 @@
-"""Whole models: load, and say what they cost."""
+"""Load whole models, and profile their cost."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = [
 
 
 def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
-    """Load a model that holds quantized layers.
+    """Load a model with quantized layers.
 
-    The same as `keras.saving.load_model` once ``qframe.layers`` and ``qframe.optimizers``
-    are imported, which this function does.
+    The same as `keras.saving.load_model` after an import of ``qframe.layers`` and
+    ``qframe.optimizers``.
 
     Args:
         path: a ``.keras`` file.
@@ -36,30 +36,30 @@ def load_model(path: str | os.PathLike[str], **kwargs: Any) -> Any:
     """
     import keras
 
-    import qframe.layers  # (they register with Keras)
+    import qframe.layers  # both register with Keras
     import qframe.optimizers  # noqa: F401
 
     return keras.saving.load_model(path, **kwargs)
 
 
 def profile(model: Any) -> ModelProfile:
-    """What a model costs, for one sample: bits, memory and MACs of each layer.
+    """Return the bits, memory and MACs of each layer of a model, for one sample.
 
-    A MAC is a multiplication and an addition; its precision is that of its wider
-    factor, 32 where an input is not quantized. A bias is no MAC. Batch normalization
-    counts as it is stored for inference: one offset and one scale a channel.
+    A MAC is a multiplication and an addition. Its precision is that of the wider factor,
+    32 where an input is not quantized. A bias counts no MACs. Batch normalization counts
+    as in inference: one offset and one scale per channel.
 
     Args:
         model: a built Keras model or layer. Within functional and sequential models
-            every call counts with its own shapes. Where a model's or layer's call is
-            code, each layer in it counts once, with the shapes that it was built with;
-            products of two activations in such code (or in a Lambda) are not seen.
+            every call counts with its own shapes. Where the call of a model or layer is
+            code, each layer in it counts once, with the shapes that it was built with.
+            Products of two activations in such code (or in a Lambda) are not counted.
 
     Returns:
-        The profile. What cannot be known is None in it and ``?`` in its tables.
+        The profile. An unknown number is None in it and ``?`` in its tables.
 
     Raises:
-        ArgumentError: `model` is no Keras model or layer.
+        ArgumentError: `model` is not a Keras model or layer.
         NotBuiltError: it has no weights yet.
 
     Example:
@@ -80,18 +80,18 @@ def summary(
     print_fn: Callable[[str], Any] | None = None,
     include_macs: bool = True,
 ) -> ModelProfile:
-    """Print what a model costs: a table of its layers, and one of totals.
+    """Print the cost of a model: a table of its layers, and one of totals.
 
     Args:
         model: as in `profile`.
-        print_fn: called with the text of each table; `print` by default.
+        print_fn: the function that gets the text of each table; `print` by default.
         include_macs: whether to print the numbers of MACs too. Default True.
 
     Returns:
         The profile that was printed.
 
     Raises:
-        ArgumentError: `model` is no Keras model or layer.
+        ArgumentError: `model` is not a Keras model or layer.
         NotBuiltError: it has no weights yet.
 
     Example:
@@ -99,7 +99,7 @@ def summary(
         >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(3)])
         >>> profile = qf.models.summary(model, print_fn=lambda text: None)
     """
-    found = profile(model)
-    for table in found.tables(include_macs):
+    costs = profile(model)
+    for table in costs.tables(include_macs):
         (print_fn or print)(table.to_text())
-    return found
+    return costs

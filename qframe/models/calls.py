@@ -1,4 +1,4 @@
-"""A call of a layer, as far as shapes and bits go."""
+"""The shapes and bits of the inputs and outputs of a call of a layer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Shape = tuple[int | None, ...] | None
 
 
 @attrs.frozen
-class Tensor:
-    """What is known of a tensor without its values; a shape of None: nothing."""
+class TensorSpec:
+    """The shape and the bits of a tensor; a shape of None is unknown."""
 
     shape: Shape = None
     bits: Bits = None
@@ -32,10 +32,10 @@ class Call:
     """A call of a layer.
 
     Args:
-        arguments: its arguments by name, each a `Tensor` where Keras has a tensor;
-            empty where nothing is known.
-        outputs: the shapes that it returns.
-        times: how often it happens for one sample; None where not known.
+        arguments: its arguments by name, with a `TensorSpec` for each tensor; empty where
+            they are not known.
+        outputs: the shapes of its outputs.
+        times: the number of such calls for one sample; None where not known.
     """
 
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
@@ -43,31 +43,31 @@ class Call:
     times: int | None = 1
 
     @property
-    def inputs(self) -> list[Tensor]:
+    def inputs(self) -> list[TensorSpec]:
         """The tensors of the first argument."""
         return tensors(next(iter(self.arguments.values()), None))
 
     @property
-    def input(self) -> Tensor:
-        """The first of `inputs`; an unknown tensor where there are none."""
-        return next(iter(self.inputs), Tensor())
+    def input(self) -> TensorSpec:
+        """The first of `inputs`; an unknown tensor without inputs."""
+        return next(iter(self.inputs), TensorSpec())
 
-    def tensor(self, name: str) -> Tensor | None:
-        """The tensor given for an argument."""
+    def tensor(self, name: str) -> TensorSpec | None:
+        """Return the first tensor of an argument."""
         return next(iter(tensors(self.arguments.get(name))), None)
 
 
-def tensors(structure: Any) -> list[Tensor]:
-    """The tensors of a nested structure."""
-    return [leaf for leaf in tree.flatten(structure) if isinstance(leaf, Tensor)]
+def tensors(structure: Any) -> list[TensorSpec]:
+    """Return the tensors of a nested structure."""
+    return [leaf for leaf in tree.flatten(structure) if isinstance(leaf, TensorSpec)]
 
 
 def multiply(*factors: int | None) -> int | None:
-    """The product; None where a factor is not known."""
+    """Return the product; None where a factor is not known."""
     known = [factor for factor in factors if factor is not None]
     return math.prod(known) if len(known) == len(factors) else None
 
 
 def size(shape: Shape) -> int | None:
-    """The number of elements; None where a dimension is not known."""
+    """Return the number of elements; None where a dimension is not known."""
     return None if shape is None else multiply(*shape)

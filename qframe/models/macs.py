@@ -1,4 +1,4 @@
-"""Which layers multiply and accumulate, and how often."""
+"""Counters of multiply-accumulate operations by class of layer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from qframe import keras_internals
 from qframe.layers.table import TABLE
 from qframe.models import kernels, sequences
 from qframe.models.calls import Call
-from qframe.models.kernels import Product
+from qframe.models.kernels import MacCount
 from qframe.quantizers import Quantizer
 
-Counter = Callable[[Any, Call], Iterable[Product]]
-
+Counter = Callable[[Any, Call], Iterable[MacCount]]
 
 COUNTERS: Mapping[type, Counter] = {
     cls: {**vars(sequences), **vars(kernels)}[row.counter]
     for cls, row in TABLE.items()
     if row.counter
 }
-# Operations of `keras.ops` in a functional model, by the names of their classes.
+# The classes of operations of `keras.ops` are not public, so their names stand for them.
 _OPERATIONS: dict[str, Counter] = {
     "Matmul": sequences.matrix_product,
     "Conv": kernels.unknown,
@@ -39,9 +38,9 @@ _OPERATIONS: dict[str, Counter] = {
 
 
 def counter_of(operation: Any) -> Counter | None:
-    """How to count the products of a layer of Keras or of an operation.
+    """Return the counter of a layer of Keras or of an operation.
 
-    A subclass that has a call of its own is not known.
+    The operations of a subclass with another call are unknown.
     """
     if isinstance(operation, Quantizer):
         return kernels.no_macs
@@ -53,10 +52,10 @@ def counter_of(operation: Any) -> Counter | None:
     return COUNTERS[base] if keras_internals.runs_keras(operation) else kernels.unknown
 
 
-def products(layer: Any, call: Call) -> Iterable[Product]:
-    """The multiply-accumulate operations of one call of a layer without parts.
+def macs_of(layer: Any, call: Call) -> Iterable[MacCount]:
+    """Count the multiply-accumulate operations of one call of a layer without parts.
 
-    A layer of no class of Keras multiplies if it has weights.
+    A layer that is not from Keras multiplies if it has weights.
     """
     counter = counter_of(layer)
     if counter is None:

@@ -1,4 +1,4 @@
-"""Quantizers that turn what is never negative into one value."""
+"""Quantizers that map tensors without negative numbers to one value."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from qframe.models.probes import is_constant, is_nonnegative
 from qframe.quantizers import Quantizer
 from qframe.quantizers.base import is_stateless
 
-# The path of what made a tensor nonnegative; None where it may be negative.
+# The path of the layer that made a tensor nonnegative; None where it may be negative.
 Source = str | None
 
-# What these return is nonnegative if all that they are given is.
+# The outputs of these are nonnegative if all inputs are.
 _KEEP_THE_SIGN = layer_classes(
     "Add Average Concatenate Maximum Minimum Multiply "
     "AveragePooling1D AveragePooling2D AveragePooling3D "
@@ -29,33 +29,34 @@ _KEEP_THE_SIGN = layer_classes(
     "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "ZeroPadding1D ZeroPadding2D ZeroPadding3D Masking"
 )
-# The same of operations, which have no public classes: of one tensor, and of several.
-# Others of one tensor are tried.
+# The same for operations, which have no public classes: of one tensor, and of several. A
+# probe tests others of one tensor.
 _SHAPING = {"AveragePool", "GetItem", "MaxPool", "Reshape", "Split", "Squeeze"}
 _MERGING = {"Add", "Concatenate", "Maximum", "Minimum", "Multiply", "Stack"}
 
 
 @attrs.frozen
 class Constant:
-    """A quantizer that gives one value for all that reaches it.
+    """A quantizer that returns one value for all of its inputs.
 
     Args:
-        maker: the path of the layer whose output is never negative.
+        source: the path of the layer whose output is never negative.
         reader: the path of the layer that quantizes it.
-        slot: ``"input"`` or ``"output"``; empty where the quantizer is the layer.
+        slot: ``"input"`` or ``"output"``; empty where the layer is the quantizer.
         quantizer: the quantizer.
     """
 
-    maker: str
+    source: str
     reader: str
     slot: str
     quantizer: Any
 
 
 def constants_of(model: Any, slots_of: SlotsOf) -> tuple[Constant, ...]:
-    """The quantizers that make a constant of what a ReLU or its like returns.
+    """Return the quantizers that return a constant after a ReLU or the like.
 
-    Within graphs alone: what code does between two layers is not known.
+    The search covers graphs only, since the operations of code between two layers are not
+    known.
 
     Args:
         model: a built model or layer.
@@ -63,70 +64,70 @@ def constants_of(model: Any, slots_of: SlotsOf) -> tuple[Constant, ...]:
     """
     walk = _Walk({id(site.layer): site.path for site in sites(model)}, slots_of)
     walk.alone(model)
-    return tuple(dict.fromkeys(walk.found))
+    return tuple(dict.fromkeys(walk.constants))
 
 
 class _Walk:
     def __init__(self, paths: Mapping[int, str], slots_of: SlotsOf) -> None:
-        self.found: list[Constant] = []
+        self.constants: list[Constant] = []
         self._slots_of = slots_of
         self._answers: dict[Any, bool] = {}
         self._paths = paths
 
     def alone(self, layer: Any) -> None:
-        """A layer of whose input nothing is known."""
+        """Visit a layer with unknown inputs."""
         graph = keras_internals.graph_of(layer)
         self._call(layer, [None] * len(graph.inputs if graph is not None else (None,)))
 
-    def _graph(self, graph: Any, given: Iterable[Source]) -> list[Source]:
-        known = {id(t): made for t, made in zip(graph.inputs, given, strict=True)}
+    def _graph(self, graph: Any, inputs: Iterable[Source]) -> list[Source]:
+        sources = dict(zip(map(id, graph.inputs), inputs, strict=True))
         for node in keras_internals.nodes(graph):
             if node.is_input:
                 continue
-            read = [known.get(id(t)) for t in node.arguments.keras_tensors]
-            made = self._call(node.operation, read, node)
-            if len(made) != len(node.outputs):
-                made = [None] * len(node.outputs)
-            known.update((id(t), m) for t, m in zip(node.outputs, made, strict=True))
-        return [known.get(id(t)) for t in graph.outputs]
+            arguments = [sources.get(id(t)) for t in node.arguments.keras_tensors]
+            outputs = self._call(node.operation, arguments, node)
+            if len(outputs) != len(node.outputs):
+                outputs = [None] * len(node.outputs)
+            sources.update(zip(map(id, node.outputs), outputs, strict=True))
+        return [sources.get(id(t)) for t in graph.outputs]
 
-    def _call(self, layer: Any, given: Sequence[Source], node: Any = None) -> list[Source]:
+    def _call(self, layer: Any, inputs: Sequence[Source], node: Any = None) -> list[Source]:
         graph = keras_internals.graph_of(layer)
         if graph is not None:
-            if len(given) != len(graph.inputs) or (len(given) > 1 and None in given):
-                # Which is which may go by names.
-                given = [None] * len(graph.inputs)
-            return self._graph(graph, given)
+            if len(inputs) != len(graph.inputs) or (len(inputs) > 1 and None in inputs):
+                # A structure of inputs may be matched by name.
+                inputs = [None] * len(graph.inputs)
+            return self._graph(graph, inputs)
         slots = self._slots_of(layer) if isinstance(layer, keras.layers.Layer) else ()
         quantizers = {slot.name: slot.quantizer for slot in slots}
-        given = list(given)
-        if "input" in quantizers and given:
-            given[0] = self._quantized(quantizers["input"], "input", given[0], layer)
-        made = self._returned(layer, given, node)
+        inputs = list(inputs)
+        if "input" in quantizers and inputs:
+            inputs[0] = self._quantized(quantizers["input"], "input", inputs[0], layer)
+        output = self._returned(layer, inputs, node)
         if "output" in quantizers:
-            made = self._quantized(quantizers["output"], "output", made, layer)
-        return [made] * len(node.outputs if node is not None else (None,))
+            output = self._quantized(quantizers["output"], "output", output, layer)
+        return [output] * len(node.outputs if node is not None else (None,))
 
-    def _quantized(self, quantizer: Any, slot: str, made: Source, layer: Any) -> Source:
-        """A tensor after a quantizer, which is noted where it makes a constant."""
+    def _quantized(self, quantizer: Any, slot: str, source: Source, layer: Any) -> Source:
+        """Return the source of a quantized tensor, and note a constant quantizer."""
         path = self._path(layer)
-        if made is not None and self._asked(is_constant, quantizer):
-            self.found.append(Constant(made, path, slot, quantizer))
-        nonnegative = self._asked(is_nonnegative, quantizer, made is not None)
-        return (made or path) if nonnegative else None
+        if source is not None and self._probe(is_constant, quantizer):
+            self.constants.append(Constant(source, path, slot, quantizer))
+        nonnegative = self._probe(is_nonnegative, quantizer, source is not None)
+        return (source or path) if nonnegative else None
 
-    def _returned(self, layer: Any, given: Sequence[Source], node: Any) -> Source:
-        """What a layer or operation returns, before its output is quantized."""
-        first = given[0] if given else None
-        kept = first if given and None not in given else None
+    def _returned(self, layer: Any, inputs: Sequence[Source], node: Any) -> Source:
+        """Return the source of the output of a layer before its output quantizer."""
+        first = inputs[0] if inputs else None
+        source = first if inputs and None not in inputs else None
         if not isinstance(layer, keras.layers.Layer):
-            return self._of_operation(layer, kept, node)
+            return self._of_operation(layer, source, node)
         if isinstance(layer, Quantizer):
             return self._quantized(layer, "", first, layer)
         wrapped = _wrapped(layer)
         if wrapped:
-            made = [self._call(inner, [first])[0] for inner in wrapped]
-            return made[0] if isinstance(layer, keras.layers.Wrapper) else None
+            outputs = [self._call(inner, [first])[0] for inner in wrapped]
+            return outputs[0] if isinstance(layer, keras.layers.Wrapper) else None
         if not keras_internals.runs_keras(layer):
             for part in children(layer):
                 self.alone(part)
@@ -135,31 +136,31 @@ class _Walk:
         if isinstance(layer, keras.layers.Activation):
             if isinstance(activation, Quantizer):
                 return self._quantized(activation, "", first, layer)
-            if not self._asked(is_nonnegative, activation, kept is not None):
+            if not self._probe(is_nonnegative, activation, source is not None):
                 return None
-            return kept or self._path(layer)
+            return source or self._path(layer)
         if adapter_of(type(layer)) is not None:
-            # A recurrent cell multiplies what its activation returns.
+            # A recurrent cell multiplies the output of its activation.
             if activation is None or hasattr(layer, "state_size"):
                 return None
-            nonnegative = self._asked(is_nonnegative, activation, False)
+            nonnegative = self._probe(is_nonnegative, activation, False)
             return self._path(layer) if nonnegative else None
         if isinstance(layer, keras.layers.UpSampling2D):
-            return kept if layer.interpolation in ("nearest", "bilinear") else None
+            return source if layer.interpolation in ("nearest", "bilinear") else None
         if isinstance(layer, (*KEEP_THE_GRID, *_KEEP_THE_SIGN)):
-            return kept
-        return None if layer.variables else self._tried(layer, kept, node)
+            return source
+        return None if layer.variables else self._of_function(layer, source, node)
 
-    def _of_operation(self, operation: Any, kept: Source, node: Any) -> Source:
+    def _of_operation(self, operation: Any, source: Source, node: Any) -> Source:
         if not type(operation).__module__.startswith("keras."):
             return None
         several = len(node.arguments.keras_tensors) > 1
         if type(operation).__name__ in (_MERGING if several else _SHAPING):
-            return kept
-        return None if several else self._tried(operation, kept, node)
+            return source
+        return None if several else self._of_function(operation, source, node)
 
-    def _tried(self, layer: Any, kept: Source, node: Any) -> Source:
-        """What Keras's own function of one tensor returns."""
+    def _of_function(self, layer: Any, source: Source, node: Any) -> Source:
+        """Return the source of the output of a function of Keras of one tensor."""
         function, rank = layer.call, 2
         if node is not None:
             tensors = node.arguments.keras_tensors
@@ -174,14 +175,14 @@ class _Walk:
                 )
                 return layer.call(*args, **kwargs)
 
-        if not is_nonnegative(function, kept is not None, rank):
+        if not is_nonnegative(function, source is not None, rank):
             return None
-        return kept or self._path(layer)
+        return source or self._path(layer)
 
-    def _asked(self, question: Callable[..., bool], function: Any, *args: bool) -> bool:
-        """The answer of a probe; one for all quantizers that are written alike."""
-        alike = isinstance(function, Quantizer) and is_stateless(function)
-        key = question, repr(function) if alike else id(function), args
+    def _probe(self, question: Callable[..., bool], function: Any, *args: bool) -> bool:
+        """Return the answer of a probe, the same for all equal quantizers."""
+        stateless = isinstance(function, Quantizer) and is_stateless(function)
+        key = question, repr(function) if stateless else id(function), args
         if key not in self._answers:
             self._answers[key] = question(function, *args)
         return self._answers[key]
@@ -191,7 +192,7 @@ class _Walk:
 
 
 def _wrapped(layer: Any) -> list[Any]:
-    """The layers and cells that are given what a layer is given, one by one over time."""
+    """Return the layers and cells that get the inputs of a layer, step by step."""
     if not keras_internals.runs_keras(layer):
         return []
     if isinstance(layer, keras.layers.RNN):

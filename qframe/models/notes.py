@@ -1,4 +1,4 @@
-"""Notes on settings of a model's quantization that cannot work, and what to type."""
+"""Notes on settings of a model that cannot work, and what to type."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from qframe.models.reads import LatentRead, latent_reads_of
 
 @attrs.frozen
 class Note:
-    """A sentence for the reports, and the warning that it is for a pass."""
+    """A sentence for the reports, and the category of its warning in a pass."""
 
     text: str
     category: type[Warning] | None = None
 
 
 def notes_of(model: Any, slots_of: SlotsOf = filled_slots) -> list[Note]:
-    """The notes on a model.
+    """Return the notes on a model.
 
     Args:
         model: a built model or layer.
-        slots_of: the filled slots of each layer. Default: those that it has now.
+        slots_of: the filled slots of each layer. Default: its current ones.
     """
     layers = {id(slot.layer): slot.layer for slot in iter_slots(model, slots_of)}
     if not layers:
         return []
-    synced_models_with(layers.values())  # JAX may have their values
+    synced_models_with(layers.values())  # `fit` on JAX may own their values
     rangeless = rangeless_of(model, slots_of)
     return [
-        *(_constant(found) for found in constants_of(model, slots_of)),
-        *(_unpruned(found) for found in unpruned_of(model, slots_of)),
-        *(_latent(found) for found in latent_reads_of(model, slots_of)),
+        *map(_constant, constants_of(model, slots_of)),
+        *map(_unpruned, unpruned_of(model, slots_of)),
+        *map(_latent, latent_reads_of(model, slots_of)),
         *_rangeless(rangeless.gathered, "write qf.calibrate(model, data), or train it"),
         *_rangeless(
             rangeless.frozen,
@@ -49,60 +49,55 @@ def notes_of(model: Any, slots_of: SlotsOf = filled_slots) -> list[Note]:
     ]
 
 
-def _constant(found: Constant) -> Note:
-    """The note on a quantizer that lets nothing through."""
-    cures = [f"take the activation of {found.maker!r} away"]
-    if found.maker != found.reader:
-        cures.insert(0, "put keras.layers.BatchNormalization() between the two")
-    word = ""
-    if found.slot:
-        word = f"{slot_attribute(found.slot)}="
-        cures.append(f"give {found.reader!r} a rule with {slot_attribute(found.slot)}=None")
+def _constant(constant: Constant) -> Note:
+    """Return the note on a quantizer that is constant."""
+    remedies = [f"take the activation of {constant.source!r} away"]
+    if constant.source != constant.reader:
+        remedies.insert(0, "put keras.layers.BatchNormalization() between the two")
+    argument = ""
+    if constant.slot:
+        argument = f"{slot_attribute(constant.slot)}="
+        remedies.append(f"give {constant.reader!r} a rule with {argument}None")
     return Note(
-        f"{found.reader!r} quantizes what {found.maker!r} returns, which is never "
-        f"negative: {word}{found.quantizer!r} makes one value of all of it, and nothing "
-        f"of the input gets through. Do one of these: {'; '.join(cures)}.",
+        f"{constant.reader!r} quantizes what {constant.source!r} returns, which is never "
+        f"negative: {argument}{constant.quantizer!r} makes one value of all of it, and "
+        f"nothing of the input gets through. Do one of these: {'; '.join(remedies)}.",
         ConstantActivationsWarning,
     )
 
 
-def _unpruned(found: Unpruned) -> Note:
-    """The note on a pruned weight that does not stay so."""
-    word = slot_attribute(found.prefix)
+def _unpruned(weight: Unpruned) -> Note:
+    """Return the note on a pruned weight that loses its zeros."""
+    key = slot_attribute(weight.prefix)
     return Note(
-        f"the {found.prefix} of {found.path!r} is pruned: {found.part:.0%} of it is zero, "
-        f"and {word}={found.quantizer!r} makes {found.value:.3g} of a zero. Give it a "
-        f"quantizer with a zero, such as 'lsq' or 'ste_tern', or {word}=None.",
+        f"the {weight.prefix} of {weight.path!r} is pruned: {weight.part:.0%} of it is "
+        f"zero, and {key}={weight.quantizer!r} makes {weight.value:.3g} of a zero. Give "
+        f"it a quantizer with a zero, such as 'lsq' or 'ste_tern', or {key}=None.",
         UnprunedWeightsWarning,
     )
 
 
-def _latent(found: LatentRead) -> Note:
-    """The note on a quantized weight that code of users reads latent."""
-    word = slot_attribute(found.prefix)
+def _latent(read: LatentRead) -> Note:
+    """Return the note on a quantized weight whose latent values other code reads."""
+    key = slot_attribute(read.prefix)
     return Note(
-        f"{found.reader!r} reads the {found.attribute} of {found.path!r} in code of its "
-        f"own, which gets the latent weights: {word}={found.quantizer!r} is not applied "
+        f"{read.reader!r} reads the {read.attribute} of {read.path!r} in code of its "
+        f"own, which gets the latent weights: {key}={read.quantizer!r} is not applied "
         "there. For the quantized ones, read `.value` of them in the call of a layer, "
         "under `with qframe.context.quantized_scope(True):`; or give "
-        f"{found.path!r} {word}=None."
+        f"{read.path!r} {key}=None."
     )
 
 
-def _rangeless(paths: tuple[str, ...], cure: str) -> list[Note]:
-    """The note on activations without a range, one for all of them."""
+def _rangeless(paths: tuple[str, ...], remedy: str) -> list[Note]:
+    """Return one note on all activations without a range."""
     if not paths:
         return []
+    more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
     return [
         Note(
             "no range is set yet for the activations that are quantized in "
-            f"{_listed(paths)}: each batch has its own, and so what is predicted depends "
-            f"on the batch. Before you predict, {cure}."
+            f"{', '.join(map(repr, paths[:3]))}{more}: each batch has its own, and so what "
+            f"is predicted depends on the batch. Before you predict, {remedy}."
         )
     ]
-
-
-def _listed(paths: tuple[str, ...]) -> str:
-    """Some of the paths, and how many more there are."""
-    shown = ", ".join(map(repr, paths[:3]))
-    return f"{shown} and {len(paths) - 3} more" if len(paths) > 3 else shown

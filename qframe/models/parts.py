@@ -1,4 +1,4 @@
-"""Which layers a model is made of, and under which path."""
+"""The layers of a model that count separately, with their paths."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from qframe.models.macs import counter_of
 
 
 @attrs.frozen
-class Row:
-    """A layer, or an operation of a graph, that is counted on its own.
+class CountedLayer:
+    """A layer, or an operation of a graph, that is counted separately.
 
     Args:
-        path: the names of the layers that it is in and its own, joined by ``/``.
+        path: the names of the layers around it and its own name, joined by ``/``.
         layer: the layer.
         weights: its variables, without those of its parts.
         composite: whether it has parts.
@@ -31,7 +31,7 @@ class Row:
 
 
 def parts_of(layer: Any) -> list[Any]:
-    """The layers that a layer is made of; none for one that counts as a whole."""
+    """Return the layers in a layer; none for one that counts as a whole."""
     if keras_internals.graph_of(layer) is not None:
         layers = keras.layers.Layer
         return [op for op in operations(layer) if isinstance(op, layers) or counter_of(op)]
@@ -43,42 +43,41 @@ def parts_of(layer: Any) -> list[Any]:
 
 
 def is_built(layer: Any) -> bool:
-    """Whether a layer has its variables, as those that never build any have."""
+    """Return whether a layer has its variables, if it builds any."""
     built: bool = layer.built or type(layer).build is keras.layers.Layer.build
     return built
 
 
-def rows_of(model: Any) -> list[Row]:
-    """The layers of a model, each once, under the first path that leads to it."""
+def counted_layers(model: Any) -> list[CountedLayer]:
+    """Return the layers of a model, each once, under the first path that leads to it."""
     seen = {id(model)}
-    own = _row(model.name, model)
-    if not parts_of(model):
-        return [own]
-    # A graph has its weights in its layers; code may add weights of its own.
-    rows = [own] if own.weights and keras_internals.graph_of(model) is None else []
+    whole = _counted_layer(model.name, model)
+    if not whole.composite:
+        return [whole]
+    # A graph has its weights in its layers; code may add weights to the model.
+    graph = keras_internals.graph_of(model)
+    layers = [whole] if whole.weights and graph is None else []
     sequential = isinstance(model, keras.Sequential)
     for part in parts_of(model):
         if not (sequential and isinstance(part, keras.layers.InputLayer)):
-            rows += _rows(part.name, part, seen)
-    return rows
+            layers += _counted_layers(part.name, part, seen)
+    return layers
 
 
-def _rows(path: str, layer: Any, seen: set[int]) -> Iterator[Row]:
+def _counted_layers(path: str, layer: Any, seen: set[int]) -> Iterator[CountedLayer]:
     if id(layer) in seen:
         return
     seen.add(id(layer))
-    parts = parts_of(layer)
-    row = _row(path, layer)
-    if row.weights or not parts:
-        yield row
-    for part in parts:
+    whole = _counted_layer(path, layer)
+    if whole.weights or not whole.composite:
+        yield whole
+    for part in parts_of(layer):
         if not isinstance(part, keras.layers.InputLayer):
-            yield from _rows(f"{path}/{part.name}", part, seen)
+            yield from _counted_layers(f"{path}/{part.name}", part, seen)
 
 
-def _row(path: str, layer: Any) -> Row:
+def _counted_layer(path: str, layer: Any) -> CountedLayer:
     parts = parts_of(layer)
     inner = {id(w) for part in parts for w in getattr(part, "weights", ())}
-    weights = getattr(layer, "weights", ())
-    own = tuple(weight for weight in weights if id(weight) not in inner)
-    return Row(path, layer, own, bool(parts))
+    weights = tuple(w for w in getattr(layer, "weights", ()) if id(w) not in inner)
+    return CountedLayer(path, layer, weights, bool(parts))

@@ -1,4 +1,4 @@
-"""How many bits a weight or an activation has."""
+"""The number of bits of weights and activations."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from qframe.models.records import FLOAT_BITS
 from qframe.quantizers import Quantizer
 
 UNKNOWN = "?"
-# Bits of an activation: a number, None where it is not quantized, UNKNOWN where its
-# quantizer does not say.
+# The bits of an activation are a number, None where it is not quantized, or UNKNOWN where
+# its quantizer declares none.
 Bits = int | str | None
 
 
 def dtype_bits(dtype: Any) -> int:
-    """The bits that one element of a dtype takes."""
+    """Return the bits of one element of a dtype."""
     digits = re.search(r"\d+", keras.backend.standardize_dtype(dtype))
     return int(digits.group()) if digits else 8  # bool
 
 
 def quantizer_bits(quantizer: Any) -> Bits:
-    """What a quantizer declares; None for no quantizer, UNKNOWN where it does not."""
+    """Return the bits that a quantizer declares; None without a quantizer."""
     if quantizer is None:
         return None
     precision = getattr(quantizer, "precision", None)
@@ -38,27 +38,27 @@ def quantizer_bits(quantizer: Any) -> Bits:
 
 
 def slot_bits(layer: Any, slot: str) -> Bits:
-    """The bits of what is in a slot of a layer."""
+    """Return the bits of the quantizer in a slot of a layer."""
     return quantizer_bits(getattr(layer, slot_attribute(slot), None))
 
 
 def mac_precision(*factors: Bits) -> int:
-    """The precision of a product: that of the wider factor."""
+    """Return the precision of a product, that of the wider factor."""
     return max(bits if isinstance(bits, int) else FLOAT_BITS for bits in factors)
 
 
 class StoredBits:
-    """The bits of each weight of a layer and of the layers within it."""
+    """The bits of each weight of a layer and of its sublayers."""
 
     def __init__(self, layer: Any) -> None:
-        # The variable stays alive with its entry: no other gets its id.
+        # A reference to the variable, so that no other object gets its id.
         self._declared: dict[int, tuple[Any, int, int]] = {}
         self._add(layer)
 
     def _add(self, layer: Any) -> None:
         for slot in slots_of(layer):
             bits = quantizer_bits(slot.quantizer)
-            # As the layer reads it, which in a quantized scope is no latent variable.
+            # A quantized scope substitutes the attribute of the layer.
             variable = None if slot.is_activation else getattr(layer, slot.attribute, None)
             if variable is not None and isinstance(bits, int):
                 scales = 0
@@ -70,24 +70,23 @@ class StoredBits:
             self._add(part)
 
     def of(self, variable: Any) -> int:
-        """The bits of a variable: those its quantizer declares, else those of its dtype."""
+        """Return the bits that a quantizer declares for a variable, else of its dtype."""
         if id(variable) in self._declared:
             return self._declared[id(variable)][1]
         return dtype_bits(variable.dtype)
 
     def of_scales(self, variable: Any) -> int:
-        """What the scales and zero points take that the quantizer computes."""
+        """Return the bits of the scales and zero points that a quantizer computes."""
         return self._declared[id(variable)][2] if id(variable) in self._declared else 0
 
 
 def layer_classes(names: str) -> tuple[type, ...]:
-    """The layers of Keras with these names."""
-    # Not every Keras has all of them.
-    known = (getattr(keras.layers, name, None) for name in names.split())
-    return tuple(cls for cls in known if cls is not None)
+    """Return the layer classes with these names; not every Keras has all of them."""
+    classes = (getattr(keras.layers, name, None) for name in names.split())
+    return tuple(cls for cls in classes if cls is not None)
 
 
-# Every value that these return is one of their inputs.
+# Every value in their outputs is one of their inputs.
 KEEP_THE_GRID = layer_classes(
     "Flatten Reshape Permute RepeatVector Identity ActivityRegularization "
     "MaxPooling1D MaxPooling2D MaxPooling3D "
@@ -100,7 +99,7 @@ KEEP_THE_GRID = layer_classes(
 
 
 def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
-    """The bits of what a layer returns, for inputs of so many bits."""
+    """Return the bits of the outputs of a layer for the bits of its inputs."""
     if isinstance(layer, Quantizer):
         return quantizer_bits(layer)
     if (slot := slot_bits(layer, "output")) is not None:
@@ -115,8 +114,8 @@ def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
     if adapter_of(type(layer)) is not None:
         return _activation_bits(getattr(layer, "activation", None))
     if isinstance(layer, keras.layers.Concatenate):
-        numbers_only = [bits for bits in all_bits if isinstance(bits, int)]
-        return max(numbers_only) if all_bits and numbers_only == all_bits else None
+        known = [bits for bits in all_bits if isinstance(bits, int)]
+        return max(known) if known and known == all_bits else None
     if isinstance(layer, keras.layers.UpSampling2D):
         return first if layer.interpolation == "nearest" else None
     return first if isinstance(layer, KEEP_THE_GRID) else None
@@ -124,5 +123,5 @@ def output_bits(layer: Any, inputs: Iterable[Bits]) -> Bits:
 
 def _activation_bits(activation: Any) -> Bits:
     bits = quantizer_bits(activation)
-    # An ordinary activation is no quantizer that failed to declare its precision.
+    # An activation function is not a quantizer without a declared precision.
     return bits if isinstance(activation, Quantizer) or bits != UNKNOWN else None

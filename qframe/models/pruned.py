@@ -12,19 +12,19 @@ from qframe.layers.slots import SlotsOf
 from qframe.layers.tree import iter_slots
 from qframe.models.probes import trial_of
 
-# Fewer zeros may be there by chance, and none of a weight that is all zero are pruned.
+# A smaller part may be zero by chance.
 _PRUNED = 0.1
 
 
 @attrs.frozen
 class Unpruned:
-    """A pruned weight that is not pruned once it is quantized.
+    """A pruned weight whose quantizer changes zeros.
 
     Args:
-        path: of its layer.
-        prefix: of the weight, such as ``"kernel"``.
-        part: of it that is zero.
-        value: what a zero becomes.
+        path: the path of its layer.
+        prefix: the name of the weight, such as ``"kernel"``.
+        part: the part of the weight that is zero.
+        value: the quantized value of a zero.
         quantizer: its quantizer.
     """
 
@@ -36,7 +36,7 @@ class Unpruned:
 
 
 def unpruned_of(model: Any, slots_of: SlotsOf) -> list[Unpruned]:
-    """The pruned weights of a model whose quantizers have no zero.
+    """Return the pruned weights of a model whose quantizers have no zero.
 
     Args:
         model: a built model or layer.
@@ -49,12 +49,12 @@ def unpruned_of(model: Any, slots_of: SlotsOf) -> list[Unpruned]:
         value = slot.latent_value()
         zeros = ops.convert_to_numpy(ops.equal(value, 0))
         part = float(zeros.mean()) if zeros.size else 0.0
-        if not _PRUNED <= part < 1:
+        if not _PRUNED <= part < 1:  # a weight of zeros only is not pruned
             continue
         axis = slot.channel_axis
         try:
             result = quantized(trial_of(slot.quantizer, axis), value, axis)
-        except Exception:  # code of users, which raises it in the call too
+        except Exception:  # code of users, which raises in the call too
             continue
         of_zero = ops.convert_to_numpy(result)[zeros]
         if of_zero.any():

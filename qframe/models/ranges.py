@@ -17,8 +17,8 @@ class Rangeless:
     """The layers with an activation that has no range yet.
 
     Args:
-        gathered: their paths, where training finds the range.
-        frozen: those where it does not, since the quantizer is frozen.
+        gathered: the paths of those whose range training gathers.
+        frozen: the paths of those whose quantizer is frozen.
     """
 
     gathered: tuple[str, ...]
@@ -26,7 +26,7 @@ class Rangeless:
 
 
 def rangeless_of(model: Any, slots_of: SlotsOf) -> Rangeless:
-    """The layers of a model whose activations have no range yet.
+    """Return the layers of a model whose activations have no range yet.
 
     Args:
         model: a built model or layer.
@@ -45,7 +45,7 @@ def rangeless_of(model: Any, slots_of: SlotsOf) -> Rangeless:
 
 
 def _is_started(quantizer: Quantizer) -> bool:
-    # As `Learned` and `GatheredRange` name it.
+    # `Learned` and `GatheredRange` have such variables.
     starts = [v for v in quantizer.variables if v.name.endswith("started")]
     return quantizer.built and all(ops.convert_to_numpy(start) > 0 for start in starts)
 

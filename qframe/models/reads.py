@@ -1,4 +1,4 @@
-"""Weights that are quantized in their layer, and that code of users reads latent."""
+"""Quantized weights whose latent values code of users reads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qframe import keras_internals
 from qframe.context import should_quantize
 from qframe.layers.slots import SlotsOf
 from qframe.layers.tree import iter_slots, sites
-from qframe.models.code import Mentions
+from qframe.models.code import CodeSearch
 from qframe.models.parts import is_built
 from qframe.models.shapes import built_tensors
 from qframe.quantizers import Quantizer
 
-# A variable, and in whose calls it is read, the innermost first.
+# A variable, and the layers in whose calls it is read, the innermost first.
 Read = tuple[Any, list[Any]]
 
 
@@ -27,9 +27,9 @@ class LatentRead:
     """A quantized weight that is read without its quantizer.
 
     Args:
-        path: of the layer that has the weight.
-        prefix: of the weight, such as ``"embeddings"``.
-        attribute: the weight's, of that layer.
+        path: the path of the layer that has the weight.
+        prefix: the name of the weight, such as ``"embeddings"``.
+        attribute: the attribute of that layer for the weight.
         quantizer: the quantizer of the weight.
         reader: the path of the layer, or the name of the operation, that reads it.
     """
@@ -42,17 +42,17 @@ class LatentRead:
 
 
 def latent_reads_of(model: Any, slots_of: SlotsOf) -> list[LatentRead]:
-    """The quantized weights that are read by other code than the calls of their layers.
+    """Return the quantized weights that are read outside of the calls of their layers.
 
-    A layer whose code may read one is called without numbers, to see whether it does.
-    That is not known of a layer that takes anything but tensors, whose code depends on
-    their values, or that was built without a shape.
+    A layer whose code may read a weight is called with tensors without values. Such a call
+    is not possible for a layer that takes other arguments than tensors, whose code depends
+    on values, or that was built without a shape.
 
     Args:
         model: a built model or layer.
         slots_of: the filled slots of each layer.
     """
-    # By the ids of the variables, which layers may share.
+    # Layers may share a variable.
     slots = collections.defaultdict(list)
     for slot in iter_slots(model, slots_of):
         if slot.variable is not None:
@@ -61,9 +61,9 @@ def latent_reads_of(model: Any, slots_of: SlotsOf) -> list[LatentRead]:
         return []
     attributes = {slot.attribute for owners in slots.values() for slot in owners}
     reads: dict[tuple[int, int], Read] = {}
-    for variable, readers in _Reads(Mentions(attributes, set(slots))).of(model):
+    for variable, readers in _Reads(CodeSearch(attributes, set(slots))).of(model):
         owners = slots.get(id(variable), ())
-        # While its own layer is being called, the weight is the quantized one.
+        # In the call of its layer a weight is quantized.
         if owners and not any(slot.layer is r for slot in owners for r in readers):
             reads.setdefault((id(variable), id(readers[0])), (variable, readers))
     paths = {id(site.layer): site.path for site in sites(model)} if reads else {}
@@ -81,19 +81,19 @@ def latent_reads_of(model: Any, slots_of: SlotsOf) -> list[LatentRead]:
 
 
 class _Reads:
-    """What is read by code of users that mentions the weights."""
+    """Variables that code of users reads, where a search finds a way to the weights."""
 
-    def __init__(self, mentions: Mentions) -> None:
-        self._mentions = mentions
+    def __init__(self, search: CodeSearch) -> None:
+        self._search = search
         self._seen: set[int] = set()
 
     def of(self, layer: Any, arguments: Any = None) -> Iterator[Read]:
-        """What is read in a call of a layer or model.
+        """Yield the variables that a call of a layer or model reads.
 
         Args:
-            layer: called once, wherever else a graph calls it.
-            arguments: those in a graph, by place and by name; None for those that the
-                layer was built with.
+            layer: the layer, which is called once.
+            arguments: positional and keyword arguments in a graph; None for the shapes
+                that the layer was built with.
         """
         if id(layer) in self._seen:
             return
@@ -108,42 +108,42 @@ class _Reads:
         for node in keras_internals.nodes(graph):
             if node.is_input:
                 continue
-            yield from ((v, [node.operation]) for v in _variables_given(node))
+            yield from ((v, [node.operation]) for v in _variable_arguments(node))
             if isinstance(node.operation, keras.layers.Layer):
                 yield from self.of(
                     node.operation, (node.arguments.args, node.arguments.kwargs)
                 )
 
     def _may_read(self, layer: Any) -> bool:
-        """Whether a layer, or one in it, may read a weight; not where a call builds one."""
+        """Return whether a layer may read a weight, and a call builds none."""
         parts = keras_internals.all_layers(layer)
         parts = [part for part in parts if not isinstance(part, Quantizer)]
         if not all(map(is_built, parts)):
             return False
         graphs = [keras_internals.graph_of(part) for part in parts]
-        return any(map(self._mentions.of, parts)) or any(
-            _variables_given(node)
+        return any(map(self._search.matches, parts)) or any(
+            _variable_arguments(node)
             for graph in graphs
             if graph is not None
             for node in keras_internals.nodes(graph)
         )
 
 
-def _variables_given(node: Any) -> list[Any]:
-    """The variables that a graph calls an operation with."""
+def _variable_arguments(node: Any) -> list[Any]:
+    """Return the variables among the arguments of a node of a graph."""
     arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
     return [leaf for leaf in arguments if isinstance(leaf, keras_internals.Variable)]
 
 
 def _as_built(layer: Any) -> Iterator[Read]:
-    """What is read in a call of a layer with the shapes that it was built with."""
+    """Yield the reads in a call of a layer with the shapes that it was built with."""
     for dtype in (keras.config.floatx(), "int32"):
         arguments = built_tensors(layer, dtype)
         if arguments is None:
             return
-        reads, whole = _reads(layer, arguments)
+        reads, complete = _reads(layer, arguments)
         yield from reads
-        if whole:
+        if complete:
             return
 
 

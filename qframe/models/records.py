@@ -1,4 +1,4 @@
-"""What a model costs, as plain records."""
+"""Records of the cost of a model."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class WeightProfile:
     Args:
         name: the name of the variable.
         shape: its shape.
-        bits: the bits of one element: what its quantizer declares, else its dtype's.
+        bits: the bits of one element, from its quantizer or else from its dtype.
         trainable: whether the optimizer changes it.
-        scale_bits: what the scales and zero points take that its quantizer computes.
+        scale_bits: the bits of the scales and zero points that its quantizer computes.
             Default 0.
     """
 
@@ -41,7 +41,7 @@ class WeightProfile:
         return self.memory_within()
 
     def memory_within(self, most_bits: int | None = None) -> int:
-        """The size in bits with no element above `most_bits`."""
+        """Return the size in bits with at most `most_bits` per element."""
         return self.count * min(self.bits, most_bits or self.bits) + self.scale_bits
 
 
@@ -51,7 +51,7 @@ class MacProfile:
 
     Args:
         precision: the larger of the bits of the two factors; None where not known.
-        count: how many; None where it depends on what is not known.
+        count: the number of operations; None where not known.
     """
 
     precision: int | None
@@ -60,7 +60,7 @@ class MacProfile:
 
 @attrs.frozen
 class Tally:
-    """A sum that says whether some of its terms were not known."""
+    """A sum of the known terms, and whether all terms are known."""
 
     known: int
     complete: bool = True
@@ -80,7 +80,7 @@ class Tally:
 
 @attrs.frozen
 class LayerProfile:
-    """What one layer costs.
+    """The cost of one layer.
 
     Args:
         name: the path of the layer, such as ``"encoder/dense"``.
@@ -88,11 +88,11 @@ class LayerProfile:
         input_precision: the bits of its quantized input; None where the input is not
             quantized, ``"?"`` where its quantizer declares no precision, and a list in
             text such as ``"1, -"`` where its calls differ.
-        output_shapes: each shape that it returns, None in it for an unknown dimension;
-            None for a shape that is not known.
+        output_shapes: the shapes of its outputs, with None for an unknown dimension or
+            shape.
         weights: its variables, without those that an earlier layer shares.
         macs: its multiply-accumulate operations by precision, over all of its calls.
-        built: whether it has its variables; a layer that was never called may not.
+        built: whether it has its variables, which a layer that was never called may lack.
     """
 
     name: str
@@ -106,7 +106,7 @@ class LayerProfile:
     def parameter_count(
         self, bits: int | None = None, trainable: bool | None = None
     ) -> int | None:
-        """The number of parameters, or of those that match; None where not built."""
+        """Return the number of parameters that match; None where not built."""
         if not self.built:
             return None
         return sum(
@@ -121,17 +121,17 @@ class LayerProfile:
         return self.memory_within()
 
     def memory_within(self, most_bits: int | None = None) -> int | None:
-        """The size in bits with no weight above `most_bits`; None where not built."""
+        """Return the size with at most `most_bits` per weight; None where not built."""
         if not self.built:
             return None
         return sum(weight.memory_within(most_bits) for weight in self.weights)
 
     def mac_count(self, precision: int | None = None) -> int | None:
-        """The number of MACs (of one precision); None where not known."""
+        """Return the number of MACs (of one precision); None where not known."""
         return self.mac_tally(precision).value
 
     def mac_tally(self, precision: int | None = None) -> Tally:
-        """`mac_count` with the part that is known."""
+        """Return `mac_count` with the known part of the sum."""
         return Tally.of(
             mac.count
             for mac in self.macs
@@ -139,7 +139,7 @@ class LayerProfile:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON types."""
+        """Return the record as JSON types."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -149,8 +149,5 @@ class LayerProfile:
             "parameters": self.parameter_count(),
             "memory_bits": self.memory,
             "macs": [attrs.asdict(mac) for mac in self.macs],
-            "weights": [
-                {**attrs.asdict(weight), "shape": list(weight.shape)}
-                for weight in self.weights
-            ],
+            "weights": [{**attrs.asdict(w), "shape": list(w.shape)} for w in self.weights],
         }

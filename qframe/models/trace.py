@@ -1,4 +1,4 @@
-"""Every call of every layer of a model: with which shapes and bits, and how often."""
+"""Trace the calls of the layers of a model, with their shapes and bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 import keras
 
 from qframe import keras_internals
-from qframe.models.calls import Call, Shape, Tensor, multiply, tensors
+from qframe.models.calls import Call, Shape, TensorSpec, multiply, tensors
 from qframe.models.parts import parts_of
 from qframe.models.precision import Bits, output_bits
 from qframe.models.shapes import (
@@ -24,17 +24,17 @@ from qframe.models.shapes import (
 
 
 def calls_of(model: Any) -> Mapping[int, list[Call]]:
-    """The calls of each layer within a built model, by the id of the layer.
+    """Return the calls of each layer within a built model, by the id of the layer.
 
-    Within a graph they are exact. Where the call of a model or layer is code, each
-    layer in it is taken to be called once, with the shapes that it was built with.
+    Within a graph they are exact. Where the call of a model or layer is code, each layer in
+    it counts as called once, with the shapes that it was built with.
     """
     trace = _Trace()
     function = keras_internals.graph_of(model)
     if function is None:
         trace.as_built(model, times=1, known=True)
     else:
-        trace.graph(function, [Tensor(tuple(t.shape)) for t in function.inputs], 1)
+        trace.graph(function, [TensorSpec(tuple(t.shape)) for t in function.inputs], 1)
     return trace.calls
 
 
@@ -44,17 +44,17 @@ class _Trace:
         self._first: dict[int, list[Shape]] = {}
 
     def as_built(self, layer: Any, times: int | None, known: bool) -> None:
-        """One call with the shapes that `layer` was built with, if those are its."""
+        """Add a call of a layer, with its build shapes where these are known to apply."""
         function = keras_internals.graph_of(layer)
         if function is not None:
             shapes = [any_batch(t.shape) if known else None for t in function.inputs]
-            self.graph(function, [Tensor(shape) for shape in shapes], times)
+            self.graph(function, [TensorSpec(shape) for shape in shapes], times)
         elif layer.built:
             call = built_call(layer) if known else Call()
             self.call(layer, attrs.evolve(call, times=times))
 
     def call(self, layer: Any, call: Call) -> list[Bits]:
-        """One call of anything; the bits of each tensor that it returns."""
+        """Add a call of a layer or operation, and return the bits of its outputs."""
         function = keras_internals.graph_of(layer)
         if function is not None:
             inputs = graph_inputs(function, call)
@@ -67,37 +67,39 @@ class _Trace:
         bits = output_bits(layer, [tensor.bits for tensor in call.inputs])
         return [bits] * len(call.outputs)
 
-    def graph(self, function: Any, inputs: list[Tensor], times: int | None) -> list[Tensor]:
-        found = {id(t): given for t, given in zip(function.inputs, inputs, strict=True)}
+    def graph(
+        self, function: Any, inputs: list[TensorSpec], times: int | None
+    ) -> list[TensorSpec]:
+        specs = dict(zip(map(id, function.inputs), inputs, strict=True))
         for node in keras_internals.nodes(function):
             if node.is_input:
                 for tensor in node.outputs:
-                    found.setdefault(id(tensor), Tensor(tuple(tensor.shape)))
-                shapes = tuple(found[id(tensor)].shape for tensor in node.outputs)
+                    specs.setdefault(id(tensor), TensorSpec(tuple(tensor.shape)))
+                shapes = tuple(specs[id(tensor)].shape for tensor in node.outputs)
                 self.calls[id(node.operation)].append(Call({}, shapes, times))
                 continue
-            call = Call(node_arguments(node, found), node_outputs(node, found), times)
+            call = Call(node_arguments(node, specs), node_outputs(node, specs), times)
             bits = self.call(node.operation, call)
             if len(bits) != len(node.outputs):
                 bits = [None] * len(node.outputs)
             for tensor, shape, b in zip(node.outputs, call.outputs, bits, strict=True):
-                found[id(tensor)] = Tensor(shape, b)
-        return [found.get(id(tensor), Tensor()) for tensor in function.outputs]
+                specs[id(tensor)] = TensorSpec(shape, b)
+        return [specs.get(id(tensor), TensorSpec()) for tensor in function.outputs]
 
     def _parts(self, layer: Any, call: Call) -> None:
-        # The parts were built in the first call; in a call with other shapes they see
-        # shapes that nobody wrote down.
-        given = _samples(call)
-        first = self._first.setdefault(id(layer), given)
+        # The parts were built in the first call. In a call with other shapes their shapes
+        # are not known.
+        shapes = _samples(call)
+        first = self._first.setdefault(id(layer), shapes)
         built = _samples(built_call(layer)) if (parts := parts_of(layer)) else []
-        known = None not in given and given == first and given[: len(built)] == built
+        known = None not in shapes and shapes == first and shapes[: len(built)] == built
         for part in parts:
             self.as_built(part, call.times, known and bool(built))
 
     def _time_distributed(self, layer: Any, call: Call) -> Bits:
         shape = call.input.shape
         inner = Call(
-            {"inputs": Tensor(_without_time(shape), call.input.bits)},
+            {"inputs": TensorSpec(_without_time(shape), call.input.bits)},
             (_without_time(call.outputs[0]),),
             multiply(call.times, shape[1] if shape else None),
         )
@@ -109,13 +111,13 @@ class _Trace:
             self.call(direction, attrs.evolve(call, outputs=shapes))
         return None
 
-    def _same(self, layer: Any, call: Call) -> Bits:
+    def _inner(self, layer: Any, call: Call) -> Bits:
         return self.call(layer.layer, call)[0]
 
     WRAPPERS: Mapping[type, Callable[[_Trace, Any, Call], Bits]] = {
         keras.layers.TimeDistributed: _time_distributed,
         keras.layers.Bidirectional: _bidirectional,
-        keras.layers.SpectralNormalization: _same,
+        keras.layers.SpectralNormalization: _inner,
     }
 
 

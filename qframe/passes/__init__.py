@@ -1,4 +1,4 @@
-"""Passes over an existing model: plan, quantize in place, strip."""
+"""Passes over a model: plan, quantize in place, strip."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from qframe.layers.traces import changing
 from qframe.layers.tree import iter_slots, sites
 from qframe.models.notes import notes_of
 from qframe.passes.calibration import calibrate
-from qframe.passes.entries import Plan
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan
+from qframe.passes.plans import ModelPlan
 from qframe.passes.recalibration import recalibrate_batchnorm
 from qframe.passes.report import Report, Row
 
@@ -41,21 +41,21 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
 
     Args:
         model: a built Keras model or layer of any topology.
-        rules: words such as ``{"kernel_quantizer": "ste_sign"}`` for every layer that
-            has them, or an ordered list of pairs (selector, words or None); the first
-            that matches a layer wins. A selector is a layer class, a class name,
+        rules: settings such as ``{"kernel_quantizer": "ste_sign"}`` for every layer that
+            has the slots, or an ordered list of pairs (selector, settings or None); the
+            first that matches a layer wins. A selector is a layer class, a class name,
             ``"re:<regex on the path>"``, `qframe.first`, `qframe.last` or a callable
-            layer -> bool. ``weight_quantizer`` means every weight but the bias.
-        strict: a layer whose weights qframe does not know is an error. Default False: it
-            is in the report.
+            layer -> bool. ``weight_quantizer`` means every weight except the bias.
+        strict: raise for a layer whose weights qframe does not know. Default False: the
+            report lists it.
 
     Returns:
-        What was quantized with what, and what was skipped and why. Its `notes` say what
-        cannot work as it is set, and what to type. Warns with a
-        `ConstantActivationsWarning` where a sign would read what is never negative.
+        The quantizers of each layer, or the reason why it was skipped. Its `notes` name
+        settings that cannot work, and what to type. Warns with a
+        `ConstantActivationsWarning` where a sign reads values that are never negative.
 
     Raises:
-        QFrameError: a rule is about nothing or wrong, the model is not built, a
+        QFrameError: a rule is wrong or matches no layer, the model is not built, a
             quantizer does not fit. Nothing was changed then.
 
     Example:
@@ -76,7 +76,7 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
 
 
 def plan(model: Any, rules: Any, *, strict: bool = False) -> Report:
-    """The report of `quantize` with the same arguments; changes nothing.
+    """Report what `quantize` would do with the same arguments; change nothing.
 
     Example:
         >>> import keras, qframe as qf
@@ -88,20 +88,20 @@ def plan(model: Any, rules: Any, *, strict: bool = False) -> Report:
 
 
 def strip(model: Any, *, freeze: bool = False) -> Report:
-    """Take the quantizers away: the way back to plain Keras layers.
+    """Remove the quantizers, which leaves plain Keras layers.
 
     Args:
         model: a model with quantized layers.
-        freeze: write the quantized values into the weights. By default these keep their
-            latent values.
+        freeze: write the quantized values into the weights. By default the weights keep
+            their latent values.
 
     Returns:
-        The layers that were stripped, with the quantizers that they had. Quantizers of
-        activations have no place in plain layers: under `freeze` the report says which
-        were dropped.
+        The layers that were stripped, with the quantizers that they had. Plain layers
+        have no quantizers of activations: under `freeze` the report says which were
+        dropped.
 
     Raises:
-        ArgumentError: under `freeze`, a quantized weight is no variable. Nothing was
+        ArgumentError: under `freeze`, a quantized weight is not a variable. Nothing was
             changed then.
 
     Example:
@@ -120,10 +120,11 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
             layer = site.layer
             if isinstance(layer, Quantized):
                 slots = filled_slots(layer)
-                words = {slot.key: repr(slot.quantizer) for slot in slots}
+                settings = {slot.key: repr(slot.quantizer) for slot in slots}
                 dropped = [slot.key for slot in slots if slot.is_activation]
                 reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
-                rows.append(Row(site.path, float_class_of(layer).__name__, words, reason))
+                kind = float_class_of(layer).__name__
+                rows.append(Row(site.path, kind, settings, reason))
                 if freeze:
                     for attribute, value in layer.quantized_weights().items():
                         latent(layer, attribute).assign(value)
@@ -131,8 +132,8 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
     return Report(f"{model.name} stripped", tuple(rows))
 
 
-def _report(planned: Plan, done: str) -> Report:
-    """The report of a plan, and a warning of each setting that cannot work."""
+def _report(planned: ModelPlan, done: str) -> Report:
+    """Report a plan, and warn of each setting that cannot work."""
     notes = notes_of(planned.model, planned.slots_of())
     for note in notes:
         if note.category is not None:
@@ -146,30 +147,28 @@ def _check_freeze(model: Any) -> None:
         if not hasattr(slot.variable, "assign"):
             raise ArgumentError(
                 f"{slot.path!r} cannot be frozen: its {slot.attribute} is computed, "
-                "as it is with LoRA, and no variable to write to. "
+                "as it is with LoRA, and not a variable to write to. "
                 "qframe.strip(model) keeps the latent weights."
             )
 
 
-def _apply(planned: Plan) -> None:
+def _apply(planned: ModelPlan) -> None:
     before = [(site.layer, type(site.layer)) for site in sites(planned.model)]
-    words = {
+    settings = {
         id(layer): settings_of(layer) for layer, _ in before if isinstance(layer, Quantized)
     }
-    with changing(e.site.layer for e in planned.entries if e.words):
+    changed = [plan for plan in planned.layers if plan.settings]
+    with changing(plan.site.layer for plan in changed):
         try:
-            for entry in planned.entries:
-                if entry.words:
-                    replace(entry.site.layer, entry.words)
-            update_composites(
-                planned.model, [e.site.layer for e in planned.entries if e.words]
-            )
+            for layer_plan in changed:
+                replace(layer_plan.site.layer, layer_plan.settings)
+            update_composites(planned.model, [plan.site.layer for plan in changed])
         except BaseException:
             for layer, cls in before:
                 if isinstance(layer, Quantized):
-                    if id(layer) in words:
+                    if id(layer) in settings:
                         replace(layer, {})
-                        replace(layer, words[id(layer)])
+                        replace(layer, settings[id(layer)])
                     else:
                         detach(layer)
                 layer.__class__ = cls

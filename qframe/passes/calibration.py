@@ -16,7 +16,7 @@ from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import Slot
 from qframe.layers.traces import models_with, retrace
 from qframe.layers.tree import iter_slots
-from qframe.passes.inputs import seen_by
+from qframe.passes.inputs import input_statistics
 from qframe.passes.ranges import METHODS
 from qframe.passes.report import Report, Row
 from qframe.passes.searching import Array
@@ -35,38 +35,39 @@ def calibrate(
 ) -> Report:
     """Set the ranges of a quantized model from data, without training.
 
-    The model runs in float over the data, once, and each quantizer that owns a range
-    (`Traits.ranged`) gets one for what reached it: those that gather a range, and those
-    that learn a step or a bound, which then start from there. That of a weight is found
-    from the weight. The size of the batches matters to a moving average alone.
+    The model runs once over the data, in float. Each quantizer that owns a range
+    (`Traits.ranged`) gets the range of its inputs: those that gather a range, and those
+    that learn a step or a bound, which then start from it. The range of a weight is
+    computed from the weight. The batch size matters to a moving average only.
 
     Args:
         model: a quantized `keras.Model`, compiled or not.
         data: what `Model.predict` takes: arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a generator.
-        method: ``"minmax"``, the smallest and largest numbers; ``"moving_average"``, of
-            those of the batches, as in training; ``"percentile"``; ``"mse"``, the range
-            with the smallest mean squared error of quantization; ``"entropy"``, the one
-            with the smallest Kullback-Leibler divergence. The last three look at a sample:
-            of each example and range 256 numbers in random places, or twice as many as
-            there are channels, so that each of them is seen. Default ``"minmax"``.
+        method: ``"minmax"``, the smallest and largest numbers; ``"moving_average"``, the
+            moving averages of the ends of the batches, as in training; ``"percentile"``;
+            ``"mse"``, the range with the smallest mean squared error of quantization;
+            ``"entropy"``, the range with the smallest Kullback-Leibler divergence. The
+            last three use a sample: for each example and range 256 numbers at random
+            positions, or twice the number of channels, so that each channel is sampled.
+            Default ``"minmax"``.
         batch_size: for arrays; default None is Keras's 32.
-        steps: how many batches; all by default.
+        steps: the number of batches; all by default.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
             one on standard error, if that is a terminal, once it takes two seconds.
-        **options: of the method: ``momentum`` of a moving average (default 0.9: there are
-            fewer batches than in training), ``percentile`` (default 99.99; where it leaves
-            a single number, the range is that of ``"minmax"``).
+        **options: of the method: ``momentum`` of a moving average (default 0.9, since
+            there are fewer batches than in training), ``percentile`` (default 99.99; where
+            it leaves a single number, the range is that of ``"minmax"``).
 
     Returns:
-        Each range that was set, by layer; and the quantizers that could not be observed,
-        and those that a single number reached, whose range holds it and 0 (0 alone: from
-        0 to 1).
+        The ranges by layer, the quantizers that could not be observed, and those whose
+        inputs are a single number. The range of these includes the number and 0; for 0 it
+        is from 0 to 1.
 
     Raises:
         ArgumentError: the model has no ranges, or the method or an option is wrong.
-        DataError: the data is empty, or holds NaN or infinity, or a quantizer cannot have
-            the range of it. No range was changed then.
+        DataError: the data is empty, or contains NaN or infinity, or its range does not
+            fit a quantizer. No range was changed then.
 
     Example:
         >>> import keras, numpy as np, qframe as qf
@@ -76,29 +77,29 @@ def calibrate(
         >>> len(qf.calibrate(model, data, verbose=0).quantized)
         1
     """
-    find = _method(method, options)
+    range_of = _method(method, options)
     slots = _ranged(model)
     run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
-    all_seen = seen_by(model, slots, data, find.samples, **run)
+    statistics = input_statistics(model, slots, data, range_of.samples, **run)
     ranges, reasons = {}, {}
     for key, slot in slots.items():
-        seen = all_seen.get(key)
-        if seen is None:
+        inputs = statistics.get(key)
+        if inputs is None:
             reasons[key] = "not reached, or only within a loop over time"
-        elif seen.low.min() < seen.high.max():
-            ranges[key] = find(seen, slot.quantizer.grid_of_range)
+        elif inputs.low.min() < inputs.high.max():
+            ranges[key] = range_of(inputs, slot.quantizer.grid_of_range)
         elif not slot.is_activation:
-            reasons[key] = f"a weight of {seen.low.min() + 0.0:g} alone makes no range"
+            reasons[key] = f"a weight of {inputs.low.min() + 0.0:g} alone makes no range"
         else:
-            ranges[key] = _with_zero(seen.low[0])
-            reasons[key] = f"only the number {seen.low.min() + 0.0:g} reached it"
+            ranges[key] = _with_zero(inputs.low[0])
+            reasons[key] = f"only the number {inputs.low.min() + 0.0:g} reached it"
     _set(slots, ranges)
     retrace(models_with(keras_internals.all_layers(model)))
     return _report(model, slots, ranges, reasons)
 
 
 def _with_zero(value: Array) -> tuple[Array, Array]:
-    """A range for one number; up to 1 for 0, which makes no scale."""
+    """Return a range that includes a number and 0; for 0 up to 1, which gives a scale."""
     return np.minimum(value, 0.0), np.where(value == 0, 1.0, np.maximum(value, 0.0))
 
 
@@ -121,7 +122,7 @@ def _method(name: str, options: Mapping[str, float]) -> Any:
 
 
 def _ranged(model: Any) -> dict[str, Slot]:
-    """A slot of each quantizer with a range, by a key that is the same in each process."""
+    """Map keys, equal in each process, to a slot of each quantizer with a range."""
     if not isinstance(model, keras.Model):
         raise ArgumentError(f"calibrate takes a keras.Model, found {model!r}.")
     if not model.built:
@@ -136,14 +137,14 @@ def _ranged(model: Any) -> dict[str, Slot]:
     if not slots:
         raise ArgumentError(
             f"{model.name!r} has no quantizer with a range to calibrate. Quantize it with "
-            "one that has, for example qframe.quantize(model, 'integer_inference') or "
+            "one that has one, for example qframe.quantize(model, 'integer_inference') or "
             "qframe.quantize(model, {'input_quantizer': 'lsq'})."
         )
     return {f"{key}": slot for key, slot in enumerate(slots.values())}
 
 
 def _set(slots: Mapping[str, Slot], ranges: Mapping[str, tuple[Array, Array]]) -> None:
-    """Set the ranges, or none of them where one does not fit."""
+    """Set all ranges, or none where one does not fit."""
     before = [
         (variable, ops.convert_to_numpy(variable))
         for key in ranges
@@ -175,10 +176,9 @@ def _report(
         if key in ranges:
             low, high = ranges[key]
             text = f"{slot.quantizer!r} from {low.min():.4g} to {high.max():.4g}"
-            row = attrs.evolve(row, words={**row.words, slot.key: text})
+            row = attrs.evolve(row, settings={**row.settings, slot.key: text})
         if key in reasons:
-            before = [row.reason] if row.reason else []
-            reason = "; ".join([*before, f"{slot.key}: {reasons[key]}"])
+            reason = f"{row.reason}; {slot.key}: {reasons[key]}".removeprefix("; ")
             row = attrs.evolve(row, reason=reason)
         rows[slot.path] = row
     return Report(f"{model.name} calibrated", tuple(rows.values()))

@@ -1,4 +1,4 @@
-"""The changes that a plan makes to a layer: what is replaced, and what stays in float."""
+"""The settings that a plan replaces in a layer, and the weights that stay in float."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from qframe.layers.slots import Slot, slots_of
 
 
 def named(value: Any) -> str:
-    """A quantizer or constraint as a report writes it: with its parameters."""
+    """Format a quantizer or constraint with its parameters, for a report."""
     if isinstance(value, keras.constraints.Constraint) and " object at " in repr(value):
         parameters = ", ".join(f"{k}={v!r}" for k, v in value.get_config().items())
         return f"{type(value).__name__}({parameters})"
     return repr(value)
 
 
-def replaced_by(layer: Any, words: Mapping[str, Any]) -> dict[str, Any]:
-    """What a layer has that other words replace, by word; what stays is not in it."""
-    if not words:
+def replaced_by(layer: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a layer that new settings change or remove."""
+    if not settings:
         return {}
     before = settings_of(layer) if isinstance(layer, Quantized) else {}
     for slot in slots_of(layer):
         key = f"{slot.name}_constraint"
-        if key in words and key not in before:
-            # The one on the variable alone is applied, though not saved.
-            own = getattr(layer, key, None)
-            if own is None:
-                own = getattr(slot.variable, "constraint", None)
-            if own is not None:
-                before[key] = own
-    return {k: v for k, v in before.items() if not _same(k, v, words.get(k))}
+        if key in settings and key not in before:
+            # A constraint of the variable only is applied, though not saved.
+            constraint = getattr(layer, key, None)
+            if constraint is None:
+                constraint = getattr(slot.variable, "constraint", None)
+            if constraint is not None:
+                before[key] = constraint
+    return {k: v for k, v in before.items() if not _same(k, v, settings.get(k))}
 
 
 def _same(key: str, before: Any, after: Any) -> bool:
@@ -46,12 +46,12 @@ def _same(key: str, before: Any, after: Any) -> bool:
 
 
 def counts_of(layer: Any, slots: Iterable[Slot], counted: set[int]) -> tuple[int, int]:
-    """How many numbers the weights of a layer hold, and how many of them stay in float.
+    """Count the numbers in the weights of a layer, and those that stay in float.
 
     Args:
-        layer: without the layers in it, which count for themselves.
+        layer: the layer; its sublayers have counts of their own.
         slots: its filled slots.
-        counted: the ids of weights that were counted, which are not counted again.
+        counted: the ids of weights that were counted, which the call extends.
     """
     inner = {id(w) for part in keras_internals.sublayers(layer) for w in part.weights}
     quantized = {id(slot.variable) for slot in slots}

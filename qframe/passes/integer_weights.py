@@ -11,7 +11,7 @@ from qframe.quantizers import Integers, Quantizer
 
 
 def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
-    """The integers, scale and zero point of every quantized weight of a model.
+    """Return the integers, scale and zero point of every quantized weight of a model.
 
     A weight in deployment is ``scale * (values - zero_point)``: see
     `qframe.quantizers.Integers`. Binary weights are +1 and -1 as int8, with a scale of 1
@@ -19,16 +19,16 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
 
     Args:
         model: a built model or layer with quantized layers.
-        strict: a quantizer that states no integers, such as a plain function, is an
-            error. With False its weight is left out.
+        strict: raise for a quantizer that states no integers, such as a plain function.
+            With False its weight is left out.
 
     Returns:
-        By ``<path of the layer>/<attribute>``, such as ``"dense/kernel"``, in call order;
-        a shared layer once.
+        The integers by ``<path of the layer>/<attribute>``, such as ``"dense/kernel"``, in
+        call order; a shared layer once.
 
     Raises:
-        QFrameError: no weight is quantized; a quantizer states no integers; a weight holds
-            NaN or infinity.
+        QFrameError: no weight is quantized; a quantizer states no integers; a weight
+            contains NaN or infinity.
 
     Example:
         >>> import keras, qframe as qf
@@ -45,7 +45,7 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
         quantizer = slot.quantizer
         try:
             if not isinstance(quantizer, Quantizer):
-                raise QFrameError(f"{quantizer!r} is no qframe quantizer.")
+                raise QFrameError(f"{quantizer!r} is not a qframe quantizer.")
             result = quantizer.integers(slot.latent_value(), slot.channel_axis)
             by_path[slot.variable_path] = result
         except QFrameError as error:

@@ -1,4 +1,4 @@
-"""From a model and rules to a plan of what each layer will have; changes nothing."""
+"""Plan the settings of each layer of a model from rules, without changing anything."""
 
 from __future__ import annotations
 
@@ -15,72 +15,71 @@ from qframe.layers.arguments import module_of
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import ACTIVATIONS, slots_of
 from qframe.layers.tree import Site, children, sites
-from qframe.passes.entries import Entry, Plan
+from qframe.passes.plans import LayerPlan, ModelPlan
 from qframe.passes.registration import registration_of
-from qframe.passes.trials import check_loops, check_optimizer, check_quantizers
+from qframe.passes.validation import check_loops, check_optimizer, check_quantizers
 from qframe.quantizers import Quantizer
 from qframe.quantizers.base import is_stateless
 from qframe.recipes.rules import Rule
 from qframe.registry.components import WEIGHT_IN_A_LIST
 
 
-def make_plan(model: Any, rules: Any, strict: bool) -> Plan:
-    """Match every layer with the rules and make its quantizers.
+def make_plan(model: Any, rules: Any, strict: bool) -> ModelPlan:
+    """Match every layer with the rules and construct its quantizers.
 
     Raises:
-        QFrameError: a rule, a quantizer or the model is not right.
+        QFrameError: a rule or a quantizer is wrong, or the model is not built.
     """
-    rules = recipes.get(rules).rules
-    found = _sites(model)
-    parsed = [_interpreted(rule) for rule in rules]
-    quantizable = [site for site in found if adapter_of(type(site.layer)) is not None]
+    rules = [_constructed(rule) for rule in recipes.get(rules).rules]
+    all_sites = _built_sites(model)
+    quantizable = [site for site in all_sites if adapter_of(type(site.layer)) is not None]
     index = {id(site.layer): i for i, site in enumerate(quantizable)}
-    matched: list[list[Site]] = [[] for _ in parsed]
-    entries = []
-    for site in found:
+    matched: list[list[Site]] = [[] for _ in rules]
+    plans = []
+    for site in all_sites:
         if adapter_of(type(site.layer)) is None:
             if _has_weights(site.layer):
-                entries.append(Entry(site, reason=_no_adapter(site, strict)))
+                plans.append(LayerPlan(site, reason=_no_adapter(site, strict)))
             continue
         cls = float_class_of(site.layer)
         order = index[id(site.layer)], len(quantizable)
-        for rule, sites_ in zip(parsed, matched, strict=True):
+        for rule, matches in zip(rules, matched, strict=True):
             if rule.matches(site.path, site.layer, cls, *order):
-                sites_.append(site)
-                entries.append(_entry(site, rule))
+                matches.append(site)
+                plans.append(_layer_plan(site, rule))
                 break
         else:
-            entries.append(Entry(site, reason="no rule is about it"))
-    _check_use(parsed, matched, quantizable)
-    check_quantizers(entries)
-    check_optimizer(model, entries)
-    check_loops(found, entries)
-    return Plan(model, tuple(entries))
+            plans.append(LayerPlan(site, reason="no rule is about it"))
+    _check_use(rules, matched, quantizable)
+    check_quantizers(plans)
+    check_optimizer(model, plans)
+    check_loops(all_sites, plans)
+    return ModelPlan(model, tuple(plans))
 
 
-def _sites(model: Any) -> list[Site]:
+def _built_sites(model: Any) -> list[Site]:
     if not isinstance(model, keras.layers.Layer):
         raise ArgumentError(
             f"quantize takes a Keras model or layer, found {model!r} of type "
             f"{type(model).__name__}."
         )
-    found = list(sites(model))
-    for site in found:
+    all_sites = list(sites(model))
+    for site in all_sites:
         known = site.layer is model or adapter_of(type(site.layer)) is not None
         if known and not site.layer.built:
             raise NotBuiltError(
                 f"{site.path!r} is not built: it has no weights yet. Call the model on "
                 "data first, or write model.build(input_shape)."
             )
-    return found
+    return all_sites
 
 
 def _has_weights(layer: Any) -> bool:
-    own = keras_internals.direct_weights(layer)
-    if not own:
+    direct = keras_internals.direct_weights(layer)
+    if not direct:
         return False
     inner = {id(v) for child in children(layer) for v in child.variables}
-    return any(id(v) not in inner for v in own)
+    return any(id(v) not in inner for v in direct)
 
 
 def _no_adapter(site: Site, strict: bool) -> str:
@@ -96,15 +95,17 @@ def _no_adapter(site: Site, strict: bool) -> str:
     return f"its weights are not known; write {line}"
 
 
-def _interpreted(rule: Rule) -> Rule:
-    """The rule with objects for its words; wrong ones are errors, used or not."""
-    if rule.words is None:
+def _constructed(rule: Rule) -> Rule:
+    """Construct the objects of a rule, which raises for wrong settings, used or not."""
+    if rule.settings is None:
         return rule
-    return attrs.evolve(rule, words={k: _make(k, v) for k, v in rule.words.items()})
+    return attrs.evolve(
+        rule, settings={k: _construct(k, v) for k, v in rule.settings.items()}
+    )
 
 
-def _make(key: str, value: Any) -> Any:
-    """A new object for each layer where there is state; what has none is shared."""
+def _construct(key: str, value: Any) -> Any:
+    """Return a new object for a setting, or the same one where it has no state."""
     if isinstance(value, Quantizer):
         return value if is_stateless(value) else type(value)(**value.parameters)
     if isinstance(value, keras.layers.Layer):
@@ -113,7 +114,7 @@ def _make(key: str, value: Any) -> Any:
 
 
 def _prefixes(layer: Any) -> list[str]:
-    """The names of the weights that a layer has; a bias under use_bias=False is none."""
+    """Return the names of the weights of a layer, without those that are None."""
     names = []
     for slot in slots_of(layer):
         value = slot.variable
@@ -132,14 +133,16 @@ def _prefixes(layer: Any) -> list[str]:
 
 
 def _expanded(rule: Rule, prefixes: Sequence[str]) -> dict[str, Any]:
-    """The words of a rule with ``weight_*`` spelled out: every weight but the bias."""
-    words: dict[str, Any] = {}
-    for key, value in (rule.words or {}).items():
+    """Return the settings of a rule with ``weight_*`` for every weight except the bias."""
+    settings: dict[str, Any] = {}
+    by_slot: dict[str, Any] = {}
+    for key, value in (rule.settings or {}).items():
         name, _, kind = key.rpartition("_")
         if name == "weight":
-            words |= {f"{p}_{kind}": value for p in prefixes if p != "bias"}
-    named = {k: v for k, v in (rule.words or {}).items() if not k.startswith("weight_")}
-    return words | named
+            settings |= {f"{p}_{kind}": value for p in prefixes if p != "bias"}
+        else:
+            by_slot[key] = value
+    return settings | by_slot
 
 
 def _accepts(key: str, prefixes: Sequence[str]) -> bool:
@@ -147,69 +150,62 @@ def _accepts(key: str, prefixes: Sequence[str]) -> bool:
     return name in prefixes or (kind == "quantizer" and name in ACTIVATIONS)
 
 
-def _entry(site: Site, rule: Rule) -> Entry:
-    if rule.words is None:
-        return Entry(site, reason="a rule leaves it as it is")
+def _layer_plan(site: Site, rule: Rule) -> LayerPlan:
+    if rule.settings is None:
+        return LayerPlan(site, reason="a rule leaves it as it is")
     mode = getattr(site.layer, "quantization_mode", None)
     if mode is not None:
-        return Entry(site, reason=f"Keras quantized it to {mode} already")
+        return LayerPlan(site, reason=f"Keras quantized it to {mode} already")
     prefixes = _prefixes(site.layer)
-    words = _expanded(rule, prefixes)
-    wanted = [k for k in words if k.endswith("_quantizer") and words[k] is not None]
+    settings = _expanded(rule, prefixes)
+    wanted = [k for k in settings if k.endswith("_quantizer") and settings[k] is not None]
     weights = [k for k in wanted if k not in ("input_quantizer", "output_quantizer")]
     if weights and not any(_accepts(key, prefixes) for key in weights):
-        has = ", ".join(f"{p}_quantizer" for p in prefixes)
-        return Entry(site, reason=f"it has no {', '.join(weights)}; it takes {has}")
-    _check_constraints(site, words)
-    integer = _takes_integers(site.layer)
+        names = ", ".join(f"{p}_quantizer" for p in prefixes)
+        return LayerPlan(site, reason=f"it has no {', '.join(weights)}; it takes {names}")
+    _check_constraints(site, settings)
+    # The inputs of an Embedding are integers.
+    embedding = isinstance(site.layer, keras.layers.Embedding)
     settings = {
-        key: _make(key, value)
-        for key, value in words.items()
+        key: _construct(key, value)
+        for key, value in settings.items()
         if _accepts(key, prefixes)
         and value is not None
-        and not (integer and key == "input_quantizer")
+        and not (embedding and key == "input_quantizer")
     }
-    return (
-        Entry(site, settings)
-        if settings
-        else Entry(site, reason="its rule gives it nothing")
-    )
+    return LayerPlan(site, settings, "" if settings else "its rule gives it nothing")
 
 
-def _check_constraints(site: Site, words: Mapping[str, Any]) -> None:
-    """Raise where a weight is computed: there is no variable to constrain."""
+def _check_constraints(site: Site, settings: Mapping[str, Any]) -> None:
+    """Raise for a constraint on a weight that is computed, not a variable."""
     for slot in slots_of(site.layer):
         key, value = f"{slot.name}_constraint", slot.variable
-        if words.get(key) is None or value is None or hasattr(value, "assign"):
+        if settings.get(key) is None or value is None or hasattr(value, "assign"):
             continue
         hint = " LoRA is enabled there." if getattr(site.layer, "lora_enabled", 0) else ""
         raise ArgumentError(
             f"{key} has no place on {site.path!r}: its {slot.attribute} is computed and "
-            f"no variable.{hint} Give this layer a rule without it."
+            f"not a variable.{hint} Give this layer a rule without it."
         )
 
 
-def _takes_integers(layer: Any) -> bool:
-    return isinstance(layer, keras.layers.Embedding)
-
-
 def _check_use(
-    parsed: Sequence[Rule], matched: Sequence[Sequence[Site]], quantizable: Sequence[Site]
+    rules: Sequence[Rule], matched: Sequence[Sequence[Site]], quantizable: Sequence[Site]
 ) -> None:
-    for rule, found in zip(parsed, matched, strict=True):
-        if not found:
+    for rule, matches in zip(rules, matched, strict=True):
+        if not matches:
             paths = [site.path for site in quantizable]
             hint = ""
             if isinstance(rule.selector, str):
                 names = [float_class_of(s.layer).__name__ for s in quantizable]
                 hint = did_you_mean(rule.selector.removeprefix("re:"), [*paths, *names])
             raise ArgumentError(
-                f"the rule for {rule.selector!r} is about no layer, or only about layers "
+                f"the rule for {rule.selector!r} matches no layer, or only layers "
                 f"that an earlier rule takes.{hint} The quantizable layers are: "
                 f"{', '.join(paths) or 'none'}."
             )
-        for key in rule.words or {}:
-            slots = {slot.name for site in found for slot in slots_of(site.layer)}
+        for key in rule.settings or {}:
+            slots = {slot.name for site in matches for slot in slots_of(site.layer)}
             slots.add("weight")
             if key.rpartition("_")[0] not in slots:
                 known = [f"{slot}_quantizer" for slot in sorted(slots)]

@@ -1,4 +1,4 @@
-"""From what reached a quantizer to its range: the methods of calibration, in NumPy."""
+"""Methods of calibration: the range of a quantizer from its inputs, in NumPy."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from qframe.validation import momentum_number, percentile_number
 
 
 @attrs.frozen(eq=False)
-class Seen:
-    """What reached a quantizer.
+class InputStatistics:
+    """Statistics of the inputs of a quantizer.
 
     Args:
         low: the smallest number of each example, (examples, channels).
         high: the largest.
         starts: the first example of each batch.
-        samples: numbers of all examples, (numbers, channels), where they were asked for.
+        samples: numbers of all examples, (numbers, channels); None without samples.
     """
 
     low: Array
@@ -50,20 +50,20 @@ class MinMax:
 
     samples: ClassVar[bool] = False
 
-    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        return seen.low.min(0), seen.high.max(0)
+    def __call__(self, inputs: InputStatistics, grid: GridOfRange) -> tuple[Array, Array]:
+        return inputs.low.min(0), inputs.high.max(0)
 
 
 @attrs.frozen
 class MovingAverage:
-    """The moving averages of the ends of the batches, as they are gathered in training."""
+    """The moving averages of the ends of the batches, as in training."""
 
     momentum: float = attrs.field(default=0.9, converter=_momentum)
     samples: ClassVar[bool] = False
 
-    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        lows = np.minimum.reduceat(seen.low, seen.starts)
-        highs = np.maximum.reduceat(seen.high, seen.starts)
+    def __call__(self, inputs: InputStatistics, grid: GridOfRange) -> tuple[Array, Array]:
+        lows = np.minimum.reduceat(inputs.low, inputs.starts)
+        highs = np.maximum.reduceat(inputs.high, inputs.starts)
         low, high = lows[0], highs[0]
         for next_low, next_high in zip(lows[1:], highs[1:], strict=True):
             low = low * self.momentum + next_low * (1 - self.momentum)
@@ -73,28 +73,28 @@ class MovingAverage:
 
 @attrs.frozen
 class Percentile:
-    """What leaves out the same part of the numbers above as below, unless it is a point."""
+    """The range that cuts off the same part of the numbers at both ends, unless a point."""
 
     percentile: float = attrs.field(default=99.99, converter=_percentile)
     samples: ClassVar[bool] = True
 
-    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        samples: Any = seen.samples
+    def __call__(self, inputs: InputStatistics, grid: GridOfRange) -> tuple[Array, Array]:
+        samples: Any = inputs.samples
         low, high = np.percentile(samples, (100 - self.percentile, self.percentile), axis=0)
-        # Where the others are rare, so that nearly all would be at an end or beyond it.
+        # Where other numbers are rare, nearly all would be at an end or beyond it.
         single = low == high
         return (
-            np.where(single, seen.low.min(0), low),
-            np.where(single, seen.high.max(0), high),
+            np.where(single, inputs.low.min(0), low),
+            np.where(single, inputs.high.max(0), high),
         )
 
 
-def _searched(seen: Seen, grid: GridOfRange, cost: Cost) -> tuple[Array, Array]:
-    """By channel, the range with the smallest cost."""
-    samples: Any = seen.samples
-    ends = zip(samples.T, seen.low.min(0), seen.high.max(0), strict=True)
-    found = [best_range(x, low, high, grid, cost) for x, low, high in ends]
-    low, high = np.transpose(found)
+def _search(inputs: InputStatistics, grid: GridOfRange, cost: Cost) -> tuple[Array, Array]:
+    """Return the range with the smallest cost by channel."""
+    samples: Any = inputs.samples
+    ends = zip(samples.T, inputs.low.min(0), inputs.high.max(0), strict=True)
+    ranges = [best_range(x, low, high, grid, cost) for x, low, high in ends]
+    low, high = np.transpose(ranges)
     return low, high
 
 
@@ -104,8 +104,8 @@ class SquaredError:
 
     samples: ClassVar[bool] = True
 
-    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        return _searched(seen, grid, squared_error)
+    def __call__(self, inputs: InputStatistics, grid: GridOfRange) -> tuple[Array, Array]:
+        return _search(inputs, grid, squared_error)
 
 
 @attrs.frozen
@@ -114,8 +114,8 @@ class Entropy:
 
     samples: ClassVar[bool] = True
 
-    def __call__(self, seen: Seen, grid: GridOfRange) -> tuple[Array, Array]:
-        return _searched(seen, grid, divergence)
+    def __call__(self, inputs: InputStatistics, grid: GridOfRange) -> tuple[Array, Array]:
+        return _search(inputs, grid, divergence)
 
 
 METHODS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The statistics of batch normalization, estimated anew from data."""
+"""Re-estimate the statistics of batch normalization from data."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def recalibrate_batchnorm(
     steps: int | None = None,
     verbose: Any = "auto",
 ) -> Recalibration:
-    """Estimate the statistics of every batch normalization anew, without training.
+    """Re-estimate the statistics of every batch normalization, without training.
 
-    Running averages lag behind weights that flip, and a binary network pays for it in
-    accuracy. Here the weights stand still: each batch normalization normalizes by the
-    statistics of its batch, as in training, and its moving mean and variance become the
-    averages of these over all batches, each batch counting by its size. Like Keras's own
-    they are averages of biased variances of batches. All else runs as in inference:
-    dropout is off, and quantizers draw no random numbers and keep their state.
+    Running averages lag behind weights that flip, which costs a binary network accuracy.
+    Here the weights do not change: each batch normalization normalizes by the statistics
+    of its batch, as in training. Its moving mean and variance become the averages of these
+    over all batches, weighted by the size of the batch. As in Keras they are averages of
+    biased variances. All other layers run as in inference: dropout is off, and quantizers
+    draw no random numbers and keep their state.
 
-    Give batches as in training: mixed, and not much smaller. The result depends on how
-    the examples are put together in batches, and on nothing else.
+    Pass batches as in training: mixed, and not much smaller. The result depends only on
+    how the examples are put together in batches.
 
     Args:
         model: a built `keras.Model` with `keras.layers.BatchNormalization` or subclasses
@@ -63,18 +63,18 @@ def recalibrate_batchnorm(
         data: what `Model.predict` takes: arrays, a `tf.data.Dataset`, a
             `keras.utils.PyDataset`, a generator. Targets in it are ignored.
         batch_size: for arrays; default None is Keras's 32.
-        steps: how many batches; all by default. Some ten thousand examples do.
+        steps: the number of batches; all by default. About ten thousand examples do.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
             one on standard error, if that is a terminal, once it takes two seconds.
 
     Returns:
-        By how much each layer's statistics moved; and the layers that were left as they
-        are, with the reason: those that training runs in inference mode too, as under
-        ``trainable=False``, those with ``renorm=True``, those that no call reaches.
+        How far the statistics of each layer moved, and the layers that were not changed,
+        with the reason: training runs them in inference mode too, as with
+        ``trainable=False``; they have ``renorm=True``; no call reaches them.
 
     Raises:
         ArgumentError: no batch normalization of the model can be re-estimated.
-        NotBuiltError: one is not built yet.
+        NotBuiltError: a batch normalization is not built yet.
         DataError: the data is empty, or leads to NaN or infinity. No statistics were
             changed then.
 
@@ -89,14 +89,14 @@ def recalibrate_batchnorm(
     Paper: Wu and Johnson, 2021, https://arxiv.org/abs/2105.07576, section 3
     """
     normalizations, reasons = _normalizations(model)
-    open_ = {k: s.layer for k, s in normalizations.items() if s.path not in reasons}
+    candidates = {k: s.layer for k, s in normalizations.items() if s.path not in reasons}
     notes: dict[str, list[Any]] = {}
-    if open_:
-        observer = _Statistics(open_)
+    if candidates:
+        observer = _StatisticsObserver(candidates)
         run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
-        with _without_momentum(open_.values()):
+        with _without_momentum(candidates.values()):
             notes = observation.run(model, data, observer, purpose="recalibration", **run)
-        for key in open_.keys() - notes.keys():
+        for key in candidates.keys() - notes.keys():
             called = key in observer.modes
             reasons[normalizations[key].path] = _INFERENCE if called else _UNREACHED
     if not notes:
@@ -108,13 +108,13 @@ def recalibrate_batchnorm(
     rows = []
     for key, site in normalizations.items():
         kind = type(site.layer).__name__
-        words = _assign(site.layer, *averages[key]) if key in averages else {}
-        rows.append(Row(site.path, kind, words, reasons.get(site.path, "")))
+        changes = _assign(site.layer, *averages[key]) if key in averages else {}
+        rows.append(Row(site.path, kind, changes, reasons.get(site.path, "")))
     return Recalibration(f"{model.name} recalibrated", tuple(rows))
 
 
 def _normalizations(model: Any) -> tuple[dict[str, Site], dict[str, str]]:
-    """The batch normalizations by a key; and why some are left as they are, by path."""
+    """Return the batch normalizations by a key, and the reasons to skip some by path."""
     if not isinstance(model, keras.Model):
         raise ArgumentError(f"recalibrate_batchnorm takes a keras.Model, found {model!r}.")
     normalizations: dict[str, Site] = {}
@@ -145,10 +145,10 @@ def _normalizations(model: Any) -> tuple[dict[str, Site], dict[str, str]]:
     return normalizations, reasons
 
 
-class _Statistics(observation.Observer):
-    """Notes the statistics of each batch of the layers that training has in training mode.
+class _StatisticsObserver(observation.Observer):
+    """Notes the batch statistics of the layers that training runs in training mode.
 
-    Of each call they are the mean, the variance, and the number of inputs of a channel.
+    The statistics of a call are the mean, the variance, and the inputs per channel.
 
     Args:
         layers: the layers by a key.
@@ -156,30 +156,30 @@ class _Statistics(observation.Observer):
 
     def __init__(self, layers: Mapping[str, Any]) -> None:
         self._keys = {id(layer): key for key, layer in layers.items()}
-        # Of all steps: whether training has a layer that it reaches in training mode.
+        # By key, whether training runs a layer that it reaches in training mode.
         self.modes: dict[str, bool] = {}
 
     def begin(self, model: Any, args: tuple[Any, ...]) -> None:
         super().begin(model, args)
-        self._asking = not self.modes
-        if self._asking:
-            # One replica calls it, and the others do not.
+        self._probing = not self.modes
+        if self._probing:
+            # One replica makes this call and the others do not, so nothing may update.
             with context.scoped(frozen=True):
-                _train(model, args)
-            self._asking = False
+                _call_in_training(model, args)
+            self._probing = False
 
     def in_loop(self) -> observation.Observer:
-        return self  # none of the layers is in a loop that no note leaves
+        return self  # `_normalizations` skips layers in loops, which notes cannot leave
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
         key = self._keys.get(id(layer), "")
-        if not key or not (self._asking or self.modes.get(key)):
+        if not key or not (self._probing or self.modes.get(key)):
             return call(*args, **kwargs)
         bound = inspect.signature(layer.call).bind(*args, **kwargs)
-        if self._asking:
+        if self._probing:
             training = bool(bound.arguments.get("training"))
             self.modes[key] = self.modes.get(key, False) or training
-            # Outputs of the same shape, without statistics to share between devices.
+            # Inference has outputs of the same shape, and devices share no statistics.
             bound.arguments["training"] = False
             return call(*bound.args, **bound.kwargs)
         outputs, statistics = _in_training(layer, call, bound)
@@ -187,10 +187,11 @@ class _Statistics(observation.Observer):
         return outputs
 
 
-def _train(model: Any, args: tuple[Any, ...]) -> None:
-    """Call a model as training does, writing to nothing.
+def _call_in_training(model: Any, args: tuple[Any, ...]) -> None:
+    """Call a model in training mode without changing its variables.
 
-    So it shows where a model says ``batchnorm(x, training=False)``, to fine-tune one.
+    The call shows layers that run in inference mode even then, as fine-tuning has them:
+    ``batchnorm(x, training=False)``.
     """
     if len(args) == 2:  # on JAX, which has taken the values out of the variables
         state, data = args[0][:2], args[1]
@@ -205,7 +206,7 @@ def _train(model: Any, args: tuple[Any, ...]) -> None:
 
 @contextlib.contextmanager
 def _without_momentum(layers: Iterable[Any]) -> Iterator[None]:
-    """Let Keras's own update make the moving statistics those of the batch."""
+    """Set the momentum to 0, so that the update of Keras stores the batch statistics."""
     before = [(layer, layer.momentum) for layer in layers]
     for layer, _ in before:
         layer.momentum = 0.0
@@ -219,7 +220,7 @@ def _without_momentum(layers: Iterable[Any]) -> Iterator[None]:
 def _in_training(
     layer: Any, call: Any, bound: inspect.BoundArguments
 ) -> tuple[Any, list[Any]]:
-    """Call a layer in its training mode: the outputs, and the statistics of the batch."""
+    """Call a layer in training mode; return its outputs and the batch statistics."""
     inputs = next(iter(bound.arguments.values()))
     bound.arguments["training"] = True
     moving = layer.moving_mean, layer.moving_variance
@@ -233,7 +234,7 @@ def _in_training(
 
 
 def _count(layer: Any, inputs: Any, mask: Any) -> Any:
-    """The number of inputs that the statistics of each channel are of."""
+    """Return the number of inputs per channel."""
     if mask is not None:
         return ops.sum(ops.cast(mask, "float32"))
     return ops.size(inputs) / inputs.shape[layer.axis]
@@ -255,7 +256,7 @@ def _average(site: Site, parts: list[Any]) -> tuple[Array, Array]:
 
 
 def _assign(layer: Any, mean: Array, variance: Array) -> dict[str, str]:
-    """Set the statistics of a layer; how far they moved."""
+    """Set the statistics of a layer and describe how far they moved."""
     before = [
         np.asarray(ops.convert_to_numpy(ops.cast(v, "float32")), np.float64)
         for v in (layer.moving_mean, layer.moving_variance)

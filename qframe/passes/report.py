@@ -1,4 +1,4 @@
-"""What a pass did, or would do, layer by layer."""
+"""The report of a pass or a plan, layer by layer."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from qframe.tables import Table, Tabular
 
 @attrs.frozen
 class Row:
-    """One layer: what it was given (and what of that is lost), or why nothing.
+    """The settings of one layer, or the reason why it has none.
 
     Args:
-        path: of the layer.
+        path: the path of the layer.
         kind: the name of its class.
-        words: what it was given, by word.
-        reason: why nothing, or what of it is lost.
-        replaced: what it had before under a word: quantizers and constraints, those of
-            the user among them, which `qframe.strip` gives back.
+        settings: its new settings by name, such as ``kernel_quantizer``.
+        reason: why there are none, or which of them are lost.
+        replaced: the previous settings that differ, by name: quantizers and constraints.
+            `qframe.strip` restores constraints of the user.
         numbers: how many numbers its own weights hold; 0 where the pass does not count.
         in_float: how many of them stay in float.
     """
 
     path: str
     kind: str
-    words: Mapping[str, str] = attrs.field(factory=dict)
+    settings: Mapping[str, str] = attrs.field(factory=dict)
     reason: str = ""
     replaced: Mapping[str, str] = attrs.field(factory=dict)
     numbers: int = 0
     in_float: int = 0
 
     def lines(self) -> list[str]:
-        """What was given in place of what, and the reason."""
+        """Return the settings with those that they replace, and the reason."""
         lines = []
-        for key, value in self.words.items():
+        for key, value in self.settings.items():
             lines.append(f"{key}={value}")
             if key in self.replaced:
                 lines.append(f"in place of {self.replaced[key]}")
-        gone = (key for key in self.replaced if key not in self.words)
-        lines += [f"taken away: {key}={self.replaced[key]}" for key in gone]
+        removed = (key for key in self.replaced if key not in self.settings)
+        lines += [f"taken away: {key}={self.replaced[key]}" for key in removed]
         if self.reason:
-            lines.append(self.reason if self.words else f"skipped: {self.reason}")
+            lines.append(self.reason if self.settings else f"skipped: {self.reason}")
         return lines
 
 
@@ -51,7 +51,7 @@ class Row:
 class Report(Tabular):
     """The rows of all layers that have weights, in call order, and notes on the model."""
 
-    # How its table is worded.
+    # Subclasses have other texts in their tables.
     column: ClassVar[str] = "Quantizers"
     done: ClassVar[str] = "layers with weights quantized"
 
@@ -61,20 +61,20 @@ class Report(Tabular):
 
     @property
     def quantized(self) -> tuple[Row, ...]:
-        """The layers that have slots filled."""
-        return tuple(row for row in self.rows if row.words)
+        """The layers with new settings."""
+        return tuple(row for row in self.rows if row.settings)
 
     @property
     def skipped(self) -> tuple[Row, ...]:
-        """The layers left as they are, each with its reason."""
-        return tuple(row for row in self.rows if not row.words)
+        """The layers that are not changed, each with its reason."""
+        return tuple(row for row in self.rows if not row.settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report in plain types."""
+        """Return the report in plain types."""
         return attrs.asdict(self)
 
     def tables(self) -> list[Table]:
-        """One table, with a row for each layer."""
+        """Return one table, with a row for each layer."""
         header = ["Layer", "Class", self.column]
         rows = [[row.path, row.kind, "\n".join(row.lines())] for row in self.rows]
         footer = ["Total", "", f"{len(self.quantized)} of {len(self.rows)} {self.done}"]

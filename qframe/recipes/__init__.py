@@ -1,4 +1,4 @@
-"""Recipes: rules in a TOML file, or by a name that a plugin offers."""
+"""Recipes: rules in a TOML file, or by the name that a plugin offers."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Recipe:
     def __attrs_post_init__(self) -> None:
         for number, rule in enumerate(self.rules, 1):
             with _about(f"rule {number}" if len(self.rules) > 1 else ""):
-                for key, value in (rule.words or {}).items():
+                for key, value in (rule.settings or {}).items():
                     _check_setting(key, value)
 
     @classmethod
@@ -117,7 +117,7 @@ class Recipe:
             if key not in ("name", "summary", "rule"):
                 hint = did_you_mean(key, ("name", "summary", "rule"))
                 if key.endswith(("_quantizer", "_constraint")):
-                    hint = " Words belong to a rule: write [[rule]] before them."
+                    hint = " Settings belong to a rule: write [[rule]] before them."
                 raise ArgumentError(
                     f"a recipe has no {key!r}; it has name, summary and [[rule]].{hint}"
                 )
@@ -133,7 +133,7 @@ class Recipe:
         return cls(rules, **content)
 
     def to_toml(self) -> str:
-        """The inverse of `from_toml`. Objects are written as their identifiers.
+        """Write the rules as TOML, with objects as their identifiers.
 
         Raises:
             QFrameError: a file cannot hold a rule, such as one with a callable; names the
@@ -146,7 +146,7 @@ class Recipe:
         rules = tomlkit.aot()
         for number, rule in enumerate(self.rules, 1):
             with _about(f"rule {number}"):
-                rules.append(_written(rule))
+                rules.append(_table(rule))
         document["rule"] = rules
         return tomlkit.dumps(document)
 
@@ -176,7 +176,7 @@ class Recipe:
 
 
 def get(recipe: Any) -> Recipe:
-    """The recipe that a user named or wrote.
+    """Return a recipe by its name, from its file, or from rules.
 
     Args:
         recipe: a name that a plugin offers, with arguments or without, such as
@@ -188,7 +188,7 @@ def get(recipe: Any) -> Recipe:
 
     Example:
         >>> import qframe as qf
-        >>> qf.recipes.get("bnn(clip_value=1.25)").rules[0].words["weight_constraint"]
+        >>> qf.recipes.get("bnn(clip_value=1.25)").rules[0].settings["weight_constraint"]
         'binary:weight_clip(clip_value=1.25)'
     """
     if isinstance(recipe, Recipe):
@@ -201,7 +201,7 @@ def get(recipe: Any) -> Recipe:
 
 
 def _named(text: str) -> Recipe:
-    """The recipe that the function of a plugin returns for the arguments."""
+    """Call the function of a plugin with the arguments of an identifier."""
     try:
         identifier = Identifier.parse(text)
     except IdentifierError as error:
@@ -211,26 +211,26 @@ def _named(text: str) -> Recipe:
     except UnknownNameError as error:
         if any(identifier.name in c.names for c in registry.components("quantizer")):
             raise UnknownNameError(
-                f"{text!r} is no recipe but a quantizer; write for example "
+                f"{text!r} is not a recipe but a quantizer; write for example "
                 f"{{'kernel_quantizer': {text!r}}}."
             ) from error
         raise
     function = registry.load(component)
-    made = None
+    recipe = None
     if inspect.isroutine(function):
-        made = construct(function, identifier.arguments)
-    if not isinstance(made, Recipe):
+        recipe = construct(function, identifier.arguments)
+    if not isinstance(recipe, Recipe):
         raise PluginError(
             f"recipe '{component.qualified_name}' (distribution {component.distribution}) "
-            f"points at {component.target}, which is no function that returns a "
-            "qframe.Recipe. Upgrade that distribution, or tell its authors."
+            f"points at {component.target}, which is not a function that returns "
+            "a qframe.Recipe. Upgrade that distribution, or tell its authors."
         )
-    return made
+    return recipe
 
 
 @contextlib.contextmanager
 def _about(part: str) -> Iterator[None]:
-    """Name the part in an error that is raised within."""
+    """Begin the messages of errors with a part of the recipe."""
     try:
         yield
     except QFrameError as error:
@@ -240,18 +240,16 @@ def _about(part: str) -> Iterator[None]:
 
 
 def _check_setting(key: str, value: Any) -> None:
-    """Raise where no plugin offers the name in a setting; an object needs no plugin."""
+    """Raise for a setting whose name no plugin offers; an object needs no plugin."""
     kind = key.rpartition("_")[2]
-    if not isinstance(value, str):
-        return
-    if kind == "constraint" and value in KERAS_CONSTRAINTS:
+    if not isinstance(value, str) or (kind == "constraint" and value in KERAS_CONSTRAINTS):
         return
     if registered_with_keras(kind, value) is None:
         registry.resolve(kind, Identifier.parse(value, positional=True))
 
 
 def _read(table: Any) -> list[Rule]:
-    """The rule of a table, as a list."""
+    """Return a list of the rule of a table."""
     if not isinstance(table, Mapping):
         raise ArgumentError(f"a rule is a table below [[rule]], found {table!r}.")
     settings = {}
@@ -260,21 +258,19 @@ def _read(table: Any) -> list[Rule]:
             settings[key] = _read_setting(key, value)
         elif key not in _STRUCTURE:
             raise ArgumentError(
-                f"a rule has no {key!r}; it has {', '.join(_STRUCTURE)} and words such as "
-                "kernel_quantizer." + did_you_mean(key, (*_STRUCTURE, *_SETTINGS))
+                f"a rule has no {key!r}; it has {', '.join(_STRUCTURE)} and settings such "
+                "as kernel_quantizer." + did_you_mean(key, (*_STRUCTURE, *_SETTINGS))
             )
     if "skip" in table:
         if table["skip"] is not True or settings:
-            found = (
-                ", ".join(settings) or f"skip = {tomlkit.item(table['skip']).as_string()}"
-            )
+            skip = tomlkit.item(table["skip"]).as_string()
             raise ArgumentError(
-                "skip = true leaves layers as they are, and goes without words; "
-                f"found {found}."
+                "skip = true leaves layers as they are, and goes without settings; "
+                f"found {', '.join(settings) or f'skip = {skip}'}."
             )
     elif not settings:
         raise ArgumentError(
-            "it gives nothing; write a word such as kernel_quantizer, or skip = true to "
+            "it has no settings; write one such as kernel_quantizer, or skip = true to "
             "leave layers as they are."
         )
     return parse([(_read_selector(table), settings or None)])
@@ -285,8 +281,8 @@ def _read_selector(table: Mapping[str, Any]) -> Any:
         raise ArgumentError("it has layers and position; write one rule for each.")
     position = table.get("position", "first")
     if not isinstance(position, str) or position not in _POSITIONS:
-        known = " or ".join(repr(known) for known in _POSITIONS)
-        raise ArgumentError(f"position is {known}, found {position!r}.")
+        names = " or ".join(map(repr, _POSITIONS))
+        raise ArgumentError(f"position is {names}, found {position!r}.")
     layers = table.get("layers", "")
     if not isinstance(layers, str):
         raise ArgumentError(
@@ -309,8 +305,7 @@ def _read_setting(key: str, value: Any) -> str | None:
     return value
 
 
-def _written(rule: Rule) -> Table:
-    """The table of a rule."""
+def _table(rule: Rule) -> Table:
     table = tomlkit.table()
     selector = rule.selector
     if isinstance(selector, Position) and selector in _POSITIONS.values():
@@ -323,15 +318,15 @@ def _written(rule: Rule) -> Table:
             f"a file cannot hold the selector {selector!r}; select by a class name, "
             "'re:<regex on the path>', qframe.first or qframe.last."
         )
-    if rule.words is None:
+    if rule.settings is None:
         table["skip"] = True
-    for key, value in (rule.words or {}).items():
+    for key, value in (rule.settings or {}).items():
         table[key] = _string(_identifier(key, value)) if value is not None else False
     return table
 
 
 def _string(text: str) -> String:
-    """A string of TOML, with single backslashes where possible."""
+    """Return a TOML string, with single backslashes where possible."""
     literal = "\\" in text and text.isprintable() and "'" not in text
     return tomlkit.string(text, literal=literal)
 
@@ -339,11 +334,11 @@ def _string(text: str) -> String:
 def _identifier(key: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    made = interpret(key.rpartition("_")[2], value)
-    if not isinstance(made, Configurable):
+    component = interpret(key.rpartition("_")[2], value)
+    if not isinstance(component, Configurable):
         raise ArgumentError(
             f"a file cannot hold {key}={value!r}; write the name of a registered one, "
             "such as 'ste_sign' or 'weight_clip'. `qframe list` shows all, and "
             "qframe.register adds a class of your own."
         )
-    return str(made.identifier)
+    return str(component.identifier)

@@ -38,7 +38,7 @@ _INSTEAD = (
 
 @attrs.frozen(eq=False)
 class _Step:
-    """A character or position that a text must have at this place."""
+    """A test of a character or a position in a text."""
 
     regex: re.Pattern[str]
     literal: str
@@ -46,19 +46,19 @@ class _Step:
 
     @classmethod
     def of(cls, source: str, flags: re.RegexFlag) -> _Step:
-        """The step for the source of one character, read by `re`."""
+        """Compile the source of one character or position."""
         plain = len(source) == 1 and source not in ".^$" and not flags
         regex = re.compile(source, flags)
         return cls(regex, source if plain else "", source not in _POSITIONS)
 
     def fits(self, text: str, position: int) -> bool:
-        """Whether the text has it at this position."""
+        """Return whether the text passes the test at this position."""
         if self.literal:
             return text[position] == self.literal
         return self.regex.match(text, position) is not None
 
 
-# A step, or the places to go on from, relative to this one.
+# A tuple has the offsets of the next steps.
 _Program = list[_Step | tuple[int, ...]]
 
 
@@ -69,9 +69,9 @@ class Pattern:
     program: _Program
 
     def matches(self, text: str) -> bool:
-        """Whether it matches anywhere in a text, as `re.search` does.
+        """Return whether it matches anywhere in a text, as `re.search` does.
 
-        All ways to match are followed at once, so that no character is read twice.
+        All alternatives advance together, so that no character is read twice.
         """
         reached: list[int] = []
         for position in range(len(text) + 1):
@@ -85,7 +85,7 @@ class Pattern:
     def _closure(
         self, starts: list[int], text: str, position: int
     ) -> list[tuple[int, _Step]] | None:
-        """The steps that wait for a character at this position; None at the end."""
+        """Return the steps that wait for the character here; None after a match."""
         seen: set[int] = set()
         waiting = []
         while starts:
@@ -107,10 +107,10 @@ class Pattern:
 
 @functools.lru_cache(maxsize=256)
 def parse(text: str) -> Pattern:
-    """The pattern of a regular expression.
+    """Parse a regular expression.
 
     Raises:
-        ArgumentError: it is not one, is too large, or needs backtracking; the message
+        ArgumentError: it is invalid, is too large, or needs backtracking. The message
             continues after the text of the expression.
     """
     if len(text) > _LONGEST:
@@ -119,12 +119,12 @@ def parse(text: str) -> Pattern:
             "rules."
         )
     with warnings.catch_warnings():
-        # For [[a], which a future Python may read in another way.
+        # Python warns of [[a], since a future version may read it in another way.
         warnings.simplefilter("ignore")
         try:
             re.compile(text)
         except re.error as error:
-            raise ArgumentError(f"is no regex: {error}.") from None
+            raise ArgumentError(f"is not a regex: {error}.") from None
         except (OverflowError, RecursionError, MemoryError) as error:
             raise ArgumentError(
                 f"is too large for a regex: {error}. Nest and repeat less."
@@ -172,9 +172,8 @@ class _Parser:
         if not self.text.startswith("(", self.at):
             return [self.step()]
         if not self.take(_GROUP):
-            rest = self.text[self.at :]
-            start, instead = next(pair for pair in _INSTEAD if rest.startswith(pair[0]))
-            raise _unbounded(start, instead)
+            at = self.at
+            raise _unbounded(*next(p for p in _INSTEAD if self.text.startswith(p[0], at)))
         self.depth += 1
         if self.depth > _DEEPEST:
             raise ArgumentError(
@@ -209,7 +208,7 @@ class _Parser:
 
 
 def _times(match: re.Match[str]) -> tuple[int, int | None]:
-    """The least and the most repetitions of a quantifier; None is any number."""
+    """Return the least and the most repetitions of a quantifier; None is any number."""
     kind, low, comma, high = match.group(1, 2, 3, 4)
     if kind in "*+?":
         return int(kind == "+"), 1 if kind == "?" else None

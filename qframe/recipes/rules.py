@@ -28,20 +28,20 @@ last = Position("last", -1)
 
 @attrs.frozen
 class Rule:
-    """A selector of layers and their settings, such as ``kernel_quantizer``; None for none.
+    """A selector of layers and their settings.
 
     Args:
         selector: a layer class, a class name, ``"re:<regex on the path>"``, `first`,
             `last`, a callable layer -> bool, or None for every layer.
-        words: the settings ``<slot>_quantizer`` and ``<prefix>_constraint``; None leaves
-            a layer as it is.
+        settings: by name, ``<slot>_quantizer`` or ``<prefix>_constraint``; None leaves a
+            layer as it is.
     """
 
     selector: Any
-    words: Mapping[str, Any] | None
+    settings: Mapping[str, Any] | None
 
     def matches(self, path: str, layer: Any, cls: type, index: int, count: int) -> bool:
-        """Whether the rule applies to a layer, the index-th of `count` quantizable ones."""
+        """Return whether the rule applies to the index-th of `count` quantizable layers."""
         selector = self.selector
         if selector is None:
             return True
@@ -57,11 +57,11 @@ class Rule:
 
 
 def parse(rules: Any) -> list[Rule]:
-    """The rules that a user wrote as a dict, or as an ordered list of pairs.
+    """Parse rules in a dict, or in an ordered list of pairs.
 
     Raises:
-        ArgumentError: something else, an unknown kind of selector, a broken regex, a
-            setting that no layer could have.
+        ArgumentError: the rules are something else, a selector is of an unknown kind or a
+            broken regex, no layer could have a setting.
     """
     if isinstance(rules, Mapping):
         return [_rule(None, rules)]
@@ -70,7 +70,7 @@ def parse(rules: Any) -> list[Rule]:
     parsed = []
     for item in rules:
         if isinstance(item, Rule):
-            parsed.append(_rule(item.selector, item.words))
+            parsed.append(_rule(item.selector, item.settings))
         elif isinstance(item, (tuple, list)) and len(item) == 2:
             parsed.append(_rule(*item))
         else:
@@ -80,16 +80,16 @@ def parse(rules: Any) -> list[Rule]:
     return parsed
 
 
-def _wrong(found: Any) -> ArgumentError:
+def _wrong(rules: Any) -> ArgumentError:
     return ArgumentError(
         "rules are a dict such as {'kernel_quantizer': 'ste_sign'}, or a list of pairs "
-        f"(selector, dict or None); found {found!r}."
+        f"(selector, dict or None); found {rules!r}."
     )
 
 
-def _rule(selector: Any, words: Any) -> Rule:
-    if words is not None and not isinstance(words, Mapping):
-        raise _wrong((selector, words))
+def _rule(selector: Any, settings: Any) -> Rule:
+    if settings is not None and not isinstance(settings, Mapping):
+        raise _wrong((selector, settings))
     if not (
         selector is None
         or isinstance(selector, (Position, type, str))
@@ -101,7 +101,7 @@ def _rule(selector: Any, words: Any) -> Rule:
         )
     if isinstance(selector, str):
         _check_text(selector)
-    return Rule(selector, None if words is None else _checked(words))
+    return Rule(selector, None if settings is None else _checked(settings))
 
 
 def _check_text(selector: str) -> None:
@@ -112,21 +112,21 @@ def _check_text(selector: str) -> None:
             raise ArgumentError(f"selector {shown(selector)} {error}") from None
     elif not selector.isidentifier():
         raise ArgumentError(
-            f"selector {shown(selector)} is no class name; a regex on the path begins with "
-            f"re:, as in {shown('re:' + selector)}."
+            f"selector {shown(selector)} is not a class name; a regex on the path begins "
+            f"with re:, as in {shown('re:' + selector)}."
         )
 
 
-def _checked(words: Mapping[Any, Any]) -> dict[str, Any]:
-    """A copy of the settings, which no later change reaches."""
-    for key in words:
+def _checked(settings: Mapping[Any, Any]) -> dict[str, Any]:
+    """Check settings and copy them."""
+    for key in settings:
         if not isinstance(key, str) or not key.endswith(("_quantizer", "_constraint")):
             raise ArgumentError(
-                f"a rule has words such as kernel_quantizer, input_quantizer, "
+                f"a rule has settings such as kernel_quantizer, input_quantizer, "
                 f"weight_quantizer or kernel_constraint, found {key!r}."
             )
-    if not words:
+    if not settings:
         raise ArgumentError(
-            "a rule without words gives nothing; write None to leave layers as they are."
+            "a rule without settings does nothing; write None to leave layers as they are."
         )
-    return dict(words)
+    return dict(settings)

@@ -15,18 +15,18 @@ def report(
 ) -> ModelReport:
     r"""Report the cost and the quantization errors of a model, as one HTML page.
 
-    With data the model runs twice, as it is and as its float twin, which is the same
-    model with its quantizers off. For each layer with the outputs *y* of the twin and *q*
-    of the model the page has the ratio of signal to quantization noise,
+    With data the model runs twice: as it is, and as its float twin, the same model with its
+    quantizers off. For each layer with the outputs *y* of the twin and *q* of the model the
+    page shows the ratio of signal to quantization noise,
 
     .. math:: \mathrm{SQNR} = 10 \log_{10} \frac{\sum y^2}{\sum (q - y)^2}
 
     in decibels, the worst layer first. A loop over time (a recurrent layer, or
-    `TimeDistributed`) has one row, and the layers in it none.
+    `TimeDistributed`) has one row, and the layers in it have none.
 
     Args:
         model: a built Keras model of any topology.
-        data: as in `Model.predict`; default None leaves out the activations.
+        data: as in `Model.predict`. Default None omits the activations.
         batch_size: for arrays; default None is Keras's 32.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
             one on a terminal's standard error, after two seconds.
@@ -42,9 +42,9 @@ def report(
 
     Example:
         >>> import keras, numpy as np, qframe as qf
-        >>> words = {"kernel_quantizer": "integer(bits=8)"}
+        >>> settings = {"kernel_quantizer": "integer(bits=8)"}
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-        >>> changed = qf.quantize(model, words)
+        >>> changed = qf.quantize(model, settings)
         >>> report = qf.report(model, np.ones((8, 4)), verbose=0)
         >>> report.weights[0].noise.decibels > 30
         True
@@ -65,22 +65,22 @@ def compare(
 ) -> Comparison:
     r"""Compare the cost of two models, and their layers on the same data.
 
-    Layers are matched by path. For a layer that returns *y* in the first model and *q* in
-    the second, the relative error is
+    Layers match by path. For a layer with the outputs *y* in the first model and *q* in the
+    second, the relative error is
 
     .. math:: \sqrt{\sum (q - y)^2 / \sum y^2}
 
-    and the models diverge at the first layer, in the order of the first model, where it is
-    above 0.0001, which rounding does not reach.
+    The models diverge at the first layer, in the order of the first model, where it is
+    above 0.0001, more than rounding makes.
 
     Args:
         first: a built Keras model.
-        second: another one, with the same inputs and outputs.
+        second: a model with the same inputs and outputs.
         data: what `Model.predict` takes.
-        labels: the class of each example, as numbers or one-hot, for the accuracy of both;
-            one output alone counts as a probability, whose threshold is 0.5, where all of
-            them are from 0 to 1, else as a logit, whose threshold is 0, as it is where
-            labels are -1 and 1. Default None.
+        labels: the class of each example, as numbers or one-hot, for the accuracy of both
+            models. Default None. A single output with values from 0 to 1 is a probability
+            with the threshold 0.5. Other values, or labels of -1 and 1, make it a logit
+            with the threshold 0.
         batch_size: for arrays; default None is Keras's 32.
         verbose: as in `report`.
 
@@ -88,9 +88,9 @@ def compare(
         The comparison. It prints as tables; `to_dict()` has the figures.
 
     Raises:
-        ArgumentError: the models take or return other shapes, or no layer is in both.
-        NotBuiltError: one has no weights yet.
-        DataError: the data is empty, or it or the labels do not fit.
+        ArgumentError: the models have different shapes, or no layer in common.
+        NotBuiltError: a model has no weights yet.
+        DataError: the data is empty, or the data or the labels do not fit.
 
     Example:
         >>> import keras, numpy as np, qframe as qf

@@ -21,16 +21,16 @@ _SLOTS = ("input", "output")
 
 @attrs.frozen
 class ActivationReport:
-    """What a layer returns, in the float twin and in the quantized model.
+    """The outputs of a layer in the float twin and in the quantized model.
 
     Args:
-        path: of the layer.
+        path: the path of the layer.
         kind: the name of its class.
-        noise: what the twin returns, and what quantization adds to it.
+        noise: the outputs of the twin, and the noise that quantization adds.
         float_range: the smallest and the largest number in the twin.
         range: the same in the quantized model.
-        saturation: by slot, ``"input"`` or ``"output"``, the part of the numbers that the
-            quantizer in it puts at an end of its grid.
+        saturation: by slot, ``"input"`` or ``"output"``, the part of the numbers that its
+            quantizer maps to an end of its grid.
     """
 
     path: str
@@ -41,21 +41,14 @@ class ActivationReport:
     saturation: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON types."""
-        return {
-            "path": self.path,
-            "kind": self.kind,
-            **self.noise.to_dict(),
-            "float_range": list(self.float_range),
-            "range": list(self.range),
-            "saturation": dict(self.saturation),
-        }
+        """Return the record as JSON types."""
+        ranges = {"float_range": list(self.float_range), "range": list(self.range)}
+        head = {"path": self.path, "kind": self.kind, **self.noise.to_dict()}
+        return {**head, **ranges, "saturation": dict(self.saturation)}
 
 
-def activations_of(
-    model: Any, data: Any, *, batch_size: int | None, verbose: Any
-) -> tuple[ActivationReport, ...]:
-    """Of each layer that runs over data, the worst first."""
+def activations_of(model: Any, data: Any, **options: Any) -> tuple[ActivationReport, ...]:
+    """Run a model over data and report its layers, the worst first."""
     layers = quantized_layers(model)
     observable = observation.observable_sites(model)
 
@@ -64,9 +57,7 @@ def activations_of(
             return call(*args, **kwargs)
 
     pairs = [(site.path, [site.layer]) for site in observable]
-    seen = side_by_side(
-        model, twin, pairs, data, batch_size=batch_size, verbose=verbose, purpose="report"
-    )
+    results = side_by_side(model, twin, pairs, data, purpose="report", **options)
     rows = [
         ActivationReport(
             site.path,
@@ -74,20 +65,16 @@ def activations_of(
             outputs.noise,
             outputs.first,
             outputs.second,
-            {
-                slot: part
-                for (path, slot), part in seen.saturation.items()
-                if path == site.path
-            },
+            {s: x for (path, s), x in results.saturation.items() if path == site.path},
         )
         for site in observable
-        if (outputs := seen.layers.get(site.path)) is not None
+        if (outputs := results.layers.get(site.path)) is not None
     ]
     return tuple(sorted(rows, key=lambda row: row.noise.rank))
 
 
 def table(layers: Sequence[ActivationReport]) -> Table:
-    """One row a layer."""
+    """Return a table with one row per layer."""
     header = ["Layer", "Class", *Noise.COLUMNS, "Float\nfrom", "Float\nto"]
     header += ["Quantized\nfrom", "Quantized\nto"]
     header += [f"{slot.capitalize()}\nsaturated (%)" for slot in _SLOTS]
@@ -108,19 +95,14 @@ def table(layers: Sequence[ActivationReport]) -> Table:
 
 
 def section(layers: Sequence[ActivationReport] | None) -> Section:
-    """The table of the layers, the worst first; None for a report without data."""
+    """Return the section of the activations; `layers` is None without data."""
     if layers is None:
         command = "qframe report MODEL.keras --data FILE.npz -o FILE.html"
         text = "Ranges, and the noise of each layer, need data: "
         return Section("Activations", [element("p", text, element("code", command), ".")])
-    return Section(
-        "Activations",
-        [
-            element(
-                "p",
-                "What each layer returns, against its float twin: the same model on the "
-                "same data with its quantizers off. The worst first.",
-            ),
-            sortable(table(layers), sorted_by="SQNR\n(dB)"),
-        ],
+    text = (
+        "The outputs of each layer, compared with its float twin: the same model on the "
+        "same data with its quantizers off. The worst is first."
     )
+    rows = sortable(table(layers), sorted_by="SQNR\n(dB)")
+    return Section("Activations", [element("p", text), rows])

@@ -1,4 +1,4 @@
-"""Two models against each other: their costs, and the first layer that differs."""
+"""Compare two models: their costs, and the first layer that differs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from qframe import keras_internals, observation
 from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
-from qframe.layers.tree import Site
 from qframe.models import ModelProfile, profile
+from qframe.models.model_profile import or_unknown
 from qframe.reports.noise import Noise
 from qframe.reports.runs import side_by_side
 from qframe.reports.shapes import (
@@ -26,8 +26,8 @@ from qframe.reports.shapes import (
 )
 from qframe.tables import Table, Tabular, readable, readable_size
 
-# What one model may differ from the other by rounding alone.
-_SAME = 1e-4
+# The largest relative error that rounding makes.
+_ROUNDING = 1e-4
 
 
 @attrs.frozen
@@ -35,11 +35,11 @@ class LayerComparison:
     """A layer that both models have, by its path.
 
     Args:
-        path: of the layer.
+        path: the path of the layer.
         kind: the name of its class in the first model.
-        noise: what it returns in the first model, and what the second adds; None where
-            the shapes differ.
-        shapes: of what it returns in both where they differ, else None.
+        noise: the outputs in the first model, and the noise that the second adds; None
+            where the shapes differ.
+        shapes: the shapes of both outputs where they differ, else None.
     """
 
     path: str
@@ -49,12 +49,12 @@ class LayerComparison:
 
     @property
     def differs(self) -> bool:
-        """By more than rounding."""
+        """Whether the outputs differ by more than rounding."""
         error = None if self.noise is None else self.noise.relative_error
-        return error is None or error > _SAME
+        return error is None or error > _ROUNDING
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON types."""
+        """Return the record as JSON types."""
         noise = Noise(0, float("nan"), 0) if self.noise is None else self.noise
         shapes = None if self.shapes is None else [list(shape) for shape in self.shapes]
         return {"path": self.path, "kind": self.kind, **noise.to_dict(), "shapes": shapes}
@@ -62,14 +62,13 @@ class LayerComparison:
 
 @attrs.frozen(eq=False)
 class Comparison(Tabular):
-    """What `compare` found; prints as two tables.
+    """The result of `compare`, which prints as two tables.
 
     Args:
-        profiles: what each model costs.
-        layers: the layers that both have, in the order of the first model.
-        accuracies: the part of the examples that each model is right about; None without
-            labels.
-        alone: the paths of layers that only one of them has, of each.
+        profiles: the cost of each model.
+        layers: the layers of both models, in the order of the first model.
+        accuracies: the accuracy of each model; None without labels.
+        alone: by model, the paths of the layers that the other one does not have.
     """
 
     profiles: tuple[ModelProfile, ModelProfile]
@@ -83,7 +82,7 @@ class Comparison(Tabular):
         return next((layer for layer in self.layers if layer.differs), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON types; None stands for what is not known."""
+        """Return the figures as JSON types, with None for unknown ones."""
         part = self.first_divergence
         models = []
         for index, costs in enumerate(self.profiles):
@@ -99,33 +98,31 @@ class Comparison(Tabular):
         }
 
     def tables(self) -> list[Table]:
-        """What both cost, and where they part."""
+        """Return the tables of the costs and of the layers."""
         return [self._costs(), self._layers()]
 
     @property
     def conclusion(self) -> str:
-        """A sentence about where they part."""
+        """A sentence about the first divergence."""
         part = self.first_divergence
         alone = sum(map(len, self.alone))
-        rest = f" {alone} layers are in one of them only." if alone else ""
+        note = f" {alone} layers are in one of them only." if alone else ""
         if part is None:
-            return f"All {len(self.layers)} layers that both have return the same.{rest}"
-        return f"They part at {part.path!r}, the first layer that returns others.{rest}"
+            return f"All {len(self.layers)} layers that both have return the same.{note}"
+        return f"They part at {part.path!r}, the first layer that returns others.{note}"
 
     def _costs(self) -> Table:
         pair = self.profiles
         rows = [
-            ["Parameters", *(_text(p.parameter_count(), readable) for p in pair)],
-            ["Model size", *(_text(p.memory, readable_size) for p in pair)],
-            ["MACs", *(_text(p.mac_count(), readable) for p in pair)],
+            ["Parameters", *(or_unknown(p.parameter_count(), readable) for p in pair)],
+            ["Model size", *(or_unknown(p.memory, readable_size) for p in pair)],
+            ["MACs", *(or_unknown(p.mac_count(), readable) for p in pair)],
         ]
         for bits in sorted({bits for p in pair for bits in p.mac_precisions}):
-            counts = (_text(p.mac_count(bits), readable) for p in pair)
+            counts = (or_unknown(p.mac_count(bits), readable) for p in pair)
             rows.append([f"{bits}-bit MACs", *counts])
         if self.accuracies is not None:
-            rows.insert(
-                0, ["Accuracy", *(f"{100 * part:.2f} %" for part in self.accuracies)]
-            )
+            rows.insert(0, ["Accuracy", *(f"{100 * x:.2f} %" for x in self.accuracies)])
         heads = (f"{w}\n{c.name}" for w, c in zip(("First", "Second"), pair, strict=True))
         return Table("models", ["", *heads], rows)
 
@@ -146,57 +143,45 @@ class Comparison(Tabular):
 
 
 def comparison_of(
-    first: Any,
-    second: Any,
-    data: Any,
-    labels: Any,
-    *,
-    batch_size: int | None,
-    verbose: Any,
+    first: Any, second: Any, data: Any, labels: Any, **options: Any
 ) -> Comparison:
-    """The comparison of two built models over data."""
+    """Compare two built models over data; options are those of `qframe.observation.run`."""
     _check(first, second)
     check_data(second, data)
-    sites = map(observation.observable_sites, (first, second))
-    ours, theirs = ({site.path: site for site in each} for each in sites)
-    pairs = [
-        (path, [ours[path].layer, theirs[path].layer]) for path in ours if path in theirs
-    ]
+    one, other = (
+        {site.path: site.layer for site in observation.observable_sites(model)}
+        for model in (first, second)
+    )
+    pairs = [(path, [one[path], other[path]]) for path in one if path in other]
     if not pairs:
         raise ArgumentError(
             f"{first.name!r} and {second.name!r} have no layer of the same path: the first "
-            f"has {_some(ours)}, the second {_some(theirs)}. Name their layers alike."
+            f"has {_some(one)}, the second {_some(other)}. Name their layers alike."
         )
-    options: dict[str, Any] = (
-        {"training": False} if keras_internals.takes_training(first) else {}
-    )
+    inference = {"training": False} if keras_internals.takes_training(first) else {}
 
     def run(call: Callable[..., Any], inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        return first(inputs, **options)
+        return first(inputs, **inference)
 
-    seen = side_by_side(
-        second,
-        run,
-        pairs,
-        data,
-        labels is not None,
-        batch_size=batch_size,
-        verbose=verbose,
-        purpose="comparison",
+    results = side_by_side(
+        second, run, pairs, data, labels is not None, purpose="comparison", **options
     )
     layers = []
-    for path, _ in pairs:
-        kind = float_class_of(ours[path].layer).__name__
-        if path in seen.unlike:
-            layers.append(LayerComparison(path, kind, shapes=seen.unlike[path]))
-        elif path in seen.layers:
-            layers.append(LayerComparison(path, kind, seen.layers[path].noise))
+    for path, (layer, _) in pairs:
+        kind = float_class_of(layer).__name__
+        if (shapes := results.different_shapes.get(path)) is not None:
+            layers.append(LayerComparison(path, kind, shapes=shapes))
+        elif path in results.layers:
+            layers.append(LayerComparison(path, kind, results.layers[path].noise))
     accuracies = None
-    if seen.outputs is not None:
+    if results.outputs is not None:
         labels = np.asarray(labels)
-        one, other = (_accuracy(outputs, labels) for outputs in seen.outputs)
-        accuracies = one, other
-    alone = _missing(ours, theirs), _missing(theirs, ours)
+        before, after = results.outputs
+        accuracies = _accuracy(before, labels), _accuracy(after, labels)
+    alone = (
+        tuple(path for path in one if path not in other),
+        tuple(path for path in other if path not in one),
+    )
     return Comparison((profile(first), profile(second)), tuple(layers), accuracies, alone)
 
 
@@ -208,11 +193,11 @@ def _check(first: Any, second: Any) -> None:
             "both models are the same object. Load one of them from its file, or write "
             "qframe.report(model, data), which compares it with its float twin."
         )
-    for word, shapes_of in (("takes", input_shapes), ("returns", output_shapes)):
+    for verb, shapes_of in (("takes", input_shapes), ("returns", output_shapes)):
         one, other = shapes_of(first), shapes_of(second)
         if one is not None and other is not None and not _alike(one, other):
             raise ArgumentError(
-                f"{first.name!r} {word} {_listed(one)} and {second.name!r} {word} "
+                f"{first.name!r} {verb} {_listed(one)} and {second.name!r} {verb} "
                 f"{_listed(other)}. Compare models for the same data."
             )
 
@@ -225,21 +210,13 @@ def _listed(shapes: Shapes) -> str:
     return " and ".join(map(str, shapes))
 
 
-def _some(sites: dict[str, Site]) -> str:
-    names = [repr(path) for path in list(sites)[:3]]
-    return ", ".join(names) + (", ..." if len(sites) > 3 else "") or "none"
-
-
-def _missing(of: dict[str, Site], there: dict[str, Site]) -> tuple[str, ...]:
-    return tuple(path for path in of if path not in there)
-
-
-def _text(number: int | None, text: Callable[[int], str]) -> str:
-    return "?" if number is None else text(number)
+def _some(layers: dict[str, Any]) -> str:
+    names = [repr(path) for path in list(layers)[:3]]
+    return ", ".join(names) + (", ..." if len(layers) > 3 else "") or "none"
 
 
 def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The part of the examples whose label is what is most probable."""
+    """Return the part of the examples whose label is the most probable class."""
     if labels.ndim == outputs.ndim and labels.shape[-1] == 1:
         labels = labels[..., 0]
     if labels.ndim == outputs.ndim:  # one-hot
@@ -253,7 +230,7 @@ def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
 
 
 def _classes(outputs: NDArray[Any], labels: NDArray[Any]) -> tuple[float, ...]:
-    """The labels that there may be, in order; one output tells two of them apart."""
+    """Return the valid labels in order, two for a single output."""
     count = max(outputs.shape[-1], 2)
     classes = tuple(range(count))
     if outputs.shape[-1] == 1 and (labels == -1).any():

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-# An odd number, which includes the middle.
+# An odd number of points includes the middle.
 _POINTS = 601
-# The range to draw without any ends: that of most weights and activations.
-_NEAR = 1.5
-# The largest end to draw: of wide grids only the part near zero is visible.
-_FAR = 8.0
+# The default range, which most weights and activations have.
+_DEFAULT_END = 1.5
+# Of wide grids only the part near zero is visible.
+_LARGEST_END = 8.0
 _CHANNELS = 16
 _LEVELS = 256
 _INK, _SOFT, _ACCENT = "#20639b", "#9aa5b1", "#d1495b"
@@ -43,19 +43,19 @@ def plot_quantizer(
 ) -> Figure:
     r"""Draw the values of a quantizer and its surrogate gradient.
 
-    The quantizer is called in inference on the numbers from `low` to `high` as one tensor:
-    a scale that depends on the tensor is that of these numbers. The gradient is that of
-    the sum of all values. A stochastic quantizer has a dot for one draw of each number. A
-    quantizer that has state and is not in a layer yet starts from a batch of standard
-    normal numbers; one with state for each channel has a line for each, of at most 16
+    The quantizer runs in inference on the numbers from `low` to `high` as one tensor: a
+    scale that depends on the tensor is that of these numbers. The gradient is that of the
+    sum of all values. For a stochastic quantizer there is a dot for one draw of each
+    number. A quantizer with state that is not in a layer yet starts from a batch of
+    standard normal numbers. One with state by channel has a line for each of at most 16
     channels.
 
     Args:
         quantizer: as in `qframe.quantizers.get`: an identifier, a quantizer, a callable.
             It is not changed.
-        low: the smallest number. Default None, below the range and the support of the
-            gradient that the quantizer states.
-        high: the largest number. Default None, above both.
+        low: the smallest number. Default None: below the range of the quantizer and the
+            support of its gradient.
+        high: the largest number. Default None: above both.
 
     Returns:
         A `matplotlib.figure.Figure` with two axes. ``figure.savefig("sign.png")`` writes
@@ -91,7 +91,7 @@ def plot_quantizer(
     right.set(xlabel="x", ylabel="dq/dx")
     for axes in (left, right):
         _plain(axes)
-    # The identity is for comparison and may be cut.
+    # The identity is only for comparison and may be cut.
     shown = curves.values if curves.draws is None else [curves.values, curves.draws]
     left.set_ylim(*_with_margin(np.min(shown), np.max(shown)))
     lowest, highest = curves.gradients.min(), curves.gradients.max()
@@ -103,19 +103,19 @@ def plot_quantizer(
 def plot_weights(model: Any) -> Figure:
     """Draw the quantized weights of a model, latent and quantized.
 
-    Each has a histogram of its latent values, and a line at each quantized value, as high
-    as the part of the weights that have it.
+    Each weight has a histogram of its latent values. A line at each quantized value shows
+    the part of the weights that have it.
 
     Args:
         model: a built model or layer with quantized weights.
 
     Returns:
-        A `matplotlib.figure.Figure`; each weight has axes, whose title is its path, and
-        others for the lines.
+        A `matplotlib.figure.Figure`. Each weight has axes with its path as the title, and
+        twin axes for the lines.
 
     Raises:
         ArgumentError: no weight is quantized.
-        QFrameError: a weight holds NaN or infinity; matplotlib is not installed.
+        QFrameError: a weight contains NaN or infinity; matplotlib is not installed.
 
     Example:
         >>> import keras, qframe as qf
@@ -143,7 +143,7 @@ def plot_weights(model: Any) -> Figure:
 
 @attrs.frozen(eq=False)
 class Curves:
-    """Numbers, and the values and gradients of a quantizer; a column for each channel."""
+    """The values and gradients of a quantizer at `x`, with a column for each channel."""
 
     x: Array
     values: Array
@@ -152,7 +152,7 @@ class Curves:
 
     @classmethod
     def of(cls, quantizer: Any, low: float | None, high: float | None) -> Curves:
-        """The curves of a quantizer, which is not changed."""
+        """Compute the curves of a quantizer without changing it."""
         if isinstance(quantizer, Quantizer) and not quantizer.built:
             quantizer = _started(quantizer)
         begin, end = _span(quantizer)
@@ -178,7 +178,7 @@ class Curves:
 
 
 def _started(quantizer: Quantizer) -> Quantizer:
-    """A copy with the same parameters and an initial state."""
+    """Return a copy with the same parameters and an initial state."""
     fresh: Quantizer = construct(type(quantizer), quantizer.parameters)
     fresh.build((_POINTS, 1))
     if fresh.traits.updates:
@@ -187,38 +187,39 @@ def _started(quantizer: Quantizer) -> Quantizer:
 
 
 def _span(quantizer: Any) -> tuple[float, float]:
-    """From below to above the range and the support that a quantizer states."""
+    """Return numbers below and above the range and the support of a quantizer."""
     if not isinstance(quantizer, Quantizer):
-        return -_NEAR, _NEAR
+        return -_DEFAULT_END, _DEFAULT_END
     traits, stateful = quantizer.traits, bool(quantizer.weights)
     ends = [*(traits.support or ())]
     if not traits.scaled:
         ends += traits.range or ()
-    # Without state, the scale is that of the tensor, which does not exist yet.
+    # Without state the scale depends on the tensor, which does not exist yet.
     elif stateful and (affine := quantizer.affine(to_tensor(np.ones((1, 1), "float32")))):
         ends += [end * float(np.max(_numbers(affine[0]))) for end in traits.range or ()]
     if not ends:
-        near = 2 * _NEAR if stateful else _NEAR
-        return -near, near
-    low, high = max(min(*ends, 0.0), -_FAR), min(max(*ends, 0.0), _FAR)
-    margin = (high - low) / 4 or _NEAR
+        end = 2 * _DEFAULT_END if stateful else _DEFAULT_END
+        return -end, end
+    low, high = max(min(*ends, 0.0), -_LARGEST_END), min(max(*ends, 0.0), _LARGEST_END)
+    margin = (high - low) / 4 or _DEFAULT_END
     return low - margin, high + margin
 
 
 def _tensor(quantizer: Any, x: Array) -> tuple[Array, Array]:
-    """The numbers as a tensor for a quantizer, and their order in it."""
-    # Neighbours may have one scale: shuffled, they are of all sizes.
-    mixed = np.random.default_rng(0).permutation(len(x))
-    order = np.argsort(mixed)
+    """Return the numbers as a tensor for a quantizer, and their order in it."""
+    # Groups of neighbours share a scale, so shuffled groups have numbers of all sizes.
+    shuffled = np.random.default_rng(0).permutation(len(x))
+    order = np.argsort(shuffled)
     shapes = _states(quantizer)
     if not shapes:
-        return x[mixed][:, None], order
+        return x[shuffled][:, None], order
     if len(shapes) == 1:
         (shape,) = shapes
         if 1 in shape:
-            at = shape.index(1)
-            line = x[mixed].reshape([-1 if axis == at else 1 for axis in range(len(shape))])
-            full = [len(x) if axis == at else size for axis, size in enumerate(shape)]
+            free = shape.index(1)
+            sizes = [-1 if axis == free else 1 for axis in range(len(shape))]
+            line = x[shuffled].reshape(sizes)
+            full = [len(x) if axis == free else size for axis, size in enumerate(shape)]
             return np.ascontiguousarray(np.broadcast_to(line, full)), order
     raise ArgumentError(
         f"plot_quantizer draws a line of numbers, and {quantizer!r} has a state of the "
@@ -228,13 +229,13 @@ def _tensor(quantizer: Any, x: Array) -> tuple[Array, Array]:
 
 
 def _columns(array: Array) -> Array:
-    """The numbers of some channels, side by side."""
-    at = array.shape.index(_POINTS)
-    return np.moveaxis(array, at, 0).reshape(_POINTS, -1)[:, :_CHANNELS]
+    """Return the numbers of some channels, side by side."""
+    axis = array.shape.index(_POINTS)
+    return np.moveaxis(array, axis, 0).reshape(_POINTS, -1)[:, :_CHANNELS]
 
 
 def _states(quantizer: Any) -> set[tuple[int, ...]]:
-    """The shapes of the state variables that are more than a number."""
+    """Return the shapes of the state variables that are not scalar."""
     weights = quantizer.weights if isinstance(quantizer, Quantizer) else ()
     return {tuple(w.shape) for w in weights if math.prod(w.shape) > 1}
 
@@ -246,7 +247,7 @@ def _call(quantizer: Any, tensor: Any, training: bool) -> Any:
 
 
 def _draws(quantizer: Any, tensor: Array) -> Array | None:
-    """A random draw for each number; None for a quantizer that is not stochastic."""
+    """Draw a value for each number; return None where the quantizer is not stochastic."""
     if not isinstance(quantizer, Quantizer) or not quantizer.traits.stochastic:
         return None
     before = [ops.copy(variable) for variable in quantizer.variables]
@@ -264,7 +265,7 @@ def _numbers(value: Any) -> Array:
 
 
 def _label(quantizer: Any) -> str:
-    """The identifier, without arguments that have their default."""
+    """Return the identifier without default arguments."""
     if not isinstance(quantizer, Quantizer):
         return str(getattr(quantizer, "__name__", None) or quantizer)
     cls: Any = type(quantizer)
@@ -307,7 +308,7 @@ def _draw_weight(axes: Axes, weight: Slot) -> None:
 
 
 def _levels(values: Array) -> tuple[Array, Array]:
-    """The distinct values and the part of each; the middles of bins where many."""
+    """Return the distinct values, or the middles of bins for many, and their parts."""
     levels, counts = np.unique(values, return_counts=True)
     if len(levels) > _LEVELS:
         counts, edges = np.histogram(values, _LEVELS)
@@ -317,7 +318,7 @@ def _levels(values: Array) -> tuple[Array, Array]:
 
 
 def _legend(figure: Figure) -> tuple[list[Any], list[str]]:
-    """The handles and labels without repetition, since all axes have the same."""
+    """Return the handles and labels without repetition, since all axes share them."""
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
@@ -343,5 +344,5 @@ def _figure(width: float, height: float) -> Figure:
             f"matplotlib draws this, which is not installed: {error}. Write: pip install "
             "'keras-qframe[plot]'."
         ) from error
-    # Not from pyplot, which would keep the figure and open a window for it.
+    # pyplot would keep the figure and open a window for it.
     return Figure(figsize=(width, height), layout="constrained")

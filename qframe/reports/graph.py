@@ -14,7 +14,7 @@ from qframe.reports.layout import BOX, Layout, layered
 from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.page import Section, paragraph_with_key
 
-# The letters that fit into a box: of its name, and of its text.
+# The letters of a name and of a text that fit into a box.
 _LETTERS = 31, 37
 _BITS = (1, 2, 4, 8, 16, FLOAT_BITS)
 
@@ -27,7 +27,7 @@ class LayerBox:
         name: the path of the layer.
         kind: its class.
         weights: the bits of most of its weights; None without weights.
-        input: those of its quantized input, or None.
+        input: the bits of its quantized input, or None.
     """
 
     name: str
@@ -37,7 +37,7 @@ class LayerBox:
 
     @classmethod
     def of(cls, name: str, kind: str, layers: list[LayerProfile]) -> LayerBox:
-        """Draw a box from the profiles of its layers."""
+        """Return a box from the profiles of its layers."""
         counts: dict[int, int] = {}
         for weight in (w for layer in layers for w in layer.weights):
             counts[weight.bits] = counts.get(weight.bits, 0) + weight.count
@@ -54,49 +54,41 @@ class LayerBox:
 
     @property
     def style(self) -> str:
-        """The style by which the page colours it: the fewer bits, the stronger."""
+        """The style of its colour, which is stronger for fewer bits."""
         if self.weights is None:
             return "box"
-        few = (limit for limit in _BITS if self.weights <= limit)
-        return f"box bits{next(few, FLOAT_BITS)}"
+        limits = (limit for limit in _BITS if self.weights <= limit)
+        return f"box bits{next(limits, FLOAT_BITS)}"
 
 
 def section(picture: Element) -> Section:
-    """The picture of the graph, with a key."""
-    return Section(
-        "Model",
-        [
-            paragraph_with_key(
-                "The fewer bits most weights of a layer have, the stronger its colour:",
-                [(f"bits{bits}", f"{bits}") for bits in _BITS],
-            ),
-            element("div", picture, class_="scroll picture"),
-        ],
-    )
+    """Return the section with the picture of the graph and its key."""
+    text = "The fewer bits most weights of a layer have, the stronger its colour:"
+    key = paragraph_with_key(text, [(f"bits{bits}", f"{bits}") for bits in _BITS])
+    return Section("Model", [key, element("div", picture, class_="scroll picture")])
 
 
 def picture_of(model: Any, profile: ModelProfile) -> Element:
-    """The graph of a model; the list of its layers where it has no graph."""
+    """Draw the graph of a model, or list its layers where it has none."""
     graph = keras_internals.graph_of(model)
     if graph is None:
         boxes = [LayerBox.of(layer.name, layer.kind, [layer]) for layer in profile.layers]
         items = (element("li", element("b", box.name), f" {box.text}") for box in boxes)
         return element("ol", *items, class_="layers")
     nodes = list(keras_internals.nodes(graph))
-    # The names of the layers in the order of the graph, inputs first.
-    maker = {id(t): index for index, node in enumerate(nodes) for t in node.outputs}
+    source = {id(t): index for index, node in enumerate(nodes) for t in node.outputs}
     edges = [
-        (maker[id(tensor)], index)
+        (source[id(tensor)], index)
         for index, node in enumerate(nodes)
         for tensor in ([] if node.is_input else node.arguments.keras_tensors)
-        if id(tensor) in maker
+        if id(tensor) in source
     ]
     boxes = [_box_of(node.operation, profile) for node in nodes]
     return _picture(boxes, list(dict.fromkeys(edges)))
 
 
 def _box_of(operation: Any, profile: ModelProfile) -> LayerBox:
-    """The box of one call; a model within is one box."""
+    """Return the box of one call; an inner model is one box."""
     name = operation.name
     layers = [x for x in profile.layers if f"{x.name}/".startswith(f"{name}/")]
     return LayerBox.of(name, float_class_of(operation).__name__, layers)
@@ -113,7 +105,7 @@ def _picture(boxes: list[LayerBox], edges: list[tuple[int, int]]) -> Element:
 
 
 def _edges(layout: Layout) -> list[Element]:
-    """A curve for each edge; boxes are drawn over its ends."""
+    """Draw a curve for each edge; boxes cover its ends."""
     curves = []
     for points in layout.edges:
         x, y = points[0]

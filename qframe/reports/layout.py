@@ -10,18 +10,18 @@ import attrs
 
 BOX = (224.0, 38.0)
 _GAP = (22.0, 26.0)
-# The width of the place that an edge takes in a rank that it crosses.
+# The width of the place of an edge in a rank that it crosses.
 _LANE = 14.0
 _SWEEPS = 6
 
 Point = tuple[float, float]
-# A box, or a place of the edge of this index in a rank: (-1 - edge, rank).
+# The place of a box, (index, 0), or of an edge in a rank, (-1 - index, rank).
 _Place = tuple[int, int]
 
 
 @attrs.frozen
 class Layout:
-    """Positions in a picture whose corner is 0, 0.
+    """Positions in a picture with the corner 0, 0.
 
     Args:
         boxes: the centre of each box.
@@ -35,7 +35,7 @@ class Layout:
 
 
 def layered(count: int, edges: Sequence[tuple[int, int]]) -> Layout:
-    """The layout of a graph whose boxes are in topological order."""
+    """Lay out a graph whose boxes are in topological order."""
     rank = [0] * count
     for start, end in sorted(edges, key=lambda edge: edge[1]):
         rank[end] = max(rank[end], rank[start] + 1)
@@ -76,7 +76,7 @@ def _rows(rank: Sequence[int], chains: Sequence[Sequence[_Place]]) -> list[list[
 def _columns(
     rows: list[list[_Place]], chains: Sequence[Sequence[_Place]]
 ) -> Mapping[_Place, float]:
-    """The position of each place, near its neighbours above and below by turns."""
+    """Move each place close to its neighbours, above and below in turn."""
     above, below = collections.defaultdict(list), collections.defaultdict(list)
     for chain in chains:
         for start, end in itertools.pairwise(chain):
@@ -101,14 +101,14 @@ def _columns(
 
 
 def _apart(row: Sequence[_Place], wanted: Mapping[_Place, float]) -> dict[_Place, float]:
-    """Positions of places that keep their order, as near as possible to the wanted ones."""
+    """Return positions close to the wanted ones that keep the order and do not overlap."""
     positions: dict[_Place, float] = {}
     edge = float("-inf")
     for place in row:
         half = _width(place) / 2
         positions[place] = max(wanted[place], edge + half)
         edge = positions[place] + half + _GAP[0]
-    # The mean shift to the right is taken from all.
+    # Pushing apart moves places to the right, so all move back by the mean shift.
     shift = sum(positions[place] - wanted[place] for place in row) / max(len(row), 1)
     return {place: value - shift for place, value in positions.items()}
 

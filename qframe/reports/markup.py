@@ -1,4 +1,4 @@
-"""HTML and SVG as trees, in which all text is escaped."""
+"""HTML and SVG as trees with escaped text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Element = ElementTree.Element
 
 
 def element(tag: str, *children: Element | str, **attributes: object) -> Element:
-    """An element; attributes as in ``class_="a"`` and ``stroke_width=2``, None left out."""
+    """Return an element; ``class_="a"`` is an attribute, and so is ``stroke_width=2``."""
     parent = ElementTree.Element(
         tag,
         {
@@ -28,13 +28,13 @@ def element(tag: str, *children: Element | str, **attributes: object) -> Element
 
 
 def to_html(root: Element) -> str:
-    """The text of an element."""
-    # Styles and scripts are not escaped, as browsers require.
+    """Return the text of an element."""
+    # The method "html" does not escape styles and scripts, as browsers require.
     return ElementTree.tostring(root, encoding="unicode", method="html")
 
 
 def as_picture(width: float, height: float, label: str, *children: Element) -> Element:
-    """A picture of at most this size, with a label for screen readers."""
+    """Return a picture of at most this size, with a label for screen readers."""
     return element(
         "svg",
         *children,

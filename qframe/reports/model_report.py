@@ -25,9 +25,9 @@ class ModelReport(Tabular):
     """The cost of a quantized model, and the error of its quantizers.
 
     Args:
-        profile: bits, memory and multiply-accumulates.
-        weights: each quantized weight before and after, in call order.
-        activations: each layer against its float twin, the worst first; None without data.
+        profile: the cost of the model.
+        weights: the quantized weights in call order.
+        activations: the layers with their float twins, the worst first; None without data.
         picture: the graph of the model.
     """
 
@@ -47,7 +47,7 @@ class ModelReport(Tabular):
 
     @property
     def html(self) -> str:
-        """The page, which loads nothing else."""
+        """The page, one file that loads no others."""
         layers, totals = self.profile.tables()
         sections = (
             Section("", [definitions(totals.rows)]),
@@ -59,21 +59,21 @@ class ModelReport(Tabular):
         return page_of(self.profile.name, self.made_with, sections)
 
     def save(self, path: AnyPath, *, force: bool = True) -> None:
-        """Write the page to a ``.html`` file, as a whole or not at all.
+        """Write the page to a ``.html`` file, completely or not at all.
 
         Args:
             path: the path of the file.
-            force: replace a file that exists. Default True.
+            force: replace an existing file. Default True.
 
         Raises:
-            OutputError: it cannot be written there.
+            OutputError: the file cannot be written.
         """
         html = self.html
         target = OutputPath.check(path, ".html", force=force)
         target.write(lambda draft: draft.write_text(html, "utf-8"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON types; None where unknown."""
+        """Return the figures as JSON types, with None for unknown ones."""
         rows = self.activations
         return {
             "profile": self.profile.to_dict(),
@@ -82,21 +82,19 @@ class ModelReport(Tabular):
         }
 
     def tables(self) -> list[Table]:
-        """The layers, the whole model, the weights, and with data the activations."""
+        """Return the tables of the layers, the model, the weights and the activations."""
         tables = [*self.profile.tables(), weights.table(self.weights)]
         if self.activations is not None:
             tables.append(activations.table(self.activations))
         return tables
 
 
-def report_of(
-    model: Any, data: Any = None, *, batch_size: int | None, verbose: Any
-) -> ModelReport:
-    """The report of a built model, with data or without."""
+def report_of(model: Any, data: Any = None, **options: Any) -> ModelReport:
+    """Report a built model, with data or without."""
     check_model(model, "report")
     costs = profile(model)
     rows = None
     if data is not None:
         check_data(model, data)
-        rows = activations_of(model, data, batch_size=batch_size, verbose=verbose)
+        rows = activations_of(model, data, **options)
     return ModelReport(costs, weights_of(model), rows, graph.picture_of(model, costs))

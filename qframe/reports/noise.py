@@ -1,4 +1,4 @@
-"""How far numbers are from what they were: relative error and signal to noise."""
+"""Measures of noise: relative error, signal-to-noise ratio and cosine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 @attrs.frozen
 class Noise:
-    """What came of a signal.
+    """The noise of a signal.
 
     Args:
-        signal: the sum of the squares of the numbers.
-        noise: the sum of the squares of what was added to them.
-        product: the sum of the products of the numbers before and after.
+        signal: the sum of the squares of the signal.
+        noise: the sum of the squares of the noise.
+        product: the sum of the products of the numbers without and with noise.
     """
 
     COLUMNS: ClassVar = ("SQNR\n(dB)", "Relative\nerror", "Cosine")
@@ -35,7 +35,7 @@ class Noise:
 
     @property
     def relative_error(self) -> float | None:
-        """The root of noise by signal; None where that is no number."""
+        """The root of noise by signal; None where it is not finite."""
         if self.noise == 0:
             return 0.0
         ratio = self.noise / self.signal if self.signal else math.inf
@@ -43,20 +43,20 @@ class Noise:
 
     @property
     def decibels(self) -> float | None:
-        """``10 log10(signal / noise)``; None without noise, or where it is no number."""
+        """``10 log10(signal / noise)``; None where it is not finite."""
         error = self.relative_error
         return 0.0 - 20 * math.log10(error) if error else None
 
     @property
     def cosine(self) -> float | None:
-        """The cosine of the angle between them, which no scale changes; None for zeros."""
+        """The cosine of the angle between both, for any scale; None for zeros."""
         # |a + n|^2 = |a|^2 + |n|^2 + 2 an, and an = ab - |a|^2.
         after = self.noise - self.signal + 2 * self.product
         norm = math.sqrt(self.signal * after) if self.signal > 0 and after > 0 else 0.0
         return self.product / norm if norm and math.isfinite(norm) else None
 
     def to_dict(self) -> dict[str, float | None]:
-        """The figures as JSON types."""
+        """Return the figures as JSON types."""
         return {
             "relative_error": self.relative_error,
             "sqnr_db": self.decibels,
@@ -64,14 +64,14 @@ class Noise:
         }
 
     def cells(self) -> list[str]:
-        """The cells of a table below `COLUMNS`."""
-        found = [(self.decibels, ".1f"), (self.relative_error, ".3g"), (self.cosine, ".4f")]
-        cells = ["?" if value is None else format(value, how) for value, how in found]
+        """Return the cells of a table below `COLUMNS`."""
+        pairs = [(self.decibels, ".1f"), (self.relative_error, ".3g"), (self.cosine, ".4f")]
+        cells = ["?" if value is None else format(value, spec) for value, spec in pairs]
         return ["exact", *cells[1:]] if self.noise == 0 else cells
 
     @property
     def rank(self) -> float:
-        """To sort by, the worst first."""
+        """The key that sorts the worst first."""
         if self.decibels is not None:
             return self.decibels
         return math.inf if self.noise == 0 else -math.inf

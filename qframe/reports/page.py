@@ -1,4 +1,4 @@
-"""The page of a report, one HTML file that loads nothing else, and its building blocks."""
+"""The page of a report, one HTML file that loads no others, and its building blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qframe.tables import Table
 
 _HERE = Path(__file__).parent
 _KINDS = ("css", "js")
-# Columns that are aligned as text, and those that are wide, by their heads.
+# The heads of columns that are aligned as text, and of wide ones.
 _TEXT = ("Class", "Quantizer", "Outputs")
 _LONG = ("Quantizer",)
 
@@ -25,7 +25,7 @@ class Section:
 
     Args:
         title: its heading; empty for none.
-        elements: what is below the heading.
+        elements: the content below the heading.
     """
 
     title: str
@@ -38,16 +38,16 @@ class Section:
 
 
 def page_of(title: str, origin: str, sections: Iterable[Section]) -> str:
-    """The HTML of a page.
+    """Return the HTML of a page.
 
     Args:
         title: its heading.
-        origin: a line that says what it is made with.
+        origin: a line with the versions that made it.
         sections: its parts, from top to bottom.
     """
     style, script = (_HERE.joinpath(f"page.{kind}").read_text("utf-8") for kind in _KINDS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # Nothing is loaded, from anywhere, and no script runs but ours.
+    # The page loads no resources, and only this script may run.
     policy = (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "img-src data:"
@@ -73,7 +73,7 @@ def page_of(title: str, origin: str, sections: Iterable[Section]) -> str:
 
 
 def definitions(rows: Iterable[Sequence[str]]) -> Element:
-    """A list of names, each with its value."""
+    """Return a list of names with their values."""
     return element(
         "dl",
         *(element("div", element("dt", name), element("dd", text)) for name, text in rows),
@@ -81,13 +81,13 @@ def definitions(rows: Iterable[Sequence[str]]) -> Element:
 
 
 def paragraph_with_key(text: str, entries: Iterable[tuple[str, str]]) -> Element:
-    """A paragraph that ends in what each colour means."""
+    """Return a paragraph that ends in a key of colours."""
     key = (element("span", element("i", class_=style), name) for style, name in entries)
     return element("p", text, *key, class_="key")
 
 
 def sortable(table: Table, sorted_by: str = "") -> Element:
-    """A table that a click on the head of a column sorts."""
+    """Return a table that a click on the head of a column sorts."""
     styles = [
         " ".join(["text"] * (name in _TEXT) + ["long"] * (name in _LONG)) or None
         for name in table.header

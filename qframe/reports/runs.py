@@ -1,7 +1,7 @@
-"""Two models run over the same data, side by side, and the outputs of their layers.
+"""Run two models over the same data, and compare the outputs of their layers.
 
-Both run in each step of `Model.predict`, so that only sums leave it: the outputs of no
-layer within are kept.
+Both run in each step of `Model.predict`, so that only sums leave it, not the outputs of
+inner layers.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from qframe.quantizers import Quantizer
 from qframe.reports.noise import Noise
 from qframe.reports.saturation import at_the_ends
 
-# Of each example, in a call of a layer.
+# The number of figures per example and call of a layer.
 _FIGURES = 7
 _OUTPUTS = "outputs"
 
-# The path of a layer, and the layer in each of the models; one if it is in both.
+# The path of a layer, and the layer in each model, or the one that both share.
 Pair = tuple[str, Sequence[Any]]
 
 
@@ -34,7 +34,7 @@ class Outputs:
     """The outputs of a layer in two models.
 
     Args:
-        noise: the numbers of the first, and what the second adds to them.
+        noise: the outputs of the first, and the noise that the second adds.
         first: the smallest and the largest number in the first.
         second: the same in the second.
     """
@@ -60,15 +60,15 @@ class SideBySide:
     """The outputs of two models that ran over the same data.
 
     Args:
-        layers: by path, of the layers that both called.
-        unlike: by path, the shapes of layers that return others in the second model.
+        layers: by path, the outputs of the layers that both models called.
+        different_shapes: by path, the shapes of both outputs where they differ.
         saturation: by path and slot, such as ``("dense", "input")``, the part of the
             numbers that are at an end of the grid in the second model.
-        outputs: of both models, of every example; None where they were not asked for.
+        outputs: the outputs of both models for all examples; None without `keep_outputs`.
     """
 
     layers: Mapping[str, Outputs]
-    unlike: Mapping[str, tuple[Any, Any]]
+    different_shapes: Mapping[str, tuple[Any, Any]]
     saturation: Mapping[tuple[str, str], float]
     outputs: tuple[NDArray[Any], NDArray[Any]] | None
 
@@ -84,25 +84,25 @@ def side_by_side(
     """Run two models over data.
 
     Args:
-        model: the second one.
-        first: what to call for the first, with the call of `model` and its arguments.
-        pairs: the layers to compare the outputs of.
+        model: the second model.
+        first: the call of the first model, with the call of `model` and its arguments.
+        pairs: the layers whose outputs to compare.
         data: as in `Model.predict`.
-        keep_outputs: whether the outputs of both models are wanted. Default False.
+        keep_outputs: whether to return the outputs of both models. Default False.
         **options: of `qframe.observation.run`.
 
     Raises:
         DataError: there is no batch.
     """
-    observer = _Both(model, first, pairs, keep_outputs)
+    observer = _PairObserver(model, first, pairs, keep_outputs)
     notes = observation.run(model, data, observer, **options)
     return SideBySide(
         {
-            p: Outputs.of(*notes[f"{k}"])
-            for k, (p, _) in enumerate(pairs)
-            if f"{k}" in notes
+            path: Outputs.of(*notes[f"{key}"])
+            for key, (path, _) in enumerate(pairs)
+            if f"{key}" in notes
         },
-        observer.unlike,
+        observer.different_shapes,
         {
             (slot.path, slot.name): float(np.mean(notes[key]))
             for key, slot in observer.slots.items()
@@ -112,7 +112,7 @@ def side_by_side(
     )
 
 
-class _Both(observation.Observer):
+class _PairObserver(observation.Observer):
     """Runs another model before each call of a model, and compares the outputs of layers.
 
     The arguments are those of `side_by_side`.
@@ -129,36 +129,36 @@ class _Both(observation.Observer):
         self._paths = [path for path, _ in pairs]
         self._keys = collections.defaultdict(list)
         self.slots: dict[str, Slot] = {}
-        self.unlike: dict[str, tuple[Any, Any]] = {}
+        self.different_shapes: dict[str, tuple[Any, Any]] = {}
         for key, (path, layers) in enumerate(pairs):
             for layer in {id(layer): layer for layer in layers}.values():
                 self._keys[id(layer)].append(key)
             for slot in filled_slots(layers[-1]):
-                ours = slot.name and isinstance(slot.quantizer, Quantizer)
-                if ours and slot.is_activation:
-                    place = f"{key}/{id(slot.quantizer)}"
-                    self.slots[place] = attrs.evolve(slot, path=path)
+                known = slot.name and isinstance(slot.quantizer, Quantizer)
+                if known and slot.is_activation:
+                    name = f"{key}/{id(slot.quantizer)}"
+                    self.slots[name] = attrs.evolve(slot, path=path)
 
     def begin(self, model: Any, args: tuple[Any, ...]) -> None:
         super().begin(model, args)
         self._outputs: dict[int, list[Any]] = collections.defaultdict(list)
         # The keys of the layers that are being called, the innermost last.
-        self._inside: list[list[int]] = []
+        self._called: list[list[int]] = []
         self._counting = False
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
         if layer is self._model:
-            return self._both(call, *args, **kwargs)
+            return self._call_both(call, *args, **kwargs)
         keys = self._keys.get(id(layer))
         if keys is None:
             return call(*args, **kwargs)
-        self._inside.append(keys)
+        self._called.append(keys)
         try:
             outputs = call(*args, **kwargs)
         finally:
-            self._inside.pop()
+            self._called.pop()
         tensor = _first_tensor(outputs)
-        for key in keys if getattr(tensor, "shape", ()) else ():  # one that has a batch
+        for key in keys if getattr(tensor, "shape", ()) else ():  # a scalar has no batch
             self._outputs[key].append(tensor)
         return outputs
 
@@ -166,18 +166,18 @@ class _Both(observation.Observer):
         self, quantizer: Any, call: Any, inputs: Any, *args: Any, **kwargs: Any
     ) -> Any:
         values = call(inputs, *args, **kwargs)
-        for key in self._inside[-1] if self._counting and self._inside else ():
-            place = f"{key}/{id(quantizer)}"
-            if place in self.slots:
+        for key in self._called[-1] if self._counting and self._called else ():
+            name = f"{key}/{id(quantizer)}"
+            if name in self.slots:
                 axis = kwargs.get("channel_axis", -1)
                 ends = ops.cast(at_the_ends(quantizer, inputs, values, axis), "float32")
                 flat = ops.reshape(ends, (ops.shape(ends)[0], -1))
-                self.note(place, ops.mean(flat, axis=1))
+                self.note(name, ops.mean(flat, axis=1))
         return values
 
-    def _both(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+    def _call_both(self, call: Any, *args: Any, **kwargs: Any) -> Any:
         """Call both models, and note the figures of their layers."""
-        # Of a model that a step calls more than once the last call counts.
+        # A step may call the model more than once; the last call counts.
         self._notes.clear()
         self._outputs.clear()
         result = self._first(call, *args, **kwargs)
@@ -189,9 +189,9 @@ class _Both(observation.Observer):
         for key, path in enumerate(self._paths):
             calls = list(zip(before.get(key, ()), self._outputs.get(key, ()), strict=False))
             shapes = [(tuple(a.shape), tuple(b.shape)) for a, b in calls]
-            others = [(a, b) for a, b in shapes if len(a) != len(b) or a[1:] != b[1:]]
-            if others:
-                self.unlike[path] = others[0]
+            different = [(a, b) for a, b in shapes if len(a) != len(b) or a[1:] != b[1:]]
+            if different:
+                self.different_shapes[path] = different[0]
             elif calls:
                 self.note(f"{key}", ops.concatenate([_figures(*pair) for pair in calls]))
         if self._keep_outputs:
@@ -200,12 +200,12 @@ class _Both(observation.Observer):
 
 
 def _first_tensor(outputs: Any) -> Any:
-    """The first of all tensors in a structure; None where there is none."""
+    """Return the first tensor in a structure, or None."""
     return next(iter(tree.flatten(outputs)), None)
 
 
 def _figures(first: Any, second: Any) -> Any:
-    """Of each example: the sums of a `Noise`, and the ends of both outputs."""
+    """Return by example the sums of a `Noise`, and the ends of both outputs."""
     pair = (ops.cast(x, "float32") for x in (first, second))
     a, b = (ops.reshape(x, (ops.shape(x)[0], -1)) for x in pair)
     sums = [ops.sum(x, axis=1) for x in (ops.square(a), ops.square(b - a), a * b)]

@@ -1,4 +1,4 @@
-"""How much of a tensor a quantizer puts at the ends of its grid."""
+"""Numbers that a quantizer maps to the ends of its grid."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from keras import ops
 
 from qframe.quantizers import Quantizer
 
-# Of the larger end: rounding in float32, and far less than a step of 16 bits.
+# A part of the larger end: more than rounding in float32, far less than a step of 16 bits.
 _TOLERANCE = 1e-6
 
 
 def at_the_ends(quantizer: Any, inputs: Any, values: Any, channel_axis: Any = -1) -> Any:
-    """Where the `values` of a quantizer for `inputs` are at an end of its grid.
+    """Return which `values` of a quantizer for `inputs` are at an end of its grid.
 
-    The ends are those that it declares, under its scale; of one that declares none, the
-    smallest and the largest of `values`.
+    The ends are the declared ones times the scale, or else the smallest and the largest of
+    `values`.
     """
     values = ops.cast(values, "float32")
     low, high = _ends(quantizer, inputs, channel_axis) or (ops.min(values), ops.max(values))

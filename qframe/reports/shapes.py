@@ -1,4 +1,4 @@
-"""Whether models, and data for them, have the shapes of each other."""
+"""Checks of the shapes of models and of their data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Shapes = list[tuple[int | None, ...]]
 
 
 def check_model(model: Any, purpose: str) -> None:
-    """Raise where something is no built model."""
+    """Raise unless an object is a built model."""
     if not isinstance(model, keras.Model):
         raise ArgumentError(f"{purpose} takes a keras.Model, found {model!r}.")
     if not model.built:
@@ -24,33 +24,33 @@ def check_model(model: Any, purpose: str) -> None:
 
 
 def input_shapes(model: Any) -> Shapes | None:
-    """The shapes of the inputs of a graph; None where the call is code."""
+    """Return the shapes of the inputs of a graph; None where the call is code."""
     graph = keras_internals.graph_of(model)
     return None if graph is None else [tuple(t.shape) for t in graph.inputs]
 
 
 def output_shapes(model: Any) -> Shapes | None:
-    """The same of the outputs."""
+    """Return the shapes of the outputs of a graph; None where the call is code."""
     graph = keras_internals.graph_of(model)
     return None if graph is None else [tuple(t.shape) for t in graph.outputs]
 
 
 def check_data(model: Any, data: Any) -> None:
-    """Raise where one array does not fit the one input of a model."""
-    shapes, found = input_shapes(model), getattr(data, "shape", None)
-    if shapes is None or found is None or len(shapes) != 1:
+    """Raise where an array does not fit the only input of a model."""
+    shapes, array_shape = input_shapes(model), getattr(data, "shape", None)
+    if shapes is None or array_shape is None or len(shapes) != 1:
         return
-    given, wanted = tuple(found), shapes[0]
-    if not given or not given[0]:
-        raise DataError(f"the data is empty: it has the shape {given}.")
+    found, wanted = tuple(array_shape), shapes[0]
+    if not found or not found[0]:
+        raise DataError(f"the data is empty: it has the shape {found}.")
     # Keras adds or drops an axis of one element at the end.
     fits = any(
         len(shape) == len(wanted)
         and all(b in (None, a) for a, b in zip(shape[1:], wanted[1:], strict=True))
-        for shape in (given, (*given, 1), given[:-1] if given[-1] == 1 else given)
+        for shape in (found, (*found, 1), found[:-1] if found[-1] == 1 else found)
     )
     if not fits:
         raise DataError(
-            f"the data has the shape {given}, and {model.name!r} takes "
+            f"the data has the shape {found}, and {model.name!r} takes "
             f"{wanted}. Give it as it was trained: of that shape, and scaled."
         )

@@ -26,12 +26,12 @@ _WIDTH, _HEIGHT, _FOOT = 300.0, 96.0, 16.0
 
 @attrs.frozen(eq=False)
 class Histogram:
-    """How often numbers are where, before and after they are quantized.
+    """The histograms of numbers before and after quantization.
 
     Args:
-        edges: of the bins, ascending, one more than there are bins.
-        before: how many numbers are in each bin.
-        after: how many are once they are quantized.
+        edges: the edges of the bins, ascending.
+        before: the count of each bin before quantization.
+        after: the count of each bin after quantization.
     """
 
     edges: NDArray[np.float64]
@@ -41,24 +41,24 @@ class Histogram:
     @classmethod
     def of(cls, before: NDArray[Any], after: NDArray[Any]) -> Histogram:
         """Count the finite numbers of two arrays in the same bins."""
-        both = np.concatenate([before.ravel(), after.ravel()]).astype(np.float64)
-        both = both[np.isfinite(both)]
-        ends = (both.min(), both.max()) if both.size else (0.0, 0.0)
-        edges = np.histogram_bin_edges(both, _BINS, ends)
+        numbers = np.concatenate([before.ravel(), after.ravel()]).astype(np.float64)
+        numbers = numbers[np.isfinite(numbers)]
+        ends = (numbers.min(), numbers.max()) if numbers.size else (0.0, 0.0)
+        edges = np.histogram_bin_edges(numbers, _BINS, ends)
         return cls(edges, *(np.histogram(x, edges)[0] for x in (before, after)))
 
 
 @attrs.frozen(eq=False)
 class WeightReport:
-    """A weight under its quantizer.
+    """The effect of quantization on a weight.
 
     Args:
-        path: of the layer, and the attribute, such as ``"dense/kernel"``.
+        path: the path of the layer and the attribute, such as ``"dense/kernel"``.
         quantizer: its quantizer.
-        bits: what that declares; None where it does not.
-        count: how many numbers it has.
+        bits: the bits that the quantizer declares; None where it declares none.
+        count: the number of its elements.
         noise: the latent numbers, and the error of the quantized ones.
-        saturation: the part of the numbers that are at an end of the grid.
+        saturation: the part of the numbers at an end of the grid.
         histogram: the latent and the quantized numbers.
     """
 
@@ -71,7 +71,7 @@ class WeightReport:
     histogram: Histogram
 
     def to_dict(self) -> dict[str, Any]:
-        """The record as JSON types."""
+        """Return the record as JSON types."""
         return {
             "path": self.path,
             "quantizer": self.quantizer,
@@ -83,7 +83,7 @@ class WeightReport:
 
 
 def weights_of(model: Any) -> tuple[WeightReport, ...]:
-    """Of each quantized weight of a built model, in call order."""
+    """Report the quantized weights of a built model, in call order."""
     return tuple(map(_report, iter_slots(model, weight_slots)))
 
 
@@ -109,7 +109,7 @@ def _array(tensor: Any) -> NDArray[Any]:
 
 
 def table(weights: Sequence[WeightReport]) -> Table:
-    """One row a weight."""
+    """Return a table with one row per weight."""
     header = ["Weight", "Quantizer", "Bits", "Numbers", *Noise.COLUMNS, "Saturated\n(%)"]
     rows = [
         [
@@ -126,28 +126,20 @@ def table(weights: Sequence[WeightReport]) -> Table:
 
 
 def section(weights: Sequence[WeightReport]) -> Section:
-    """The table of the weights, and a histogram of each."""
-    elements = [
-        element(
-            "p",
-            "What quantization does to each weight. SQNR is the ratio of signal to "
-            "quantization noise in decibels; the cosine is that between the latent and the "
-            "quantized weights, which no scale changes; saturated is the share of numbers "
-            "at the ends of the grid.",
-        )
-    ]
+    """Return the section with the table of the weights and their histograms."""
+    text = (
+        "The effect of quantization on each weight. SQNR is the ratio of signal to "
+        "quantization noise in decibels. The cosine is that between the latent and the "
+        "quantized weights, which no scale changes. Saturated is the part of the numbers "
+        "at the ends of the grid."
+    )
+    elements = [element("p", "No weight of this model is quantized.")]
     if weights:
-        elements += [
-            sortable(table(weights)),
-            paragraph_with_key(
-                "Which numbers are how frequent, by the roots of their counts:",
-                [("before", "latent"), ("after", "quantized")],
-            ),
-            element("div", *map(_histogram, weights), class_="charts"),
-        ]
-    else:
-        elements.append(element("p", "No weight of this model is quantized."))
-    return Section("Weights", elements)
+        heading = "The distribution of the numbers, as the roots of their counts:"
+        key = [("before", "latent"), ("after", "quantized")]
+        charts = element("div", *map(_histogram, weights), class_="charts")
+        elements = [sortable(table(weights)), paragraph_with_key(heading, key), charts]
+    return Section("Weights", [element("p", text), *elements])
 
 
 def _histogram(weight: WeightReport) -> Element:
@@ -156,7 +148,7 @@ def _histogram(weight: WeightReport) -> Element:
 
 
 def histogram_picture(histogram: Histogram, label: str) -> Element:
-    """An area before quantization, bars after it, each as high as the picture.
+    """Draw an area for the latent values and bars for the quantized ones.
 
     Heights are the roots of counts, so that rare values are visible.
     """
@@ -179,10 +171,7 @@ def histogram_picture(histogram: Histogram, label: str) -> Element:
     ]
     ends = [
         element("text", f"{edge:.3g}", x=x, y=_HEIGHT + 12, text_anchor=anchor)
-        for edge, x, anchor in (
-            (edges[0], 0, "start"),
-            (edges[-1], _WIDTH, "end"),
-        )
+        for edge, x, anchor in ((edges[0], 0, "start"), (edges[-1], _WIDTH, "end"))
     ]
     return as_picture(
         _WIDTH,

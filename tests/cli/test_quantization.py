@@ -64,7 +64,7 @@ def test_a_recipe_in_a_file(command, saved, tmp_path):
     recipe.write_text("[[rule]]\nposition = 'last'\nkernel_quantizer = 'ste_sign'\n")
     result = command("plan", str(path), "-r", str(recipe), "--json")
     assert result.exit_code == 0, result.output
-    words = {row["path"]: row["words"] for row in json.loads(result.output)["rows"]}
+    words = {row["path"]: row["settings"] for row in json.loads(result.output)["rows"]}
     sign = "binary:ste_sign(clip_value=1.0)"
     assert words == {"a": {}, "b": {"kernel_quantizer": sign}}
 
@@ -147,7 +147,7 @@ def test_wrong_arguments_are_said_before_a_backend_starts(
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
-        ("none.toml", "is about no layer"),
+        ("none.toml", "matches no layer"),
         ("argument.toml", "clip_value of SteSign must be a positive number"),
     ],
 )

@@ -34,7 +34,7 @@ def test_every_counter_is_named_and_every_name_is_one():
     counters = {
         name
         for name, value in functions(["layer", "call"], kernels, sequences).items()
-        if "Product" in str(inspect.signature(value).return_annotation)
+        if "MacCount" in str(inspect.signature(value).return_annotation)
     }
     # The function for layer classes of users is not that of one class.
     assert {row.counter for row in table._ROWS.values() if row.counter} == (

@@ -96,14 +96,14 @@ TABLE = {
     "qframe/passes/differences.py": _area(
         "passes/test_differences.py passes/test_planning.py"
     ),
-    "qframe/passes/entries.py": _area("passes/test_calibration.py reports/test_report.py"),
+    "qframe/passes/plans.py": _area("passes/test_calibration.py reports/test_report.py"),
     "qframe/layers/float_scope.py": _area("layers/test_float_scope.py reports"),
     "qframe/passes/inputs.py": _area("passes/test_calibration.py"),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),
     "qframe/passes/ranges.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/recalibration.py": _area("passes/test_recalibration.py callbacks"),
     "qframe/passes/searching.py": _area("passes/test_ranges.py passes/test_calibration.py"),
-    "qframe/passes/trials.py": _area("passes/test_calibration.py"),
+    "qframe/passes/validation.py": _area("passes/test_calibration.py"),
     "qframe/quantizers/": _area(
         f"layers/test_slots.py {_VALUES} plugins/test_kbit.py {_CONFORMANCE}",
         "not test_conformance or ste_sign or lsq or integer: or dorefa",

@@ -49,7 +49,9 @@ def weights_saved_as_quantized(case):
     model.load_weights(file)
     same(model.get_weights(), read, "weight")
     changed = sum((a != b).any() for a, b in zip(read, case.weights, strict=True))
-    words = [word for row in case.rows for word in row.words if word.endswith("_quantizer")]
+    words = [
+        word for row in case.rows for word in row.settings if word.endswith("_quantizer")
+    ]
     assert changed == len(words)
     model.set_weights(case.weights)
 

@@ -44,7 +44,7 @@ def test_minmax_is_that_of_the_float_model():
     expected = [[DATA.min(), DATA.max()], [inner.min(), inner.max()]]
     np.testing.assert_allclose(ranges(model), expected, rtol=1e-5, atol=1e-6)
     assert [row.path for row in report.quantized] == [layer.name for layer in model.layers]
-    assert "input_quantizer" in report.quantized[0].words
+    assert "input_quantizer" in report.quantized[0].settings
     for now, was in zip(model.get_weights(), weights, strict=False):
         np.testing.assert_array_equal(now, was)
 
@@ -208,7 +208,7 @@ def test_steps_and_bounds_that_learn_start_from_the_data(name, method):
     data = np.abs(DATA) if "pact" in name else DATA
     report = qf.calibrate(model, data, method, verbose=0)
     (row,) = report.quantized
-    assert " from " in row.words["input_quantizer"]
+    assert " from " in row.settings["input_quantizer"]
     quantizer = model.layers[0].quantizers["input"]
     found = keras.ops.convert_to_numpy(quantizer(data))
     # 16 levels over about 8 standard deviations.
@@ -297,7 +297,7 @@ def test_a_quantizer_that_is_a_layer_of_its_own(method):
     parts = [keras.Input((8,)), quantizer, layers.Dense(2)]
     for model in (keras.Sequential(parts), built, other):
         (row,) = qf.calibrate(model, DATA, method, verbose=0).quantized
-        assert list(row.words) == ["quantizer"]
+        assert list(row.settings) == ["quantizer"]
     for one in (quantizer, built.layers[0], other.held):
         found = keras.ops.convert_to_numpy(one(3 * DATA))
         assert 2 < found.max() < np.abs(DATA).max() * 1.01
@@ -405,7 +405,7 @@ SAMPLE = "nested two deep", "bidirectional", "self attention"
 def test_every_topology(topology):
     model = topology.model()
     report = qf.quantize(model, "integer_inference(gather='widest')")
-    if not any("input_quantizer" in row.words for row in report.quantized):
+    if not any("input_quantizer" in row.settings for row in report.quantized):
         with pytest.raises(ArgumentError, match="no quantizer with a range"):
             qf.calibrate(model, topology.inputs(), verbose=0)
         return

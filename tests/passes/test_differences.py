@@ -66,7 +66,7 @@ def test_an_equal_constraint_is_not_replaced():
     words = {"kernel_quantizer": "lsq", "kernel_constraint": keras.constraints.MaxNorm(3)}
     row = rows(qf.plan(model, words))["a"]
     assert row.replaced == {}
-    assert row.words["kernel_constraint"] == "MaxNorm(max_value=3, axis=0)"
+    assert row.settings["kernel_constraint"] == "MaxNorm(max_value=3, axis=0)"
 
 
 def test_quantizing_anew_says_what_is_replaced_by_what():
@@ -80,7 +80,7 @@ def test_quantizing_anew_says_what_is_replaced_by_what():
     assert planned.rows == done.rows
     row = rows(done)["a"]
     sign = "binary:ste_sign(clip_value=1.0)"
-    assert row.words == {"kernel_quantizer": "binary:approx_sign"}
+    assert row.settings == {"kernel_quantizer": "binary:approx_sign"}
     assert row.replaced == {
         "kernel_quantizer": sign,
         "input_quantizer": sign,
@@ -167,4 +167,4 @@ def test_weights_in_a_list_are_named_by_their_list():
     model = keras.Sequential([keras.Input((4,)), Experts(name="mine"), layers.Dense(2)])
     row = rows(qf.plan(model, {"kernel_quantizer": "lsq"}))["mine"]
     assert (row.numbers, row.in_float) == (2 * 4 * 3 + 3, 2 * 4 * 3 + 3)
-    assert "qframe.register_layer(Experts, kernel='w') (what is in experts is" in row.reason
+    assert "qframe.register_layer(Experts, kernel='w') (a weight in experts" in row.reason

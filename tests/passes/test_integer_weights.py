@@ -110,7 +110,7 @@ def test_every_topology(topology):
     report = qf.quantize(model, {"weight_quantizer": "magnitude_aware_sign"})
     found = qf.integers(model)
     # A layer has as many as it has weights with a quantizer.
-    assert len(found) == sum(len(row.words) for row in report.quantized)
+    assert len(found) == sum(len(row.settings) for row in report.quantized)
     for row in report.quantized:
         assert any(path.startswith(f"{row.path}/") for path in found)
     with qf.context.quantized_scope(True):
@@ -136,7 +136,7 @@ def test_a_quantizer_without_integers_is_an_error_or_left_out():
         qf.integers(model)
     assert list(qf.integers(model, strict=False)) == ["b/kernel"]
     model.get_layer("a").quantizers["kernel"] = lambda kernel: kernel
-    with pytest.raises(QFrameError, match="is no qframe quantizer"):
+    with pytest.raises(QFrameError, match="is not a qframe quantizer"):
         qf.integers(model)
 
 

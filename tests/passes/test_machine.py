@@ -250,7 +250,7 @@ class Machine(RuleBasedStateMachine):
         planned = qf.plan(target, rules)
         report = qf.quantize(target, rules)
         assert report.rows == planned.rows
-        rows = {row.path.split("/")[-1]: row.words for row in report.quantized}
+        rows = {row.path.split("/")[-1]: row.settings for row in report.quantized}
         for part, some in taken:
             if some:
                 part.rules(some)

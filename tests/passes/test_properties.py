@@ -120,7 +120,7 @@ def test_a_plan_is_what_quantize_does_and_strip_the_way_back(count):
         found = quantized(model)
         assert found.keys() == {row.path for row in report.quantized}
         for row in report.quantized:
-            for key, text in row.words.items():
+            for key, text in row.settings.items():
                 if key.endswith("_quantizer"):
                     assert found[row.path][key] == text
         qf.strip(model)

@@ -171,7 +171,7 @@ def test_a_layer_without_adapter_is_reported_with_the_line_to_write():
 
 
 BAD = {
-    "typo": ([("re:heda", SIGN)], ArgumentError, "about no layer"),
+    "typo": ([("re:heda", SIGN)], ArgumentError, "matches no layer"),
     "class typo": ([("Densee", SIGN)], ArgumentError, "Did you mean 'Dense'"),
     "shadowed": ([(layers.Layer, SIGN), ("Dense", SIGN)], ArgumentError, "earlier rule"),
     "unknown quantizer": (
@@ -195,14 +195,14 @@ BAD = {
         QFrameError,
         "changed the dtype",
     ),
-    "regex": ([("re:(", SIGN)], ArgumentError, "is no regex"),
+    "regex": ([("re:(", SIGN)], ArgumentError, "is not a regex"),
     "selector": ([(3, SIGN)], ArgumentError, "a selector is"),
     "rules": (3, ArgumentError, "rules are a dict"),
-    "name": ("ste_sign", UnknownNameError, "is no recipe but a quantizer"),
-    "no words": ([(layers.Dense, {})], ArgumentError, "write None"),
+    "name": ("ste_sign", UnknownNameError, "is not a recipe but a quantizer"),
+    "no settings": ([(layers.Dense, {})], ArgumentError, "write None"),
     "path": ([("head/.*", SIGN)], ArgumentError, "begins with re:"),
     "empty": ([], ArgumentError, "rules are a dict"),
-    "words": ([(layers.Dense, "ste_sign")], ArgumentError, "rules are a dict"),
+    "settings": ([(layers.Dense, "ste_sign")], ArgumentError, "rules are a dict"),
 }
 
 

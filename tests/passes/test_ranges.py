@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from qframe.passes.ranges import METHODS, Seen
+from qframe.passes.ranges import METHODS, InputStatistics
 
 RANDOM = np.random.default_rng(0)
 COUNT = 600
@@ -25,7 +25,7 @@ def found(method, columns, bits, symmetric):
     """The grids of the ranges that were found: the scale and the zero point."""
     x = np.stack(columns, axis=1)
     quantizer = qf.quantizers.Integer(bits=bits, symmetric=symmetric, gather="widest")
-    seen = Seen(x.min(0)[None], x.max(0)[None], [0], x)
+    seen = InputStatistics(x.min(0)[None], x.max(0)[None], [0], x)
     low, high = METHODS[method]()(seen, quantizer.grid_of_range)
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
     low, high = np.minimum(low, 0), np.maximum(high, 0)
@@ -89,6 +89,6 @@ def test_entropy_is_as_small_as_by_brute_force(symmetric):
 def test_percentile_of_rare_numbers_is_not_a_point():
     x = np.zeros((10**5, 2))
     x[7, 0], x[:, 1] = 5.0, np.linspace(0, 1, 10**5)
-    seen = Seen(x.min(0)[None], x.max(0)[None], [0], x)
+    seen = InputStatistics(x.min(0)[None], x.max(0)[None], [0], x)
     low, high = METHODS["percentile"](percentile=99)(seen, None)
     np.testing.assert_allclose([low, high], [[0, 0.01], [5, 0.99]], atol=1e-9)

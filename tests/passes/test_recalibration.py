@@ -176,7 +176,7 @@ def test_a_subclassed_model_and_what_training_leaves_alone():
     same(statistics(model.fixed), before)
     assert "first" in str(report)
     assert "1 of 3 batch normalizations re-estimated" in str(report)
-    assert "standard deviations" in report.to_dict()["rows"][0]["words"]["moving_mean"]
+    assert "standard deviations" in report.to_dict()["rows"][0]["settings"]["moving_mean"]
 
 
 class Untrained(keras.Model):

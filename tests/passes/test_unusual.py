@@ -142,7 +142,7 @@ def test_a_bias_that_is_not_there():
     (row,) = report.skipped
     assert row.reason == "it has no bias_quantizer; it takes kernel_quantizer"
     both = qf.quantize(model, {**SIGN, **words})
-    assert [len(row.words) for row in both.quantized] == [1, 3]
+    assert [len(row.settings) for row in both.quantized] == [1, 3]
     (k,), (kernel, bias) = (layer.get_weights() for layer in model.layers)
     expected = X @ signs(k) @ signs(kernel) + signs(bias)
     np.testing.assert_array_equal(outputs(model), expected)

@@ -103,7 +103,7 @@ def test_found_in_reads_each_character_at_most_once_for_each_step(regex):
 @pytest.mark.parametrize(
     ("regex", "message"),
     [
-        ("(", r"is no regex: missing \)"),
+        ("(", r"is not a regex: missing \)"),
         (r"(a)\1", "has .1, which refers to a group; write its text again"),
         ("(?P<n>a)(?P=n)", "refers to a group"),
         ("a(?=b)", "looks ahead; write one rule for each case"),
@@ -132,5 +132,5 @@ def test_parse_of_a_set_that_may_change_its_meaning_warns_nobody():
 
 @pytest.mark.parametrize("regex", ["a*+b", "(?>a)b"])
 def test_parse_of_possessive_parts_is_an_error_on_each_python(regex):
-    with pytest.raises(ArgumentError, match=r"possessive|atomic|is no regex"):
+    with pytest.raises(ArgumentError, match=r"possessive|atomic|is not a regex"):
         patterns.parse(regex)

@@ -187,7 +187,7 @@ BAD_TEXTS = {
     "regex": (
         "[[rule]]\nskip = true\n[[rule]]\nskip = true\nlayers = 're:('",
         ArgumentError,
-        "rule 2: selector 're:\\(' is no regex",
+        "rule 2: selector 're:\\(' is not a regex",
     ),
     "regex that looks ahead": (
         "[[rule]]\nskip = true\nlayers = 're:(?!a)'",
@@ -210,9 +210,9 @@ BAD_TEXTS = {
     "skip and word": (
         "[[rule]]\nskip = true\nkernel_quantizer = 'ste_sign'",
         ArgumentError,
-        "goes without words; found kernel_quantizer",
+        "goes without settings; found kernel_quantizer",
     ),
-    "nothing": ("[[rule]]\nlayers = 'Dense'", ArgumentError, "rule 1: it gives nothing"),
+    "nothing": ("[[rule]]\nlayers = 'Dense'", ArgumentError, "rule 1: it has no settings"),
     "number": ("[[rule]]\nkernel_quantizer = 8", ArgumentError, "or false .* found 8"),
     "true": ("[[rule]]\nkernel_quantizer = true", ArgumentError, "found True"),
     "none": ("[[rule]]\nkernel_quantizer = 'None'", ArgumentError, "or false for none"),
@@ -282,10 +282,10 @@ def test_what_a_file_cannot_hold(tmp_path, selector, words, message):
     assert path.read_text() == "before"
 
 
-def test_a_recipe_keeps_its_words():
-    words = dict(WORDS)
-    recipe = qf.Recipe(words)
-    words.clear()
+def test_a_recipe_keeps_its_settings():
+    settings = dict(WORDS)
+    recipe = qf.Recipe(settings)
+    settings.clear()
     assert recipe.rules == (Rule(None, WORDS),)
 
 
@@ -339,7 +339,7 @@ def test_binarized_network(clip_value):
         "kernel_constraint": CLIP.format(clip_value),
     }
     rows = qf.quantize(two_layers(), f"bnn(clip_value={clip_value})").quantized
-    assert {row.path: dict(row.words) for row in rows} == {
+    assert {row.path: dict(row.settings) for row in rows} == {
         "a": words,
         "b": {"input_quantizer": SIGN.format(clip_value), **words},
     }
@@ -372,7 +372,7 @@ def test_a_recipe_is_found_by_name_path_and_as_itself(tmp_path):
         ("bnn(clip=1)", ArgumentError, "bnn has no argument 'clip'.*accepts: clip_value"),
         ("bnn(clip_value=-1)", ArgumentError, "must be a positive number, found -1"),
         ("bnn(", IdentifierError, r"The path of a recipe ends in \.toml"),
-        ("ste_sign", UnknownNameError, "no recipe but a quantizer"),
+        ("ste_sign", UnknownNameError, "not a recipe but a quantizer"),
     ],
 )
 def test_wrong_names(name, error, message):
@@ -383,7 +383,7 @@ def test_wrong_names(name, error, message):
 @pytest.mark.parametrize("name", ["bnn", "bwn"])
 def test_a_single_layer_is_too_few(name):
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2, name="a")])
-    with pytest.raises(ArgumentError, match=r"about no layer.* layers are: a\."):
+    with pytest.raises(ArgumentError, match=r"matches no layer.* layers are: a\."):
         qf.quantize(model, name)
     assert type(model.layers[0]) is layers.Dense
 
@@ -400,7 +400,7 @@ def test_every_kind_of_weight_is_quantized():
         x = layer(x)
     slots = {
         name: {
-            row.path: {k.removesuffix("_quantizer") for k in row.words if "_q" in k}
+            row.path: {k.removesuffix("_quantizer") for k in row.settings if "_q" in k}
             for row in qf.plan(keras.Model(inputs, x), name).rows
         }
         for name in ("bnn", "bwn")
@@ -441,5 +441,5 @@ def test_the_recipe_of_a_stranger(install):
     (row,) = qf.quantize(two_layers(), "acme:signs(position='last')").quantized
     assert row.path == "b"
     for name in ("number", "constant"):
-        with pytest.raises(PluginError, match=r"\(distribution stranger\).* no func"):
+        with pytest.raises(PluginError, match=r"\(distribution stranger\).* not a func"):
             recipes.get(name)

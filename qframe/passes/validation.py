@@ -1,4 +1,4 @@
-"""Checks of a plan before anything changes."""
+"""Validation of a plan before anything changes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from qframe.layers.attachment import cells_of, takes_sequences
 from qframe.layers.slots import ACTIVATIONS, quantizer_for_slot, slots_of
 from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
-from qframe.passes.entries import Entry
+from qframe.passes.plans import LayerPlan
 from qframe.quantizers import Quantizer
 from qframe.quantizers.base import is_stateless
 
 
-def check_quantizers(entries: Sequence[Entry]) -> None:
+def check_quantizers(plans: Sequence[LayerPlan]) -> None:
     """Raise where the quantizer of a weight does not fit it."""
     seen = set()
-    for entry in entries:
-        for slot in slots_of(entry.site.layer):
-            quantizer, variable = entry.words.get(slot.key), slot.variable
+    for plan in plans:
+        for slot in slots_of(plan.site.layer):
+            quantizer, variable = plan.settings.get(slot.key), slot.variable
             if quantizer is None or variable is None:
                 continue
             shape, axis = tuple(variable.shape), slot.channel_axis
-            with errors_located(entry.site.path, slot.name, shape):
+            with errors_located(plan.site.path, slot.name, shape):
                 stateful = _build(quantizer, slot.name, shape, axis)
                 if isinstance(quantizer, Quantizer) and quantizer.fits(shape, axis):
                     if stateful:
@@ -42,7 +42,7 @@ def check_quantizers(entries: Sequence[Entry]) -> None:
 
 
 def _build(quantizer: Any, slot: str, shape: tuple[int, ...], axis: Any) -> bool:
-    """Build a quantizer that has state, which nothing else has yet; whether it has."""
+    """Build a quantizer if it has state, and return whether it has."""
     if not isinstance(quantizer, keras.layers.Layer) or is_stateless(quantizer):
         return False
     if isinstance(quantizer, Quantizer):
@@ -51,23 +51,23 @@ def _build(quantizer: Any, slot: str, shape: tuple[int, ...], axis: Any) -> bool
     return True
 
 
-def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
+def check_optimizer(model: Any, plans: Sequence[LayerPlan]) -> None:
     """Raise where an optimizer was built without the variables of a quantizer.
 
-    It may be that of another model with the same layers.
+    The optimizer may belong to another model with the same layers.
     """
     learning = [
-        (entry.site, key, value)
-        for entry in entries
-        for key, value in entry.words.items()
+        (plan.site, key, value)
+        for plan in plans
+        for key, value in plan.settings.items()
         if learns(value)
     ]
     if not learning:
         return
     for each in (model, *models_with(site.layer for site, *_ in learning)):
         if getattr(getattr(each, "optimizer", None), "built", False):
-            inside = {id(layer) for layer in keras_internals.all_layers(each)}
-            site, key, value = next(x for x in learning if id(x[0].layer) in inside)
+            layers = {id(layer) for layer in keras_internals.all_layers(each)}
+            site, key, value = next(x for x in learning if id(x[0].layer) in layers)
             raise ArgumentError(
                 f"{key}={value!r} for {site.path!r} has variables that learn, and the "
                 f"optimizer of {each.name!r} was built without them. Quantize before that "
@@ -77,7 +77,7 @@ def check_optimizer(model: Any, entries: Sequence[Entry]) -> None:
 
 
 def learns(quantizer: Any) -> bool:
-    """Whether a quantizer has variables that learn."""
+    """Return whether a quantizer has variables that learn."""
     if isinstance(quantizer, Quantizer):
         return quantizer.traits.trainable
     builds = getattr(type(quantizer), "build", None)
@@ -86,24 +86,24 @@ def learns(quantizer: Any) -> bool:
     )
 
 
-def check_loops(all_sites: Sequence[Site], entries: Sequence[Entry]) -> None:
+def check_loops(all_sites: Sequence[Site], plans: Sequence[LayerPlan]) -> None:
     """Raise where JAX would have to write to a variable within a loop over time."""
     if keras.backend.backend() != "jax":
         return
-    planned: Any = {id(entry.site.layer): entry for entry in entries}
+    by_layer: Any = {id(plan.site.layer): plan for plan in plans}
     for site in all_sites:
         if not isinstance(site.layer, keras.layers.RNN) or site.layer.unroll:
             continue
         for index, cell in enumerate(cells_of(site.layer)):
             before = index == 0 and takes_sequences(cell)
-            entry = planned.get(id(cell))
+            plan = by_layer.get(id(cell))
             for name in ("output",) if before else ACTIVATIONS:
-                quantizer = entry and entry.words.get(slot_attribute(name))
+                quantizer = plan and plan.settings.get(slot_attribute(name))
                 if isinstance(quantizer, Quantizer) and (
                     quantizer.traits.updates or quantizer.traits.stochastic
                 ):
                     raise ArgumentError(
-                        f"{name}_quantizer={quantizer!r} for {entry.site.path!r} "
+                        f"{name}_quantizer={quantizer!r} for {plan.site.path!r} "
                         "writes to a variable in training, which JAX cannot do within the "
                         f"loop over time of {site.path!r}. Make that layer with "
                         "unroll=True, or give the cell a quantizer that writes nothing."
