@@ -22,7 +22,11 @@ BEFORE = [
     "python3 -m pip install -e '.[tensorflow,testing]'",
     "pip install 'keras-qframe[packed]'",
 ]
-AFTER = ['eval "$(qframe completion bash)"', "uv build"]
+AFTER = [
+    "pytest -s tests/test_architecture.py -k counts",
+    'eval "$(qframe completion bash)"',
+    "uv build",
+]
 # Commands that are not run here, as regular expressions, and why not.
 NOT_RUN = {
     # What these leave is in .tox, and in the caches that tests leave.
