@@ -2,7 +2,8 @@
 
 A scope is an immutable record in a context variable. It applies to one thread, and a new
 thread starts without a scope. TensorFlow runs every replica in a thread, so
-`observation.run` enters the scope of its caller in each step.
+`observation.run` enters the scope of its caller in each step. Idle slots alone apply to
+every thread: whoever calls a model in float gets floats.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ __all__ = ["quantized_scope", "should_quantize"]
 
 
 class Scope(NamedTuple):
-    """The current changes of behaviour.
+    """The current changes of behaviour in a thread.
 
     Args:
         quantized_reads: weights read as quantized outside of calls too.
         frozen: quantizers keep their state in training.
-        idle: the slots whose quantizers do not run, by the id of the layer.
         substituted: the values of attributes, by the id of the layer and the name of the
             attribute.
         observer: the observer of each call of a layer or quantizer, or None.
@@ -30,64 +30,77 @@ class Scope(NamedTuple):
 
     quantized_reads: bool = False
     frozen: bool = False
-    idle: Mapping[int, frozenset[str]] = {}
     substituted: Mapping[tuple[int, str], Any] = {}
     observer: Any = None
 
 
-_entered: contextvars.ContextVar[Scope] = contextvars.ContextVar("qframe_scope")
-# The scope of a thread that has not entered one.
-_outermost = Scope()
-_idle_everywhere: list[Mapping[int, frozenset[str]]] = []
+class _State(NamedTuple):
+    """The current scope, and the changes of each block that made it."""
+
+    scope: Scope = Scope()
+    blocks: tuple[Mapping[str, Any], ...] = ()
+
+
+_OUTERMOST = _State()
+_state: contextvars.ContextVar[_State] = contextvars.ContextVar("qframe_scope")
+# The blocks that let slots be idle, by the id of the layer; the last one decides.
+_idle: tuple[Mapping[int, frozenset[str]], ...] = ()
 _lock = threading.Lock()
 
 
 def current() -> Scope:
     """The scope of this thread."""
-    return _entered.get(_outermost)
+    return _state.get(_OUTERMOST).scope
 
 
 @contextlib.contextmanager
-def entered(scope: Scope) -> Iterator[None]:
-    """Enter a scope in this thread, until the end of the block."""
-    token = _entered.set(scope)
+def scoped(**changes: Any) -> Iterator[None]:
+    """Change fields of the current scope of this thread, until the end of the block.
+
+    Blocks may end in any order, as those in generators do: the others remain.
+    """
+    before = _state.get(_OUTERMOST)
+    state = _State(before.scope._replace(**changes), (*before.blocks, changes))
+    _state.set(state)
     try:
         yield
     finally:
-        _entered.reset(token)
+        now = _state.get(_OUTERMOST)
+        _state.set(before if now is state else _without(changes, now))
 
 
-def scoped(**changes: Any) -> contextlib.AbstractContextManager[None]:
-    """Change fields of the current scope of this thread, until the end of the block."""
-    return entered(current()._replace(**changes))
+def _without(changes: Mapping[str, Any], state: _State) -> _State:
+    blocks = tuple(block for block in state.blocks if block is not changes)
+    scope = Scope()
+    for block in blocks:
+        scope = scope._replace(**block)
+    return _State(scope, blocks)
 
 
 @contextlib.contextmanager
-def idle_everywhere(idle: Mapping[int, frozenset[str]]) -> Iterator[None]:
-    """Let slots be idle in this thread, and in every thread without a scope.
+def idle(slots: Mapping[int, frozenset[str]]) -> Iterator[None]:
+    """Let the quantizers of slots rest in every thread, until the end of the block.
 
-    These include the threads of the replicas that TensorFlow starts in the block.
+    Args:
+        slots: the names of the idle slots by the id of the layer.
     """
+    global _idle
     with _lock:
-        _idle_everywhere.append(idle)
-        _change_outermost()
+        _idle = (*_idle, slots)
     try:
-        # A thread without a scope uses the outermost one.
-        with contextlib.ExitStack() as stack:
-            if _entered.get(None) is not None:
-                stack.enter_context(scoped(idle={**current().idle, **idle}))
-            yield
+        yield
     finally:
         with _lock:
             # By identity, since two blocks may have equal slots.
-            _idle_everywhere[:] = [slots for slots in _idle_everywhere if slots is not idle]
-            _change_outermost()
+            _idle = tuple(each for each in _idle if each is not slots)
 
 
-def _change_outermost() -> None:
-    global _outermost
-    merged = {layer: slots for idle in _idle_everywhere for layer, slots in idle.items()}
-    _outermost = Scope(idle=merged)
+def idle_slots(layer: Any) -> frozenset[str]:
+    """The names of the slots of a layer whose quantizers rest now."""
+    for slots in reversed(_idle):
+        if id(layer) in slots:
+            return slots[id(layer)]
+    return frozenset()
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Scopes: that in which weights read as quantized, and what all of them have in common."""
 
+import contextlib
 import threading
 
 import keras
@@ -98,17 +99,25 @@ CHANGES = st.fixed_dictionaries(
     optional={
         "quantized_reads": st.booleans(),
         "frozen": st.booleans(),
-        "idle": st.dictionaries(st.integers(0, 3), st.just(frozenset({"kernel"}))),
         "substituted": st.dictionaries(
             st.tuples(st.integers(0, 3), st.just("w")), st.none()
         ),
         "observer": st.sampled_from([None, "one", "another"]),
     },
 )
+LAYERS = [object() for _ in range(4)]
+IDLE = st.dictionaries(
+    st.sampled_from([id(layer) for layer in LAYERS]),
+    st.sampled_from([frozenset(), frozenset({"kernel"}), frozenset({"kernel", "input"})]),
+)
 
 
 def fields():
     return context.current()._asdict()
+
+
+def idle_slots():
+    return {id(layer): context.idle_slots(layer) for layer in LAYERS}
 
 
 def in_a_thread(function):
@@ -119,63 +128,97 @@ def in_a_thread(function):
     return found[0]
 
 
-@given(st.lists(CHANGES, max_size=5), st.integers(0, 5))
-def test_scopes_nest_and_end_in_order_by_an_exception_too(changes, failing):
-    outermost = fields()
+@given(st.lists(st.tuples(CHANGES, IDLE), max_size=5), st.randoms(), st.booleans())
+def test_scopes_that_end_in_any_order_leave_those_that_have_not(blocks, order, fails):
+    outermost, active, number = fields(), {}, 0
 
-    def enter(rest, expected):
+    def check():
+        expected, idle = dict(outermost), {id(layer): frozenset() for layer in LAYERS}
+        for changes, slots, _ in active.values():
+            expected.update(changes)
+            idle.update(slots)
         assert fields() == expected
         assert in_a_thread(fields) == outermost
-        if len(changes) - len(rest) == failing:
-            raise KeyError
-        if rest:
-            with context.scoped(**rest[0]):
-                enter(rest[1:], {**expected, **rest[0]})
-            assert fields() == expected
+        assert idle_slots() == in_a_thread(idle_slots) == idle
 
-    if failing <= len(changes):
-        with pytest.raises(KeyError):
-            enter(changes, outermost)
-    else:
-        enter(changes, outermost)
+    blocks = list(blocks)
+    while blocks or active:
+        if blocks and (not active or order.random() < 0.5):
+            changes, slots = blocks.pop()
+            stack = contextlib.ExitStack()
+            stack.enter_context(context.scoped(**changes))
+            stack.enter_context(context.idle(slots))
+            number += 1
+            active[number] = changes, slots, stack
+        else:
+            *_, stack = active.pop(order.choice(list(active)))
+            if fails:
+                with pytest.raises(KeyError), stack:
+                    raise KeyError
+            else:
+                stack.close()
+        check()
     assert fields() == outermost
 
 
-IDLE = st.dictionaries(st.integers(0, 3), st.sampled_from([frozenset("a"), frozenset("b")]))
+def test_a_scope_in_a_generator_may_end_within_another():
+    network = model()
 
+    def in_scope():
+        with qf.context.quantized_scope(True):
+            yield
 
-@given(st.lists(IDLE, min_size=1, max_size=4), st.booleans())
-def test_slots_that_idle_everywhere_do_in_threads_that_start_within(idles, scoped):
-    def enter(rest, expected):
-        assert context.current().idle == expected
-        assert in_a_thread(lambda: context.current().idle) == expected
-        if rest:
-            with context.idle_everywhere(rest[0]):
-                enter(rest[1:], {**expected, **rest[0]})
-            assert context.current().idle == expected
-
-    with context.scoped(frozen=scoped):
-        enter(idles, {})
-    enter(idles, {})
+    generator = in_scope()
+    next(generator)
+    with qf.float_weights(network):
+        generator.close()
+    assert not qf.context.should_quantize()
+    np.testing.assert_array_equal(network.get_weights()[0], KERNEL)
 
 
 def test_blocks_of_two_threads_end_in_any_order():
     begun, end = threading.Event(), threading.Event()
+    one, two = LAYERS[:2]
 
     def other():
-        with context.idle_everywhere({1: frozenset("a")}):
+        with context.idle({id(one): frozenset("a")}):
             begun.set()
             end.wait()
 
     thread = threading.Thread(target=other)
     thread.start()
     begun.wait()
-    with context.idle_everywhere({2: frozenset("b")}):
-        assert set(context.current().idle) == {1, 2}
+    with context.idle({id(two): frozenset("b")}):
+        assert [context.idle_slots(each) for each in (one, two)] == [{"a"}, {"b"}]
         end.set()
         thread.join()
-        assert set(context.current().idle) == {2}
-    assert context.current().idle == {}
+        assert [context.idle_slots(each) for each in (one, two)] == [set(), {"b"}]
+    assert not context.idle_slots(two)
+
+
+def test_a_model_is_in_float_in_threads_that_entered_a_scope_before():
+    network = model()
+    entered, begun, called, ended = (threading.Event() for _ in range(4))
+    found = []
+
+    def other():
+        with qf.context.quantized_scope(False):
+            entered.set()
+            for event in (begun, ended):
+                event.wait()
+                found.append(keras.ops.convert_to_numpy(network(np.eye(3))))
+                called.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait()
+    with qf.float_weights(network):
+        begun.set()
+        called.wait()
+    ended.set()
+    thread.join()
+    np.testing.assert_array_equal(found[0], KERNEL)
+    np.testing.assert_array_equal(found[1], SIGNS)
 
 
 def test_a_model_is_in_float_in_threads_that_start_within():

@@ -4,7 +4,6 @@ import copy
 import gc
 import pickle
 import weakref
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -292,46 +291,71 @@ class Recorded:
         return call(*args, **kwargs)
 
 
-def test_calls_are_intercepted_with_the_arguments_of_call_and_alone_in_a_scope():
-    keras_internals.intercept_calls()
-    patched = keras.Operation.__call__
-    keras_internals.intercept_calls()
-    assert keras.Operation.__call__ is patched
-    normalize, dense = layers.BatchNormalization(), layers.Dense(2)
-    model = keras.Sequential([keras.Input((3,)), layers.Masking(), dense, normalize])
-    observer = Recorded()
-    expected = model(np.ones((1, 3)))
-    with qf.context.scoped(observer=observer):
-        found = model(np.ones((1, 3)), training=False)
-    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (found, expected)))
-    model(np.ones((1, 3)))
-    called = [layer for layer, *_ in observer.calls]
-    assert [layer for layer in called if layer in (model, dense, normalize)] == [
-        model,
-        dense,
-        normalize,
-    ]
-    ((args, kwargs),) = ((a, k) for layer, a, k in observer.calls if layer is normalize)
-    assert keras.ops.is_tensor(args[0])
-    assert kwargs["training"] is False
-    assert "mask" in kwargs
+class Direct(layers.Layer):
+    """A layer that runs the method `call` of the layers in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.normalize = layers.Dense(2), layers.BatchNormalization()
+
+    def build(self, shape):
+        self.dense.build(shape)
+        self.normalize.build((None, 2))
+
+    def call(self, x, training=None):
+        return self.normalize.call(self.dense.call(x), training=training)
+
+
+def test_calls_of_a_model_are_observed_however_they_are_made_and_alone_in_a_scope():
+    direct, inner = Direct(), layers.Dense(2)
+    over_time = layers.TimeDistributed(inner)
+    x = keras.Input((4, 3))
+    model = keras.Model(x, direct(over_time(layers.Masking()(x))))
+    data, observer = np.ones((1, 4, 3)), Recorded()
+    expected = model(data)
+    before = dict(vars(direct)), dict(vars(model))
+
+    def check(call):
+        observer.calls.clear()
+        with qf.context.scoped(observer=observer):
+            outputs = call()
+        np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (outputs, expected)))
+        # The layer in `TimeDistributed` is called at each step.
+        order = {id(layer): layer for layer, *_ in observer.calls}.values()
+        wanted = [model, over_time, inner, direct, direct.dense, direct.normalize]
+        assert [id(layer) for layer in order if layer in wanted] == [*map(id, wanted)]
+        ((_, kwargs),) = (c[1:] for c in observer.calls if c[0] is direct.normalize)
+        assert kwargs["training"] is False
+
     state = model.trainable_variables, model.non_trainable_variables
-    before = len(observer.calls)
-    with qf.context.scoped(observer=observer):
-        found, _ = model.stateless_call(*state, np.ones((1, 3)), training=False)
-    np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (found, expected)))
-    again = [layer for layer, *_ in observer.calls[before:]]
-    assert [id(layer) for layer in again] == [id(layer) for layer in called]
-    # A symbolic call passes as it is.
-    x = keras.Input((3,))
-    with qf.context.scoped(observer=observer):
-        assert keras.Model(x, layers.Dense(2)(x)).built
+    with keras_internals.calls_observed(model):
+        check(lambda: model(data, training=False))
+        check(lambda: model.call(data, training=False))
+        check(lambda: model.stateless_call(*state, data, training=False)[0])
+        with keras_internals.calls_observed(model):
+            check(lambda: model(data, training=False))
+        check(lambda: model(data, training=False))
+        observer.calls.clear()
+        model(data)
+        assert observer.calls == []
+        # A symbolic call passes as it is.
+        y = keras.Input((4, 3))
+        assert keras.Model(y, model(y)).built
+    assert (dict(vars(direct)), dict(vars(model))) == before
 
 
-def test_only_time_distributed_layers_call_the_call_of_another_layer():
-    """Such a call goes past the interception: here they are listed on every Keras."""
-    folder = Path(keras.src.__file__).parent / "layers"
-    sources = [path for path in folder.rglob("*.py") if not path.stem.endswith("_test")]
-    found = {path.stem for path in sources if "layer.call(" in path.read_text("utf-8")}
-    # A lookup of strings, in the other one, is no layer of a network.
-    assert found == {"time_distributed", "text_vectorization"}
+def test_a_method_of_one_layer_is_observed_and_comes_back():
+    layer = layers.Dense(2)
+    layer.build((None, 3))
+    doubled, observer = layer.call, Recorded()
+
+    def call(x):
+        return 2 * doubled(x)
+
+    layer.call = call
+    model, x = keras.Sequential([keras.Input((3,)), layer]), np.ones((1, 3))
+    expected = keras.ops.convert_to_numpy(model(x))
+    with keras_internals.calls_observed(model), qf.context.scoped(observer=observer):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), expected)
+    assert any(called is layer for called, *_ in observer.calls)
+    assert layer.call is call

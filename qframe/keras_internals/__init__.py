@@ -15,7 +15,7 @@ from qframe.keras_internals.calls import (
     variables_read,
     without_call_details,
 )
-from qframe.keras_internals.interception import has_loop, intercept_calls
+from qframe.keras_internals.interception import calls_observed, has_loop
 from qframe.keras_internals.structure import (
     all_layers,
     build_shapes,
@@ -48,12 +48,12 @@ __all__ = [
     "all_layers",
     "auto_name",
     "build_shapes",
+    "calls_observed",
     "direct_weights",
     "from_bytes",
     "graph_of",
     "has_loop",
     "in_training",
-    "intercept_calls",
     "is_library",
     "latent_value",
     "make_function",

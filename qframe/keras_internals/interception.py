@@ -2,49 +2,67 @@
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import functools
 import threading
-import types
+from collections.abc import Iterator
 from typing import Any
 
-from keras import Operation
-from keras.layers import RNN, Layer, TimeDistributed
+from keras.layers import RNN, TimeDistributed
 
 from qframe import context
+from qframe.keras_internals.structure import all_layers
 
 _lock = threading.Lock()
+# The blocks that observe a layer, by its id.
+_blocks: collections.Counter[int] = collections.Counter()
 
 
-def intercept_calls() -> None:
-    """Pass every call of a layer through the observer of the current scope.
+@contextlib.contextmanager
+def calls_observed(*models: Any) -> Iterator[None]:
+    """Pass the calls of models and their layers through the observer of the current scope.
 
-    Keras has no hook around a call. On every backend `Layer.__call__` calls
-    `Operation.__call__`, which calls `call`: there a layer is built, and the arguments are
-    those of `call`, with `training` and masks. JAX calls a model by `stateless_call`
-    instead. Both are wrapped once, and are unchanged without an observer.
+    Keras has no hook around a call. Its own `__call__`, `stateless_call`, `TimeDistributed`
+    and code of users all run the method `call` of a layer, so that each layer has another
+    one until the end of the block. Without an observer it does as before.
     """
-    with _lock:  # wrapped twice, each call would be observed twice
-        _wrap()
+    parts = (part for model in models for part in (model, *all_layers(model)))
+    layers = list({id(part): part for part in parts}.values())
+    with _lock:
+        for layer in layers:
+            _blocks[id(layer)] += 1
+            if _blocks[id(layer)] == 1:
+                layer.__dict__["call"] = _observed(layer)
+    try:
+        yield
+    finally:
+        with _lock:
+            for layer in layers:
+                _blocks[id(layer)] -= 1
+                if not _blocks[id(layer)]:
+                    del _blocks[id(layer)]
+                    _restore(layer)
 
 
-@functools.cache
-def _wrap() -> None:
-    operation_call, stateless_call = Operation.__call__, Layer.stateless_call
+def _observed(layer: Any) -> Any:
+    before, call = layer.__dict__.get("call"), layer.call
 
-    @functools.wraps(operation_call)
-    def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(call)
+    def observed(*args: Any, **kwargs: Any) -> Any:
         observer = context.current().observer
-        if observer is None or not isinstance(self, Layer):
-            return operation_call(self, *args, **kwargs)
-        call = functools.partial(operation_call, _observing_inside(self))
-        return observer.layer_called(self, call, *args, **kwargs)
+        if observer is None:
+            return call(*args, **kwargs)
+        return observer.layer_called(layer, call, *args, **kwargs)
 
-    @functools.wraps(stateless_call)
-    def stateless(self: Any, *args: Any, **kwargs: Any) -> Any:
-        observed = self if context.current().observer is None else _observed(self)
-        return stateless_call(observed, *args, **kwargs)
+    observed.__dict__["before"] = before
+    return observed
 
-    Operation.__call__, Layer.stateless_call = __call__, stateless
+
+def _restore(layer: Any) -> None:
+    before = layer.__dict__.pop("call").before
+    if before is not None:  # a method of this one layer
+        layer.__dict__["call"] = before
 
 
 def has_loop(layer: Any, *args: Any, **kwargs: Any) -> bool:
@@ -53,36 +71,3 @@ def has_loop(layer: Any, *args: Any, **kwargs: Any) -> bool:
         inputs = args[0] if args else kwargs["inputs"]
         return inputs.shape[1] is None
     return isinstance(layer, RNN) and not layer.unroll
-
-
-class _Proxy:
-    """A layer with some attributes replaced."""
-
-    def __init__(self, layer: Any, /, **attributes: Any) -> None:
-        self.__dict__.update(attributes, _layer=layer)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:  # `super()` in a subclass asks for it
-        return type(self._layer)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._layer, name)
-
-
-def _observed(layer: Any) -> Any:
-    """A proxy of a layer whose method `call` passes through the observer too."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        observer = context.current().observer
-        return observer.layer_called(layer, _observing_inside(layer).call, *args, **kwargs)
-
-    return _Proxy(layer, call=call)
-
-
-def _observing_inside(layer: Any) -> Any:
-    """The layer, or a proxy of a `TimeDistributed`, which calls `call` of its layer."""
-    if not isinstance(layer, TimeDistributed):
-        return layer
-    proxy = _Proxy(layer, layer=_observed(layer.layer))
-    proxy.__dict__["call"] = types.MethodType(type(layer).call, proxy)
-    return proxy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from qframe import context
@@ -46,7 +46,7 @@ def float_weights(model: Any, *, activations: bool = True) -> Iterator[Any]:
     """
     layers = quantized_layers(model)
     synced_models_with(layers)
-    with retraced(layers), context.idle_everywhere(_slots(layers, activations)):
+    with retraced(layers), idle(layers, activations):
         yield model
 
 
@@ -65,15 +65,14 @@ def quantized_layers(model: Any) -> list[Any]:
 def idle(
     layers: Iterable[Any], activations: bool = True
 ) -> contextlib.AbstractContextManager[None]:
-    """Let the quantizers of layers idle in the calls and traces of this thread."""
-    return context.scoped(idle={**context.current().idle, **_slots(layers, activations)})
-
-
-def _slots(layers: Iterable[Any], activations: bool) -> Mapping[int, frozenset[str]]:
-    """The slots to let idle, by the id of the layer."""
-    return {
-        id(layer): frozenset(
-            slot.name for slot in slots_of(layer) if activations or not slot.is_activation
-        )
-        for layer in layers
-    }
+    """Let the quantizers of layers rest in the calls and traces of the block."""
+    return context.idle(
+        {
+            id(layer): frozenset(
+                slot.name
+                for slot in slots_of(layer)
+                if activations or not slot.is_activation
+            )
+            for layer in layers
+        }
+    )

@@ -136,7 +136,7 @@ def weight_slots(layer: Any) -> list[Slot]:
 
 def running_slots(layer: Any) -> list[Slot]:
     """The filled slots of a layer whose quantizers run in this call."""
-    idle = context.current().idle.get(id(layer), ())
+    idle = context.idle_slots(layer)
     return [
         slot
         for slot in filled_slots(layer)

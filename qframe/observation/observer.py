@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from keras import ops
@@ -36,6 +36,9 @@ class Observer:
 
     # The axis along which the notes of several calls in one step are joined.
     axis = 0
+
+    # Models and layers outside of the model whose calls are observed too.
+    others: Sequence[Any] = ()
 
     def begin(self, model: Any, args: tuple[Any, ...]) -> None:
         """Prepare this copy for a step of `predict` with its arguments."""

@@ -50,7 +50,6 @@ def run(
     Raises:
         DataError: there is no batch.
     """
-    keras_internals.intercept_calls()
     predict_step, scope = model.predict_step, context.current()
     has_batch = False
 
@@ -59,7 +58,7 @@ def run(
         has_batch = True
         step_observer = copy.copy(observer)
         # A step of a replica runs in a thread without the scope of the caller.
-        with context.entered(scope._replace(observer=step_observer)):
+        with context.scoped(**{**scope._asdict(), "observer": step_observer}):
             step_observer.begin(model, args)
             result = predict_step(*args)
             notes = step_observer.notes()
@@ -71,6 +70,7 @@ def run(
     with (
         retraced([model]),
         keras_internals.restored_on_failure(model),
+        keras_internals.calls_observed(model, *observer.others),
         keras_internals.predicting_with(model, step),
         Progress(purpose) as progress,
     ):

@@ -127,6 +127,7 @@ class _PairObserver(observation.Observer):
     ) -> None:
         self._model, self._first, self._keep_outputs = model, first, keep_outputs
         self._paths = [path for path, _ in pairs]
+        self.others = [layers[0] for _, layers in pairs]
         self._keys = collections.defaultdict(list)
         self.slots: dict[str, Slot] = {}
         self.different_shapes: dict[str, tuple[Any, Any]] = {}

@@ -115,9 +115,13 @@ def _commutes(draft: Draft, operation: Operation, mover: Node) -> bool:
         case Activation(function="relu"), MaxPool() | GlobalPool():
             relu: Any = operation
             return bool(relu.alpha >= 0 and relu.threshold >= 0)
-        case Quantize(), Pad():
-            return bool(run(operation, np.zeros(1, np.float32)) == 0)
-        case Quantize(), _:
+        # A direction turns some channels around, so that their largest number is another.
+        case Quantize(direction=None), MaxPool() | GlobalPool():
+            return True
+        # The channels of per-channel thresholds are no longer those of the source.
+        case Quantize(direction=None, thresholds=thresholds), _ if thresholds.ndim == 1:
+            if isinstance(mover.operation, Pad):
+                return bool(run(operation, np.zeros(1, np.float32)) == 0)
             return True
     return False
 
@@ -285,8 +289,9 @@ def _rounded(bias: NDArray[Any], fused: Fused) -> NDArray[Any]:
     # Some backends flush subnormal numbers to 0.
     if not -1e-37 < quantize.thresholds[0] <= 0:
         return np.rint(bias)
-    # An integer is at least -bias where it is at least -floor(bias): no sign changes.
-    return np.floor(bias + 1e-6 * np.maximum(1, np.abs(bias)))
+    # An integer is at least -bias where it is at least -floor(bias): no sign changes. A
+    # bias that is whole but for rounding stays so, and no other becomes the next integer.
+    return np.floor(bias + np.clip(1e-6 * np.abs(bias), 1e-6, 0.25))
 
 
 # For targets whose biases are floats.
