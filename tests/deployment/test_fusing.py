@@ -525,3 +525,61 @@ def test_a_product_reads_floats_where_integers_would_be_others(scale, pad):
     graph = chain(levels(), op.Dequantize(scale=scale), conv, levels())
     names = [node.operation.name for node in fuse(graph).nodes]
     assert names[:2] == ["quantize", "dequantize"]
+
+
+@pytest.mark.parametrize("bias", [0.0, 7.0, 6e5, 1e6, 1e7])
+def test_a_large_bias_before_a_sign_changes_no_sign(bias):
+    """Sums of products reach it: 512 inputs of 8 bits are up to 8e6 steps."""
+    halves = np.arange(255) - 126.5
+    quantize = op.Quantize(thresholds=halves.astype(F), low=-127, step=1)
+    size, whole = 1024, int(bias)
+    kernel = np.full((1, size), 127)
+    kernel[0, -200:] = 1
+    # Inputs whose sum of products is the bias, and the integers beside it.
+    x = np.zeros((3, size), F)
+    for row, total in enumerate((whole - 1, whole, whole + 1)):
+        total = max(total, 0)
+        large, rest = divmod(total, 127 * 127)
+        x[row, :large] = -127
+        middle, rest = divmod(rest, 127)
+        x[row, large] = -middle
+        x[row, -1] = -rest
+    parts = (
+        *(quantize, op.Dense(kernel=Kernel(kernel)), op.Dequantize()),
+        *(op.Affine(shift=np.array([bias], F)), op.Quantize(thresholds=np.zeros(1, F))),
+    )
+    nodes = tuple(Node(part, (i,)) for i, part in enumerate((*parts, op.Dequantize())))
+    graph = Graph(((size,),), nodes, (6,))
+    expected = np.where(-np.maximum(whole + np.arange(-1, 2), 0) + whole >= 0, 1, -1)
+    for each in (graph, fuse(graph)):
+        assert tensors_of(each, x)[-1].ravel().tolist() == expected.tolist()
+
+
+MOVERS = {
+    "max_pool": op.MaxPool(),
+    "global_pool": op.GlobalPool(function="max"),
+    "reshape": op.Reshape(shape=(32,)),
+    "pad": op.Pad(pads=(1, 0, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("mover", MOVERS)
+@pytest.mark.parametrize("direction", [None, (1, -1)])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_quantizer_of_channels_behind_what_moves_numbers_gives_the_same(
+    mover, direction, channels
+):
+    operation = MOVERS[mover]
+    wide = mover == "reshape"
+    count = 32 if wide else 2
+    thresholds = np.sort(np.random.default_rng(0).normal(size=(3, count)), 0).astype(F)
+    turned = None if direction is None else np.resize(direction, count).astype(np.int8)
+    quantize = op.Quantize(
+        thresholds=thresholds if channels > 1 else thresholds[:, 0], direction=turned
+    )
+    parts = op.Affine(scale=F(0.5)), operation, quantize, op.Dequantize()
+    nodes = tuple(Node(part, (i,)) for i, part in enumerate(parts))
+    graph = Graph(((4, 4, 2),), nodes, (4,))
+    x = np.random.default_rng(1).normal(size=(20, 4, 4, 2)).astype(F)
+    found, expected = (tensors_of(each, x)[-1] for each in (fuse(graph), graph))
+    np.testing.assert_array_equal(found, expected)
