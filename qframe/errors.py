@@ -47,7 +47,7 @@ class ExportError(QFrameError):
 
 
 class OutputError(QFrameError):
-    """A path that cannot be written, or that exists."""
+    """A path that is not writable or is already taken."""
 
 
 class StarvedWeightsWarning(UserWarning):

@@ -35,7 +35,7 @@ class Export:
         Args:
             path: the path of the file; it ends in the suffix of the target.
             target: an identifier of an exporter.
-            force: replace a file that exists.
+            force: overwrite an existing file.
         """
         identifier = Identifier.parse(target, positional=True)
         component = registry.resolve("exporter", identifier)

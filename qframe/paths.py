@@ -71,7 +71,7 @@ class OutputPath:
         Args:
             name: the path.
             suffix: its suffix, such as ``.keras``.
-            force: replace a file that exists.
+            force: overwrite an existing file.
         """
         if Path(name).suffix != suffix:
             example = f"{Path(name).stem or 'file'}{suffix}"

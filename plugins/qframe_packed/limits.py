@@ -24,7 +24,7 @@ class Cost:
     """The memory and work of one sample.
 
     Args:
-        memory: the bytes of tensors that exist at one time, of kernels and of tables.
+        memory: the peak memory of the tensors, with kernels and tables, in bytes.
         work: products, comparisons and other operations with numbers.
     """
 

@@ -61,10 +61,8 @@ class Quantized(Readable):
             tried: whether a plan has tried it on the weight. Default False.
         """
         slot = slot_of(self, name)
-        before, slot = (
-            slot.quantizer,
-            attrs.evolve(slot, quantizer=quantizer_for_slot(name, quantizer)),
-        )
+        before = slot.quantizer
+        slot = attrs.evolve(slot, quantizer=quantizer_for_slot(name, quantizer))
         with keras_internals.unlocked(self):
             # First, since it can fail.
             if self.built:  # type: ignore[attr-defined]

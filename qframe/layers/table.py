@@ -8,13 +8,15 @@ which depend on this module: counters in `qframe.models.kernels` and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import keras
 
 from qframe.keras_internals import ConvLSTMCell
 from qframe.quantizers.channels import ChannelAxis
+
+Value = TypeVar("Value")
 
 # Attribute, prefix and channel axis of a weight, as `qframe.layers.Weight` has them.
 WeightRow = tuple[str, str, ChannelAxis | Callable[[Any], ChannelAxis]]
@@ -168,3 +170,8 @@ TABLE: Mapping[type, LayerRow] = {
     },
     ConvLSTMCell: LayerRow(_CELL),
 }
+
+
+def nearest(table: Mapping[type, Value], cls: type) -> Value | None:
+    """The value of a class, or of its nearest base in the table; None without one."""
+    return next((table[base] for base in cls.__mro__ if base in table), None)

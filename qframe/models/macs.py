@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
-from qframe.layers.table import TABLE
+from qframe.layers.table import TABLE, nearest
 from qframe.models import kernels, sequences
 from qframe.models.calls import Call
 from qframe.models.kernels import MacCount
@@ -16,10 +16,9 @@ from qframe.quantizers import Quantizer
 
 Counter = Callable[[Any, Call], Iterable[MacCount]]
 
+_FUNCTIONS = {**vars(sequences), **vars(kernels)}
 COUNTERS: Mapping[type, Counter] = {
-    cls: {**vars(sequences), **vars(kernels)}[row.counter]
-    for cls, row in TABLE.items()
-    if row.counter
+    cls: _FUNCTIONS[row.counter] for cls, row in TABLE.items() if row.counter
 }
 # The classes of operations of `keras.ops` are not public, so their names stand for them.
 _OPERATIONS: dict[str, Counter] = {
@@ -46,10 +45,10 @@ def counter_of(operation: Any) -> Counter | None:
         return kernels.no_macs
     if not isinstance(operation, keras.layers.Layer):
         return _OPERATIONS.get(type(operation).__name__)
-    base = next((cls for cls in type(operation).__mro__ if cls in COUNTERS), None)
-    if base is None:
+    counter = nearest(COUNTERS, type(operation))
+    if counter is None:
         return None
-    return COUNTERS[base] if keras_internals.runs_keras(operation) else kernels.unknown
+    return counter if keras_internals.runs_keras(operation) else kernels.unknown
 
 
 def macs_of(layer: Any, call: Call) -> Iterable[MacCount]:

@@ -58,7 +58,7 @@ def run(
         has_batch = True
         step_observer = copy.copy(observer)
         # A step of a replica runs in a thread without the scope of the caller.
-        with context.scoped(**{**scope._asdict(), "observer": step_observer}):
+        with context.scoped(**scope._replace(observer=step_observer)._asdict()):
             step_observer.begin(model, args)
             result = predict_step(*args)
             notes = step_observer.notes()

@@ -49,7 +49,7 @@ def counts_of(layer: Any, slots: Iterable[Slot], counted: set[int]) -> tuple[int
     """Count the numbers in the weights of a layer, and those that stay in float.
 
     Args:
-        layer: the layer; its sublayers have counts of their own.
+        layer: the layer; its sublayers are counted separately.
         slots: its filled slots.
         counted: the ids of weights that were counted, which the call extends.
     """

@@ -10,13 +10,12 @@ import attrs
 from qframe import observation
 from qframe.layers.attachment import float_class_of
 from qframe.layers.float_scope import idle, quantized_layers
+from qframe.layers.slots import ACTIVATIONS
 from qframe.reports.markup import element
 from qframe.reports.noise import Noise
 from qframe.reports.page import Section, sortable
 from qframe.reports.runs import side_by_side
 from qframe.tables import Table
-
-_SLOTS = ("input", "output")
 
 
 @attrs.frozen
@@ -77,7 +76,7 @@ def table(layers: Sequence[ActivationReport]) -> Table:
     """Return a table with one row per layer."""
     header = ["Layer", "Class", *Noise.COLUMNS, "Float\nfrom", "Float\nto"]
     header += ["Quantized\nfrom", "Quantized\nto"]
-    header += [f"{slot.capitalize()}\nsaturated (%)" for slot in _SLOTS]
+    header += [f"{slot.capitalize()}\nsaturated (%)" for slot in ACTIVATIONS]
     rows = [
         [
             layer.path,
@@ -86,7 +85,7 @@ def table(layers: Sequence[ActivationReport]) -> Table:
             *(f"{end:.4g}" for end in (*layer.float_range, *layer.range)),
             *(
                 f"{100 * layer.saturation[slot]:.2f}" if slot in layer.saturation else "-"
-                for slot in _SLOTS
+                for slot in ACTIVATIONS
             ),
         ]
         for layer in layers

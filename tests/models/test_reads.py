@@ -59,7 +59,7 @@ class Quantized(Tied):
 
 
 class Reversible(layers.Embedding):
-    """An embedding that also maps back to tokens, with a method of its own."""
+    """An embedding with a second method that maps vectors back to tokens."""
 
     def back(self, x):
         return ops.matmul(x, ops.transpose(self.embeddings))

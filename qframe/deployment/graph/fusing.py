@@ -289,8 +289,8 @@ def _rounded(bias: NDArray[Any], fused: Fused) -> NDArray[Any]:
     # Some backends flush subnormal numbers to 0.
     if not -1e-37 < quantize.thresholds[0] <= 0:
         return np.rint(bias)
-    # An integer is at least -bias where it is at least -floor(bias): no sign changes. A
-    # bias that is whole but for rounding stays so, and no other becomes the next integer.
+    # An integer is at least -bias where it is at least -floor(bias): no sign changes. The
+    # tolerance absorbs rounding errors of an integer bias and is too small for others.
     return np.floor(bias + np.clip(1e-6 * np.abs(bias), 1e-6, 0.25))
 
 

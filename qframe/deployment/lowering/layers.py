@@ -25,7 +25,7 @@ from qframe.deployment.lowering.weights import as_array, values_of
 from qframe.errors import QFrameError
 from qframe.keras_internals.overrides import override_of
 from qframe.layers.slots import filled_slots
-from qframe.layers.table import TABLE
+from qframe.layers.table import TABLE, nearest
 from qframe.quantizers import Quantizer
 
 
@@ -46,7 +46,7 @@ def lowering_of(layer: Any) -> Lowering:
             "keras.layers.Add()([a, b]) for a + b"
         )
     table = lowerings()
-    lowering = next((table[cls] for cls in type(layer).__mro__ if cls in table), None)
+    lowering = nearest(table, type(layer))
     known = sorted(cls.__name__ for cls in table)
     if lowering is None:
         raise QFrameError(
