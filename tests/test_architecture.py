@@ -217,7 +217,7 @@ def test_the_core_imports_no_plugin():
 
 
 def test_the_deployment_graph_knows_no_keras_and_no_lowering():
-    for path in (CORE / "deployment" / "graph").glob("*.py"):
+    for path in (CORE / "deployment" / "graph").rglob("*.py"):
         for name in imports(path):
             top, *rest = name.split(".")
             assert top != "keras", path

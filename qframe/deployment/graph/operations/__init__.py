@@ -1,0 +1,39 @@
+"""The operations of a graph: their fields, and the shapes and grids of their results.
+
+A new one needs a class in a module here, a function in `qframe.deployment.graph.reference`,
+a function in `qframe.deployment.lowering`, and a line in the table of each target.
+"""
+
+from __future__ import annotations
+
+from qframe.deployment.graph.operations.base import Operation
+from qframe.deployment.graph.operations.elementwise import (
+    FUNCTIONS,
+    Activation,
+    Affine,
+    Merge,
+    PReLU,
+)
+from qframe.deployment.graph.operations.levels import Dequantize, Quantize
+from qframe.deployment.graph.operations.pooling import AveragePool, GlobalPool, MaxPool
+from qframe.deployment.graph.operations.products import Conv2D, Dense
+from qframe.deployment.graph.operations.shaping import Concatenate, Pad, Reshape
+
+__all__ = [
+    "FUNCTIONS",
+    "Activation",
+    "Affine",
+    "AveragePool",
+    "Concatenate",
+    "Conv2D",
+    "Dense",
+    "Dequantize",
+    "GlobalPool",
+    "MaxPool",
+    "Merge",
+    "Operation",
+    "PReLU",
+    "Pad",
+    "Quantize",
+    "Reshape",
+]

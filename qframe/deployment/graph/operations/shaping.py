@@ -1,0 +1,68 @@
+"""Operations that move or join numbers and change none."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import attrs
+
+from qframe.deployment.graph.fields import IntegerField, of
+from qframe.deployment.graph.operations.base import PADS, Operation
+from qframe.deployment.graph.values import LARGEST, Value, same_numbers
+from qframe.errors import DataError
+
+
+@attrs.frozen(eq=False)
+class Concatenate(Operation):
+    """Several tensors of one kind, side by side along an axis that is not the batch."""
+
+    name: ClassVar[str] = "concatenate"
+    arity: ClassVar[int | None] = None
+    axis: int = attrs.field(metadata=of(IntegerField(1, 8)))
+
+    def infer(self, *inputs: Value) -> Value:
+        first, at = inputs[0], self.axis - 1
+        others = {(*x.shape[:at], *x.shape[at + 1 :]) for x in inputs}
+        ranks = {len(x.shape) for x in inputs}
+        if len(others) > 1 or len(ranks) > 1 or at >= len(first.shape):
+            raise DataError(f"shapes {[list(x.shape) for x in inputs]} do not match")
+        if any(not same_numbers(x, first) for x in inputs):
+            raise DataError("its inputs hold different kinds of numbers")
+        size = sum(x.shape[at] for x in inputs)
+        return Value((*first.shape[:at], size, *first.shape[at + 1 :]), first.grid)
+
+
+@attrs.frozen(eq=False)
+class Reshape(Operation):
+    """The same numbers in another shape."""
+
+    name: ClassVar[str] = "reshape"
+    shape: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, LARGEST, range(1, 8))))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        if math.prod(self.shape) != math.prod(x.shape):
+            raise DataError(f"{list(x.shape)} does not fit {list(self.shape)}")
+        return Value(self.shape, x.grid)
+
+
+@attrs.frozen(eq=False)
+class Pad(Operation):
+    """Zeros around an image."""
+
+    name: ClassVar[str] = "pad"
+    pads: tuple[int, int, int, int] = attrs.field(metadata=of(PADS))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        if len(x.shape) != 3:
+            raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
+        span = x.span
+        if span is not None and not (
+            span.low <= 0 <= span.high and span.low % span.step == 0
+        ):
+            raise DataError(f"0 is not among the integers from {span.low} to {span.high}")
+        top, bottom, left, right = self.pads
+        shape = x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2]
+        return Value(shape, x.grid)
