@@ -21,7 +21,9 @@ from qframe.paths import AnyPath, existing_file
 from qframe_packed.graph import PackedGraph
 
 SUFFIX = ".safetensors"
-FORMAT, VERSION = "qframe-packed", "1"
+FORMAT, VERSION = "qframe-packed", "2"
+# Version 2 has the operation "round".
+_READ = ("1", VERSION)
 MOST_BYTES = 2**31
 _DTYPES = {
     "F32": np.dtype("<f4"),
@@ -117,10 +119,11 @@ def _decode(content: bytes) -> PackedGraph:
     metadata = _json(content[8 : 8 + length].decode()).get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         raise DataError("its metadata does not name the format " + repr(FORMAT))
-    if metadata.get("version") != VERSION:
+    if metadata.get("version") not in _READ:
         raise DataError(
             f"it has version {metadata.get('version')!r} of the format, and this qframe "
-            f"reads {VERSION!r}"
+            f"reads {' and '.join(map(repr, _READ))}. A newer qframe may read it: pip "
+            "install --upgrade keras-qframe"
         )
     tensors = {name: _array(name, part) for name, part in parts}
     text = metadata.get("graph", "")

@@ -21,9 +21,9 @@ OPERATIONS: Mapping[str, type[Operation]] = {
     cls.name: cls
     for cls in (
         *(operations.Conv2D, operations.Dense, operations.Affine, operations.Quantize),
-        *(operations.MaxPool, operations.AveragePool, operations.GlobalPool),
-        *(operations.Activation, operations.PReLU, operations.Merge),
-        *(operations.Concatenate, operations.Reshape, operations.Pad),
+        *(operations.Round, operations.MaxPool, operations.AveragePool),
+        *(operations.GlobalPool, operations.Activation, operations.PReLU),
+        *(operations.Merge, operations.Concatenate, operations.Reshape, operations.Pad),
     )
 }
 _MOST_NODES = 2**14

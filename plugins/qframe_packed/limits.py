@@ -138,8 +138,8 @@ def _table(node: Node, output: Value) -> int:
     """The bytes that an operation needs between two predictions."""
     channels = output.shape[-1] if output.shape else 1
     operation = node.operation
-    if isinstance(operation, operations.Quantize):
-        return _NUMBER * len(operation.thresholds) * (channels + 8)
+    if isinstance(operation, (operations.Quantize, operations.Round)):
+        return _NUMBER * _thresholds(operation) * (channels + 8)
     if not isinstance(operation, (operations.Conv2D, operations.Dense)):
         return _NUMBER * _NUMBER * (channels + 8)
     outputs, *window = operation.kernel.shape
@@ -147,6 +147,12 @@ def _table(node: Node, output: Value) -> int:
     weights = _NUMBER * (outputs + groups * _BLOCK) * math.prod(window)
     pixels = math.prod(output.shape[:-1])
     return weights + _PIXEL * pixels + _edges(operation, output, channels)
+
+
+def _thresholds(operation: operations.Quantize | operations.Round) -> int:
+    if isinstance(operation, operations.Round):
+        return operation.high - operation.low
+    return len(operation.thresholds)
 
 
 def _edges(operation: operations.Operation, output: Value, channels: int) -> int:

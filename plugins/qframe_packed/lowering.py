@@ -15,9 +15,14 @@ from qframe.deployment.graph import graph, operations
 from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.operations import Affine, Operation
 from qframe.deployment.graph.rewriting import rewrite
+from qframe.deployment.graph.rounding import rounding_of
 from qframe.deployment.graph.values import Value, is_one_positive
 from qframe_packed.graph import Node, PackedGraph
 from qframe_packed.packing import PackedTensor
+
+# The most thresholds that are smaller than a rounding and what comes before it, for each
+# channel: those of 1 and 2 bits.
+FEW = 3
 
 
 @attrs.frozen(eq=False)
@@ -94,7 +99,24 @@ def _quantize(
     operation: operations.Quantize, emitter: _Emitter, inputs: list[_Tensor]
 ) -> _Tensor:
     plain = attrs.evolve(operation, scale=1.0, zero_point=0, rounding=None)
-    return emitter.add(plain, *inputs, scale=operation.scale)
+    return emitter.add(
+        _round_of(plain, operation.scale) or plain, *inputs, scale=operation.scale
+    )
+
+
+def _round_of(quantize: operations.Quantize, scale: float) -> operations.Round | None:
+    """The rounding that is proved equal to a quantizer; None for few thresholds too."""
+    thresholds, low = quantize.thresholds, quantize.low
+    if len(thresholds) <= FEW:
+        return None
+    # A quantizer may multiply its integers by another number than it divides by.
+    distance = (thresholds[-1] - thresholds[0]) / (len(thresholds) - 1)
+    for divisor in (scale, distance):
+        rounding = rounding_of(thresholds, divisor, low, quantize.step)
+        if rounding is not None and rounding.rule == "half_even":
+            high = low + len(thresholds)
+            return operations.Round(low, high, rounding.divisor, rounding.factor)
+    return None
 
 
 @_emit.register

@@ -19,26 +19,38 @@ from qframe.deployment.graph.operations import (
     Operation,
     Quantize,
     Reshape,
+    Round,
 )
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.rewriting import Draft, Rule, rewrite
 from qframe.deployment.graph.thresholds import Domain, first_true
 from qframe.deployment.graph.values import Value
 from qframe_packed.graph import PackedGraph
+from qframe_packed.lowering import FEW
 
 # Functions that are monotone in float32 as well.
 _MONOTONE = ("hard_tanh", "relu")
 
 
 def absorb_into_thresholds(draft: Draft, key: int, node: Node) -> bool:
-    """Turn thresholds of ``f(x)`` into thresholds of x: for scales, batch norm, ReLU."""
-    if not isinstance(node.operation, Quantize):
+    """Turn thresholds of ``f(x)`` into thresholds of x: for scales, batch norm, ReLU.
+
+    More than a few stay common to all channels, as a table for each would be larger than
+    what it replaces.
+    """
+    quantize = node.operation
+    if not isinstance(quantize, Quantize):
         return False
     before = draft.producer(node.inputs[0], (Affine, Activation))
     if before is None or not _is_monotone(before.operation):
         return False
+    few = len(quantize.thresholds) <= FEW
+    if not few and not _is_common(quantize, before.operation):
+        return False
     (source,) = before.inputs
-    operation = compose(node.operation, before.operation, draft.values[source])
+    operation = compose(quantize, before.operation, draft.values[source])
+    if not few and operation.thresholds.ndim > 1:
+        return False
     draft.set_node(key, operation, source, name=node.name)
     return True
 
@@ -51,12 +63,16 @@ def _is_monotone(operation: Operation) -> bool:
     return True
 
 
-def compose(quantize: Quantize, before: Operation, value: Value) -> Quantize:
-    """``quantize(before(x))`` as a quantization of x, equal for every x of its span."""
-    channels = value.shape[-1]
+def _is_common(quantize: Quantize, before: Operation) -> bool:
+    """Return whether two operations do the same to all channels."""
     parts: list[Any] = [quantize.thresholds[0], quantize.direction]
     parts += [getattr(before, "scale", None), getattr(before, "shift", None)]
-    common = not any(part is not None and np.ndim(part) for part in parts)
+    return not any(part is not None and np.ndim(part) for part in parts)
+
+
+def compose(quantize: Quantize, before: Operation, value: Value) -> Quantize:
+    """``quantize(before(x))`` as a quantization of x, equal for every x of its span."""
+    channels, common = value.shape[-1], _is_common(quantize, before)
     shape = (len(quantize.thresholds), 1 if common else channels)
     domain = Domain.of(value.span)
 
@@ -97,19 +113,41 @@ def quantize_first(draft: Draft, key: int, node: Node) -> bool:
     """
     quantize = node.operation
     before = draft.producer(node.inputs[0], (MaxPool, Reshape))
-    if not isinstance(quantize, Quantize) or before is None:
+    if not isinstance(quantize, (Quantize, Round)) or before is None:
         return False
-    mover, direction = before.operation, quantize.direction
+    mover, direction = before.operation, getattr(quantize, "direction", None)
     if isinstance(mover, MaxPool):
         fits = mover.direction is None
         mover = attrs.evolve(mover, direction=direction)
     else:
-        fits = quantize.thresholds.ndim == 1 and direction is None
+        common = isinstance(quantize, Round) or quantize.thresholds.ndim == 1
+        fits = common and direction is None
     if not fits or not draft.has_one_reader(node.inputs[0]):
         return False
     bits = draft.add(quantize, *before.inputs, name=node.name)
     draft.set_node(key, mover, bits, name=before.name)
     return True
+
+
+def drop_clamp(draft: Draft, key: int, node: Node) -> bool:
+    """Leave out a clamp that a rounding repeats, as a ReLU before unsigned integers."""
+    rounding, source = node.operation, node.inputs[0]
+    before = draft.producer(source, Activation)
+    if not isinstance(rounding, Round) or before is None:
+        return False
+    if not _is_clamp(before.operation) or not draft.has_one_reader(source):
+        return False
+    ends = run(rounding, run(before.operation, np.array([-np.inf, np.inf], np.float32)))
+    if ends.tolist() != [rounding.low, rounding.high]:
+        return False
+    draft.set_node(key, rounding, *before.inputs, name=node.name)
+    return True
+
+
+def _is_clamp(operation: Activation) -> bool:
+    """Return whether a function clips at two numbers, and does nothing else."""
+    plain = operation.alpha == operation.threshold == 0
+    return operation.function == "hard_tanh" or (operation.function == "relu" and plain)
 
 
 def fold_affine(draft: Draft, key: int, node: Node) -> bool:
@@ -134,7 +172,7 @@ def _float32(array: Any) -> Any:
     return None if array is None else np.asarray(array, np.float32)
 
 
-RULES: tuple[Rule, ...] = (absorb_into_thresholds, quantize_first, fold_affine)
+RULES: tuple[Rule, ...] = (absorb_into_thresholds, quantize_first, drop_clamp, fold_affine)
 
 
 def simplify(graph: PackedGraph, rules: tuple[Rule, ...] = RULES) -> PackedGraph:

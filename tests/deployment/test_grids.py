@@ -3,17 +3,19 @@
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from qframe.deployment.graph.kernels import Kernel
-from qframe.deployment.graph.rounding import RULES, quantized, rounding_of
+from qframe.deployment.graph.rounding import RULES, rounding_of
 from qframe.deployment.graph.thresholds import Domain, first_true
 from qframe.deployment.graph.values import Grid, Span, Value, same_numbers
 from qframe.errors import DataError
 
 pytestmark = pytest.mark.pure
 F = np.float32
+WAYS = ("divide", "reciprocal", "whole")
+SPECIAL = F([np.nan, np.inf, -np.inf, 0, -0.0, 3e38, -3e38, 1e-45, -1e-45])
 
 
 @pytest.mark.parametrize(
@@ -76,15 +78,24 @@ def test_the_same_numbers():
     assert same_numbers(Value((2,)), Value((3,)))
 
 
+def by_hand(x, rule, scale, low, high, way):
+    """A quantizer that divides, or multiplies by a float or a whole number."""
+    steps = x / F(scale) if way == "divide" else x * (F(1) / F(scale))
+    if way == "whole":
+        steps = x * np.rint(F(1) / F(scale))
+    rounded = np.rint(steps) if rule == "half_even" else np.floor(steps + F(0.5))
+    return np.clip(rounded, low, high).astype(np.int32)
+
+
 def thresholds_of(*settings):
-    """The thresholds of a rule, a scale, the ends, and whether it multiplies."""
+    """The thresholds of a rule, a scale, the ends, and the way."""
     low, high = settings[2:4]
     wanted = np.arange(low + 1, high + 1)
     every = Domain.of(None)
 
     def reached(x):
         with np.errstate(over="ignore"):
-            return quantized(x, *settings) >= wanted
+            return by_hand(x, *settings) >= wanted
 
     return every.thresholds(first_true(reached, every, wanted.shape))
 
@@ -94,26 +105,29 @@ def thresholds_of(*settings):
     scale=st.floats(2.0**-20, 2.0**13, width=32),
     low=st.integers(-130, 10),
     count=st.integers(1, 260),
-    reciprocal=st.booleans(),
+    way=st.sampled_from(WAYS),
     data=st.data(),
 )
 def test_a_rule_is_proven_and_one_float_beside_it_is_not(
-    rule, scale, low, count, reciprocal, data
+    rule, scale, low, count, way, data
 ):
+    assume(way != "whole" or scale < 2)
     ends = low, low + count
-    thresholds = thresholds_of(rule, scale, *ends, reciprocal)
+    thresholds = thresholds_of(rule, scale, *ends, way)
     found = rounding_of(thresholds, scale, low, 1)
-    ways = [
-        thresholds_of(other, scale, *ends, way) for other in RULES for way in (False, True)
-    ]
+    possible = WAYS if scale < 2 else WAYS[:2]
+    ways = [thresholds_of(each, scale, *ends, by) for each in RULES for by in possible]
     # Two rules are equal where no tie is within the range.
-    same = [np.array_equal(thresholds, way) for way in ways]
-    assert found == [*RULES][same.index(True) // 2]
+    same = [np.array_equal(thresholds, each) for each in ways]
+    assert found.rule == [*RULES][same.index(True) // len(possible)]
+    numbers = np.concatenate([thresholds, np.nextafter(thresholds, F(-np.inf)), SPECIAL])
+    expected = low + (numbers[:, None] >= thresholds).sum(axis=1)
+    np.testing.assert_array_equal(found.levels(numbers, *ends), expected)
     place = data.draw(st.integers(0, count - 1))
     for end in (-np.inf, np.inf):
         moved = thresholds.copy()
         moved[place] = np.nextafter(moved[place], F(end))
-        if not any(np.array_equal(moved, way) for way in ways):
+        if not any(np.array_equal(moved, each) for each in ways):
             assert rounding_of(moved, scale, low, 1) is None
 
 

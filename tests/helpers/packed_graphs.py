@@ -10,6 +10,8 @@ from qframe.errors import DataError
 from qframe_packed.graph import Node, PackedGraph
 from qframe_packed.packing import PackedTensor
 
+F = np.float32
+
 
 def sign(**arguments):
     thresholds = np.zeros(1, np.float32)
@@ -97,17 +99,35 @@ def _operation(rng, name, x, kind, dyadic):
         count = int(rng.integers(1, 4))
         thresholds = np.sort(rng.choice(np.arange(-4, 4) / 2, count)).astype(np.float32)
         return op.Quantize(thresholds=thresholds, low=int(rng.integers(-2, 1)), step=1)
+    if name == "round":
+        low, factor = int(rng.choice([0, 0, -3, -8, -128])), float(rng.choice([1, 2, 7]))
+        high = low + int(rng.choice([4, 7, 15, 200]))
+        return op.Round(
+            low=low, high=high, factor=factor, divisor=float(F(rng.choice([1, 0.3])))
+        )
     if name == "max_pool":
         return op.MaxPool(pads=tuple(int(p) for p in rng.integers(0, 2, 4)))
     if name == "reshape":
         return op.Reshape(shape=(int(np.prod(x.shape)),))
     if name == "hard_tanh":
         return op.Activation(function="hard_tanh")
+    if name == "clamp":
+        return op.Activation(function="relu", most=[None, 20.0][rng.integers(2)])
     return op.Activation(function="relu", alpha=0.5, most=2.0)
 
 
 # What follows a product in a network, in order; each may be there or not.
-AFTER = ("max_pool", "affine", "affine", "hard_tanh", "relu", "max_pool", "reshape")
+QUANTIZERS = ("quantize", "round")
+AFTER = (
+    "max_pool",
+    "affine",
+    "affine",
+    "hard_tanh",
+    "relu",
+    "clamp",
+    "max_pool",
+    "reshape",
+)
 
 
 @st.composite
@@ -116,10 +136,12 @@ def names(draw):
     operations = []
     for _ in range(draw(st.integers(1, 3))):
         if draw(st.booleans()):
-            operations.append("quantize")
+            operations.append(draw(st.sampled_from(QUANTIZERS)))
         operations.append(draw(st.sampled_from(["conv2d", "dense"])))
         operations += [name for name in AFTER if draw(st.booleans())]
-    return [*operations, "quantize"] if draw(st.booleans()) else operations
+    if draw(st.booleans()):
+        operations.append(draw(st.sampled_from(QUANTIZERS)))
+    return operations
 
 
 @st.composite

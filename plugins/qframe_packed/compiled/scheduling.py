@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from qframe.deployment.graph import operations
+from qframe.deployment.graph.thresholds import as_thresholds
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.allocation import reuse
 from qframe_packed.compiled.depthwise import Depthwise
@@ -184,6 +185,8 @@ class Schedule:
         match operation:
             case operations.Quantize():
                 self._schedule_quantize(index, source, operation)
+            case operations.Round():
+                self._schedule_quantize(index, source, as_thresholds(operation))
             case operations.Conv2D() | operations.Dense():
                 self._schedule_product(index, node)
             case operations.Merge() if self._can_merge(node):

@@ -59,15 +59,16 @@ class IntegerField(Field):
 
 @attrs.frozen
 class NumberField(Field):
-    """A finite number, or None if it is `optional`."""
+    """A number of a magnitude up to `most`, or None if it is `optional`."""
 
     optional: bool = False
+    most: float = LARGEST
 
     def read(self, value: Any, tensors: Tensors) -> float | None:
         """The number of a value from JSON, as a float."""
         if value is None and self.optional:
             return None
-        if type(value) not in (int, float) or not abs(value) <= LARGEST:
+        if type(value) not in (int, float) or not abs(value) <= self.most:
             raise DataError(f"expected a finite number, found {_short(value)}")
         return float(value)
 

@@ -19,6 +19,7 @@ from qframe.deployment.graph import operations
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.graph import Graph
 from qframe.deployment.graph.kernels import is_integer
+from qframe.deployment.graph.rounding import Rounding
 
 Array = NDArray[Any]
 # The most factors of products that are laid out at once.
@@ -129,6 +130,11 @@ def _quantize(op: operations.Quantize, x: Array) -> Array:
     for threshold in op.thresholds:
         count += x >= threshold
     return np.int32(op.low) + np.int32(op.step) * count
+
+
+@run.register
+def _round(op: operations.Round, x: Array) -> Array:
+    return Rounding("half_even", op.divisor, op.factor).levels(x, op.low, op.high)
 
 
 @run.register

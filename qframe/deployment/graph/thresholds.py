@@ -13,6 +13,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe.deployment.graph.operations import Quantize, Round
+from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Span
 
 Array = NDArray[Any]
@@ -85,3 +87,10 @@ def first_true(
         high = np.where(open_ & true, middle, high)
         low = np.where(open_ & ~true, middle + 1, low)
     return high
+
+
+def as_thresholds(operation: Round) -> Quantize:
+    """The quantizer that equals a rounding for every float32 number."""
+    levels, every = np.arange(operation.low + 1, operation.high + 1), Domain.of(None)
+    keys = first_true(lambda x: run(operation, x) >= levels, every, levels.shape)
+    return Quantize(every.thresholds(keys), low=operation.low, step=1)

@@ -60,7 +60,8 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
     step = int(np.gcd.reduce(np.diff(np.append(low, targets[distinct]))))
     thresholds = thresholds[(targets - low) % step == 0]
     rounding = rounding_of(thresholds, scale, int(low), step)
-    return Quantize(thresholds, None, int(low), step, scale, zero_point, rounding)
+    rule = None if rounding is None else rounding.rule
+    return Quantize(thresholds, None, int(low), step, scale, zero_point, rule)
 
 
 def _integers(quantizer: Quantizer, x: NDArray[Any]) -> tuple[NDArray[Any], float, int]:

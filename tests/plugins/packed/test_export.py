@@ -331,7 +331,7 @@ def test_learned_and_gathered_steps(identifier, tmp_path):
         exported(model, tmp_path)
     qf.calibrate(model, data_of(model)[0], verbose=0)
     runtime = check(model, tmp_path)
-    assert names_of(runtime.graph) == ["quantize", "conv2d", "affine"]
+    assert names_of(runtime.graph)[1:] == ["conv2d", "affine"]
 
 
 class Doubled(keras.Model):

@@ -50,6 +50,8 @@ def _every_operation():
         op.AveragePool(strides=(2, 1), pads=(0, 1, 0, 0)),
         op.PReLU(alpha=np.full((1, 1, 4), 0.1, f)),
         op.Activation(function="relu", alpha=0.2, most=4.0, threshold=0.5),
+        op.Round(low=-3, high=100, divisor=float(f(0.3)), factor=7.0),
+        op.Affine(),
     ]
     built, shape = [], (4, 4, 2)
     for i, operation in enumerate(steps):
@@ -149,6 +151,7 @@ def nodes_of(name):
 
 
 CONV, DENSE, QUANTIZE = nodes_of("conv2d")[1], nodes_of("dense")[0], nodes_of("quantize")[0]
+ROUND = nodes_of("round")[0]
 DEEP = "[" * 100_000 + "]" * 100_000
 BAD = {
     "a huge shape": (("nodes", CONV, "kernel", "shape"), [2**31, 2**31, 2**31, 2**31]),
@@ -179,6 +182,14 @@ BAD = {
     "a tensor that is not there": (("nodes", DENSE, "kernel", "tensor"), "absent"),
     "an unknown argument": (("nodes", DENSE, "code"), "x"),
     "levels beyond 32 bits": (("nodes", QUANTIZE, "step"), 2**31 - 2),
+    "no levels": (("nodes", ROUND, "high"), -3),
+    "too many levels": (("nodes", ROUND, "high"), 2**16),
+    "levels that are floats": (("nodes", ROUND, "low"), -3.5),
+    "a division by 0": (("nodes", ROUND, "divisor"), 0),
+    "a negative factor": (("nodes", ROUND, "factor"), -7),
+    "a divisor beyond float32": (("nodes", ROUND, "divisor"), 0.3),
+    "a factor beyond float32": (("nodes", ROUND, "factor"), 1e300),
+    "steps that are too large": (("nodes", ROUND, "divisor"), 2.0**120),
     "a function that is none": (("nodes", -1, "function"), 7),
     "an output that is not there": (("outputs",), [99]),
     "no outputs": (("outputs",), []),
@@ -287,7 +298,7 @@ def _large(header):
         _with_header(_large),
         _with_header(lambda header: header.pop("__metadata__")),
         _with_header(lambda header: header["__metadata__"].update(format="else")),
-        _with_header(lambda header: header["__metadata__"].update(version="2")),
+        _with_header(lambda header: header["__metadata__"].update(version="3")),
         _with_header(lambda header: header["__metadata__"].update(graph=3)),
         _with_header(lambda header: header["__metadata__"].pop("graph")),
         _with_header(lambda header: header["__metadata__"].pop("sha256")),
@@ -300,8 +311,9 @@ def test_bad_containers(content):
 
 
 def test_a_newer_version_is_named():
-    content = _with_header(lambda header: header["__metadata__"].update(version="2"))
-    with pytest.raises(DataError, match=r"has version '2' of the format, .* reads '1'"):
+    content = _with_header(lambda header: header["__metadata__"].update(version="3"))
+    expected = r"has version '3' of the format, .* reads '1' and '2'.* --upgrade keras-q"
+    with pytest.raises(DataError, match=expected):
         files.decode(content)
 
 

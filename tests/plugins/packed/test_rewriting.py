@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 
-from packed_graphs import chain, computed, graphs, inputs_of, names_of, sign
+from packed_graphs import QUANTIZERS, chain, computed, graphs, inputs_of, names_of, sign
 from qframe.deployment.graph.operations import (
     Activation,
     Affine,
@@ -20,13 +20,14 @@ from qframe_packed.graph import Node, PackedGraph
 from qframe_packed.packing import PackedTensor
 from qframe_packed.rewriting import (
     absorb_into_thresholds,
+    drop_clamp,
     fold_affine,
     quantize_first,
     simplify,
 )
 
 pytestmark = pytest.mark.pure
-EXACT = (absorb_into_thresholds, quantize_first)
+EXACT = (absorb_into_thresholds, quantize_first, drop_clamp)
 KINDS = ("max_pool", "reshape")
 F = np.float32
 
@@ -179,7 +180,7 @@ def _reads_bits(graph, kind):
     """The number of operations of a kind that read a quantizer."""
     names = [None] * len(graph.inputs) + names_of(graph)
     return sum(
-        n.operation.name == kind and names[n.inputs[0]] == "quantize" for n in graph.nodes
+        n.operation.name == kind and names[n.inputs[0]] in QUANTIZERS for n in graph.nodes
     )
 
 
@@ -198,7 +199,7 @@ def _whole_thresholds(graph):
 @pytest.mark.parametrize(
     "condition",
     [*map(_changes, rewriting.RULES), *map(_moves, KINDS), _whole_thresholds],
-    ids=range(6),
+    ids=range(7),
 )
 def test_graphs_meet_every_rule(condition):
     """Or the tests of what rules leave alone could not fail."""
@@ -219,7 +220,7 @@ def test_all_exact_rules_change_no_bit(graph):
 def test_folding_rounds_once(graph):
     simplified = simplify(graph, (fold_affine,))
     assert len(simplified.nodes) <= len(graph.nodes)
-    if "quantize" in names_of(graph):
+    if {"quantize", "round"} & {*names_of(graph)}:
         return  # a number beside a threshold may move to its other side
     for x in inputs_of(graph):
         output, target = computed(simplified, x)[0], computed(graph, x)[0]

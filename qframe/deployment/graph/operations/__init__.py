@@ -14,7 +14,7 @@ from qframe.deployment.graph.operations.elementwise import (
     Merge,
     PReLU,
 )
-from qframe.deployment.graph.operations.levels import Dequantize, Quantize
+from qframe.deployment.graph.operations.levels import Dequantize, Quantize, Round
 from qframe.deployment.graph.operations.pooling import AveragePool, GlobalPool, MaxPool
 from qframe.deployment.graph.operations.products import Conv2D, Dense
 from qframe.deployment.graph.operations.shaping import Concatenate, Pad, Reshape
@@ -36,4 +36,5 @@ __all__ = [
     "Pad",
     "Quantize",
     "Reshape",
+    "Round",
 ]
