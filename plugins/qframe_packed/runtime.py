@@ -97,11 +97,6 @@ def _engine(graph: PackedGraph, name: str) -> Any:
             f"the engine 'numba' needs numba, which cannot be imported ({error}). Write: "
             "pip install 'keras-qframe[packed]'"
         ) from error
-    except RuntimeError as error:
-        raise PluginError(
-            f"numba finds no place for what it compiles ({error}). Set the variable "
-            "NUMBA_CACHE_DIR to a folder that can be written."
-        ) from error
     return Engine(graph)
 
 

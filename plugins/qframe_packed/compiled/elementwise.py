@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,6 @@ from qframe_packed.compiled.vectors import (
     over_channels,
     over_rows,
     store,
-    switch,
     whole_vectors,
 )
 
@@ -60,8 +58,7 @@ def _prelu(b: Any, x: Any, alpha: Any) -> Any:
     return _above(b, x, ir.Constant(x.type, None), b.fmul(alpha, x))
 
 
-# Functions by name, which emit the result for a vector `x` and up to three operands. The
-# code of a function is its place.
+# Functions by name, which emit the result for a vector `x` and up to three operands.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "affine": lambda b, x, scale, shift: b.fadd(b.fmul(x, scale), shift),
     "relu": _relu,
@@ -79,11 +76,58 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 MERGES = ("add", "subtract", "subtract_from", "multiply")
 
 
+def _body(name: str, function: Callable[..., Any]) -> Any:
+    """The emitter of the stage for a function."""
+
+    def emit(
+        b: Any, values: Any, width: Any, first: Any, size: Any, channels: Any, p: Any
+    ) -> None:
+        stride = b.mul(width, integer(4))
+
+        def merge(kind: Any, index: Any) -> None:
+            def row(x: Any, y: Any) -> None:
+                store(b, function(b, load(b, kind, x), load(b, kind, y)), x)
+
+            offset = b.mul(index, integer(4))
+            over_rows(
+                b,
+                size,
+                (b.add(values, offset), b.add(tensor, offset)),
+                (stride, pixel_bytes),
+                row,
+            )
+
+        def change(kind: Any, index: Any) -> None:
+            offset = b.mul(index, integer(4))
+            # They are the same for each row, and stay in registers.
+            operands = [load(b, kind, b.add(address, offset)) for address in addresses]
+
+            def row(x: Any) -> None:
+                store(b, function(b, load(b, kind, x), *operands), x)
+
+            over_rows(b, size, (b.add(values, offset),), (stride,), row)
+
+        if name in MERGES:
+            pixel_bytes = p.pixel_bytes
+            tensor = b.add(p.first, b.mul(first, pixel_bytes))
+            over_channels(b, channels, merge)
+        else:
+            count = len(inspect.signature(function).parameters) - 2
+            addresses = (p.first, p.second, p.third)[:count]
+            over_channels(b, whole_vectors(b, channels), change)
+
+    emit.__qualname__ = name
+    return emitter(emit)
+
+
+_BODIES = {name: _body(name, function) for name, function in FUNCTIONS.items()}
+
+
 @attrs.frozen(eq=False)
 class Elementwise(Parameters):
     """A stage that applies a function to each number."""
 
-    function: int  # place in FUNCTIONS
+    place: int  # of its function in FUNCTIONS
     pixel_bytes: int  # of a tensor that is the operand; 0 without one
     first: Address = 0  # operands: a number for each channel, or a tensor
     second: Address = 0
@@ -96,53 +140,16 @@ class Elementwise(Parameters):
 
     @property
     def label(self) -> str:
-        return [*FUNCTIONS][self.function]
+        return [*FUNCTIONS][self.place]
 
     @property
     def term(self) -> Buffer | None:
         """The tensor that is an operand."""
         return self.first if isinstance(self.first, Buffer) else None
 
-    @staticmethod
-    @emitter
-    def run(
-        b: Any, values: Any, width: Any, first: Any, size: Any, channels: Any, p: Any
-    ) -> None:
-        stride, addresses = b.mul(width, integer(4)), (p.first, p.second, p.third)
-        pixel_bytes = p.pixel_bytes
-        tensor = b.add(p.first, b.mul(first, pixel_bytes))
-        room = whole_vectors(b, channels)
-
-        def emit(name: str, function: Callable[..., Any]) -> None:
-            if name in MERGES:
-                over_channels(b, channels, functools.partial(merge, function))
-            else:
-                count = len(inspect.signature(function).parameters) - 2
-                body = functools.partial(change, function, addresses[:count])
-                over_channels(b, room, body)
-
-        def merge(function: Callable[..., Any], kind: Any, index: Any) -> None:
-            def row(x: Any, y: Any) -> None:
-                store(b, function(b, load(b, kind, x), load(b, kind, y)), x)
-
-            offset = b.mul(index, integer(4))
-            starts = b.add(values, offset), b.add(tensor, offset)
-            over_rows(b, size, starts, (stride, pixel_bytes), row)
-
-        def change(
-            function: Callable[..., Any], addresses: Any, kind: Any, index: Any
-        ) -> None:
-            offset = b.mul(index, integer(4))
-            # They are the same for each row, and stay in registers.
-            operands = [load(b, kind, b.add(address, offset)) for address in addresses]
-
-            def row(x: Any) -> None:
-                store(b, function(b, load(b, kind, x), *operands), x)
-
-            over_rows(b, size, (b.add(values, offset),), (stride,), row)
-
-        cases = [functools.partial(emit, *item) for item in FUNCTIONS.items()]
-        switch(b, p.function, cases)
+    @property
+    def body(self) -> Any:
+        return _BODIES[self.label]
 
 
 def stages_of(operation: Any, width: int) -> list[Parameters] | None:

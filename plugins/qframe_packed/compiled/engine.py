@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.fallback import Fallback
+from qframe_packed.compiled.functions import prepare
 from qframe_packed.compiled.memory import Memory
 from qframe_packed.compiled.parameters import Parameters, table
-from qframe_packed.compiled.program import prepare, run
+from qframe_packed.compiled.program import PROGRAM
 from qframe_packed.compiled.scheduling import Schedule, Step
 from qframe_packed.graph import PackedGraph
 from qframe_packed.limits import cost_of
@@ -33,7 +34,7 @@ _MOST_SAMPLES = 64
 _MOST_WORK = 2**34
 
 
-def _run(memory: Memory, address: int, count: int, samples: int) -> None:
+def _run(run: Any, memory: Memory, address: int, count: int, samples: int) -> None:
     # The memory is an argument because the table has addresses in it.
     run(samples, address, count)
 
@@ -42,7 +43,7 @@ class Session:
     """The memory of one thread, and the steps that are bound to it."""
 
     def __init__(self, schedule: Schedule, samples: int) -> None:
-        prepare()
+        prepare([PROGRAM, *schedule.functions])
         self._memory = Memory(*allocate(schedule.buffers, samples), samples)
         self._inputs = [self._memory.array(b, np.float32) for b in schedule.inputs]
         self._outputs = [self._memory.array(b, np.float32) for b in schedule.outputs]
@@ -57,8 +58,9 @@ class Session:
             runs += [step.bind(self._memory) for step in part if isinstance(step, Fallback)]
             kernels = [step for step in part if isinstance(step, Parameters)]
             if kernels:
-                address = table(kernels, self._memory)
-                runs.append(functools.partial(_run, self._memory, address, len(kernels)))
+                address, run = table(kernels, self._memory), PROGRAM.compiled
+                arguments = run, self._memory, address, len(kernels)
+                runs.append(functools.partial(_run, *arguments))
         return runs
 
     def run(self, inputs: list[Array], outputs: list[Array]) -> None:

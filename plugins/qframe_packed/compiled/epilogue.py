@@ -9,11 +9,11 @@ import attrs
 import numba
 import numpy as np
 
-from qframe_packed.compiled.elementwise import Elementwise
-from qframe_packed.compiled.levels import EvenLevels, Levels, Pack
+from qframe_packed.compiled.functions import Function
+from qframe_packed.compiled.levels import Pack
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Address, Parameters, Record, dispatch, table
-from qframe_packed.compiled.vectors import copy
+from qframe_packed.compiled.parameters import Address, Parameters, Record, run_table, table
+from qframe_packed.compiled.vectors import copy, emitter
 
 
 @attrs.frozen(eq=False)
@@ -33,10 +33,23 @@ class Store(Parameters):
                 copy(out + 4 * i * channels, values + 4 * i * width, channels)
 
 
-# A stage changes, or writes elsewhere, the numbers of `size` pixels from `first` on: rows
-# of `width` floats from the address `values` on, of which `channels` are of the tensor.
-STAGES = (Elementwise, Store, Pack, EvenLevels, Levels)
-apply = numba.njit(dispatch("values, width, first, size, channels", STAGES))
+@emitter
+def apply(
+    b: Any,
+    values: Any,
+    width: Any,
+    first: Any,
+    size: Any,
+    channels: Any,
+    table: Any,
+    count: Any,
+) -> None:
+    """Run a table of stages.
+
+    A stage changes, or writes elsewhere, the numbers of `size` pixels from `first` on: rows
+    of `width` floats from the address `values` on, of which `channels` are of the tensor.
+    """
+    run_table(b, table, count, values, width, first, size, channels)
 
 
 @attrs.define(eq=False)
@@ -73,6 +86,9 @@ class Epilogue(Record):
 
     def buffers(self) -> list[Buffer]:
         return [buffer for stage in self.stages for buffer in stage.buffers()]
+
+    def functions(self) -> list[Function]:
+        return [function for stage in self.stages for function in stage.functions()]
 
     def bind(self, memory: Memory) -> list[Any]:
         stages = self.stages

@@ -45,6 +45,7 @@ class Gemm(Parameters):
     starts: Address  # numbers from which sums start: (class, channel)
     classes: Address  # of each pixel
     tile: int  # place in TILES
+    multiply: Address  # function of the tile
     tile_pixels: int
     values: Address  # sums of a chunk: (pixel, channel)
     addresses: Address  # window, starts and sums of each pixel of a chunk
@@ -65,7 +66,7 @@ class Gemm(Parameters):
     @numba.njit
     def run(samples: int, p: Any) -> None:
         count, width, chunk, values = p.pixels, p.width, p.chunk, p.values
-        tile, tile_pixels, offsets, items = p.tile, p.tile_pixels, p.offsets, p.items
+        multiply, tile_pixels, items = p.multiply, p.tile_pixels, p.items
         plane_bytes = p.image.rows * p.image.columns * p.image.pixel_bytes
         factors, columns = floats_at(p.factors), integers_at(p.columns)
         shifts = integers_at(p.shifts)
@@ -99,20 +100,20 @@ class Gemm(Parameters):
                         weights = p.weights + place * p.panel_bytes
                         factor = factors[plane * p.weight_planes + weight_plane]
                         before = sums if plane + weight_plane else starts
-                        for i in range(0, size, tile_pixels):
-                            add_products(
-                                tile,
-                                image,
-                                begins + 8 * i,
-                                weights,
-                                offsets,
-                                items,
-                                before + 8 * i,
-                                column,
-                                values + 4 * i * width + column,
-                                4 * width,
-                                factor,
-                            )
+                        add_products(
+                            multiply,
+                            size,
+                            image,
+                            begins,
+                            weights,
+                            p.offsets,
+                            items,
+                            before,
+                            column,
+                            values + column,
+                            4 * width,
+                            factor,
+                        )
             apply(values, width, first, size, p.channels, epilogue.table, epilogue.count)
 
 

@@ -88,7 +88,7 @@ def items_of(channels: int) -> int:
     return -(-channels // room) * room // BITS.bits
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _fill(out: int, pixel: int, size: int, count: int) -> None:
     """Write the bytes of a pixel `count` times."""
     source = bytes_at(pixel)

@@ -9,6 +9,8 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe_packed.compiled.functions import Function
+
 _ALIGNMENT = 64
 # A tile may read a whole register at the end of a buffer.
 _SLACK = 64
@@ -65,13 +67,15 @@ class Memory:
         return int(array.ctypes.data)
 
     def numbers(self, values: Iterable[Any]) -> list[Any]:
-        """Values, with the addresses of buffers and arrays in their place."""
+        """Values, with an address in the place of each buffer, array and function."""
         start, offsets = self._start, self._offsets
         return [
             self.keep(value)
             if isinstance(value, np.ndarray)
             else start + offsets[value]
             if isinstance(value, Buffer)
+            else value.address
+            if isinstance(value, Function)
             else value
             for value in values
         ]

@@ -210,6 +210,7 @@ def _operands(
         starts=wide_starts,
         classes=classes,
         tile=place,
+        multiply=tile.function,
         tile_pixels=tile.pixels,
         values=Buffer(0, 4 * chunk * width),
         addresses=Buffer(0, 24 * chunk),

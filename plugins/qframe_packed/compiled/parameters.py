@@ -1,21 +1,22 @@
-"""Declaration of kernels: parameters that compiled code reads by field, and dispatch."""
+"""Declaration of kernels: parameters that compiled code reads by field, and tables."""
 
 from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import attrs
+import numba
 import numpy as np
+from llvmlite import ir
 
-from qframe_packed.compiled.addresses import record_view
+from qframe_packed.compiled.functions import Function, function, names_of
 from qframe_packed.compiled.memory import Buffer, Memory
+from qframe_packed.compiled.vectors import call, integer, load, loop
 
-# One row of a table: the code of a kernel, and the address of its record.
-ENTRY = np.dtype([("code", np.int64), ("parameters", np.int64)])
-# A buffer, an array or other parameters: compiled code reads the address.
+# A buffer, an array, a function or other parameters: compiled code reads the address.
 Address = Any
 
 
@@ -33,15 +34,21 @@ class Record:
 
     def buffers(self) -> list[Buffer]:
         """Buffers among the fields, and in their records."""
-        values = [getattr(self, name) for name in self.dtype.names or ()]
-        nested = [b for v in values if isinstance(v, Record) for b in v.buffers()]
-        return [value for value in values if isinstance(value, Buffer)] + nested
+        nested = [b for v in self._values() if isinstance(v, Record) for b in v.buffers()]
+        return [value for value in self._values() if isinstance(value, Buffer)] + nested
+
+    def functions(self) -> list[Function]:
+        """Functions among the fields, and in their records."""
+        nested = [f for v in self._values() if isinstance(v, Record) for f in v.functions()]
+        return [value for value in self._values() if isinstance(value, Function)] + nested
+
+    def _values(self) -> list[Any]:
+        return [getattr(self, field.name) for field in attrs.fields(type(self))]
 
     def bind(self, memory: Memory) -> list[Any]:
-        """The fields in this memory, with addresses in the place of buffers and arrays."""
+        """The fields in this memory, with addresses in the place of what has one."""
         values: list[Any] = []
-        for name in self.dtype.names or ():
-            value = getattr(self, name)
+        for value in self._values():
             values += value.bind(memory) if isinstance(value, Record) else (value,)
         return memory.numbers(values)
 
@@ -50,12 +57,30 @@ class Record:
 class Parameters(Record):
     """Parameters of a kernel, which a subclass declares: its fields, label and function."""
 
-    code: ClassVar[int]
-
     @staticmethod
     def run(*arguments: Any) -> None:
         """Run the kernel; the last argument is the record of its fields."""
         raise NotImplementedError
+
+    @property
+    def body(self) -> Any:
+        """What numba compiles: `run`, or what a subclass chooses by its fields."""
+        return self.run
+
+    @property
+    def function(self) -> Function:
+        """The function that a table calls."""
+        *numbers, _ = names_of(self.body)
+        record = numba.from_dtype(define(type(self)))
+        return function(self.body, *[numba.int64] * len(numbers), record)
+
+    def functions(self) -> list[Function]:
+        return [self.function, *super().functions()]
+
+    def pack(self, memory: Memory) -> bytes:
+        """The record in this memory."""
+        define(type(self))
+        return self.layout.pack(*self.bind(memory))
 
     @property
     def label(self) -> str:
@@ -83,40 +108,24 @@ def define(record: type[Record]) -> np.dtype[Any]:
 
 
 def table(kernels: Sequence[Parameters], memory: Memory) -> int:
-    """Write a table of kernels in this memory, and return its address."""
-    records = [kernel.layout.pack(*kernel.bind(memory)) for kernel in kernels]
+    """Write a table of kernels in this memory, and return its address.
+
+    A row has the addresses of a function and of a record.
+    """
+    records = [kernel.pack(memory) for kernel in kernels]
     start = memory.keep(np.frombuffer(b"".join(records), np.uint8))
     offsets = itertools.accumulate(map(len, records), initial=start)
-    entries = [(k.code, address) for k, address in zip(kernels, offsets, strict=False)]
-    return memory.keep(np.array(entries, ENTRY))
+    rows = [(k.function.address, at) for k, at in zip(kernels, offsets, strict=False)]
+    return memory.keep(np.array(rows, np.int64))
 
 
-def dispatch(arguments: str, kernels: Sequence[type[Parameters]]) -> Callable[..., None]:
-    """Give each kernel its code, and build the function that runs a table.
+def run_table(b: Any, table: Any, count: Any, *arguments: Any) -> None:
+    """Emit calls of the functions of a table, each with the arguments and its record."""
+    number = ir.IntType(64)
 
-    Numba compiles the function. Its source is::
+    def row(index: Any, place: Any) -> tuple[Any, ...]:
+        code, record = load(b, number, place), load(b, number, b.add(place, integer(8)))
+        call(b, code, *arguments, b.inttoptr(record, ir.IntType(8).as_pointer()))
+        return (b.add(place, integer(16)),)
 
-        def run(<arguments>, table, count):
-            for index in range(count):
-                entry = entry_at(table + 16 * index)
-                if entry.code == 0:
-                    Gemm(<arguments>, Gemm_at(entry.parameters))
-                elif entry.code == 1:
-                    ...
-    """
-    scope: dict[str, Any] = {"__name__": __name__, "entry_at": record_view(ENTRY)}
-    lines = [
-        f"def run({arguments}, table, count):",
-        "    for index in range(count):",
-        f"        entry = entry_at(table + {ENTRY.itemsize} * index)",
-    ]
-    for code, kernel in enumerate(kernels):
-        kernel.code, name = code, kernel.__name__
-        scope |= {name: kernel.run, f"{name}_at": record_view(define(kernel))}
-        lines += [
-            f"        {'elif' if code else 'if'} entry.code == {code}:",
-            f"            {name}({arguments}, {name}_at(entry.parameters))",
-        ]
-    # Numba keeps compiled code beside the file of its source, so the file has to exist.
-    exec(compile("\n".join(lines), __file__, "exec"), scope)
-    return scope["run"]
+    loop(b, integer(0), count, 1, (table,), row)

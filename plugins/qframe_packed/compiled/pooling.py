@@ -18,7 +18,7 @@ from qframe_packed.compiled.reductions import largest_of_window, sum_window
 _Pool = operations.MaxPool | operations.AveragePool
 
 
-@numba.njit
+@numba.njit(inline="always")
 def _ends(place: int, stride: int, before: int, pool: int, size: int) -> tuple[int, int]:
     """The part of a window that is in the image: its first row, and that after its last."""
     start = place * stride - before
@@ -50,8 +50,8 @@ def _pool_floats(samples: int, p: Any) -> None:
                 out += pixel
 
 
-@numba.njit
-def _pool_bits(
+@numba.njit(inline="always")
+def _pool_parts(
     samples: int, p: Any, source: Any, out: Any, inverted: Any, size: int
 ) -> None:
     """OR of `size` bytes, or words, of each pixel; `inverted` has the bits of AND."""
@@ -70,6 +70,16 @@ def _pool_bits(
                         for j in range(right - left):
                             bits |= source[row + j * size] ^ inverted[part]
                     out[pixel + part] = bits ^ inverted[part]
+
+
+@numba.njit
+def _pool_bits(samples: int, p: Any) -> None:
+    source, out, inverted, size = p.source, p.out, p.directions, p.channels
+    if size % 4:
+        _pool_parts(samples, p, bytes_at(source), bytes_at(out), bytes_at(inverted), size)
+    else:
+        size //= 4
+        _pool_parts(samples, p, words_at(source), words_at(out), words_at(inverted), size)
 
 
 @attrs.frozen(eq=False)
@@ -119,21 +129,9 @@ class Pool(Parameters):
     def label(self) -> str:
         return f"pool of {'bits' if self.bits else 'floats'}"
 
-    @staticmethod
-    @numba.njit
-    def run(samples: int, p: Any) -> None:
-        source, out, inverted, size = p.source, p.out, p.directions, p.channels
-        if not p.bits:
-            _pool_floats(samples, p)
-        elif size % 4:
-            _pool_bits(
-                samples, p, bytes_at(source), bytes_at(out), bytes_at(inverted), size
-            )
-        else:
-            size //= 4
-            _pool_bits(
-                samples, p, words_at(source), words_at(out), words_at(inverted), size
-            )
+    @property
+    def body(self) -> Any:
+        return _pool_bits if self.bits else _pool_floats
 
 
 @attrs.frozen(eq=False)

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+import functools
+from typing import Any
 
 import numba
 
-from qframe_packed.compiled.notices import noticed
-from qframe_packed.compiled.parameters import dispatch
-from qframe_packed.compiled.scheduling import KERNELS
+from qframe_packed.compiled.functions import Function
+from qframe_packed.compiled.parameters import run_table
+from qframe_packed.compiled.vectors import emitter
 
 
-def digest(folder: Path) -> str:
-    """A name for the version of the kernels in a folder."""
-    contents = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        contents.update(path.read_bytes())
-    return contents.hexdigest()[:16]
+@emitter
+def run(b: Any, samples: Any, table: Any, count: Any) -> None:
+    """Run a table, which is an address, for a number of samples."""
+    run_table(b, table, count, samples)
 
 
-_run = dispatch("samples", KERNELS)
-# Numba keeps compiled code under this name, and compares no other file with it.
-_run.__qualname__ = f"run_{digest(Path(__file__).parent)}"
-# `run(samples, table, count)`, where `table` is an address.
-run = numba.njit(nogil=True, cache=True)(_run)
-
-
-def prepare() -> None:
-    """Compile the program, or load it, unless a program has run before."""
-    if not run.signatures:
-        with noticed("Compiling kernels for this processor, once"):
-            run(0, 0, 0)
+# It lets other Python threads run.
+PROGRAM = Function(run, (numba.int64,) * 3, functools.partial(numba.njit, nogil=True))

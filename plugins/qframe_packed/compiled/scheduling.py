@@ -15,6 +15,7 @@ from qframe_packed.compiled.depthwise import Depthwise
 from qframe_packed.compiled.elementwise import Elementwise, row, stages_of
 from qframe_packed.compiled.epilogue import Store
 from qframe_packed.compiled.fallback import Fallback, is_large
+from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.gemm import Gemm, Pointwise
 from qframe_packed.compiled.layout import Bits, Image, Spread, Surround, Unpack
 from qframe_packed.compiled.levels import Pack, levels_of
@@ -24,9 +25,6 @@ from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.pooling import Mean, Pool, Softmax
 from qframe_packed.compiled.vectors import padded
 from qframe_packed.graph import Node, PackedGraph
-
-# A program dispatches to these. The code of a kernel is its place.
-KERNELS = (Gemm, Pointwise, Spread, Surround, Unpack, Depthwise, Pool, Mean, Softmax)
 
 _MERGES = ("add", "average", "multiply", "subtract")
 
@@ -84,6 +82,12 @@ class Schedule:
         """All buffers."""
         of_steps = [buffer for step in self.steps for buffer in step.buffers()]
         return list(dict.fromkeys([*self.inputs, *of_steps, *self.outputs]))
+
+    @property
+    def functions(self) -> list[Function]:
+        """All functions that steps call."""
+        kernels = [step for step in self.steps if isinstance(step, Parameters)]
+        return [function for kernel in kernels for function in kernel.functions()]
 
     # Forms of tensors
 

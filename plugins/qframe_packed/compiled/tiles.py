@@ -14,9 +14,18 @@ from typing import Any
 import attrs
 import numpy as np
 from llvmlite import ir
+from numba import types
 
 from qframe_packed.compiled import processor
-from qframe_packed.compiled.vectors import emitter, integer, loop, shuffled, splat, switch
+from qframe_packed.compiled.functions import Function, function
+from qframe_packed.compiled.vectors import (
+    call,
+    emitter,
+    integer,
+    loop,
+    shuffled,
+    splat,
+)
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _F32 = ir.FloatType()
@@ -139,33 +148,16 @@ class Tile:
     kind: Kind
     pixels: int
     vectors: int
+    function: Function = attrs.field(init=False, eq=False)
+
+    @function.default
+    def _function(self) -> Function:
+        return _function_of(self)
 
     @property
     def channels(self) -> int:
         """Output channels of a tile."""
         return self.vectors * self.kind.lanes
-
-
-def _tiles() -> list[Tile]:
-    """Tiles for this processor: for bits, then for floats, each from narrow to wide."""
-    has = processor.FEATURES.__contains__
-    lookup = next((n for f, n in _SHUFFLES if has(f)), None)
-    if has("avx512vpopcntdq") or lookup is None:
-        lanes = 8 if has("avx512vpopcntdq") else 2
-        bits: Kind = Popcount(lanes, np.uint64, 64)
-    else:
-        bits = Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
-    floats = Floats(processor.FLOATS, np.float32, 32)
-    # As many sums as there are registers, except those of the factors.
-    sizes = ((8, 1), (4, 2), (4, 4)) if has("avx512f") else ((8, 1), (6, 2))
-    return [Tile(kind, *size) for kind in (bits, floats) for size in sizes]
-
-
-_SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
-TILES = _tiles()
-BITS, FLOATS = TILES[0].kind, TILES[-1].kind
-# The bits of a pixel are padded to whole items.
-ITEM_BYTES = max(BITS.bits // 8, 1)
 
 
 def tile_for(kind: Kind, outputs: int) -> int:
@@ -174,10 +166,54 @@ def tile_for(kind: Kind, outputs: int) -> int:
     return next((i for i in places if TILES[i].channels >= outputs), places[-1])
 
 
+def _function_of(tile: Tile) -> Function:
+    """The function of a tile, for the arguments of `add_products`."""
+
+    def emit(
+        b: Any,
+        size: Any,
+        image: Any,
+        windows: Any,
+        weights: Any,
+        offsets: Any,
+        items: Any,
+        starts: Any,
+        column: Any,
+        sums: Any,
+        stride: Any,
+        factor: Any,
+    ) -> None:
+        kind, pixels = tile.kind, range(tile.pixels)
+        floats, factors = ir.VectorType(_F32, kind.lanes), splat(b, factor, kind.lanes)
+
+        def multiply(index: Any, windows: Any, starts: Any, sums: Any) -> tuple[Any, ...]:
+            begins = [b.add(image, b.load(_at(b, windows, 8 * p, _I64))) for p in pixels]
+            totals = _products(b, tile, begins, weights, offsets, items)
+            for p in pixels:
+                start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
+                for v in range(tile.vectors):
+                    offset = 4 * v * kind.lanes
+                    begin = b.load(_at(b, start, offset, floats), align=4)
+                    products = kind.floats(b, totals[p * tile.vectors + v])
+                    total = b.fadd(begin, b.fmul(products, factors))
+                    b.store(total, _at(b, sums, offset, floats), align=4)
+                sums = b.add(sums, stride)
+            step = integer(8 * tile.pixels)
+            return b.add(windows, step), b.add(starts, step), sums
+
+        loop(b, integer(0), size, tile.pixels, (windows, starts, sums), multiply)
+
+    kind = tile.kind
+    shape = f"{kind.lanes}_{tile.pixels}x{tile.vectors}"
+    emit.__qualname__ = f"{type(kind).__name__.lower()}_{shape}"
+    return function(emitter(emit), *[types.int64] * 10, types.float32)
+
+
 @emitter
 def add_products(
     b: Any,
-    place: Any,
+    multiply: Any,
+    size: Any,
     image: Any,
     windows: Any,
     weights: Any,
@@ -189,29 +225,16 @@ def add_products(
     stride: Any,
     factor: Any,
 ) -> None:
-    """Write `starts` plus `factor` times the products of the tile at a place in TILES.
+    """Write `starts` plus `factor` times the products, by the function of a tile.
 
-    The windows of the pixels begin at `image` plus one of `windows`, and their items
-    `offsets` bytes later. `weights` is a panel: (item, channel). `starts` are the addresses
-    of rows of floats, in which `column` bytes precede those of the panel. `sums` is the
-    result: (pixel, channel), with `stride` bytes between pixels.
+    There are `size` pixels, and a tile that is not full goes beyond. Their windows begin at
+    `image` plus one of `windows`, and the items `offsets` bytes later. `weights` is a
+    panel: (item, channel). `starts` are the addresses of rows of floats, in which `column`
+    bytes precede those of the panel. `sums` is the result: (pixel, channel), with `stride`
+    bytes between pixels.
     """
-
-    def emit(tile: Tile) -> None:
-        kind, pixels = tile.kind, range(tile.pixels)
-        begins = [b.add(image, b.load(_at(b, windows, 8 * p, _I64))) for p in pixels]
-        totals = _products(b, tile, begins, weights, offsets, items)
-        floats, factors = ir.VectorType(_F32, kind.lanes), splat(b, factor, kind.lanes)
-        for p in pixels:
-            start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
-            row = b.add(sums, b.mul(stride, integer(p)))
-            for v in range(tile.vectors):
-                offset = 4 * v * kind.lanes
-                begin = b.load(_at(b, start, offset, floats), align=4)
-                products = b.fmul(kind.floats(b, totals[p * tile.vectors + v]), factors)
-                b.store(b.fadd(begin, products), _at(b, row, offset, floats), align=4)
-
-    switch(b, place, [functools.partial(emit, tile) for tile in TILES])
+    numbers = size, image, windows, weights, offsets, items, starts, column, sums, stride
+    call(b, multiply, *numbers, factor)
 
 
 def _products(
@@ -277,3 +300,25 @@ def _rows(module: Any) -> Any:
         rows.initializer = ir.Constant(rows.type.pointee, data)
         rows.linkage, rows.global_constant, rows.align = "internal", True, 16
     return module.globals[name]
+
+
+def _tiles() -> list[Tile]:
+    """Tiles for this processor: for bits, then for floats, each from narrow to wide."""
+    has = processor.FEATURES.__contains__
+    lookup = next((n for f, n in _SHUFFLES if has(f)), None)
+    if has("avx512vpopcntdq") or lookup is None:
+        lanes = 8 if has("avx512vpopcntdq") else 2
+        bits: Kind = Popcount(lanes, np.uint64, 64)
+    else:
+        bits = Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
+    floats = Floats(processor.FLOATS, np.float32, 32)
+    # As many sums as there are registers, except those of the factors.
+    sizes = ((8, 1), (4, 2), (4, 4)) if has("avx512f") else ((8, 1), (6, 2))
+    return [Tile(kind, *size) for kind in (bits, floats) for size in sizes]
+
+
+_SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
+TILES = _tiles()
+BITS, FLOATS = TILES[0].kind, TILES[-1].kind
+# The bits of a pixel are padded to whole items.
+ITEM_BYTES = max(BITS.bits // 8, 1)

@@ -8,7 +8,7 @@ written here need no comparison.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -58,8 +58,9 @@ def emitter(emit: Callable[..., None]) -> Any:
 
         return types.void(*kinds), codegen
 
+    for name in ("__module__", "__name__", "__qualname__"):
+        setattr(define, name, getattr(emit, name))
     # Numba takes the number of arguments from the signature.
-    define.__name__ = emit.__name__
     define.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]
     return intrinsic(define)
 
@@ -77,6 +78,12 @@ def load(b: Any, kind: Any, address: Any) -> Any:
 def store(b: Any, value: Any, address: Any, align: int = 4) -> None:
     """Write a vector, or a number, to an address."""
     b.store(value, b.inttoptr(address, value.type.as_pointer()), align=align)
+
+
+def call(b: Any, address: Any, *arguments: Any) -> None:
+    """Emit a call of the function at an address."""
+    kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+    b.call(b.inttoptr(address, kind.as_pointer()), arguments)
 
 
 def shuffled(b: Any, vector: Any, lanes: list[int]) -> Any:
@@ -175,19 +182,6 @@ def over_channels(
 def whole_vectors(b: Any, channels: Any) -> Any:
     """Emit `padded`."""
     return b.and_(b.add(channels, integer(7)), integer(-8))
-
-
-def switch(b: Any, code: Any, cases: Sequence[Callable[[], None]]) -> None:
-    """Emit cases, of which the one at the place of the code runs."""
-    after = b.append_basic_block("after")
-    branches = b.switch(code, after)
-    for place, emit in enumerate(cases):
-        block = b.append_basic_block(f"case{place}")
-        branches.add_case(integer(place), block)
-        b.position_at_end(block)
-        emit()
-        b.branch(after)
-    b.position_at_end(after)
 
 
 @emitter

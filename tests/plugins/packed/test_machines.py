@@ -83,24 +83,17 @@ SCRIPT = """
     import numba
     import numpy as np
     import qframe as qf
-    from numba import types
     from numba.core.registry import cpu_target
 
     pretended, *names = sys.argv[1:]
     codegen = cpu_target.target_context.codegen()
     if pretended:
         codegen.magic_tuple = lambda: ("", "", pretended)
-    from qframe_packed.compiled.tiles import TILES, add_products
+    from qframe_packed.compiled.tiles import TILES
 
     vars(codegen).pop("magic_tuple", None)
 
-    @numba.njit(types.void(*[types.intp] * 10, types.float32))
-    def tile(n, image, places, weights, items, count, starts, column, sums, stride, factor):
-        add_products(
-            *(n, image, places, weights, items, count, starts, column, sums, stride, factor)
-        )
-
-    (code,) = tile.inspect_asm().values()
+    code = "".join(t.function.compiled._library.get_asm_str() for t in TILES)
     equal = []
     for name in names:
         runtime = qf.packed.load(name + ".safetensors", engine="numba")

@@ -1,8 +1,9 @@
-"""Declared kernels: their records, and the functions that dispatch to them."""
+"""Declared kernels: their records, the functions that run them, and tables of them."""
 
 from __future__ import annotations
 
 import importlib
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import attrs
 import numba
 import numpy as np
 import pytest
+from numba.core.caching import FunctionCache
 
 import qframe_packed.compiled as package
 from qframe_packed.compiled.addresses import floats_at
-from qframe_packed.compiled.epilogue import STAGES
+from qframe_packed.compiled.functions import Function, function
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Address, Parameters, dispatch, table
-from qframe_packed.compiled.scheduling import KERNELS
+from qframe_packed.compiled.parameters import Address, Parameters, define, table
+from qframe_packed.compiled.program import PROGRAM
 
 pytestmark = pytest.mark.pure
 
@@ -54,8 +56,6 @@ class Multiply(Parameters):
 
 
 def test_a_table_runs_kernels_in_order_with_their_fields():
-    run = numba.njit(dispatch("samples", (Multiply, Fill)))
-    assert (Multiply.code, Fill.code) == (0, 1)
     one, two = Buffer(12), Buffer(12)
     memory = Memory({one: 0, two: 64}, 128, samples=2)
     factors = np.arange(1, 7, dtype=np.float32)
@@ -66,37 +66,77 @@ def test_a_table_runs_kernels_in_order_with_their_fields():
         Multiply(3, two, factors, True),
         Multiply(2, two, factors, True),
     ]
-    run(2, table(kernels, memory), len(kernels))
+    PROGRAM.compiled(2, table(kernels, memory), len(kernels))
     product = np.float32(0.1) * factors
     np.testing.assert_array_equal(memory.array(one, np.float32), product)
     quotient = np.float32(-3) / factors
     quotient[:4] /= factors[:4]
     np.testing.assert_array_equal(memory.array(two, np.float32), quotient)
-    run(2, table([], memory), 0)
+    PROGRAM.compiled(2, table([], memory), 0)
     assert kernels[2].buffers() == [one]
+    assert kernels[2].functions() == kernels[3].functions() != kernels[0].functions()
 
 
-def test_every_kernel_of_the_package_is_listed():
+def test_records_are_as_long_in_python_as_in_compiled_code():
     folder = Path(package.__file__).parent
     for path in folder.glob("[a-z]*.py"):
         importlib.import_module(f"{package.__name__}.{path.stem}")
-    declared = {
+    declared = [
         kind
         for kind in Parameters.__subclasses__()
         if kind.__module__.startswith(package.__name__)
-        and getattr(importlib.import_module(kind.__module__), kind.__name__) is kind
-    }
-    assert {*KERNELS, *STAGES} == declared
-    for kinds in (KERNELS, STAGES):
-        assert [kind.code for kind in kinds] == [*range(len(kinds))]
-        for kind in kinds:
-            assert kind.layout.size == kind.dtype.itemsize
+    ]
+    assert len(declared) > 10
+    for kind in declared:
+        assert define(kind).itemsize == kind.layout.size
 
 
-def test_a_kernel_that_is_not_listed_is_in_no_table():
-    @attrs.frozen(eq=False)
-    class Unlisted(Parameters):
-        count: int
+def test_two_functions_of_one_name_are_refused():
+    """One would be loaded from the cache in the place of the other."""
 
-    with pytest.raises(AttributeError, match="layout"):
-        table([Unlisted(1)], Memory({}, 0, samples=1))
+    def make():
+        return numba.njit(lambda p: None)
+
+    body = make()
+    assert function(body, numba.int64) is function(body, numba.int64)
+    with pytest.raises(ValueError, match="two functions are called 'test_parameters"):
+        function(make(), numba.int64)
+
+
+def _nothing(number):
+    pass
+
+
+NOTHING = numba.njit(_nothing)
+
+
+def test_threads_compile_a_function_once():
+    start, found = threading.Barrier(8), []
+    shared = Function(NOTHING, (numba.int64,))
+
+    def use():
+        start.wait()
+        found.append(shared.compiled)
+
+    workers = [threading.Thread(target=use) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len({id(compiled) for compiled in found}) == 1
+    assert shared.address == found[0].address
+
+
+@pytest.mark.parametrize(
+    ("method", "error"),
+    [("__init__", RuntimeError("no locator")), ("save_overload", OSError("disk is full"))],
+)
+def test_a_cache_that_cannot_be_written_is_said_and_not_needed(monkeypatch, method, error):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(FunctionCache, method, fail)
+    monkeypatch.setattr(FunctionCache, "load_overload", lambda *arguments: None)
+    alone = Function(NOTHING, (numba.int64,))
+    with pytest.warns(UserWarning, match=f"{error}.*NUMBA_CACHE_DIR"):
+        assert alone.address
