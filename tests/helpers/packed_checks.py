@@ -51,7 +51,9 @@ def kinds(engine):
         if isinstance(step, Gemm | Pointwise):
             labels = [stage.label for stage in step.epilogue.stages]
             yield from (label.upper().replace(" ", "_") for label in labels)
-        yield re.sub("^(lookup|popcount)", "bits", re.sub("^float.*", "float", step.label))
+        yield re.sub(
+            "^(lookup|popcount)", "bits", re.sub("^(float|codes).*", r"\1", step.label)
+        )
 
 
 def halves(*shape, seed=0):

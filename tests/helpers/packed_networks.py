@@ -19,6 +19,9 @@ def quantizer(rng, bits, channels):
     """A quantizer of so many bits, evenly spaced or not, for each channel or not."""
     count = int(rng.integers(2 ** (bits - 1), 2**bits)) if bits > 1 else 1
     spacing = F(8 / 2**bits)
+    if rng.random() < 0.3:
+        low = int(rng.choice([-count // 2, 0]))
+        return op.Round(low=low, high=low + count, divisor=float(spacing))
     thresholds = (np.arange(count) - count // 2).astype(F) * spacing
     direction = None
     if rng.random() < 0.5:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.fallback import Fallback
+from qframe_packed.compiled.forms import Step
 from qframe_packed.compiled.functions import prepare
 from qframe_packed.compiled.memory import Memory
 from qframe_packed.compiled.parameters import Parameters, table
 from qframe_packed.compiled.program import PROGRAM
-from qframe_packed.compiled.scheduling import Schedule, Step
+from qframe_packed.compiled.scheduling import Schedule
 from qframe_packed.graph import PackedGraph
 from qframe_packed.limits import cost_of
 

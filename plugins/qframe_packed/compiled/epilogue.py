@@ -9,6 +9,7 @@ import attrs
 import numba
 import numpy as np
 
+from qframe_packed.compiled.coding import Encode
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.levels import Pack
 from qframe_packed.compiled.memory import Buffer, Memory
@@ -92,5 +93,5 @@ class Epilogue(Record):
 
     def bind(self, memory: Memory) -> list[Any]:
         stages = self.stages
-        changes = not all(isinstance(stage, (Store, Pack)) for stage in stages)
+        changes = not all(isinstance(stage, (Store, Pack, Encode)) for stage in stages)
         return [table(stages, memory), len(stages), changes]

@@ -9,10 +9,11 @@ import numba
 
 from qframe_packed.compiled.addresses import floats_at, integers_at
 from qframe_packed.compiled.epilogue import Epilogue, apply
+from qframe_packed.compiled.kinds import Lookup
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
-from qframe_packed.compiled.tiles import BITS, TILES, Lookup, add_products
+from qframe_packed.compiled.tiles import BITS, CODES, TILES, add_products
 from qframe_packed.compiled.vectors import copy, padded
 
 # Bytes of the pixels that an epilogue works on at a time, to stay in the cache.
@@ -58,7 +59,7 @@ class Gemm(Parameters):
     def label(self) -> str:
         kind = TILES[self.tile].kind
         if kind is not BITS:
-            return f"float x {kind.lanes}"
+            return f"{'codes' if kind is CODES else 'float'} x {kind.lanes}"
         name = "lookup" if isinstance(kind, Lookup) else "popcount"
         return f"{name} {self.planes} x {self.weight_planes}"
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.addresses import bytes_at, floats_at
+from qframe_packed.compiled.kinds import Lookup
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters, Record
-from qframe_packed.compiled.tiles import BITS, FLOATS, ITEM_BYTES, Lookup
+from qframe_packed.compiled.tiles import BITS, FLOATS, ITEM_BYTES
 from qframe_packed.compiled.vectors import copy
 
 # True if an item of bits is 4 bits, in the upper half of a byte.
@@ -55,8 +56,8 @@ class Image(Record):
     columns: int
     top: int  # rows of padding above
     left: int  # columns of padding before
-    planes: int  # bits of a channel; 0 for floats
-    items: int  # of a pixel in one plane
+    planes: int  # bits of a channel; 0 for floats and codes
+    items: int  # of a pixel in one plane; of codes each is a single one
     pixel_bytes: int  # in one plane
 
     @classmethod
@@ -69,6 +70,16 @@ class Image(Record):
             *(height, width, height + top + bottom, width + left + right, top, left),
             *(planes, items, items * np.dtype((BITS if planes else FLOATS).item).itemsize),
         )
+
+    @classmethod
+    def of_codes(cls, shape: tuple[int, ...], pads: tuple[int, ...]) -> Image:
+        """Layout of the codes of a tensor of this shape, with padding."""
+        return attrs.evolve(cls.of(shape, pads), pixel_bytes=shape[-1])
+
+    @property
+    def is_padded(self) -> bool:
+        """Return whether it has more than the pixels of the tensor."""
+        return (self.rows, self.columns) != (self.height, self.width)
 
     @property
     def plane_bytes(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qframe.deployment.graph.operations import Quantize
+from qframe.deployment.graph.operations import Quantize, Round
 from qframe_packed.compiled.addresses import floats_at
 from qframe_packed.compiled.elementwise import row
 from qframe_packed.compiled.layout import Bits
@@ -33,6 +33,8 @@ from qframe_packed.compiled.vectors import (
 Array = NDArray[Any]
 # The most levels between a threshold and its place among evenly spaced ones.
 MOST_UNEVEN = 0.25
+# A float to which a smaller number is added to be rounded: its last bit is worth 1.
+_WHOLE = 1.5 * 2**23
 
 
 @attrs.frozen(eq=False)
@@ -113,6 +115,50 @@ class EvenLevels(Parameters):
             over_rows(b, size, (b.add(values, offset),), (stride,), row)
 
         over_channels(b, whole_vectors(b, channels), body, LANES)
+
+
+@attrs.frozen(eq=False)
+class Nearest(Parameters):
+    """A stage that rounds to the nearest level."""
+
+    factor: float
+    divisor: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, operation: Round) -> Nearest:
+        """The stage for an operation."""
+        ends = operation.low, operation.high
+        return cls(operation.factor, operation.divisor, *ends)
+
+    @staticmethod
+    @emitter
+    def run(
+        b: Any, values: Any, width: Any, first: Any, size: Any, channels: Any, p: Any
+    ) -> None:
+        stride, numbers = b.mul(width, integer(4)), (p.factor, p.divisor, p.low, p.high)
+
+        def body(divides: bool, kind: Any, index: Any) -> None:
+            factor, divisor, low, high = (splat(b, x, kind.count) for x in numbers)
+            whole = ir.Constant(kind, [_WHOLE] * kind.count)
+
+            def row(address: Any) -> None:
+                x = b.fmul(load(b, kind, address), factor)
+                x = b.fdiv(x, divisor) if divides else x
+                # NaN becomes the lowest level.
+                x = b.select(b.fcmp_ordered(">", x, low), x, low)
+                x = b.select(b.fcmp_ordered("<", x, high), x, high)
+                store(b, b.fsub(b.fadd(x, whole), whole), address)
+
+            start = b.add(values, b.mul(index, integer(4)))
+            over_rows(b, size, (start,), (stride,), row)
+
+        room, one = whole_vectors(b, channels), ir.Constant(ir.FloatType(), 1)
+        with b.if_else(b.fcmp_unordered("!=", p.divisor, one)) as branches:
+            for divides, branch in zip((True, False), branches, strict=True):
+                with branch:
+                    over_channels(b, room, functools.partial(body, divides), LANES)
 
 
 @attrs.frozen(eq=False)

@@ -1,9 +1,9 @@
 """Tiles of matrix products: a few pixels by many output channels, kept in registers.
 
-A tile is LLVM vector code, which becomes instructions of any processor. There are three
+A tile is LLVM vector code, which becomes instructions of any processor. There are four
 kinds: bits by population counts, bits by lookups in registers where those are quicker (a
 byte shuffle finds how many of 4 bits differ, for as many channels as a register has bytes),
-and floats.
+codes of 8 bits by dot products of 4 of them, and floats.
 """
 
 from __future__ import annotations
@@ -17,128 +17,14 @@ from llvmlite import ir
 from numba import types
 
 from qframe_packed.compiled import processor
+from qframe_packed.compiled.dots import Dot, Pairs
 from qframe_packed.compiled.functions import Function, function
-from qframe_packed.compiled.vectors import (
-    call,
-    emitter,
-    integer,
-    loop,
-    shuffled,
-    splat,
-)
+from qframe_packed.compiled.kinds import Floats, Kind, Lookup, Popcount
+from qframe_packed.compiled.vectors import at, call, emitter, integer, loop
 
-_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
-_F32 = ir.FloatType()
+_I64, _F32 = ir.IntType(64), ir.FloatType()
 # Sums in bytes, to which each lookup adds up to 4, stay below 256.
 _MOST_LOOKUPS = 60
-
-
-@attrs.frozen
-class Kind:
-    """Products of one register.
-
-    Args:
-        lanes: output channels in a register.
-        item: dtype of an item, which is a part of a pixel.
-        bits: channels of an item as bits; 32 for floats.
-        longest: items after which sums are added to a total; None if sums are the total.
-    """
-
-    lanes: int
-    item: Any
-    bits: int
-    longest: int | None = None
-
-    @property
-    def vector(self) -> Any:
-        """Type of a register of weights, and of sums."""
-        raise NotImplementedError
-
-    @property
-    def total(self) -> Any:
-        """Type of a total."""
-        return self.vector
-
-    def factor(self, b: Any, item: Any) -> Any:
-        """Emit the register for an item of a pixel."""
-        return splat(b, item, self.lanes)
-
-    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
-        """Emit the sums with one more product."""
-        raise NotImplementedError
-
-    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
-        """Emit the total with more sums."""
-        raise NotImplementedError
-
-    def floats(self, b: Any, total: Any) -> Any:
-        """Emit the total as floats."""
-        return b.uitofp(total, ir.VectorType(_F32, self.lanes))
-
-
-class Popcount(Kind):
-    """64 bits in each lane, by one instruction or by several."""
-
-    @property
-    def vector(self) -> Any:
-        return ir.VectorType(_I64, self.lanes)
-
-    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
-        name = f"llvm.ctpop.v{self.lanes}i64"
-        count = _function(b, name, self.vector, [self.vector])
-        return b.add(sums, b.call(count, [b.xor(factor, weights)]))
-
-    def floats(self, b: Any, total: Any) -> Any:
-        return super().floats(b, b.trunc(total, ir.VectorType(_I32, self.lanes)))
-
-
-class Lookup(Kind):
-    """4 bits in each lane; an item is 16 times their number, the place of a row."""
-
-    @property
-    def vector(self) -> Any:
-        return ir.VectorType(_I8, self.lanes)
-
-    @property
-    def total(self) -> Any:
-        return ir.VectorType(_I16, self.lanes)
-
-    def factor(self, b: Any, item: Any) -> Any:
-        row = b.gep(_rows(b.module), [integer(0), b.zext(item, _I64)], inbounds=True)
-        counts = b.load(b.bitcast(row, ir.VectorType(_I8, 16).as_pointer()), align=16)
-        return shuffled(b, counts, [lane % 16 for lane in range(self.lanes)])
-
-    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
-        name = {
-            16: "llvm.x86.ssse3.pshuf.b.128",
-            32: "llvm.x86.avx2.pshuf.b",
-            64: "llvm.x86.avx512.pshuf.b.512",
-        }[self.lanes]
-        shuffle = _function(b, name, self.vector, [self.vector] * 2)
-        return b.add(sums, b.call(shuffle, [factor, weights]))
-
-    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
-        return b.add(total, b.zext(sums, self.total))
-
-    def floats(self, b: Any, total: Any) -> Any:
-        return super().floats(b, b.zext(total, ir.VectorType(_I32, self.lanes)))
-
-
-class Floats(Kind):
-    """A float in each lane."""
-
-    @property
-    def vector(self) -> Any:
-        return ir.VectorType(_F32, self.lanes)
-
-    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
-        # It rounds once where the processor has an instruction for both.
-        name = f"llvm.fmuladd.v{self.lanes}f32"
-        fma = _function(b, name, self.vector, [self.vector] * 3)
-        return b.call(fma, [factor, weights, sums])
-
-    def floats(self, b: Any, total: Any) -> Any:
-        return total
 
 
 @attrs.frozen
@@ -183,25 +69,33 @@ def _function_of(tile: Tile) -> Function:
         stride: Any,
         factor: Any,
     ) -> None:
-        kind, pixels = tile.kind, range(tile.pixels)
-        floats, factors = ir.VectorType(_F32, kind.lanes), splat(b, factor, kind.lanes)
+        kind = tile.kind
 
-        def multiply(index: Any, windows: Any, starts: Any, sums: Any) -> tuple[Any, ...]:
-            begins = [b.add(image, b.load(_at(b, windows, 8 * p, _I64))) for p in pixels]
+        def multiply(
+            count: int, index: Any, windows: Any, starts: Any, sums: Any
+        ) -> tuple[Any, ...]:
+            pixels = range(count)
+            begins = [b.add(image, b.load(at(b, windows, 8 * p, _I64))) for p in pixels]
             totals = _products(b, tile, begins, weights, offsets, items)
             for p in pixels:
-                start = b.add(b.load(_at(b, starts, 8 * p, _I64)), column)
+                start = b.add(b.load(at(b, starts, 8 * p, _I64)), column)
                 for v in range(tile.vectors):
-                    offset = 4 * v * kind.lanes
-                    begin = b.load(_at(b, start, offset, floats), align=4)
-                    products = kind.floats(b, totals[p * tile.vectors + v])
-                    total = b.fadd(begin, b.fmul(products, factors))
-                    b.store(total, _at(b, sums, offset, floats), align=4)
+                    offset = integer(4 * v * kind.lanes)
+                    total = totals[p * tile.vectors + v]
+                    result = kind.result(b, total, b.add(start, offset), factor)
+                    b.store(result, at(b, b.add(sums, offset), 0, result.type), align=4)
                 sums = b.add(sums, stride)
-            step = integer(8 * tile.pixels)
+            step = integer(8 * count)
             return b.add(windows, step), b.add(starts, step), sums
 
-        loop(b, integer(0), size, tile.pixels, (windows, starts, sums), multiply)
+        # A pixel alone, such as a row of a dense layer, needs no whole tile.
+        rest = b.srem(size, integer(tile.pixels))
+        alone = b.zext(b.icmp_signed("==", rest, integer(1)), _I64)
+        first, carried = integer(0), (windows, starts, sums)
+        for count, last in ((tile.pixels, b.sub(size, alone)), (1, size)):
+            body = functools.partial(multiply, count)
+            carried = tuple(loop(b, first, last, count, carried, body))
+            first = b.sub(size, alone)
 
     kind = tile.kind
     shape = f"{kind.lanes}_{tile.pixels}x{tile.vectors}"
@@ -229,9 +123,9 @@ def add_products(
 
     There are `size` pixels, and a tile that is not full goes beyond. Their windows begin at
     `image` plus one of `windows`, and the items `offsets` bytes later. `weights` is a
-    panel: (item, channel). `starts` are the addresses of rows of floats, in which `column`
-    bytes precede those of the panel. `sums` is the result: (pixel, channel), with `stride`
-    bytes between pixels.
+    panel: (item, channel). `starts` are the addresses of rows of numbers, in which `column`
+    bytes precede those of the panel: floats, or integers for codes, whose factor is 1.
+    `sums` is the result: (pixel, channel), floats, with `stride` bytes between pixels.
     """
     numbers = size, image, windows, weights, offsets, items, starts, column, sums, stride
     call(b, multiply, *numbers, factor)
@@ -240,22 +134,26 @@ def add_products(
 def _products(
     b: Any, tile: Tile, begins: list[Any], weights: Any, offsets: Any, items: Any
 ) -> list[Any]:
-    """Emit the totals of a tile: (pixel, register). Windows begin at `begins`."""
+    """Emit the totals of pixels: (pixel, register). Their windows begin at `begins`."""
     kind, item = tile.kind, np.dtype(tile.kind.item)
-    pixels, vectors = range(tile.pixels), range(tile.vectors)
+    pixels, vectors = range(len(begins)), range(tile.vectors)
     element = _F32 if item.kind == "f" else ir.IntType(8 * item.itemsize)
     size = item.itemsize * kind.lanes
 
     def multiply(k: Any, *before: Any) -> tuple[Any, ...]:
         offset = b.load(b.gep(b.inttoptr(offsets, _I64.as_pointer()), [k]))
         row = b.add(weights, b.mul(k, integer(tile.vectors * size)))
-        registers = [
-            b.load(_at(b, row, v * size, kind.vector), align=item.itemsize) for v in vectors
-        ]
+        registers = []
+        for v in vectors:
+            register = b.load(at(b, row, v * size, kind.vector), align=item.itemsize)
+            registers.append(kind.weights(b, register))
         after = []
         # One pixel after the other, so that one register is enough for their factors.
         for p in pixels:
-            factor = kind.factor(b, b.load(_at(b, b.add(begins[p], offset), 0, element)))
+            begin = at(b, b.add(begins[p], offset), 0, element)
+            # Codes begin at any byte.
+            align = 1 if kind is CODES else item.itemsize
+            factor = kind.factor(b, b.load(begin, align=align))
             for v in vectors:
                 after.append(
                     kind.add(b, before[p * tile.vectors + v], factor, registers[v])
@@ -263,7 +161,7 @@ def _products(
         return tuple(after)
 
     def products(first: Any, last: Any) -> list[Any]:
-        zeros = (ir.Constant(kind.vector, None),) * (tile.pixels * tile.vectors)
+        zeros = (ir.Constant(kind.vector, None),) * (len(begins) * tile.vectors)
         return loop(b, first, last, 1, zeros, multiply)
 
     def part(longest: int, first: Any, *totals: Any) -> tuple[Any, ...]:
@@ -274,51 +172,47 @@ def _products(
 
     if kind.longest is None:
         return products(integer(0), items)
-    zeros = (ir.Constant(kind.total, None),) * (tile.pixels * tile.vectors)
+    zeros = (ir.Constant(kind.total, None),) * (len(begins) * tile.vectors)
     parts = functools.partial(part, kind.longest)
     return loop(b, integer(0), items, kind.longest, zeros, parts)
 
 
-def _at(b: Any, address: Any, offset: int, kind: Any) -> Any:
-    """A pointer to a value at an address."""
-    return b.inttoptr(
-        b.add(address, integer(offset)) if offset else address, kind.as_pointer()
-    )
-
-
-def _function(b: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    declared = b.module.globals.get(name)
-    return declared or ir.Function(b.module, ir.FunctionType(result, arguments), name)
-
-
-def _rows(module: Any) -> Any:
-    """A table: in row i, at place j, the number of bits that differ between i and j."""
-    name = "qframe_packed.rows"
-    if name not in module.globals:
-        data = bytearray((i ^ j).bit_count() for i in range(16) for j in range(16))
-        rows = ir.GlobalVariable(module, ir.ArrayType(_I8, 256), name)
-        rows.initializer = ir.Constant(rows.type.pointee, data)
-        rows.linkage, rows.global_constant, rows.align = "internal", True, 16
-    return module.globals[name]
-
-
-def _tiles() -> list[Tile]:
-    """Tiles for this processor: for bits, then for floats, each from narrow to wide."""
+def _bits() -> Kind:
     has = processor.FEATURES.__contains__
     lookup = next((n for f, n in _SHUFFLES if has(f)), None)
     if has("avx512vpopcntdq") or lookup is None:
-        lanes = 8 if has("avx512vpopcntdq") else 2
-        bits: Kind = Popcount(lanes, np.uint64, 64)
-    else:
-        bits = Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
-    floats = Floats(processor.FLOATS, np.float32, 32)
-    # As many sums as there are registers, except those of the factors.
-    sizes = ((8, 1), (4, 2), (4, 4)) if has("avx512f") else ((8, 1), (6, 2))
-    return [Tile(kind, *size) for kind in (bits, floats) for size in sizes]
+        return Popcount(8 if has("avx512vpopcntdq") else 2, np.uint64, 64)
+    return Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
+
+
+def _codes() -> Kind:
+    for feature, lanes in (("avx512vnni", 16), ("avxvnni", 8)):
+        if feature in processor.FEATURES:
+            return Dot(lanes, np.uint32, 32)
+    return Pairs(processor.FLOATS, np.uint32, 32)
 
 
 _SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
+BITS, CODES, FLOATS = _bits(), _codes(), Floats(processor.FLOATS, np.float32, 32)
+
+
+def _tiles() -> tuple[Tile, ...]:
+    """Tiles for this processor: each kind from narrow to wide."""
+    many = "avx512f" in processor.FEATURES
+    # As many sums as there are registers, except those of the factors.
+    sizes = ((8, 1), (4, 2), (4, 4)) if many else ((8, 1), (6, 2))
+    of_codes = ((8, 1), (8, 2), (6, 4)) if many else ((8, 1), (6, 2))
+    return (
+        *(Tile(BITS, *size) for size in sizes),
+        *(Tile(CODES, *size) for size in of_codes),
+        *(Tile(FLOATS, *size) for size in sizes),
+    )
+
+
 TILES = _tiles()
-BITS, FLOATS = TILES[0].kind, TILES[-1].kind
+# The products of planes of bits that take as long as one product of codes, as measured.
+MOST_PRODUCTS = 4 if "avx512vpopcntdq" in processor.FEATURES else 3
+if isinstance(BITS, Lookup) and isinstance(CODES, Pairs):
+    MOST_PRODUCTS = 6
 # The bits of a pixel are padded to whole items.
 ITEM_BYTES = max(BITS.bits // 8, 1)

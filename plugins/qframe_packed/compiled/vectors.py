@@ -70,6 +70,19 @@ def integer(value: int) -> Any:
     return ir.Constant(_I64, value)
 
 
+def at(b: Any, address: Any, offset: int, kind: Any) -> Any:
+    """A pointer to a value at an address."""
+    return b.inttoptr(
+        b.add(address, integer(offset)) if offset else address, kind.as_pointer()
+    )
+
+
+def declared(b: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """A function of LLVM."""
+    known = b.module.globals.get(name)
+    return known or ir.Function(b.module, ir.FunctionType(result, arguments), name)
+
+
 def load(b: Any, kind: Any, address: Any) -> Any:
     """Read a vector from an address."""
     return b.load(b.inttoptr(address, kind.as_pointer()), align=4)

@@ -20,7 +20,7 @@ CHAINS = {
     "nothing": (IMAGE, (), ()),
     "bits as an output": (IMAGE, (sign(),), ("PACK", "unpack")),
     "levels as an output": (IMAGE, (levels(12, -3),), ("PACK", "unpack")),
-    "17 levels": (IMAGE, (levels(17), conv(KERNEL)), ("EVEN_LEVELS", "float")),
+    "17 levels": (IMAGE, (levels(17), conv(KERNEL)), ("EVEN_LEVELS", "ENCODE", "codes")),
     "256 levels": (
         (4000,),
         (op.Quantize(thresholds=np.arange(-127, 128) / F(42)),),
@@ -218,7 +218,7 @@ CHAINS = {
     "sums of sums": (
         IMAGE,
         (sign(), conv(KERNEL), op.Dense(kernel=integers(3, 4))),
-        ("bits 1 x 1", "float"),
+        ("bits 1 x 1", "codes"),
     ),
 }
 

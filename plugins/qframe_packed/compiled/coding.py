@@ -1,0 +1,146 @@
+"""Codes: integers of at most 256 levels, a byte each, as stages and kernels write them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numba
+from llvmlite import ir
+
+from qframe.deployment.graph.values import Span, Value
+from qframe_packed.compiled.addresses import bytes_at, floats_at
+from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.memory import Buffer
+from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.vectors import (
+    emitter,
+    integer,
+    load,
+    over_channels,
+    splat,
+    store,
+)
+
+
+@emitter
+def _encode(b: Any, out: Any, numbers: Any, channels: Any, low: Any, scale: Any) -> None:
+    """Write the codes of numbers, which are levels."""
+
+    def body(kind: Any, index: Any) -> None:
+        lowest, scales = splat(b, low, kind.count), splat(b, scale, kind.count)
+        half = ir.Constant(kind, [0.5] * kind.count)
+        x = load(b, kind, b.add(numbers, b.mul(index, integer(4))))
+        places = b.fadd(b.fmul(b.fsub(x, lowest), scales), half)
+        codes = b.fptosi(places, ir.VectorType(ir.IntType(32), kind.count))
+        codes = b.trunc(codes, ir.VectorType(ir.IntType(8), kind.count))
+        store(b, codes, b.add(out, index), align=1)
+
+    over_channels(b, channels, body)
+
+
+@attrs.frozen(eq=False)
+class Encode(Parameters):
+    """A stage that writes numbers, which are levels, as the codes of an image."""
+
+    out: Address
+    image: Image
+    low: float
+    scale: float  # codes in 1.0
+
+    @classmethod
+    def of(cls, span: Span, image: Image, out: Buffer) -> Encode:
+        """The stage for integers of a span."""
+        return cls(out, image, span.low, 1 / span.step)
+
+    @staticmethod
+    @numba.njit
+    def run(values: int, width: int, first: int, size: int, channels: int, p: Any) -> None:
+        height, across, pixel = p.image.height, p.image.width, p.image.pixel_bytes
+        row, x = first // across, first % across
+        for i in range(size):
+            down = row // height * p.image.rows + p.image.top + row % height
+            place = down * p.image.columns + p.image.left + x
+            numbers = values + 4 * i * width
+            _encode(p.out + place * pixel, numbers, channels, p.low, p.scale)
+            x += 1
+            if x == across:
+                row, x = row + 1, 0
+
+
+@numba.njit
+def _fill(out: int, count: int, code: int) -> None:
+    filled = bytes_at(out)
+    for i in range(count):
+        filled[i] = code
+
+
+@attrs.frozen(eq=False)
+class Border(Parameters):
+    """The padding of an image of codes."""
+
+    image: Image
+    out: Address
+    pad: int  # a code
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        image, code, size = p.image, p.pad, p.image.pixel_bytes
+        row, before, inside = image.columns * size, image.left * size, image.width * size
+        below = (image.top + image.height) * row
+        for s in range(samples):
+            out = p.out + s * image.rows * row
+            _fill(out, image.top * row, code)
+            for y in range(image.top, image.top + image.height):
+                _fill(out + y * row, before, code)
+                _fill(out + y * row + before + inside, row - before - inside, code)
+            _fill(out + below, image.rows * row - below, code)
+
+
+@attrs.frozen(eq=False)
+class Inset(Parameters):
+    """Codes inside of an image with padding."""
+
+    source: Address
+    image: Image
+    out: Address
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        image, size = p.image, p.image.pixel_bytes
+        length = image.width * size
+        for s in range(samples):
+            for y in range(image.height):
+                row = (s * image.rows + image.top + y) * image.columns + image.left
+                source = bytes_at(p.source + (s * image.height + y) * length)
+                out = bytes_at(p.out + row * size)
+                for i in range(length):
+                    out[i] = source[i]
+
+
+@attrs.frozen(eq=False)
+class Decode(Parameters):
+    """Codes as floats."""
+
+    source: Address
+    numbers: int  # of a sample
+    low: float
+    step: float
+    out: Address
+
+    @classmethod
+    def of(cls, source: Buffer, value: Value, out: Buffer) -> Decode:
+        """The kernel for a tensor."""
+        span = value.span
+        assert span is not None  # noqa: S101
+        return cls(source, math.prod(value.shape), span.low, span.step, out)
+
+    @staticmethod
+    @numba.njit
+    def run(samples: int, p: Any) -> None:
+        source, out, low, step = bytes_at(p.source), floats_at(p.out), p.low, p.step
+        for i in range(samples * p.numbers):
+            out[i] = low + step * source[i]

@@ -1,0 +1,69 @@
+"""Kinds of products of codes with weights of 8 bits: dot products of 4 numbers, in 32 bits.
+
+An item is 4 codes, u8. A lane of a register of weights has the 4 integers, i8, by which
+they are multiplied for an output channel.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from qframe_packed.compiled.kinds import Kind
+from qframe_packed.compiled.vectors import at, declared, shuffled
+
+_I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
+
+
+class Dot(Kind):
+    """Dot products by one instruction."""
+
+    @property
+    def vector(self) -> Any:
+        return ir.VectorType(_I32, self.lanes)
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        # Its first factor is the unsigned one.
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
+        dot = declared(b, name, self.vector, [self.vector] * 3)
+        return b.call(dot, [sums, factor, weights])
+
+    def result(self, b: Any, total: Any, start: Any, factor: Any) -> Any:
+        # Integers wrap around, so that only the whole sum has to fit 32 bits.
+        begin = b.load(at(b, start, 0, self.vector), align=4)
+        return b.sitofp(b.add(begin, total), ir.VectorType(_F32, self.lanes))
+
+
+class Pairs(Dot):
+    """Dot products of 16-bit numbers in pairs: of the even bytes, then of the odd ones."""
+
+    @property
+    def _halves(self) -> Any:
+        return ir.VectorType(_I16, 2 * self.lanes)
+
+    def factor(self, b: Any, item: Any) -> Any:
+        codes = b.bitcast(super().factor(b, item), self._halves)
+        low = ir.Constant(self._halves, [255] * codes.type.count)
+        return b.and_(codes, low), b.lshr(codes, _eights(codes))
+
+    def weights(self, b: Any, register: Any) -> Any:
+        wide = b.bitcast(register, self._halves)
+        even = b.ashr(b.shl(wide, _eights(wide)), _eights(wide))
+        return even, b.ashr(wide, _eights(wide))
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        # LLVM has an instruction for this on most processors.
+        for pair, numbers in zip(factor, weights, strict=True):
+            kind = ir.VectorType(_I32, 2 * self.lanes)
+            products = b.mul(b.sext(pair, kind), b.sext(numbers, kind))
+            first, second = (
+                shuffled(b, products, [*range(start, 2 * self.lanes, 2)])
+                for start in (0, 1)
+            )
+            sums = b.add(sums, b.add(first, second))
+        return sums
+
+
+def _eights(vector: Any) -> Any:
+    return ir.Constant(vector.type, [8] * vector.type.count)

@@ -1,0 +1,72 @@
+"""How the tensors of a graph are read, which decides the form in which they are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from qframe.deployment.graph import operations
+from qframe.deployment.graph.values import Value
+from qframe_packed.compiled.fallback import is_large
+from qframe_packed.compiled.operands import kind_of
+from qframe_packed.compiled.tiles import BITS, CODES
+from qframe_packed.graph import Node, PackedGraph
+
+# Operations whose result has the numbers, and the form, of what they read.
+_MOVERS = operations.MaxPool, operations.Reshape
+
+
+@attrs.frozen
+class Reading:
+    """How tensors are read, by their indices.
+
+    Args:
+        bits: read by products of bits.
+        codes: read by products of codes, and by no product of bits.
+        large: integers that may exceed float32, and are kept as int32.
+    """
+
+    bits: frozenset[int]
+    codes: frozenset[int]
+    large: frozenset[int]
+
+    @classmethod
+    def of(cls, graph: PackedGraph, values: Sequence[Value]) -> Reading:
+        """How a graph reads its tensors."""
+        first = len(graph.inputs)
+        codes, bits, integers = set[int](), set[int](), set[int]()
+        for index, node in reversed([*enumerate(graph.nodes, first)]):
+            moves, kind = isinstance(node.operation, _MOVERS), _kind(node, values)
+            for form, chosen in ((codes, CODES), (bits, BITS)):
+                if kind is chosen or (moves and index in form):
+                    form.update(node.inputs)
+            converts = isinstance(node.operation, operations.Affine)
+            if not converts and (index in integers or not moves):
+                integers.update(node.inputs)
+        large = set[int]()
+        for index, node in enumerate(graph.nodes, first):
+            moves = isinstance(node.operation, _MOVERS)
+            # Sums of codes are integers until they are read, and may be rounded then.
+            rounds = _kind(node, values) is CODES or (
+                moves and not large.intersection(node.inputs)
+            )
+            if is_large(values[index]) and not (rounds and index not in integers):
+                large.add(index)
+        return cls(frozenset(bits), frozenset(codes - bits), frozenset(large))
+
+
+def _kind(node: Node, values: Sequence[Value]) -> Any:
+    """The kind of tiles of a product; None of anything else."""
+    operation: Any = node.operation
+    value = values[node.inputs[0]]
+    if not hasattr(operation, "kernel") or is_depthwise(operation, value):
+        return None
+    return kind_of(operation, value)
+
+
+def is_depthwise(operation: Any, value: Value) -> bool:
+    """Return whether a product multiplies each channel by weights of its own."""
+    groups = getattr(operation, "groups", 1)
+    return groups > 1 and (groups, groups) == (value.shape[-1], operation.kernel.shape[0])
