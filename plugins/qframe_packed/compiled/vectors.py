@@ -35,7 +35,11 @@ class _Fields:
 
     def __getattr__(self, name: str) -> Any:
         read = self._context.get_getattr(self._kind, name)
-        return read(self._context, self._b, self._kind, self._record, name)
+        value = read(self._context, self._b, self._kind, self._record, name)
+        kind = self._kind.typeof(name)
+        if isinstance(kind, types.Record):
+            return _Fields(self._context, self._b, kind, value)
+        return value
 
 
 def emitter(emit: Callable[..., None]) -> Any:
@@ -83,9 +87,9 @@ def declared(b: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     return known or ir.Function(b.module, ir.FunctionType(result, arguments), name)
 
 
-def load(b: Any, kind: Any, address: Any) -> Any:
+def load(b: Any, kind: Any, address: Any, align: int = 4) -> Any:
     """Read a vector from an address."""
-    return b.load(b.inttoptr(address, kind.as_pointer()), align=4)
+    return b.load(b.inttoptr(address, kind.as_pointer()), align=align)
 
 
 def store(b: Any, value: Any, address: Any, align: int = 4) -> None:
@@ -103,6 +107,13 @@ def shuffled(b: Any, vector: Any, lanes: list[int]) -> Any:
     """These lanes of a vector."""
     chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
     return b.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), chosen)
+
+
+def joined(b: Any, first: Any, second: Any) -> Any:
+    """A vector with the elements of two."""
+    lanes = [*range(2 * first.type.count)]
+    chosen = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+    return b.shuffle_vector(first, second, chosen)
 
 
 def splat(b: Any, value: Any, lanes: int) -> Any:
@@ -147,6 +158,28 @@ def loop(
     b.branch(condition)
     b.position_at_end(after)
     return phis[1:]
+
+
+def either(
+    b: Any,
+    condition: Any,
+    yes: Callable[[], list[Any]],
+    no: Callable[[], list[Any]],
+) -> list[Any]:
+    """Emit two ways to compute values, of which one runs."""
+    values, blocks = [], []
+    with b.if_else(condition) as branches:
+        for branch, way in zip(branches, (yes, no), strict=True):
+            with branch:
+                values.append(way())
+                blocks.append(b.block)
+    results = []
+    for pair in zip(*values, strict=True):
+        phi = b.phi(pair[0].type)
+        for value, block in zip(pair, blocks, strict=True):
+            phi.add_incoming(value, block)
+        results.append(phi)
+    return results
 
 
 def over_rows(

@@ -1,0 +1,215 @@
+"""The LLVM code of `finishing`: sums in registers become floats and codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from qframe_packed.compiled.groups import over_groups, write
+from qframe_packed.compiled.rounding import LANES, Rounding
+from qframe_packed.compiled.vectors import (
+    either,
+    emitter,
+    integer,
+    load,
+    loop,
+    over_rows,
+    splat,
+)
+
+_I8 = ir.IntType(8)
+_F32 = ir.FloatType()
+
+
+class Emission:
+    """The code that finishes registers of sums.
+
+    Its fields are read once, before the loops over pixels.
+
+    Args:
+        b: the builder.
+        p: the fields of a `Finish`.
+        r: the fields of its residual; None for sums that become nothing but codes.
+        interleaved: whether lane ``4 i + j`` of the register k of four has the channel
+            ``16 i + 4 k + j``, so that packs put codes in the order of channels. Scale and
+            shift are in the same order as sums.
+    """
+
+    def __init__(self, b: Any, p: Any, r: Any = None, interleaved: bool = False) -> None:
+        self._b, self._residual = b, r is not None
+        zero = integer(0)
+        self._scale, self._shift = p.scale, p.shift
+        self._rounding = Rounding(b, p, interleaved)
+        if r is None:
+            return
+        self._has_codes = b.icmp_signed("!=", p.codes, zero)
+        places = b.or_(p.floats, p.in_place)
+        self._has_floats = b.icmp_signed("!=", places, zero)
+        self._clamps = b.icmp_signed("!=", p.clamps, zero)
+        self._least, self._most = self._splat(p.least), self._splat(p.most)
+        self._adds = b.icmp_signed("!=", r.source, zero)
+        self._adds_codes = b.icmp_signed("!=", r.codes, zero)
+        names = ("step", "low", "scale", "shift")
+        self._code = [self._splat(getattr(r, name)) for name in names]
+
+    def _splat(self, number: Any) -> Any:
+        return splat(self._b, number, LANES)
+
+    def operands(self, channel: Any, count: int) -> tuple[list[Any], list[Any]]:
+        """Read the scale and the shift of `count` registers from a channel on."""
+        b, kind = self._b, ir.VectorType(_F32, LANES)
+        offset = b.mul(channel, integer(4))
+        return tuple(  # type: ignore[return-value]
+            [
+                load(b, kind, b.add(b.add(part, offset), integer(4 * LANES * i)))
+                for i in range(count)
+            ]
+            for part in (self._scale, self._shift)
+        )
+
+    def finish(
+        self,
+        sums: list[Any],
+        operands: tuple[list[Any], list[Any]],
+        codes: Any,
+        floats: Any = None,
+        residual: Any = None,
+        room: Any = None,
+    ) -> None:
+        """Finish one register, or 4 of them.
+
+        Args:
+            sums: the registers, of int32 or of floats.
+            operands: what `operands` returned for them.
+            codes: the address of the first code.
+            floats: the address of the first float.
+            residual: the address of the first number that is added.
+            room: channels that are written; None for all.
+        """
+        b, kind = self._b, ir.VectorType(_F32, LANES)
+        ys = []
+        for x, scale, shift in zip(sums, *operands, strict=True):
+            y = x if x.type == kind else b.sitofp(x, kind)
+            ys.append(b.fadd(b.fmul(y, scale), shift))
+        if self._residual:
+            ys = either(b, self._adds, lambda: self._added(ys, residual), lambda: ys)
+            ys = either(b, self._clamps, lambda: self._clamped(ys), lambda: ys)
+            with b.if_then(self._has_floats):
+                write(b, ys, floats, room)
+            with b.if_then(self._has_codes):
+                write(b, [self._rounding.codes(ys)], codes, room)
+        else:
+            write(b, [self._rounding.codes(ys)], codes, room)
+
+    def _added(self, ys: list[Any], residual: Any) -> list[Any]:
+        b, count, kind = self._b, len(ys), ys[0].type
+
+        def codes() -> list[Any]:
+            step, low, scale, shift = self._code
+            numbers = []
+            for i in range(count):
+                part = b.add(residual, integer(LANES * i))
+                code = load(b, ir.VectorType(_I8, LANES), part, align=1)
+                # A small integer in any case.
+                number = b.fadd(b.fmul(b.uitofp(code, kind), step), low)
+                numbers.append(b.fadd(b.fmul(number, scale), shift))
+            return numbers
+
+        def floats() -> list[Any]:
+            return [
+                load(b, kind, b.add(residual, integer(4 * LANES * i))) for i in range(count)
+            ]
+
+        numbers = either(b, self._adds_codes, codes, floats)
+        return [b.fadd(y, number) for y, number in zip(ys, numbers, strict=True)]
+
+    def _clamped(self, ys: list[Any]) -> list[Any]:
+        b, least, most = self._b, self._least, self._most
+        above = [b.select(b.fcmp_ordered(">", y, least), y, least) for y in ys]
+        return [b.select(b.fcmp_ordered(">", y, most), most, y) for y in above]
+
+
+def body(alone: bool) -> Any:
+    """The emitter of the stage `Finish`; of one that gives codes alone it is shorter."""
+
+    def emit(
+        b: Any, values: Any, width: Any, first: Any, size: Any, channels: Any, p: Any
+    ) -> None:
+        image, residual = p.image, p.residual
+        emission = Emission(b, p, None if alone else residual)
+        stride = b.mul(width, integer(4))
+        placed = b.icmp_signed("!=", p.in_place, integer(0))
+        begin = b.add(p.floats, b.mul(b.mul(first, channels), integer(4)))
+        begin = b.select(placed, values, begin)
+        floats_stride = b.select(placed, stride, b.mul(channels, integer(4)))
+        across, last = image.width, b.add(first, size)
+
+        def row(number: Any) -> tuple[Any, ...]:
+            """Finish the pixels of a row of the images."""
+            left = b.mul(number, across)
+            start, end = _larger(b, first, left), _smaller(b, last, b.add(left, across))
+            column, done = b.sub(start, left), b.sub(start, first)
+            starts = (
+                b.add(values, b.mul(done, stride)),
+                _place(b, p.codes, image, number, column),
+                b.add(begin, b.mul(done, floats_stride)),
+                _place(b, residual.source, residual.image, number, column),
+            )
+            strides = stride, image.pixel_bytes, floats_stride, residual.image.pixel_bytes
+            _finish_row(b, emission, b.sub(end, start), channels, starts, strides, residual)
+            return ()
+
+        rows = b.sdiv(b.add(last, b.sub(across, integer(1))), across)
+        loop(b, b.sdiv(first, across), rows, 1, (), row)
+
+    emit.__qualname__ = "finish_codes" if alone else "finish"
+    return emitter(emit)
+
+
+def _larger(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.icmp_signed(">", x, y), x, y)
+
+
+def _smaller(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def _place(b: Any, address: Any, image: Any, number: Any, column: Any) -> Any:
+    """The address of a pixel, by the number of its row among those of the batch."""
+    sample, row = b.sdiv(number, image.height), b.srem(number, image.height)
+    down = b.add(b.add(b.mul(sample, image.rows), image.top), row)
+    place = b.add(b.add(b.mul(down, image.columns), image.left), column)
+    return b.add(address, b.mul(place, image.pixel_bytes))
+
+
+def _finish_row(
+    b: Any,
+    emission: Emission,
+    count: Any,
+    channels: Any,
+    starts: tuple[Any, ...],
+    strides: tuple[Any, ...],
+    residual: Any,
+) -> None:
+    """Finish pixels that follow one another: in values, codes, floats and the residual."""
+    kind = ir.VectorType(_F32, LANES)
+    codes = b.icmp_signed("!=", residual.codes, integer(0))
+    sizes = integer(4), integer(1), integer(4), b.select(codes, integer(1), integer(4))
+
+    def group(registers: int, channel: Any) -> None:
+        operands = emission.operands(channel, registers)
+        room = b.sub(channels, channel) if registers == 1 else None
+
+        def pixel(x: Any, code: Any, number: Any, added: Any) -> None:
+            places = range(0, 4 * LANES * registers, 4 * LANES)
+            sums = [load(b, kind, b.add(x, integer(place))) for place in places]
+            emission.finish(sums, operands, code, number, added, room)
+
+        firsts = (
+            b.add(start, b.mul(channel, size))
+            for start, size in zip(starts, sizes, strict=True)
+        )
+        over_rows(b, count, (*firsts,), strides, pixel)
+
+    over_groups(b, channels, group)
