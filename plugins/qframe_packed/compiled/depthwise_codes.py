@@ -1,0 +1,175 @@
+"""The kernel of depthwise convolutions of codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.deployment.graph.operations import Affine, Conv2D
+from qframe.deployment.graph.values import Value
+from qframe_packed.compiled.channelwise import sliding, windows
+from qframe_packed.compiled.epilogue import Epilogue
+from qframe_packed.compiled.finishing import Finish
+from qframe_packed.compiled.finishing_code import Emission
+from qframe_packed.compiled.functions import Function
+from qframe_packed.compiled.interleaving import in_order, panels
+from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.memory import Buffer, Memory
+from qframe_packed.compiled.parameters import Address, Parameters, run_table
+from qframe_packed.compiled.vectors import emitter, integer, loop, padded
+
+Array = NDArray[Any]
+# Of sizes and strides.
+_SLIDING = {kind: sliding(*kind) for kind in ((3, 1), (3, 2), (5, 1), (5, 2))}
+
+
+def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
+    """The emitter of the kernel for windows of a size and a stride, or for any windows.
+
+    It finishes sums in registers, or else by an epilogue.
+    """
+    compute = _SLIDING[kind] if kind else windows
+
+    def emit(b: Any, samples: Any, p: Any) -> None:
+        image, out = p.image, p.finish.image
+        finished = Emission(b, p.finish, interleaved=True) if direct else None
+        width, channels, floats = p.width, p.channels, p.values_width
+        row_bytes = b.mul(out.columns, out.pixel_bytes)
+
+        def row(number: Any) -> tuple[Any, ...]:
+            sample, y = b.sdiv(number, p.height), b.srem(number, p.height)
+            top = b.add(b.mul(sample, image.rows), b.mul(y, p.stride))
+            source = b.add(p.source, b.mul(top, p.down))
+            if direct:
+                place = b.add(b.add(b.mul(sample, out.rows), out.top), y)
+                place = b.add(b.mul(place, row_bytes), b.mul(out.left, out.pixel_bytes))
+                codes = b.add(p.finish.codes, place)
+                compute(b, p, finished, source, codes, out.pixel_bytes)
+            else:
+                compute(b, p, None, source, p.values, b.mul(floats, integer(4)))
+                stages, first = p.epilogue, b.mul(number, width)
+                arguments = p.values, floats, first, width, channels
+                run_table(b, stages.table, stages.count, *arguments)
+            return ()
+
+        loop(b, integer(0), b.mul(samples, p.height), 1, (), row)
+
+    name = "x".join(map(str, kind)) if kind else "any"
+    emit.__qualname__ = f"depthwise_{name}_{'codes' if direct else 'floats'}"
+    return emitter(emit)
+
+
+_BODIES = {
+    (kind, direct): _body(kind, direct)
+    for kind in (None, *_SLIDING)
+    for direct in (True, False)
+}
+
+
+@attrs.frozen(eq=False)
+class DepthwiseCodes(Parameters):
+    """Products of each channel of codes with its own weights, and their epilogue.
+
+    An epilogue that is one `Finish`, without a residual and with codes alone, finishes sums
+    in registers.
+    """
+
+    source: Address
+    image: Image  # of codes
+    weights: Address
+    starts: Address  # int32 from which sums start, in the order of sums
+    offsets: Address  # bytes from the beginning of a window to each of its positions
+    sets: int  # of 4 positions
+    size: int  # rows of a window
+    slides: bool  # whether its size and stride are in _SLIDING
+    channels: int
+    across: int  # bytes from a window to the next
+    down: int  # bytes from a row of the image to the next
+    stride: int  # rows from a window to the next
+    height: int  # of the result
+    width: int
+    values: Address  # sums of a row as floats
+    values_width: int  # floats of a pixel
+    epilogue: Epilogue
+    finish: Finish  # of sums in registers, in their order
+    label = "depthwise of codes"
+
+    @classmethod
+    def of(
+        cls, source: Buffer, image: Image, operation: Conv2D, x: Value, y: Value
+    ) -> DepthwiseCodes:
+        """The kernel for the operation that makes `x`, as an image of codes, to `y`."""
+        span, (height, width, channels) = x.span, y.shape
+        assert span is not None  # noqa: S101
+        weights = np.asarray(operation.kernel.integers(), np.int64)[..., 0]
+        starts = span.low * weights.sum(axis=(1, 2))
+        slides = _slides(operation)
+        sets = _columns(weights) if slides else _fours(weights.reshape(channels, -1))
+        row, column = np.divmod(np.arange(4 * sets.shape[1]), weights.shape[2])
+        row = np.minimum(row, weights.shape[1] - 1)
+        down, across = operation.dilation
+        offsets = row * down * image.columns + column * across
+        return cls(
+            source=source,
+            image=image,
+            weights=panels(span.step * sets),
+            starts=in_order(starts.astype(np.int32)),
+            offsets=offsets * image.pixel_bytes,
+            sets=sets.shape[1],
+            size=weights.shape[1],
+            slides=slides,
+            channels=channels,
+            across=operation.strides[1] * image.pixel_bytes,
+            down=image.columns * image.pixel_bytes,
+            stride=operation.strides[0],
+            height=height,
+            width=width,
+            values=Buffer(0, 4 * width * padded(channels)),
+            values_width=padded(channels),
+            epilogue=Epilogue(),
+            finish=Finish.of(channels, Affine()),
+        )
+
+    @property
+    def _alone(self) -> Finish | None:
+        """The stage that finishes sums in registers."""
+        stages = self.epilogue.stages
+        finish = stages[0] if len(stages) == 1 else None
+        chosen = isinstance(finish, Finish) and finish.gives_codes_alone
+        return finish if chosen else None  # type: ignore[return-value]
+
+    @property
+    def body(self) -> Any:
+        kind = self.size, self.stride
+        return _BODIES[kind if self.slides else None, self._alone is not None]
+
+    def functions(self) -> list[Function]:
+        return [self.function, *([] if self._alone else self.epilogue.functions())]
+
+    def bind(self, memory: Memory) -> list[Any]:
+        if self._alone is None:
+            return super().bind(memory)
+        finish = self._alone.reordered(in_order, self.channels)
+        direct = attrs.evolve(self, epilogue=Epilogue(), finish=finish)
+        return Parameters.bind(direct, memory)
+
+
+def _slides(operation: Conv2D) -> bool:
+    """Return whether windows are of a size and a stride in _SLIDING."""
+    (height, width), (down, across) = operation.kernel.shape[1:3], operation.strides
+    even = (height, down) == (width, across) and operation.dilation == (1, 1)
+    return even and (height, down) in _SLIDING
+
+
+def _fours(weights: Array) -> Array:
+    """Weights (channel, ..., position) in sets (channel, set, 4)."""
+    room = [(0, 0)] * (weights.ndim - 1) + [(0, -weights.shape[-1] % 4)]
+    return np.pad(weights, room).reshape(len(weights), -1, 4)
+
+
+def _columns(weights: Array) -> Array:
+    """Weights (channel, row, column) in sets, those of each column together."""
+    return _fours(weights.transpose(0, 2, 1))

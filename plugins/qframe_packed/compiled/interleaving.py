@@ -1,0 +1,116 @@
+"""Interleaved codes: the 4 codes of a channel are one lane, for products with 4 weights.
+
+The codes of 4 positions in a window become registers of sums in the order that `Emission`
+names, since interleaving works in parts of 16 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numpy.typing import NDArray
+
+from qframe_packed.compiled import processor
+from qframe_packed.compiled.memory import aligned
+from qframe_packed.compiled.rounding import GROUP, LANES
+from qframe_packed.compiled.vectors import declared, joined, shuffled
+
+Array = NDArray[Any]
+_I16, _I32 = ir.IntType(16), ir.IntType(32)
+SUMS = ir.VectorType(_I32, LANES)
+# Instructions for dot products of 4 bytes, by feature and register; others multiply pairs
+# of 16-bit numbers.
+_DOT = {"avx512vnni": 16, "avxvnni": 8}
+HAS_DOT = any(f in processor.FEATURES and n == LANES for f, n in _DOT.items())
+# A register of 4 weights of each channel, or of the 2 of a pair; registers for all 4.
+WEIGHTS = SUMS if HAS_DOT else ir.VectorType(_I16, 2 * LANES)
+REGISTERS = 1 if HAS_DOT else 2
+_PART = np.arange(GROUP).reshape(-1, 4, 4)
+_ORDER = _PART.transpose(1, 0, 2).reshape(-1)
+
+
+def in_order(numbers: Array) -> Array:
+    """Numbers (channel, ...) in the order of sums: whole groups, then whole registers."""
+    channels = len(numbers)
+    room = -channels % LANES
+    wide = np.pad(numbers, [(0, room)] + [(0, 0)] * (numbers.ndim - 1))
+    many = channels // GROUP * GROUP
+    groups = wide[:many].reshape(-1, GROUP, *numbers.shape[1:])[:, _ORDER]
+    return np.concatenate([groups.reshape(-1, *numbers.shape[1:]), wide[many:]])
+
+
+def panels(weights: Array) -> Array:
+    """Weights (channel, set, 4) as the code reads them: (group, set, register, lane, 4)."""
+    ordered, sets = in_order(weights), weights.shape[1]
+    many = len(weights) // GROUP * GROUP
+    parts = []
+    for part, registers in ((ordered[:many], 4), (ordered[many:], 1)):
+        laid = part.reshape(-1, registers, LANES, sets, 4).transpose(0, 3, 1, 2, 4)
+        if not HAS_DOT:
+            # Those of the even positions, then those of the odd ones.
+            laid = np.moveaxis(laid.reshape(*laid.shape[:-1], 2, 2), -1, -3)
+        parts.append(laid.reshape(-1))
+    flat = np.concatenate(parts).astype(np.int8 if HAS_DOT else np.int16)
+    result = aligned(flat.shape, flat.dtype)
+    result[:] = flat
+    return result
+
+
+def _unpacked(b: Any, x: Any, y: Any, size: int, high: bool) -> Any:
+    """Elements of `size` bytes of x and y in turns, from a half of each 16 bytes."""
+    count, half = x.type.count // size, 8 // size
+    kind = ir.VectorType(ir.IntType(8 * size), count)
+    firsts = range(half if high else 0, count, 2 * half)
+    lanes = [first + i for first in firsts for i in range(half)]
+    both = [place for lane in lanes for place in (lane, count + lane)]
+    chosen = ir.Constant(ir.VectorType(_I32, count), both)
+    pair = b.shuffle_vector(b.bitcast(x, kind), b.bitcast(y, kind), chosen)
+    return b.bitcast(pair, x.type)
+
+
+def interleaved(b: Any, rows: list[Any]) -> list[Any]:
+    """Registers with the 4 codes of each channel side by side, from 4 rows of codes."""
+    if rows[0].type.count == LANES:
+        codes = joined(b, joined(b, *rows[:2]), joined(b, *rows[2:]))
+        order = [row * LANES + lane for lane in range(LANES) for row in range(4)]
+        return [shuffled(b, codes, order)]
+    w, x, y, z = rows
+    halves = (False, True)
+    pairs = [(_unpacked(b, w, x, 1, half), _unpacked(b, y, z, 1, half)) for half in halves]
+    return [_unpacked(b, p, q, 2, half) for p, q in pairs for half in halves]
+
+
+def dot(b: Any, sums: Any, codes: Any, weights: Any) -> Any:
+    """Sums with the products of 4 codes and 4 weights of each lane."""
+    if HAS_DOT:
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
+        function = declared(b, name, SUMS, [SUMS] * 3)
+        return b.call(function, [sums, b.bitcast(codes, SUMS), *weights])
+    kind = ir.VectorType(_I16, 2 * LANES)
+    pairs = b.bitcast(codes, kind)
+    even = b.and_(pairs, ir.Constant(kind, [255] * kind.count))
+    odd = b.lshr(pairs, ir.Constant(kind, [8] * kind.count))
+    for numbers, factors in zip((even, odd), weights, strict=True):
+        sums = b.add(sums, _products_of_pairs(b, numbers, factors))
+    return sums
+
+
+def _products_of_pairs(b: Any, x: Any, y: Any) -> Any:
+    # LLVM has an instruction for this on most processors.
+    wide = ir.VectorType(_I32, 2 * LANES)
+    products = b.mul(b.sext(x, wide), b.sext(y, wide))
+    first, second = (
+        shuffled(b, products, [*range(start, 2 * LANES, 2)]) for start in (0, 1)
+    )
+    return b.add(first, second)
+
+
+def in_channels(b: Any, sums: list[Any]) -> list[Any]:
+    """Sums of a group in the order of channels."""
+    if len(sums) == 1 or LANES == 4:
+        return sums
+    all_ = joined(b, joined(b, *sums[:2]), joined(b, *sums[2:]))
+    places = np.argsort(_ORDER).reshape(4, LANES)
+    return [shuffled(b, all_, part.tolist()) for part in places]
