@@ -34,19 +34,6 @@ _ALL, _CODES_ALONE = body(alone=False), body(alone=True)
 LARGEST = 2**15 - 1
 
 
-def image_of_codes(
-    shape: tuple[int, ...], pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-) -> Image:
-    """Layout of a tensor of codes, u8: (row, column, channel), with padding.
-
-    A tensor that is not an image is a row of pixels.
-    """
-    *pixels, channels = shape or (1,)
-    if len(pixels) != 2:
-        pixels = [1, int(np.prod(pixels))]
-    return attrs.evolve(Image.of((*pixels, channels), pads), pixel_bytes=channels)
-
-
 @attrs.frozen(eq=False)
 class Residual(Record):
     """A tensor that is added: floats, or codes in an image.
@@ -117,7 +104,7 @@ class Finish(Parameters):
             codes: the buffer that stores its codes.
             image: the layout of the codes; it is needed for a residual of codes too.
         """
-        image = image or image_of_codes((1, channels))
+        image = image or Image.of_codes((1, 1, channels), (0, 0, 0, 0))
         width = -(-channels // LANES) * LANES
         least, most = clamp or (-np.inf, np.inf)
         ends: dict[str, Any] = {}

@@ -143,7 +143,10 @@ def body(alone: bool) -> Any:
         begin = b.add(p.floats, b.mul(b.mul(first, channels), integer(4)))
         begin = b.select(placed, values, begin)
         floats_stride = b.select(placed, stride, b.mul(channels, integer(4)))
-        across, last = image.width, b.add(first, size)
+        last = b.add(first, size)
+        padded = b.or_(_is_padded(b, image), _is_padded(b, residual.image))
+        # Without padding, all pixels of the batch are one row.
+        across = b.select(padded, image.width, last)
 
         def row(number: Any) -> tuple[Any, ...]:
             """Finish the pixels of a row of the images."""
@@ -173,6 +176,11 @@ def _larger(b: Any, x: Any, y: Any) -> Any:
 
 def _smaller(b: Any, x: Any, y: Any) -> Any:
     return b.select(b.icmp_signed("<", x, y), x, y)
+
+
+def _is_padded(b: Any, image: Any) -> Any:
+    rows = b.icmp_signed("!=", image.rows, image.height)
+    return b.or_(rows, b.icmp_signed("!=", image.columns, image.width))
 
 
 def _place(b: Any, address: Any, image: Any, number: Any, column: Any) -> Any:

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from qframe_packed.compiled import processor
+from qframe_packed.compiled.dots import Pairs
 from qframe_packed.compiled.memory import aligned
 from qframe_packed.compiled.rounding import GROUP, LANES
-from qframe_packed.compiled.vectors import declared, joined, shuffled
+from qframe_packed.compiled.tiles import CODES
+from qframe_packed.compiled.vectors import joined, shuffled
 
 Array = NDArray[Any]
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
 SUMS = ir.VectorType(_I32, LANES)
-# Instructions for dot products of 4 bytes, by feature and register; others multiply pairs
-# of 16-bit numbers.
-_DOT = {"avx512vnni": 16, "avxvnni": 8}
-HAS_DOT = any(f in processor.FEATURES and n == LANES for f, n in _DOT.items())
-# A register of 4 weights of each channel, or of the 2 of a pair; registers for all 4.
-WEIGHTS = SUMS if HAS_DOT else ir.VectorType(_I16, 2 * LANES)
-REGISTERS = 1 if HAS_DOT else 2
+# The kind of products, in registers that packs work on.
+_KIND = attrs.evolve(CODES, lanes=LANES)
+_IN_PAIRS = isinstance(_KIND, Pairs)
+# A register of weights, and the registers that have 4 weights of each channel.
+WEIGHTS = ir.VectorType(_I16, 2 * LANES) if _IN_PAIRS else SUMS
+REGISTERS = 2 if _IN_PAIRS else 1
 _PART = np.arange(GROUP).reshape(-1, 4, 4)
 _ORDER = _PART.transpose(1, 0, 2).reshape(-1)
 
@@ -48,11 +49,11 @@ def panels(weights: Array) -> Array:
     parts = []
     for part, registers in ((ordered[:many], 4), (ordered[many:], 1)):
         laid = part.reshape(-1, registers, LANES, sets, 4).transpose(0, 3, 1, 2, 4)
-        if not HAS_DOT:
+        if _IN_PAIRS:
             # Those of the even positions, then those of the odd ones.
             laid = np.moveaxis(laid.reshape(*laid.shape[:-1], 2, 2), -1, -3)
         parts.append(laid.reshape(-1))
-    flat = np.concatenate(parts).astype(np.int8 if HAS_DOT else np.int16)
+    flat = np.concatenate(parts).astype(np.int16 if _IN_PAIRS else np.int8)
     result = aligned(flat.shape, flat.dtype)
     result[:] = flat
     return result
@@ -82,29 +83,13 @@ def interleaved(b: Any, rows: list[Any]) -> list[Any]:
     return [_unpacked(b, p, q, 2, half) for p, q in pairs for half in halves]
 
 
-def dot(b: Any, sums: Any, codes: Any, weights: Any) -> Any:
+def dot(b: Any, sums: Any, codes: Any, weights: list[Any]) -> Any:
     """Sums with the products of 4 codes and 4 weights of each lane."""
-    if HAS_DOT:
-        name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
-        function = declared(b, name, SUMS, [SUMS] * 3)
-        return b.call(function, [sums, b.bitcast(codes, SUMS), *weights])
-    kind = ir.VectorType(_I16, 2 * LANES)
-    pairs = b.bitcast(codes, kind)
-    even = b.and_(pairs, ir.Constant(kind, [255] * kind.count))
-    odd = b.lshr(pairs, ir.Constant(kind, [8] * kind.count))
-    for numbers, factors in zip((even, odd), weights, strict=True):
-        sums = b.add(sums, _products_of_pairs(b, numbers, factors))
-    return sums
-
-
-def _products_of_pairs(b: Any, x: Any, y: Any) -> Any:
-    # LLVM has an instruction for this on most processors.
-    wide = ir.VectorType(_I32, 2 * LANES)
-    products = b.mul(b.sext(x, wide), b.sext(y, wide))
-    first, second = (
-        shuffled(b, products, [*range(start, 2 * LANES, 2)]) for start in (0, 1)
-    )
-    return b.add(first, second)
+    if not _IN_PAIRS:
+        return _KIND.add(b, sums, b.bitcast(codes, SUMS), *weights)
+    pairs = b.bitcast(codes, WEIGHTS)
+    low, eight = (ir.Constant(WEIGHTS, [number] * 2 * LANES) for number in (255, 8))
+    return _KIND.add(b, sums, (b.and_(pairs, low), b.lshr(pairs, eight)), weights)
 
 
 def in_channels(b: Any, sums: list[Any]) -> list[Any]:

@@ -19,7 +19,9 @@ _Pool = operations.MaxPool | operations.AveragePool
 
 
 @numba.njit(inline="always")
-def _ends(place: int, stride: int, before: int, pool: int, size: int) -> tuple[int, int]:
+def window_ends(
+    place: int, stride: int, before: int, pool: int, size: int
+) -> tuple[int, int]:
     """The part of a window that is in the image: its first row, and that after its last."""
     start = place * stride - before
     return max(start, 0), min(start + pool, size)
@@ -31,9 +33,11 @@ def _pool_floats(samples: int, p: Any) -> None:
     out = p.out
     for s in range(samples):
         for y in range(p.rows):
-            top, bottom = _ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
+            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
             for x in range(p.columns):
-                left, right = _ends(x, p.stride_across, p.pad_left, p.pool_width, width)
+                left, right = window_ends(
+                    x, p.stride_across, p.pad_left, p.pool_width, width
+                )
                 window = p.source + ((s * p.height + top) * width + left) * pixel
                 down, tall, wide = width * pixel, bottom - top, right - left
                 if p.mean:
@@ -58,9 +62,11 @@ def _pool_parts(
     height, width, rows, columns = p.height, p.width, p.rows, p.columns
     for s in range(samples):
         for y in range(rows):
-            top, bottom = _ends(y, p.stride_down, p.pad_top, p.pool_height, height)
+            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, height)
             for x in range(columns):
-                left, right = _ends(x, p.stride_across, p.pad_left, p.pool_width, width)
+                left, right = window_ends(
+                    x, p.stride_across, p.pad_left, p.pool_width, width
+                )
                 pixel = ((s * rows + y) * columns + x) * size
                 for part in range(size):
                     # AND is the inverse of OR of inverses.

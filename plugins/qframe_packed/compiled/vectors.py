@@ -239,3 +239,19 @@ def copy(b: Any, out: Any, source: Any, channels: Any) -> None:
         store(b, load(b, kind, b.add(source, offset)), b.add(out, offset))
 
     over_channels(b, channels, body)
+
+
+@emitter
+def copy_bytes(b: Any, out: Any, source: Any, size: Any) -> None:
+    """Copy bytes from an address to an address."""
+    first = integer(0)
+    for count in (64, 16, 4, 1):
+        kind = ir.VectorType(ir.IntType(8), count)
+        last = b.and_(size, integer(-count))
+
+        def part(index: Any, kind: Any = kind) -> tuple[Any, ...]:
+            store(b, load(b, kind, b.add(source, index), 1), b.add(out, index), 1)
+            return ()
+
+        loop(b, first, last, count, (), part)
+        first = last

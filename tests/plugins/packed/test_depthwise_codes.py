@@ -13,7 +13,8 @@ from qframe.deployment.graph.reference import run as reference
 from qframe.deployment.graph.values import Grid, Value
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
 from qframe_packed.compiled.epilogue import Store
-from qframe_packed.compiled.finishing import Finish, image_of_codes
+from qframe_packed.compiled.finishing import Finish
+from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.parameters import table
 from qframe_packed.compiled.program import PROGRAM
@@ -90,7 +91,7 @@ def test_depthwise_of_codes(case):
     )
     x = Value((*case.shape, case.channels), Grid(low, high, step))
     y = conv.infer(x)
-    image = image_of_codes(x.shape, tuple(case.pads))
+    image = Image.of_codes(x.shape, tuple(case.pads))
     numbers = low + step * rng.integers(
         0, (high - low) // step + 1, (case.samples, *x.shape)
     )
@@ -107,7 +108,7 @@ def test_depthwise_of_codes(case):
     memory = Memory({values: 0}, values.fixed + 64, samples=case.samples)
     kernel = DepthwiseCodes.of(source, image, conv, x, y)
     kernel = attrs.evolve(kernel, values=values)
-    out = image_of_codes(y.shape, case.out_pads)
+    out = Image.of_codes(y.shape, case.out_pads)
     if case.codes:
         rounding = SimpleNamespace(low=-128, high=127, factor=1.0, divisor=0.7)
         result = np.full((case.samples, out.rows, out.columns, channels), 99, np.uint8)
