@@ -8,7 +8,7 @@ from hypothesis import settings
 from packed_graphs import computed, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.engine import Engine, Session
-from qframe_packed.compiled.gemm import Gemm, Pointwise
+from qframe_packed.compiled.forms import Ending
 from qframe_packed.packing import PackedTensor
 
 F = np.float32
@@ -48,7 +48,7 @@ def _spoil(engine):
 def kinds(engine):
     """The kernels and stages of a schedule, by names that are the same on each machine."""
     for step in engine.schedule.steps:
-        if isinstance(step, Gemm | Pointwise):
+        if isinstance(step, Ending):
             labels = [stage.label for stage in step.epilogue.stages]
             yield from (label.upper().replace(" ", "_") for label in labels)
         yield re.sub(

@@ -42,7 +42,7 @@ class _Group:
         self._channel, self._offset = channel, b.mul(channel, integer(4))
         self._room = None
         if registers == 1:
-            self._room = b.sub(p.channels if emission else p.values_width, channel)
+            self._room = b.sub(p.channels if emission else p.width, channel)
         each = 4 * REGISTERS
         self.first_set = b.add(p.weights, b.mul(channel, b.mul(p.sets, integer(each))))
         self.set_bytes = each * registers * LANES
@@ -114,7 +114,7 @@ def windows(
             part.end(sums, result)
             return b.add(window, p.across), b.add(result, stride)
 
-        loop(b, integer(0), p.width, 1, (source, out), pixel)
+        loop(b, integer(0), p.columns, 1, (source, out), pixel)
 
     over_groups(b, p.channels, group)
 
@@ -164,7 +164,7 @@ def sliding(size: int, step: int) -> Row:
             for number in range(size - step):
                 add_column(windows, source, number)
             flat = (total for sums in windows for total in sums)
-            loop(b, integer(0), p.width, 1, (source, out, *flat), pixel)
+            loop(b, integer(0), p.columns, 1, (source, out, *flat), pixel)
 
         over_groups(b, p.channels, group)
 

@@ -38,11 +38,11 @@ def fits(conv: Any, span: Span) -> bool:
         span.count <= MOST_LEVELS
         and min(ends) >= -(2**7)
         and max(ends) < 2**7
-        and _pad(conv, span) is not None
+        and pad_of(conv, span) is not None
     )
 
 
-def _pad(conv: Any, span: Span) -> int | None:
+def pad_of(conv: Any, span: Span) -> int | None:
     """The code of the padding; None if it has none."""
     if not any(getattr(conv, "pads", ())):
         return 0
@@ -59,7 +59,7 @@ def of_codes(conv: operations.Conv2D, shape: tuple[int, ...], span: Span) -> Ope
     weights[:, places] = integers * span.step
     # They wrap around, as sums of 32 bits do.
     starts = (span.low * integers.sum(axis=1, dtype=np.int64)).astype(np.int32)
-    pad = _pad(conv, span)
+    pad = pad_of(conv, span)
     assert pad is not None  # noqa: S101
     return operands(
         *(conv, CODES, image, pad, windows_of(conv, shape, image), offsets),

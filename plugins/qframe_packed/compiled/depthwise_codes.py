@@ -36,11 +36,11 @@ def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
     def emit(b: Any, samples: Any, p: Any) -> None:
         image, out = p.image, p.finish.image
         finished = Emission(b, p.finish, interleaved=True) if direct else None
-        width, channels, floats = p.width, p.channels, p.values_width
+        columns, channels, width = p.columns, p.channels, p.width
         row_bytes = b.mul(out.columns, out.pixel_bytes)
 
         def row(number: Any) -> tuple[Any, ...]:
-            sample, y = b.sdiv(number, p.height), b.srem(number, p.height)
+            sample, y = b.sdiv(number, p.rows), b.srem(number, p.rows)
             top = b.add(b.mul(sample, image.rows), b.mul(y, p.stride))
             source = b.add(p.source, b.mul(top, p.down))
             if direct:
@@ -49,13 +49,13 @@ def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
                 codes = b.add(p.finish.codes, place)
                 compute(b, p, finished, source, codes, out.pixel_bytes)
             else:
-                compute(b, p, None, source, p.values, b.mul(floats, integer(4)))
-                stages, first = p.epilogue, b.mul(number, width)
-                arguments = p.values, floats, first, width, channels
+                compute(b, p, None, source, p.values, b.mul(width, integer(4)))
+                stages, first = p.epilogue, b.mul(number, columns)
+                arguments = p.values, width, first, columns, channels
                 run_table(b, stages.table, stages.count, *arguments)
             return ()
 
-        loop(b, integer(0), b.mul(samples, p.height), 1, (), row)
+        loop(b, integer(0), b.mul(samples, p.rows), 1, (), row)
 
     name = "x".join(map(str, kind)) if kind else "any"
     emit.__qualname__ = f"depthwise_{name}_{'codes' if direct else 'floats'}"
@@ -89,10 +89,10 @@ class DepthwiseCodes(Parameters):
     across: int  # bytes from a window to the next
     down: int  # bytes from a row of the image to the next
     stride: int  # rows from a window to the next
-    height: int  # of the result
-    width: int
+    rows: int  # of the result
+    columns: int
     values: Address  # sums of a row as floats
-    values_width: int  # floats of a pixel
+    width: int  # floats of a pixel in `values`
     epilogue: Epilogue
     finish: Finish  # of sums in registers, in their order
     label = "depthwise of codes"
@@ -102,7 +102,7 @@ class DepthwiseCodes(Parameters):
         cls, source: Buffer, image: Image, operation: Conv2D, x: Value, y: Value
     ) -> DepthwiseCodes:
         """The kernel for the operation that makes `x`, as an image of codes, to `y`."""
-        span, (height, width, channels) = x.span, y.shape
+        span, (rows, columns, channels) = x.span, y.shape
         assert span is not None  # noqa: S101
         weights = np.asarray(operation.kernel.integers(), np.int64)[..., 0]
         starts = span.low * weights.sum(axis=(1, 2))
@@ -125,10 +125,10 @@ class DepthwiseCodes(Parameters):
             across=operation.strides[1] * image.pixel_bytes,
             down=image.columns * image.pixel_bytes,
             stride=operation.strides[0],
-            height=height,
-            width=width,
-            values=Buffer(0, 4 * width * padded(channels)),
-            values_width=padded(channels),
+            rows=rows,
+            columns=columns,
+            values=Buffer(0, 4 * columns * padded(channels)),
+            width=padded(channels),
             epilogue=Epilogue(),
             finish=Finish.of(channels, Affine()),
         )

@@ -9,6 +9,7 @@ import numpy as np
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.coding import Border, Decode, Encode, Inset
+from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
 from qframe_packed.compiled.epilogue import Store
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.gemm import Gemm, Pointwise
@@ -23,6 +24,8 @@ from qframe_packed.compiled.tiles import BITS, CODES, FLOATS
 from qframe_packed.graph import PackedGraph
 
 Step = Parameters | Fallback
+# Kernels that have an epilogue.
+Ending = Gemm | Pointwise | DepthwiseCodes
 
 
 class Forms:
@@ -47,7 +50,7 @@ class Forms:
         # The step that writes a tensor as floats.
         self._written: dict[int, int] = {}
         # The kernel whose epilogue computes a tensor.
-        self._kernels: dict[int, Gemm | Pointwise] = {}
+        self._kernels: dict[int, Ending] = {}
         self._place = 0
 
     def _add(self, step: Step) -> None:
@@ -139,7 +142,7 @@ class Forms:
 
     # Epilogues
 
-    def _begin(self, kernel: Gemm | Pointwise, index: int) -> None:
+    def _begin(self, kernel: Ending, index: int) -> None:
         kernel.epilogue.step = len(self.steps)
         self._add(kernel)
         kernel.epilogue.extend(index)
@@ -153,12 +156,12 @@ class Forms:
         self._begin(kernel, index)
         return kernel
 
-    def _extend(self, kernel: Gemm | Pointwise, index: int, *stages: Parameters) -> None:
+    def _extend(self, kernel: Ending, index: int, *stages: Parameters) -> None:
         """Let the numbers of an epilogue become those of another tensor."""
         kernel.epilogue.extend(index, *stages)
         self._kernels[index] = kernel
 
-    def _ending_at(self, index: int) -> Gemm | Pointwise:
+    def _ending_at(self, index: int) -> Ending:
         """A kernel whose epilogue can go on from a tensor."""
         kernel = self._kernels.get(index)
         if kernel is None or kernel.epilogue.last != index:
@@ -174,7 +177,7 @@ class Forms:
 
     def _pack(
         self,
-        kernel: Gemm | Pointwise,
+        kernel: Ending,
         source: int,
         index: int,
         operation: operations.Quantize,

@@ -9,13 +9,17 @@ import attrs
 
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Value
+from qframe_packed.compiled.codes import fits
 from qframe_packed.compiled.fallback import is_large
 from qframe_packed.compiled.operands import kind_of
 from qframe_packed.compiled.tiles import BITS, CODES
 from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import PackedTensor
 
 # Operations whose result has the numbers, and the form, of what they read.
 _MOVERS = operations.MaxPool, operations.Reshape
+# Those that move codes.
+_MOVERS_OF_CODES = *_MOVERS, operations.Concatenate
 
 
 @attrs.frozen
@@ -39,9 +43,11 @@ class Reading:
         codes, bits, integers = set[int](), set[int](), set[int]()
         for index, node in reversed([*enumerate(graph.nodes, first)]):
             moves, kind = isinstance(node.operation, _MOVERS), _kind(node, values)
-            for form, chosen in ((codes, CODES), (bits, BITS)):
-                if kind is chosen or (moves and index in form):
-                    form.update(node.inputs)
+            passes = isinstance(node.operation, _MOVERS_OF_CODES) and index in codes
+            if kind is CODES or passes:
+                codes.update(node.inputs)
+            if kind is BITS or (moves and index in bits):
+                bits.update(node.inputs)
             converts = isinstance(node.operation, operations.Affine)
             if not converts and (index in integers or not moves):
                 integers.update(node.inputs)
@@ -61,9 +67,17 @@ def _kind(node: Node, values: Sequence[Value]) -> Any:
     """The kind of tiles of a product; None of anything else."""
     operation: Any = node.operation
     value = values[node.inputs[0]]
-    if not hasattr(operation, "kernel") or is_depthwise(operation, value):
+    if not hasattr(operation, "kernel"):
         return None
+    if is_depthwise(operation, value):
+        return CODES if multiplies_codes(operation, value) else None
     return kind_of(operation, value)
+
+
+def multiplies_codes(operation: Any, value: Value) -> bool:
+    """Return whether a depthwise convolution of a tensor is one of codes."""
+    integers = isinstance(operation.kernel, PackedTensor)
+    return integers and value.span is not None and fits(operation, value.span)
 
 
 def is_depthwise(operation: Any, value: Value) -> bool:

@@ -9,19 +9,23 @@ from qframe.deployment.graph import operations
 from qframe.deployment.graph.thresholds import as_thresholds
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.allocation import reuse
+from qframe_packed.compiled.codes import pad_of
 from qframe_packed.compiled.depthwise import Depthwise
+from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
 from qframe_packed.compiled.elementwise import Elementwise, row, stages_of
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.forms import Forms
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.gemm import Gemm, Pointwise
+from qframe_packed.compiled.joining import Join
 from qframe_packed.compiled.layout import Bits, Image
 from qframe_packed.compiled.levels import Nearest, levels_of
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.operands import operands_of
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.pooling import Mean, Pool, Softmax
-from qframe_packed.compiled.reading import is_depthwise
+from qframe_packed.compiled.pooling_codes import PoolCodes
+from qframe_packed.compiled.reading import is_depthwise, multiplies_codes
 from qframe_packed.compiled.tiles import FLOATS
 from qframe_packed.compiled.vectors import padded
 from qframe_packed.graph import Node, PackedGraph
@@ -52,7 +56,7 @@ class Schedule(Forms):
         for buffer in self.outputs:
             buffer.use(len(self.steps))
         for step in self.steps:
-            if isinstance(step, (Gemm, Pointwise)):
+            if isinstance(step, (Gemm, Pointwise, DepthwiseCodes)):
                 reuse(step.epilogue, step.source)
 
     @property
@@ -88,6 +92,8 @@ class Schedule(Forms):
                 self._schedule_reshape(index, source)
             case operations.MaxPool() | operations.AveragePool():
                 self._schedule_pool(index, source, operation)
+            case operations.Concatenate(axis=axis):
+                self._schedule_join(index, node, axis)
             case operations.Pad():
                 self._schedule_pad(index, source, operation)
             case operations.GlobalPool(function="average"):
@@ -173,7 +179,16 @@ class Schedule(Forms):
         self._begin(operands.gemm(read), index)
 
     def _schedule_depthwise(self, index: int, source: int, operation: Any) -> None:
-        image = Image.of(self.values[source].shape, operation.pads)
+        value = self.values[source]
+        if multiplies_codes(operation, value):
+            image = Image.of_codes(value.shape, operation.pads)
+            assert value.span is not None  # noqa: S101
+            pad = pad_of(operation, value.span) or 0
+            read = self.codes(source, image, pad)
+            kernel = DepthwiseCodes.of(read, image, operation, value, self.values[index])
+            self._begin(kernel, index)
+            return
+        image = Image.of(value.shape, operation.pads)
         read = self._image(source, FLOATS, image, operation.pad)
         out = self._float_buffer(index)
         self._add(Depthwise.of(read, image, out, operation, self.values[index]))
@@ -194,6 +209,9 @@ class Schedule(Forms):
 
     def _schedule_pool(self, index: int, source: int, operation: Any) -> None:
         value, result = self.values[source], self.values[index]
+        if index in self._reading.codes:
+            self._pool_codes(index, source, operation)
+            return
         bits = source in self._bits and Bits.of(value).planes == 1
         read = self._bits[source] if bits else self.floats(source)
         if bits:
@@ -201,6 +219,24 @@ class Schedule(Forms):
         else:
             out = self._float_buffer(index)
         self._add(Pool.of(read, out, operation, value, result, bits))
+
+    def _pool_codes(self, index: int, source: int, operation: Any) -> None:
+        image = Image.of_codes(self.values[index].shape, (0, 0, 0, 0))
+        read, out = self.codes(source), Buffer(image.nbytes)
+        self._codes[index, None, 0] = out
+        self._add(PoolCodes.of(read, out, image, operation, self.values[source]))
+
+    def _schedule_join(self, index: int, node: Node, axis: int) -> None:
+        sources, values = node.inputs, [self.values[i] for i in node.inputs]
+        if index in self._reading.codes:
+            size, read = 1, [self.codes(i) for i in sources]
+            out = Buffer(math.prod(self.values[index].shape))
+            self._codes[index, None, 0] = out
+        else:
+            size, read = 4, [self.floats(i) for i in sources]
+            out = self._float_buffer(index)
+        for kernel in Join.of(read, out, axis, values, size):
+            self._add(kernel)
 
     def _schedule_rows(self, index: int, source: int, kernel: type[Mean | Softmax]) -> None:
         *rows, channels = self.values[source].shape

@@ -164,7 +164,7 @@ CHAINS = {
             conv(integers(5, 3, 3, 1), groups=5, pads=(1, 1, 1, 1), pad=1),
             sign(thresholds=np.zeros(1, int)),
         ),
-        ("depthwise", "PACK"),
+        ("depthwise of codes", "PACK"),
     ),
     "two of each channel": (IMAGE, (conv(integers(10, 3, 3, 1), groups=5),), ("float",)),
     "one channel": ((4, 4, 1), (conv(integers(1, 3, 3, 1)),), ("float",)),
@@ -359,7 +359,7 @@ def test_concatenated_bits():
     last = Node(conv(integers(3, 2, 2, 10)), (4,))
     graph = PackedGraph((IMAGE, IMAGE), (*nodes, last), (5, 3))
     assert check(graph, halves(3, *IMAGE), halves(3, *IMAGE, seed=1)) >= {
-        "numpy",
+        "join",
         "bits 1 x 1",
     }
 
