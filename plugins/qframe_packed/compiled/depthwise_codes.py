@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from qframe.deployment.graph.operations import Affine, Conv2D
+from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.channelwise import sliding, windows
 from qframe_packed.compiled.epilogue import Epilogue
@@ -17,11 +17,14 @@ from qframe_packed.compiled.finishing_code import Emission
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.interleaving import in_order, panels
 from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.parameters import Address, Parameters, run_table
 from qframe_packed.compiled.vectors import emitter, integer, loop, padded
 
 Array = NDArray[Any]
+# What does not happen in registers.
+_NOTHING = Finish.of(1, Nearest(1, 1, 0, 0), 0, Image.of_codes((1, 1, 1), (0, 0, 0, 0)))
 # Of sizes and strides.
 _SLIDING = {kind: sliding(*kind) for kind in ((3, 1), (3, 2), (5, 1), (5, 2))}
 
@@ -130,7 +133,7 @@ class DepthwiseCodes(Parameters):
             values=Buffer(0, 4 * columns * padded(channels)),
             width=padded(channels),
             epilogue=Epilogue(),
-            finish=Finish.of(channels, Affine()),
+            finish=_NOTHING,
         )
 
     @property
@@ -153,6 +156,10 @@ class DepthwiseCodes(Parameters):
         if self._alone is None:
             return super().bind(memory)
         finish = self._alone.reordered(in_order, self.channels)
+        if not finish.image.is_padded:
+            # It may be that of the pixels in another shape.
+            shape = self.rows, self.columns, self.channels
+            finish = attrs.evolve(finish, image=Image.of_codes(shape, (0, 0, 0, 0)))
         direct = attrs.evolve(self, epilogue=Epilogue(), finish=finish)
         return Parameters.bind(direct, memory)
 

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 from qframe_packed.compiled.coding import Encode
+from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.levels import Pack
 from qframe_packed.compiled.memory import Buffer, Memory
@@ -32,6 +33,10 @@ class Store(Parameters):
         else:
             for i in range(size):
                 copy(out + 4 * i * channels, values + 4 * i * width, channels)
+
+
+# Stages that change no numbers.
+_READERS = (Store, Pack, Encode, Finish)
 
 
 @emitter
@@ -93,5 +98,5 @@ class Epilogue(Record):
 
     def bind(self, memory: Memory) -> list[Any]:
         stages = self.stages
-        changes = not all(isinstance(stage, (Store, Pack, Encode)) for stage in stages)
+        changes = not all(isinstance(stage, _READERS) for stage in stages)
         return [table(stages, memory), len(stages), changes]

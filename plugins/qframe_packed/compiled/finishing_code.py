@@ -43,11 +43,9 @@ class Emission:
         self._rounding = Rounding(b, p, interleaved)
         if r is None:
             return
-        self._has_codes = b.icmp_signed("!=", p.codes, zero)
-        places = b.or_(p.floats, p.in_place)
-        self._has_floats = b.icmp_signed("!=", places, zero)
-        self._clamps = b.icmp_signed("!=", p.clamps, zero)
-        self._least, self._most = self._splat(p.least), self._splat(p.most)
+        self._has_floats = b.icmp_signed("!=", p.floats, zero)
+        self._rectifies = b.icmp_signed("!=", p.rectifies, zero)
+        self._most = self._splat(p.most)
         self._adds = b.icmp_signed("!=", r.source, zero)
         self._adds_codes = b.icmp_signed("!=", r.codes, zero)
         names = ("step", "low", "scale", "shift")
@@ -94,13 +92,10 @@ class Emission:
             ys.append(b.fadd(b.fmul(y, scale), shift))
         if self._residual:
             ys = either(b, self._adds, lambda: self._added(ys, residual), lambda: ys)
-            ys = either(b, self._clamps, lambda: self._clamped(ys), lambda: ys)
+            ys = either(b, self._rectifies, lambda: self._rectified(ys), lambda: ys)
             with b.if_then(self._has_floats):
                 write(b, ys, floats, room)
-            with b.if_then(self._has_codes):
-                write(b, [self._rounding.codes(ys)], codes, room)
-        else:
-            write(b, [self._rounding.codes(ys)], codes, room)
+        write(b, [self._rounding.codes(ys)], codes, room)
 
     def _added(self, ys: list[Any], residual: Any) -> list[Any]:
         b, count, kind = self._b, len(ys), ys[0].type
@@ -124,9 +119,9 @@ class Emission:
         numbers = either(b, self._adds_codes, codes, floats)
         return [b.fadd(y, number) for y, number in zip(ys, numbers, strict=True)]
 
-    def _clamped(self, ys: list[Any]) -> list[Any]:
-        b, least, most = self._b, self._least, self._most
-        above = [b.select(b.fcmp_ordered(">", y, least), y, least) for y in ys]
+    def _rectified(self, ys: list[Any]) -> list[Any]:
+        b, most, zero = self._b, self._most, ir.Constant(ys[0].type, None)
+        above = [b.select(b.fcmp_ordered(">", y, zero), y, zero) for y in ys]
         return [b.select(b.fcmp_ordered(">", y, most), most, y) for y in above]
 
 
@@ -139,10 +134,8 @@ def body(alone: bool) -> Any:
         image, residual = p.image, p.residual
         emission = Emission(b, p, None if alone else residual)
         stride = b.mul(width, integer(4))
-        placed = b.icmp_signed("!=", p.in_place, integer(0))
-        begin = b.add(p.floats, b.mul(b.mul(first, channels), integer(4)))
-        begin = b.select(placed, values, begin)
-        floats_stride = b.select(placed, stride, b.mul(channels, integer(4)))
+        floats_stride = b.mul(channels, integer(4))
+        begin = b.add(p.floats, b.mul(first, floats_stride))
         last = b.add(first, size)
         padded = b.or_(_is_padded(b, image), _is_padded(b, residual.image))
         # Without padding, all pixels of the batch are one row.

@@ -14,9 +14,9 @@ from qframe_packed.compiled.depthwise import Depthwise
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
 from qframe_packed.compiled.elementwise import Elementwise, row, stages_of
 from qframe_packed.compiled.fallback import Fallback
-from qframe_packed.compiled.forms import Forms
+from qframe_packed.compiled.forms import Ending, Forms
 from qframe_packed.compiled.functions import Function
-from qframe_packed.compiled.gemm import Gemm, Pointwise
+from qframe_packed.compiled.fusing import fused
 from qframe_packed.compiled.joining import Join
 from qframe_packed.compiled.layout import Bits, Image
 from qframe_packed.compiled.levels import Nearest, levels_of
@@ -56,8 +56,11 @@ class Schedule(Forms):
         for buffer in self.outputs:
             buffer.use(len(self.steps))
         for step in self.steps:
-            if isinstance(step, (Gemm, Pointwise, DepthwiseCodes)):
+            if isinstance(step, Ending):
                 reuse(step.epilogue, step.source)
+                epilogue = step.epilogue
+                stages = fused(epilogue.stages, step.channels)
+                epilogue.by_tensor = {epilogue.last: stages}
 
     @property
     def buffers(self) -> list[Buffer]:

@@ -92,7 +92,7 @@ def test_products():
         seen.update(check(*case))
 
     run()
-    assert_drawn(seen, {"codes", "float", "numpy", "ENCODE", "NEAREST", "border"})
+    assert_drawn(seen, {"codes", "float", "numpy", "ENCODE", "FINISH", "border"})
 
 
 def test_sums_that_float32_does_not_hold():

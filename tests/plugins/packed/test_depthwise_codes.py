@@ -8,13 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qframe.deployment.graph.operations import Affine, Conv2D
+from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.reference import run as reference
 from qframe.deployment.graph.values import Grid, Value
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
 from qframe_packed.compiled.epilogue import Store
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.parameters import table
 from qframe_packed.compiled.program import PROGRAM
@@ -110,14 +111,9 @@ def test_depthwise_of_codes(case):
     kernel = attrs.evolve(kernel, values=values)
     out = Image.of_codes(y.shape, case.out_pads)
     if case.codes:
-        rounding = SimpleNamespace(low=-128, high=127, factor=1.0, divisor=0.7)
         result = np.full((case.samples, out.rows, out.columns, channels), 99, np.uint8)
         stage = Finish.of(
-            channels,
-            Affine(scale=scale, shift=shift),
-            rounding=rounding,
-            codes=result,
-            image=out,
+            *(channels, Nearest(1, 0.7, -128, 127), result, out), scale=scale, shift=shift
         )
         y_ = np.rint((expected.astype(F) * scale + shift) / F(0.7))
         inside = np.full_like(result, 99)

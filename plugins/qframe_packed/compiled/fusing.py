@@ -1,0 +1,59 @@
+"""Fusing of the stages that lead to codes into one, which passes over the numbers once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qframe_packed.compiled.coding import Encode
+from qframe_packed.compiled.elementwise import Elementwise
+from qframe_packed.compiled.epilogue import Store
+from qframe_packed.compiled.finishing import LARGEST, Finish, Residual
+from qframe_packed.compiled.layout import Image
+from qframe_packed.compiled.levels import Nearest
+from qframe_packed.compiled.parameters import Parameters
+
+
+def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
+    """The stages of an epilogue, of which the last ones are fused if they lead to codes.
+
+    These are `Nearest` and each `Encode` that follows, and before them, in this order, as
+    many as there are of an affine function, a sum, a ReLU and a `Store`.
+    """
+    before = [*stages]
+    codes: list[Encode] = []
+    while before and isinstance(before[-1], Encode):
+        codes.insert(0, before.pop())  # type: ignore[arg-type]
+    rounding = before.pop() if before else None
+    if not codes or not isinstance(rounding, Nearest) or not _fits(rounding):
+        return stages
+    parts: dict[str, Any] = {}
+    if before and isinstance(before[-1], Store):
+        parts["floats"] = before.pop().out  # type: ignore[attr-defined]
+    if _is(before, "relu") and not before[-1].first.any():  # type: ignore[attr-defined]
+        parts["most"] = float(before.pop().second[0])  # type: ignore[attr-defined]
+    if _is(before, "add"):
+        parts["residual"] = _residual(before.pop(), codes[0].image)
+    if _is(before, "affine"):
+        affine: Any = before.pop()
+        parts["scale"], parts["shift"] = affine.first[:channels], affine.second[:channels]
+    for stage in codes:
+        before.append(Finish.of(channels, rounding, stage.out, stage.image, **parts))
+        # The first one stores them.
+        parts.pop("floats", None)
+    return before
+
+
+def _fits(rounding: Nearest) -> bool:
+    return max(abs(rounding.low), abs(rounding.high)) <= LARGEST
+
+
+def _is(stages: list[Parameters], function: str) -> bool:
+    """Return whether the last stage applies a function."""
+    last = stages[-1] if stages else None
+    return isinstance(last, Elementwise) and last.label == function
+
+
+def _residual(stage: Any, image: Image) -> Residual:
+    """The tensor of floats that a stage adds, whose codes are in an image."""
+    size = image.height, image.width, image.items
+    return Residual(stage.first, Image.of(size, (0, 0, 0, 0)))
