@@ -18,8 +18,9 @@ from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.forms import Step
 from qframe_packed.compiled.functions import prepare
-from qframe_packed.compiled.memory import Memory
+from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.parameters import Parameters, table
+from qframe_packed.compiled.ports import Port
 from qframe_packed.compiled.program import PROGRAM
 from qframe_packed.compiled.scheduling import Schedule
 from qframe_packed.graph import PackedGraph
@@ -46,10 +47,13 @@ class Session:
     def __init__(self, schedule: Schedule, samples: int) -> None:
         prepare([PROGRAM, *schedule.functions])
         self._memory = Memory(*allocate(schedule.buffers, samples), samples)
-        self._inputs = [self._memory.array(b, np.float32) for b in schedule.inputs]
-        self._outputs = [self._memory.array(b, np.float32) for b in schedule.outputs]
+        self._inputs = [self._port(buffer, schedule) for buffer in schedule.inputs]
+        self._outputs = [self._port(buffer, schedule) for buffer in schedule.outputs]
         self.samples = samples
         self.runs = self.bind(schedule.steps)
+
+    def _port(self, buffer: Buffer, schedule: Schedule) -> Port:
+        return Port(self._memory, buffer, buffer in schedule.movable)
 
     def bind(self, steps: list[Step]) -> list[Callable[[int], None]]:
         """Return the functions that run steps: one for those that are one program."""
@@ -69,14 +73,15 @@ class Session:
         for start in range(0, len(inputs[0]), self.samples):
             part = slice(start, start + self.samples)
             size = len(inputs[0][part])
-            for buffer, array in zip(self._inputs, inputs, strict=True):
-                x = array[part]
-                buffer[: x.size].reshape(x.shape)[...] = x
+            for port, array in zip(self._inputs, inputs, strict=True):
+                port.read(array[part])
+            results = [array[part] for array in outputs]
+            for port, y in zip(self._outputs, results, strict=True):
+                port.point(y)
             for step in self.runs:
                 step(size)
-            for buffer, array in zip(self._outputs, outputs, strict=True):
-                y = array[part]
-                y[...] = buffer[: y.size].reshape(y.shape)
+            for port, y in zip(self._outputs, results, strict=True):
+                port.write(y)
 
 
 @attrs.define(eq=False)
@@ -114,7 +119,7 @@ class Engine:
     def predict(self, inputs: list[Array], threads: int = 1) -> list[Array]:
         """Return what the model returns; the batch is split evenly over threads."""
         size = len(inputs[0])
-        outputs = [np.empty((size, *shape), np.float32) for shape in self._shapes]
+        outputs = self._room(size)
         threads = max(1, min(threads, size))
         cuts = [size * i // threads for i in range(threads + 1)]
         parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
@@ -126,6 +131,9 @@ class Engine:
         for future in rest:
             future.result()
         return outputs
+
+    def _room(self, size: int) -> list[Array]:
+        return [np.empty((size, *shape), np.float32) for shape in self._shapes]
 
     def _pool(self, size: int) -> ThreadPoolExecutor:
         # Starting threads takes as long as some images.
@@ -162,7 +170,7 @@ class Engine:
         session = Session(self.schedule, batch)
         rng = np.random.default_rng(0)
         inputs = [rng.standard_normal((batch, *s), np.float32) for s in self.graph.inputs]
-        session.run(inputs, [np.empty((batch, *s), np.float32) for s in self._shapes])
+        session.run(inputs, self._room(batch))
         runs = [run for step in self.schedule.steps for run in session.bind([step])]
         times = np.zeros((repeats, len(self.graph.nodes)))
         for times_of_one in times:

@@ -96,6 +96,10 @@ class Epilogue(Record):
     def functions(self) -> list[Function]:
         return [function for stage in self.stages for function in stage.functions()]
 
+    def places(self) -> list[tuple[Buffer, int]]:
+        # The stages are in a table, which is not a part of this record.
+        return []
+
     def bind(self, memory: Memory) -> list[Any]:
         stages = self.stages
         changes = not all(isinstance(stage, _READERS) for stage in stages)

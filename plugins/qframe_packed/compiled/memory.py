@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,6 +55,7 @@ class Memory:
         self._bytes = aligned((size,), np.uint8)
         self._start = int(self._bytes.ctypes.data)
         self._kept: list[NDArray[Any]] = []
+        self._places: dict[Buffer, list[tuple[NDArray[Any], int]]] = defaultdict(list)
 
     def array(self, buffer: Buffer, dtype: Any = np.uint8) -> NDArray[Any]:
         """Flat contents of a buffer."""
@@ -65,6 +67,16 @@ class Memory:
         """Address of an array, which lives as long as the memory."""
         self._kept.append(array)
         return int(array.ctypes.data)
+
+    def mark(self, buffer: Buffer, records: NDArray[Any], place: int) -> None:
+        """Let a number among records follow the address of a buffer."""
+        self._places[buffer].append((records, place))
+
+    def move(self, buffer: Buffer, address: int | None) -> None:
+        """Change the address of a buffer in all records; None stands for its own."""
+        address = self._start + self._offsets[buffer] if address is None else address
+        for records, place in self._places[buffer]:
+            records[place] = address
 
     def numbers(self, values: Iterable[Any]) -> list[Any]:
         """Values, with an address in the place of each buffer, array and function."""

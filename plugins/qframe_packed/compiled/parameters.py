@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -41,6 +40,17 @@ class Record:
         """Functions among the fields, and in their records."""
         nested = [f for v in self._values() if isinstance(v, Record) for f in v.functions()]
         return [value for value in self._values() if isinstance(value, Function)] + nested
+
+    def places(self) -> list[tuple[Buffer, int]]:
+        """Buffers, and the bytes in the record before the address of each."""
+        places: list[tuple[Buffer, int]] = []
+        fields: Any = self.dtype.fields
+        for value, (_, offset, *_) in zip(self._values(), fields.values(), strict=True):
+            if isinstance(value, Buffer):
+                places.append((value, offset))
+            elif isinstance(value, Record):
+                places += [(buffer, offset + place) for buffer, place in value.places()]
+        return places
 
     def _values(self) -> list[Any]:
         return [getattr(self, field.name) for field in attrs.fields(type(self))]
@@ -112,10 +122,14 @@ def table(kernels: Sequence[Parameters], memory: Memory) -> int:
 
     A row has the addresses of a function and of a record.
     """
-    records = [kernel.pack(memory) for kernel in kernels]
-    start = memory.keep(np.frombuffer(b"".join(records), np.uint8))
-    offsets = itertools.accumulate(map(len, records), initial=start)
-    rows = [(k.function.address, at) for k, at in zip(kernels, offsets, strict=False)]
+    packed = [kernel.pack(memory) for kernel in kernels]
+    records = np.array(np.frombuffer(b"".join(packed), np.int64))
+    start, offset, rows = memory.keep(records), 0, []
+    for kernel, record in zip(kernels, packed, strict=True):
+        for buffer, place in kernel.places():
+            memory.mark(buffer, records, (offset + place) // records.itemsize)
+        rows.append((kernel.function.address, start + offset))
+        offset += len(record)
     return memory.keep(np.array(rows, np.int64))
 
 

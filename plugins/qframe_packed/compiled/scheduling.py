@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from qframe.deployment.graph import operations
@@ -67,6 +68,13 @@ class Schedule(Forms):
         """All buffers."""
         of_steps = [buffer for step in self.steps for buffer in step.buffers()]
         return list(dict.fromkeys([*self.inputs, *of_steps, *self.outputs]))
+
+    @property
+    def movable(self) -> set[Buffer]:
+        """Inputs and outputs of which only kernels know the address, each one of them."""
+        fixed = {b for s in self.steps if isinstance(s, Fallback) for b in s.buffers()}
+        counts = Counter([*self.inputs, *self.outputs])
+        return {buffer for buffer, count in counts.items() if count == 1} - fixed
 
     @property
     def functions(self) -> list[Function]:

@@ -1,0 +1,59 @@
+"""Inputs and outputs: kernels read and write them in the arrays of the caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe_packed.compiled.memory import Buffer, Memory
+
+Array = NDArray[Any]
+
+# To copy an array of fewer bytes is quicker than to find its address.
+_LEAST = 2**14
+
+
+@attrs.define(eq=False)
+class Port:
+    """An input or output of a session.
+
+    Args:
+        memory: memory of the session.
+        buffer: buffer of the tensor.
+        movable: whether the records of kernels, and nothing else, have its address.
+    """
+
+    memory: Memory
+    buffer: Buffer
+    movable: bool
+    _room: Array = attrs.field(init=False)
+    _is_moved: bool = attrs.field(init=False, default=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._room = self.memory.array(self.buffer, np.float32)
+
+    def point(self, array: Array) -> None:
+        """Let kernels use an array in the place of the buffer, if they can."""
+        fits = self.movable and array.nbytes >= _LEAST and _is_plain(array)
+        if fits or self._is_moved:
+            self.memory.move(self.buffer, int(array.ctypes.data) if fits else None)
+            self._is_moved = fits
+
+    def read(self, array: Array) -> None:
+        """Let kernels read the numbers of an array."""
+        self.point(array)
+        if not self._is_moved:
+            self._room[: array.size].reshape(array.shape)[...] = array
+
+    def write(self, array: Array) -> None:
+        """Write what kernels computed to the array to which they were pointed."""
+        if not self._is_moved:
+            array[...] = self._room[: array.size].reshape(array.shape)
+
+
+def _is_plain(array: Array) -> bool:
+    flags = array.flags
+    return flags.c_contiguous and flags.aligned and array.dtype == np.float32
