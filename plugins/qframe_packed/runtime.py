@@ -194,6 +194,8 @@ class Runtime:
         Args:
             profile: whether to time each operation, in microseconds, on one sample and in
                 one thread. Everything in the row of an operation is done together with it.
+                Products have a share of the peak: of those that the processor makes in
+                this time in registers alone, by the instruction of the kernel.
             print_fn: called with the text; `print` by default.
 
         Raises:
@@ -218,9 +220,13 @@ class Runtime:
         footer: tuple[str, ...] = ("Total", "", "", "", "", str(total), "")
         header: tuple[str, ...] = _HEADER
         if profile:
-            header = (*header, "Time\n(us)")
-            footer = (*footer, f"{1e6 * sum(seconds):.1f}")
-            rows = [(*row, f"{1e6 * t:.1f}") for row, t in zip(rows, seconds, strict=True)]
+            header = (*header, "Time\n(us)", "Peak\n(%)")
+            footer = (*footer, f"{1e6 * sum(seconds):.1f}", "")
+            shares = self._engine.shares(seconds)
+            rows = [
+                (*row, f"{1e6 * time:.1f}", "-" if share is None else f"{100 * share:.0f}")
+                for row, time, share in zip(rows, seconds, shares, strict=True)
+            ]
         return Table("packed model", header, rows, footer)
 
     def _row(self, place: int, kernel: str) -> tuple[str, ...]:

@@ -13,7 +13,9 @@ from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.reductions import sum_window
+from qframe_packed.compiled.tiles import FLOATS
 from qframe_packed.packing import PackedTensor
 
 
@@ -45,6 +47,10 @@ class Depthwise(Parameters):
         steps = *operation.strides, *operation.dilation
         (rows, columns, _), (height, width, _) = weights.shape, y.shape
         return cls(source, image, weights, rows, columns, *steps, out, height, width)
+
+    @property
+    def peak(self) -> float:
+        return peak_of(FLOATS)
 
     @staticmethod
     @numba.njit

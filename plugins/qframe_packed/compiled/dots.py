@@ -23,6 +23,10 @@ class Dot(Kind):
     def vector(self) -> Any:
         return ir.VectorType(_I32, self.lanes)
 
+    @property
+    def products(self) -> int:
+        return 4 * self.lanes
+
     def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
         # Its first factor is the unsigned one.
         name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable
@@ -179,3 +180,18 @@ class Engine:
                 run_step(batch)
                 times_of_one[owner] += time.perf_counter() - start
         return [float(t) for t in np.median(times, axis=0)]
+
+    def shares(self, seconds: list[float]) -> list[float | None]:
+        """The share of the processor's peak that each node reaches in its time.
+
+        Args:
+            seconds: the time of each node for one sample.
+        """
+        shares: list[float | None] = [None] * len(seconds)
+        for step, owner in zip(self.schedule.steps, self.schedule.owners, strict=True):
+            if step.peak:
+                operation: Any = self.graph.nodes[owner].operation
+                numbers = self.schedule.values[len(self.graph.inputs) + owner].shape
+                products = math.prod((*numbers, *operation.kernel.shape[1:]))
+                shares[owner] = products / (seconds[owner] * step.peak)
+        return shares

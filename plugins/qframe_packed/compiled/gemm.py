@@ -13,6 +13,7 @@ from qframe_packed.compiled.kinds import Lookup
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.tiles import BITS, CODES, TILES, add_products
 from qframe_packed.compiled.vectors import copy, padded
 
@@ -62,6 +63,10 @@ class Gemm(Parameters):
             return f"{'codes' if kind is CODES else 'float'} x {kind.lanes}"
         name = "lookup" if isinstance(kind, Lookup) else "popcount"
         return f"{name} {self.planes} x {self.weight_planes}"
+
+    @property
+    def peak(self) -> float:
+        return peak_of(TILES[self.tile].kind) / (self.planes * self.weight_planes)
 
     @staticmethod
     @numba.njit

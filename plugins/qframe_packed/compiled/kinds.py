@@ -39,6 +39,11 @@ class Kind:
         """Type of a total."""
         return self.vector
 
+    @property
+    def products(self) -> int:
+        """Products of numbers, or of bits, in one register."""
+        return self.lanes * self.bits
+
     def factor(self, b: Any, item: Any) -> Any:
         """Emit the register for an item of a pixel."""
         return splat(b, item, self.lanes)
@@ -129,6 +134,10 @@ class Floats(Kind):
         name = f"llvm.fmuladd.v{self.lanes}f32"
         fma = declared(b, name, self.vector, [self.vector] * 3)
         return b.call(fma, [factor, weights, sums])
+
+    @property
+    def products(self) -> int:
+        return self.lanes
 
     def floats(self, b: Any, total: Any) -> Any:
         return total

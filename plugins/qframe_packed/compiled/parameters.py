@@ -93,6 +93,11 @@ class Parameters(Record):
         return self.layout.pack(*self.bind(memory))
 
     @property
+    def peak(self) -> float:
+        """Products in a second, as many as the processor makes; 0 if it makes none."""
+        return 0.0
+
+    @property
     def label(self) -> str:
         """Name of the kernel in summaries."""
         return type(self).__name__.lower()

@@ -431,9 +431,11 @@ def test_summary(runtime):
 
 def test_profile(runtime):
     rows = rows_of(runtime, profile=True)
-    times = {node.name: float(rows[node.name][-1]) for node in NETWORK.nodes}
+    times = {node.name: float(rows[node.name][-2]) for node in NETWORK.nodes}
     assert times["norm"] == times["add"] == 0
     assert times["binary"] > 0
     assert float(rows["Total"][-1]) == pytest.approx(sum(times.values()), abs=1)
+    with_share = {node.name for node in NETWORK.nodes if rows[node.name][-1] != "-"}
+    assert with_share == {"stem", "binary", "two_bits", "dense"}
     with pytest.raises(ArgumentError, match="engine='numba'"):
         Runtime(NETWORK).summary(profile=True)
