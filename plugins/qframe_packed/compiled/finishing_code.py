@@ -6,7 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from qframe_packed.compiled.groups import over_groups, write
+from qframe_packed.compiled.groups import over_groups, read, write
 from qframe_packed.compiled.rounding import LANES, Rounding
 from qframe_packed.compiled.vectors import (
     either,
@@ -91,13 +91,13 @@ class Emission:
             y = x if x.type == kind else b.sitofp(x, kind)
             ys.append(b.fadd(b.fmul(y, scale), shift))
         if self._residual:
-            ys = either(b, self._adds, lambda: self._added(ys, residual), lambda: ys)
+            ys = either(b, self._adds, lambda: self._added(ys, residual, room), lambda: ys)
             ys = either(b, self._rectifies, lambda: self._rectified(ys), lambda: ys)
             with b.if_then(self._has_floats):
                 write(b, ys, floats, room)
         write(b, [self._rounding.codes(ys)], codes, room)
 
-    def _added(self, ys: list[Any], residual: Any) -> list[Any]:
+    def _added(self, ys: list[Any], residual: Any, room: Any) -> list[Any]:
         b, count, kind = self._b, len(ys), ys[0].type
 
         def codes() -> list[Any]:
@@ -112,9 +112,7 @@ class Emission:
             return numbers
 
         def floats() -> list[Any]:
-            return [
-                load(b, kind, b.add(residual, integer(4 * LANES * i))) for i in range(count)
-            ]
+            return read(b, kind, residual, count, room)
 
         numbers = either(b, self._adds_codes, codes, floats)
         return [b.fadd(y, number) for y, number in zip(ys, numbers, strict=True)]
@@ -203,8 +201,7 @@ def _finish_row(
         room = b.sub(channels, channel) if registers == 1 else None
 
         def pixel(x: Any, code: Any, number: Any, added: Any) -> None:
-            places = range(0, 4 * LANES * registers, 4 * LANES)
-            sums = [load(b, kind, b.add(x, integer(place))) for place in places]
+            sums = read(b, kind, x, registers, room)
             emission.finish(sums, operands, code, number, added, room)
 
         firsts = (

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from guarded_arrays import guarded
 from qframe_packed.compiled.epilogue import apply
 from qframe_packed.compiled.finishing import (
     Finish,
@@ -15,9 +16,8 @@ from qframe_packed.compiled.finishing import (
 )
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
-from qframe_packed.compiled.memory import Memory, aligned
+from qframe_packed.compiled.memory import Memory
 from qframe_packed.compiled.parameters import table
-from qframe_packed.compiled.vectors import padded
 
 pytestmark = pytest.mark.pure
 F = np.float32
@@ -31,11 +31,10 @@ def run(values, width, first, size, channels, stages):
 def finish(stage, x, first=0):
     """Run a stage on numbers (pixel, channel)."""
     size, channels = x.shape
-    values = aligned((size, padded(channels)), F)
-    values[:, :channels] = x
+    values = guarded(x.shape, x)
     memory = Memory({}, 0, samples=1)
     stages = table([stage], memory)
-    run(values.ctypes.data, values.shape[1], first, size, channels, stages)
+    run(values.ctypes.data, channels, first, size, channels, stages)
 
 
 def place(image, number):
@@ -118,7 +117,8 @@ def test_a_stage_equals_numpy(case):
     all_codes = codes.copy()
     for number, row in enumerate(expected, case.first):
         all_codes[place(image, number)] = row
-    floats = np.full((last + 1, channels), 7, F)
+    floats = guarded((last, channels))
+    floats[:] = 7
     parts |= {"residual": residual, "most": case.most}
     if case.floats:
         parts["floats"] = floats
@@ -137,8 +137,8 @@ def _residual(case, rng, last, image):
         return None, None
     if case.residual == "floats":
         numbers = drawn(rng, (last, channels))
-        numbers = np.concatenate([numbers, numbers])
-        return Residual(numbers, Image.of(case.shape, (0, 0, 0, 0))), numbers[:last]
+        source = guarded(numbers.shape, numbers)
+        return Residual(source, Image.of(case.shape, (0, 0, 0, 0))), numbers
     own = Image.of_codes(case.shape, case.pads[::-1])
     samples = -(-last // (own.height * own.width))
     codes = rng.integers(0, 256, (samples * own.rows + 9, own.columns, channels))
