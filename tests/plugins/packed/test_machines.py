@@ -22,30 +22,50 @@ pytestmark = [
     ),
 ]
 
-# A name that LLVM knows, what it can do, and the registers of bits and of floats: their
-# kind, their lanes, and instructions that use them.
+# A name that LLVM knows, what it can do, and the registers of bits, of codes and of floats:
+# their kind, their lanes, and instructions that use them.
 SSE = "+sse,+sse2,+cx8,+fxsr,+mmx"
 AVX2 = f"{SSE},+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt,+avx,+avx2,+fma"
 AVX512 = f"{AVX2},+evex512,+avx512f,+avx512bw,+avx512dq,+avx512vl,+avx512cd"
 MACHINES = {
-    "none": ("x86-64", SSE, ("Popcount", 2), ("Floats", 4), ["paddq", "addps"]),
+    "none": (
+        *("x86-64", SSE),
+        {("Popcount", 2), ("Pairs", 4), ("Floats", 4)},
+        ["paddq", "pmaddwd", "addps"],
+    ),
     "ssse3": (
         *("core2", f"{SSE},+sse3,+ssse3"),
-        *(("Lookup", 16), ("Floats", 4), ["pshufb", "paddb"]),
+        {("Lookup", 16), ("Pairs", 4), ("Floats", 4)},
+        ["pshufb", "paddb", "pmaddwd"],
     ),
     "avx2": (
         *("haswell", AVX2),
-        *(("Lookup", 32), ("Floats", 8), ["vpshufb %ymm", "vfmadd %ymm"]),
+        {("Lookup", 32), ("Pairs", 8), ("Floats", 8)},
+        ["vpshufb %ymm", "vpmaddwd %ymm", "vfmadd %ymm"],
+    ),
+    "avxvnni": (
+        *("alderlake", f"{AVX2},+avxvnni"),
+        {("Lookup", 32), ("Dot", 8), ("Floats", 8)},
+        ["vpshufb %ymm", "vpdpbusd %ymm", "vfmadd %ymm"],
     ),
     "avx512bw": (
         *("skylake-avx512", AVX512),
-        *(("Lookup", 64), ("Floats", 16), ["vpshufb %zmm", "vfmadd %zmm"]),
+        {("Lookup", 64), ("Pairs", 16), ("Floats", 16)},
+        ["vpshufb %zmm", "vpmaddwd %zmm", "vfmadd %zmm"],
     ),
     "avx512vpopcntdq": (
-        *("icelake-server", f"{AVX512},+avx512vpopcntdq"),
-        *(("Popcount", 8), ("Floats", 16), ["vpopcntq %zmm", "vfmadd %zmm"]),
+        *("cannonlake", f"{AVX512},+avx512vpopcntdq"),
+        {("Popcount", 8), ("Pairs", 16), ("Floats", 16)},
+        ["vpopcntq %zmm", "vpmaddwd %zmm", "vfmadd %zmm"],
+    ),
+    "avx512vnni": (
+        *("icelake-server", f"{AVX512},+avx512vpopcntdq,+avx512vnni"),
+        {("Popcount", 8), ("Dot", 16), ("Floats", 16)},
+        ["vpopcntq %zmm", "vpdpbusd %zmm", "vfmadd %zmm"],
     ),
 }
+# Code for a machine that another one can run, whose instructions are named otherwise.
+ELSEWHERE = {"avxvnni": {"avx512vnni", "avx512vl"}, "avx512vpopcntdq": set()}
 
 RNG = np.random.default_rng(0)
 LEVELS = np.arange(1, 6, dtype=np.float32) / 2
@@ -72,6 +92,14 @@ GRAPHS = (
         op.Affine(scale=np.full(5, 0.5, np.float32)),
         op.Dense(kernel=integers(300, 5, of=range(-7, 8))),
         op.Activation(function="relu"),
+    ),
+    chain(
+        (7, 5, 3),
+        op.Round(low=-100, high=155, factor=30.0),
+        op.Conv2D(kernel=integers(70, 3, 3, 3, of=range(-128, 128)), pads=(1, 0, 2, 1)),
+        op.Affine(scale=np.full(70, 1e-3, np.float32)),
+        op.Round(low=0, high=255),
+        op.Dense(kernel=integers(33, 70, of=range(-8, 8))),
     ),
 )
 INPUTS = [
@@ -125,7 +153,7 @@ def features_here():
 @pytest.mark.parametrize("machine", MACHINES)
 def test_machine(machine, tmp_path):
     """Its tiles use its instructions; where this machine has these too, all is equal."""
-    name, features, bits, floats, instructions = MACHINES[machine]
+    name, features, registers, instructions = MACHINES[machine]
     runs = {word[1:] for word in features.split(",")} - {"evex512"} <= features_here()
     saved = []
     for index, (graph, x) in enumerate(zip(GRAPHS, INPUTS, strict=True)):
@@ -135,7 +163,7 @@ def test_machine(machine, tmp_path):
         np.save(f"{saved[-1]}-y.npy", computed(graph, x)[0])
     environment = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
     tiles, code, equal = run_as(tmp_path / "kept", saved if runs else (), **environment)
-    assert {tuple(tile) for tile in tiles} == {bits, floats}
+    assert {tuple(tile) for tile in tiles} == registers
     lines = code.splitlines()
     for instruction in instructions:
         assert any(all(word in line for word in instruction.split()) for line in lines), (
@@ -144,9 +172,9 @@ def test_machine(machine, tmp_path):
     assert all(equal)
     if runs:
         return
-    if bits[0] == "Popcount":
+    if machine in ELSEWHERE and ELSEWHERE[machine] <= features_here():
         # Its tiles, of whose registers LLVM makes those that are here.
         tiles, _, equal = run_as(tmp_path / "here", saved, features)
-        assert {tuple(tile) for tile in tiles} == {bits, floats}
+        assert {tuple(tile) for tile in tiles} == registers
         assert equal == [True] * len(GRAPHS)
     pytest.skip("compiled for it, and not run: this machine lacks its instructions")
