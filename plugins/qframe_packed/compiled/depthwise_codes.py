@@ -156,10 +156,6 @@ class DepthwiseCodes(Parameters):
         if self._alone is None:
             return super().bind(memory)
         finish = self._alone.reordered(in_order, self.channels)
-        if not finish.image.is_padded:
-            # It may be that of the pixels in another shape.
-            shape = self.rows, self.columns, self.channels
-            finish = attrs.evolve(finish, image=Image.of_codes(shape, (0, 0, 0, 0)))
         direct = attrs.evolve(self, epilogue=Epilogue(), finish=finish)
         return Parameters.bind(direct, memory)
 

@@ -110,8 +110,9 @@ class Forms:
         key = index, image, pad
         if key in self._codes:
             return self._codes[key]
-        shape = math.prod(value.shape[:-1]), 1, value.shape[-1]
-        layout = image or Image.of_codes(shape, (0, 0, 0, 0))
+        *pixels, channels = value.shape
+        rows, columns = pixels if len(pixels) == 2 else (1, math.prod(pixels))
+        layout = image or Image.of_codes((rows, columns, channels), (0, 0, 0, 0))
         kernel, plain = self._kernels.get(index), self._codes.get((index, None, 0))
         if kernel is None and plain is None:
             kernel = self._load(index)

@@ -27,8 +27,7 @@ def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
     if not codes or not isinstance(rounding, Nearest) or not _fits(rounding):
         return stages
     parts: dict[str, Any] = {}
-    if before and isinstance(before[-1], Store):
-        parts["floats"] = before.pop().out  # type: ignore[attr-defined]
+    stored: Any = before.pop() if before and isinstance(before[-1], Store) else None
     if _is(before, "relu") and not before[-1].first.any():  # type: ignore[attr-defined]
         parts["most"] = float(before.pop().second[0])  # type: ignore[attr-defined]
     if _is(before, "add"):
@@ -37,9 +36,10 @@ def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
         affine: Any = before.pop()
         parts["scale"], parts["shift"] = affine.first[:channels], affine.second[:channels]
     for stage in codes:
+        if stored is not None and stage is codes[-1]:
+            # They may take the place of what is added, so nothing reads that again.
+            parts["floats"] = stored.out
         before.append(Finish.of(channels, rounding, stage.out, stage.image, **parts))
-        # The first one stores them.
-        parts.pop("floats", None)
     return before
 
 
