@@ -50,7 +50,7 @@ def check(graph, *inputs, exact=True):
 def assert_drawn(seen, expected):
     """The fixed examples of a property meet all that it is about; others need not."""
     if settings().derandomize:
-        assert seen >= expected
+        assert seen >= expected, expected - seen
 
 
 def _spoil(engine):
