@@ -20,6 +20,8 @@ from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.parameters import Address, Parameters, run_table
+from qframe_packed.compiled.peaks import peak_of
+from qframe_packed.compiled.tiles import CODES
 from qframe_packed.compiled.vectors import emitter, integer, loop, padded
 
 Array = NDArray[Any]
@@ -143,6 +145,10 @@ class DepthwiseCodes(Parameters):
         finish = stages[0] if len(stages) == 1 else None
         chosen = isinstance(finish, Finish) and finish.gives_codes_alone
         return finish if chosen else None  # type: ignore[return-value]
+
+    @property
+    def peak(self) -> float:
+        return peak_of(CODES)
 
     @property
     def body(self) -> Any:

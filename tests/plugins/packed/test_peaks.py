@@ -6,7 +6,7 @@ import pytest
 from packed_checks import conv, halves, integers, levels
 from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
-from qframe_packed.compiled import depthwise, gemm, peaks
+from qframe_packed.compiled import depthwise, depthwise_codes, gemm, peaks
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.compiled.tiles import BITS, CODES, FLOATS
 
@@ -37,6 +37,11 @@ CASES = {
         4 * 5 * 9 * 70,
     ),
     "groups": ((conv(halves(4, 2, 2, 35), groups=2),), "floats", 3 * 4 * 4 * 4 * 35),
+    "depthwise codes": (
+        (levels(200), conv(integers(70, 3, 3, 1, of=range(-99, 99)), groups=70)),
+        "codes",
+        2 * 3 * 70 * 9,
+    ),
     "depthwise": ((conv(halves(70, 3, 3, 1), groups=70),), "floats", 2 * 3 * 70 * 9),
 }
 
@@ -46,7 +51,7 @@ def test_shares(case, monkeypatch):
     steps, kind, products = CASES[case]
     # A second has so many products, a different number for each kind.
     made = {BITS: 1e6, CODES: 1e5, FLOATS: 1e4}
-    for module in (gemm, depthwise):
+    for module in (gemm, depthwise, depthwise_codes):
         monkeypatch.setattr(module, "peak_of", made.__getitem__)
     engine = Engine(chain((4, 5, 70), *steps))
     *others, share = engine.shares([2.0] * len(steps))
