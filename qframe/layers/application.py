@@ -14,6 +14,7 @@ from qframe.errors import QFrameError
 from qframe.layers.adapters import slot_attribute
 from qframe.quantizers import Quantizer
 from qframe.quantizers.channels import ChannelAxis
+from qframe.quantizers.observed import is_of_observer
 
 
 def quantized(quantizer: Any, value: Any, channel_axis: ChannelAxis, **kwargs: Any) -> Any:
@@ -50,8 +51,8 @@ def errors_located(path: str, slot: str, shape: Any = None) -> Iterator[None]:
         original = keras_internals.original_error(error)
         cls, text = type(original), str(original)
         if not isinstance(original, QFrameError):
-            if context.current().observer is not None:
-                raise  # the observer may have raised it
+            if is_of_observer(original):
+                raise
             cls, text = QFrameError, f"it raised {cls.__name__}: {text}. {_HINT}"
         key = slot_attribute(slot)
         place = f"{path!r}, {key}" if shape is None else f"{path!r}, {key} on {shape}"

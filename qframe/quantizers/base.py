@@ -23,6 +23,7 @@ from qframe.quantizers.integers import (
     affine_of_levels,
     integers_of,
 )
+from qframe.quantizers.observed import observed_call
 from qframe.quantizers.replicas import Reduce, over_replicas
 from qframe.quantizers.surrogate import straight_through
 from qframe.quantizers.traits import Traits
@@ -153,7 +154,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         inputs = _as_float_tensor(inputs)
         observer = context.current().observer
         if observer is not None:
-            return observer.on_quantizer(self, self._call_layer, inputs, *args, **kwargs)
+            return observed_call(observer, self, self._call_layer, inputs, *args, **kwargs)
         return self._call_layer(inputs, *args, **kwargs)
 
     def _call_layer(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -42,6 +42,16 @@ class Fragile(Quantizer):
         return ops.sign(inputs)
 
 
+def divided(inputs):
+    raise ZeroDivisionError("by zero")
+
+
+class Divided(Quantizer):
+    """Raises an error that is not one of qframe."""
+
+    call = staticmethod(divided)
+
+
 def pairs(inputs):
     return Pairs()(inputs)
 
@@ -108,9 +118,6 @@ def test_the_cell_of_a_recurrent_layer_is_named_too():
 
 
 def test_what_is_no_error_of_qframe_keeps_its_name_and_its_cause():
-    def divided(inputs):
-        raise ZeroDivisionError("by zero")
-
     layer = qf.layers.QuantDense(2, kernel_quantizer=divided, name="head")
     with pytest.raises(
         QFrameError, match=r"it raised ZeroDivisionError: by zero\."
@@ -129,6 +136,17 @@ def test_an_error_of_an_observer_is_not_the_quantizers():
 
     scope = qf.context.scoped(observer=Broken())
     with pytest.raises(RuntimeError, match="oops"), scope:
+        layer(np.ones((1, 3), "float32"))
+
+
+@pytest.mark.parametrize("quantizer", [Divided(), divided], ids=["class", "function"])
+@pytest.mark.parametrize("observer", [None, Observer()], ids=["alone", "observed"])
+def test_an_error_of_an_observed_quantizer_begins_with_the_path_too(observer, quantizer):
+    layer = qf.layers.QuantDense(2, input_quantizer=quantizer, name="head")
+    layer.build((None, 3))
+    scope = qf.context.scoped(observer=observer)
+    message = r"^'head', input_quantizer: it raised ZeroDivisionError: by zero"
+    with pytest.raises(QFrameError, match=message), scope:
         layer(np.ones((1, 3), "float32"))
 
 
