@@ -228,6 +228,12 @@ def test_a_refused_layer_of_unknown_shape_ends_the_search():
         lower(model, TARGET)
 
 
+@pytest.mark.parametrize("layer", [layers.UpSampling2D(8192), layers.ZeroPadding2D(8192)])
+def test_a_refused_layer_of_a_large_shape_is_named_and_ends_the_search(layer):
+    with pytest.raises(ExportError, match=f"the layer '{layer.name}'"):
+        lower(chain(layer), TARGET)
+
+
 def test_the_cause_is_the_first_refusal():
     model = chain(layers.UpSampling2D(), layers.Dense(2, dtype="mixed_float16"))
     with pytest.raises(ExportError, match="layers:") as caught:

@@ -11,7 +11,7 @@ from qframe.deployment.graph.graph import Graph
 from qframe.deployment.lowering.layers import lowering_of
 from qframe.deployment.lowering.refusals import Refusals
 from qframe.deployment.lowering.tracing import ExportTarget, Traced, Tracer
-from qframe.errors import ArgumentError, ExportError, NotBuiltError, QFrameError
+from qframe.errors import ArgumentError, DataError, ExportError, NotBuiltError, QFrameError
 from qframe.keras_internals.overrides import override_of
 
 __all__ = ["ExportTarget", "lower"]
@@ -106,7 +106,10 @@ def _lower(
             shapes = [tuple(tensor.shape[1:]) for tensor in node.outputs]
             if any(None in shape for shape in shapes):
                 refusals.check()
-            outputs = [tracer.placeholder(shape) for shape in shapes]
+            try:
+                outputs = [tracer.placeholder(shape) for shape in shapes]
+            except DataError:  # more elements than a tensor of a graph can have
+                refusals.check()
         known |= {id(t): tensor for t, tensor in zip(node.outputs, outputs, strict=True)}
     return [known[id(tensor)] for tensor in function.outputs]
 
