@@ -116,12 +116,19 @@ def _construct(key: str, value: Any) -> Any:
 def _prefixes(layer: Any) -> list[str]:
     """Return the names of the weights of a layer, without those that are None."""
     names = []
+    name = type(layer).__name__
     for slot in slots_of(layer):
         value = slot.variable
+        if not hasattr(layer, slot.attribute) and not slot.is_activation:
+            raise ArgumentError(
+                f"{name} is registered with {slot.name}={slot.attribute!r}, and "
+                f"{layer.name!r} has no attribute {slot.attribute!r}. Write "
+                f"qframe.register_layer({name}, {slot.name}='<attribute>'), or set it to "
+                "None in a layer without that weight."
+            )
         if value is None:
             continue
         if not hasattr(value, "shape"):
-            name = type(layer).__name__
             raise ArgumentError(
                 f"{name} is registered with {slot.name}={slot.attribute!r}, and that "
                 f"attribute of {layer.name!r} is a {type(value).__name__}, not a weight; "

@@ -195,6 +195,17 @@ def test_register_layer_of_a_weight_in_a_list_says_what_works(attribute):
             register(Several, kernel=attribute)
 
 
+@pytest.mark.parametrize("others", [{}, {"kernel": "w"}], ids=["alone", "beside another"])
+def test_quantize_of_a_registered_attribute_that_is_missing_is_an_error(others):
+    cls = type("Another", (Several,), {})
+    qf.register_layer(cls, **others, other="v")
+    layer = cls(name="l")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    with pytest.raises(ArgumentError, match=r"='v', and 'l' has no attribute 'v'\. Write"):
+        qf.quantize(model, {"weight_quantizer": "ste_sign"})
+    assert type(layer) is cls
+
+
 @pytest.mark.parametrize("attribute", ["several", "named", "number"])
 def test_quantize_of_a_registered_attribute_that_is_no_weight_says_what_works(attribute):
     cls = type("Another", (Several,), {})
