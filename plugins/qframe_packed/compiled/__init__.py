@@ -6,11 +6,10 @@ it. In a session the fields become records, and a compiled program runs a table:
 of a function and of a record in each row. A matrix product is followed by its epilogue: a
 table of stages that runs on a few pixels at a time.
 
-A new operation touches four files:
+An operation of `qframe.deployment.graph` that ``qframe_packed.graph`` has in its table runs
+by the NumPy reference, until it has a kernel:
 
-1. ``operations``: its fields, and the shape and the span of its result.
-2. ``reference``: its result by NumPy. It runs there until the next two steps are done.
-3. The module of its kernel, or ``elementwise`` for a function of each number, which is a
-   stage, and needs no fourth file.
-4. ``scheduling``: the case that schedules the kernel.
+1. The module of its kernel, or ``elementwise`` for a function of each number, which is a
+   stage, and needs no second file.
+2. ``scheduling``: the case that schedules the kernel.
 """
