@@ -49,7 +49,8 @@ class ModelPlan:
 
 def _row(plan: LayerPlan, planned: SlotsOf, counted: set[int]) -> Row:
     layer, reason = plan.site.layer, plan.reason
-    if not plan.settings and filled_slots(layer):
+    # A quantizer in a graph has no slot, and is not its own quantizer here.
+    if not plan.settings and any(slot.name for slot in filled_slots(layer)):
         reason += "; it keeps the quantizers that it has"
     numbers, in_float = counts_of(layer, planned(layer), counted)
     return Row(

@@ -94,6 +94,15 @@ def test_quantizing_anew_says_what_is_replaced_by_what():
     assert set(model.get_layer("a").quantizers) == {"kernel"}
 
 
+def test_a_quantizer_in_a_graph_keeps_no_quantizer():
+    x = keras.Input((4,))
+    quantizer = qf.quantizers.get("lsq(bits=4)")
+    model = keras.Model(x, keras.layers.Dense(2, name="head")(quantizer(x)))
+    row, _ = qf.plan(model, {"kernel_quantizer": "ste_sign"}).rows
+    assert row.kind == "LSQ"
+    assert "keeps" not in row.reason
+
+
 def test_the_numbers_that_stay_in_float_are_counted():
     model = network()
     expected = {"a": (12 + 3, 3), "norm": (4 * 3, 4 * 3), "b": (6, 0)}
