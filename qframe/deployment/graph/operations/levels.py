@@ -83,7 +83,8 @@ class Round(Operation):
         check_floats(x)
         if not 0 < self.high - self.low < _MOST_LEVELS:
             raise DataError(
-                f"it rounds to 2 to {_MOST_LEVELS} integers, found {self.low} to {self.high}"
+                f"it rounds to 2 to {_MOST_LEVELS} integers, found {self.low} to "
+                f"{self.high}"
             )
         for number in (self.divisor, self.factor):
             if not 0 < number == float(np.float32(number)):
