@@ -10,7 +10,7 @@ import attrs
 
 from qframe.errors import LargeFileWarning
 from qframe.validation import one_of
-from qframe_packed.files import encode, tensor_bytes
+from qframe_packed.files import encode
 from qframe_packed.lowering import to_packed
 from qframe_packed.rewriting import simplify
 
@@ -23,7 +23,7 @@ class PackedExporter:
     """Write a model for ``qframe.packed.load``.
 
     Quantized weights take the bits that their integers need, all others float32. Batch
-    norm before a quantizer becomes thresholds.
+    norm before a quantizer of 1 or 2 bits becomes thresholds.
 
     Args:
         floats: how kernels that are not quantized are stored, ``"float32"`` or
@@ -53,7 +53,7 @@ class PackedExporter:
         graph = lower(model, ExportTarget("packed", floats=self.floats, levels=2**8))
         content = encode(simplify(to_packed(graph)))
         path.write_bytes(content)
-        _warn_if_larger(tensor_bytes(content), 4 * model.count_params())
+        _warn_if_larger(len(content), 4 * model.count_params())
 
 
 def _warn_if_larger(size: int, floats: int) -> None:
@@ -61,9 +61,9 @@ def _warn_if_larger(size: int, floats: int) -> None:
     if size > max(floats, _SMALL_BYTES):
         warnings.warn(
             f"the packed file takes {size / 1000:,.0f} kB, and the weights of the model "
-            f"take {floats / 1000:,.0f} kB as float32: a quantizer of activations has a "
-            "threshold for each level and channel. Quantize activations to fewer bits, or "
-            "keep the float model.",
+            f"take {floats / 1000:,.0f} kB as float32: a quantizer whose levels are not "
+            "evenly spaced has a threshold for each of them. Take one with even levels, "
+            "such as 'integer', or fewer bits, or keep the float model.",
             LargeFileWarning,
             stacklevel=2,
         )

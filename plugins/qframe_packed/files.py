@@ -1,15 +1,18 @@
 """Packed models as safetensors files.
 
-The metadata holds ``format``, ``version``, the graph as JSON under ``graph``, and under
-``sha256`` the digest of the graph and of every tensor. A file is checked as a whole before
-it is used: its length, the checks of safetensors (the tensors fill the file without gaps),
-the digest, the JSON, every field, and every tensor of the graph.
+The metadata holds ``format``, ``version``, the graph as compressed JSON under ``graph``,
+and under ``sha256`` the digest of the graph and of every tensor. A file is checked as a
+whole before it is used: its length, the checks of safetensors (the tensors fill the file
+without gaps), the size of the JSON, the digest, the JSON, every field, and every tensor of
+the graph.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +25,9 @@ from qframe_packed.graph import PackedGraph
 
 SUFFIX = ".safetensors"
 FORMAT, VERSION = "qframe-packed", "2"
-# Version 2 has the operation "round".
-_READ = ("1", VERSION)
+# Version 1 has the JSON as it is, and has no operation "round".
+_PLAIN = "1"
+_READ = (_PLAIN, VERSION)
 MOST_BYTES = 2**31
 _DTYPES = {
     "F32": np.dtype("<f4"),
@@ -33,6 +37,9 @@ _DTYPES = {
     "I8": np.dtype("i1"),
     "U8": np.dtype("u1"),
 }
+# The most bytes of JSON, for each byte of a file and in any: real graphs have fewer, and a
+# file of a few bytes can be made that inflates to gigabytes.
+_INFLATION, _LEAST_TEXT = 16, 2**20
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -60,16 +67,11 @@ def signed(text: str, tensors: Tensors) -> bytes:
     metadata = {
         "format": FORMAT,
         "version": VERSION,
-        "graph": text,
+        "graph": base64.b64encode(zlib.compress(text.encode(), 9)).decode(),
         "sha256": digest(text, tensors),
     }
     content: bytes = _safetensors().numpy.save(dict(tensors), metadata)
     return content
-
-
-def tensor_bytes(content: bytes) -> int:
-    """The size of the tensors in a file, without the description of the graph."""
-    return len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
 def decode(content: bytes, name: str = "the file") -> PackedGraph:
@@ -127,11 +129,25 @@ def _decode(content: bytes) -> PackedGraph:
         )
     tensors = {name: _array(name, part) for name, part in parts}
     text = metadata.get("graph", "")
+    if metadata["version"] != _PLAIN:
+        text = _inflated(text, _LEAST_TEXT + _INFLATION * len(content))
     if metadata.get("sha256") != digest(text, tensors):
         raise DataError("its digest is that of another content")
     graph = PackedGraph.from_json(_json(text), tensors)
     graph.values()
     return graph
+
+
+def _inflated(text: str, most: int) -> str:
+    """The text that `signed` compresses, of at most so many bytes."""
+    inflate = zlib.decompressobj()
+    try:
+        data = inflate.decompress(base64.b64decode(text, validate=True), most)
+        if not inflate.eof or inflate.unused_data:
+            raise DataError("its graph is cut off, or larger than that of any model")
+        return data.decode()
+    except (zlib.error, ValueError) as error:
+        raise DataError(f"its graph cannot be inflated ({error})") from error
 
 
 def _array(name: str, part: dict[str, Any]) -> NDArray[Any]:

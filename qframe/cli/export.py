@@ -28,6 +28,13 @@ def export(model: str, target: str, output: str, force: bool) -> None:
     """
     # Wrong arguments are reported before the slow start of a backend.
     source, writer = Source.check(model), Export.check(output, target, force=force)
-    writer.run(source.load(compile=False))
+    loaded = source.load(compile=False)
+    writer.run(loaded)
     path = writer.output.path
     click.echo(f"Saved {path} ({path.stat().st_size} bytes).")
+    import qframe as qf
+
+    profile = qf.models.profile(loaded)
+    if profile.memory is not None and profile.float_memory is not None:
+        floats, bits = profile.float_memory // 8, -(-profile.memory // 8)
+        click.echo(f"The weights take {floats} bytes as float32, and {bits} as quantized.")

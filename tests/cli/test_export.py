@@ -28,7 +28,10 @@ def test_export(command, saved, tmp_path):
     arguments = ("export", str(saved), "--target", "packed", "-o", str(out))
     result = command(*arguments)
     assert result.exit_code == 0, result.output
-    assert result.output == f"Saved {out} ({out.stat().st_size} bytes).\n"
+    saved_line, sizes = result.output.splitlines()
+    assert saved_line == f"Saved {out} ({out.stat().st_size} bytes)."
+    # 24 ternary weights and 3 biases of 32 bits.
+    assert sizes == "The weights take 108 bytes as float32, and 18 as quantized."
     expected = keras.ops.convert_to_numpy(qf.load_model(saved)(X))
     np.testing.assert_allclose(qf.packed.load(out).predict(X), expected, rtol=1e-6)
     again = command(*arguments)

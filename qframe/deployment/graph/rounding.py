@@ -48,22 +48,25 @@ def rounding_of(thresholds: Array, scale: float, low: int, step: int) -> Roundin
     """The rounding that equals the thresholds for every float32 number; None without one.
 
     Both are monotone, so they are equal if they agree at each threshold and at the float
-    below it. The quantizer may divide by the scale, or multiply by its reciprocal or by
-    the whole number next to it: 1 / float32(1 / 255) is not 255.
+    below it.
     """
     if step != 1 or thresholds.ndim > 1 or not np.isfinite(thresholds).all():
         return None
     levels = low + 1 + np.arange(len(thresholds))
     below = np.nextafter(thresholds, np.float32(-np.inf))
-    for rounding in _candidates(scale):
+    for rounding in roundings(scale):
         at, before = (rounding.levels(x, low, int(levels[-1])) for x in (thresholds, below))
         if (at == levels).all() and (before == levels - 1).all():
             return rounding
     return None
 
 
-def _candidates(scale: float) -> Iterator[Rounding]:
-    """The roundings of a scale, first those that multiply, which is faster."""
+def roundings(scale: float) -> Iterator[Rounding]:
+    """The roundings that a scale may mean, first those that multiply, which is faster.
+
+    A quantizer may divide by its scale, or multiply by its reciprocal or by the whole
+    number next to it: 1 / float32(1 / 255) is not 255.
+    """
     with np.errstate(all="ignore"):
         divisor = np.float32(scale)
         reciprocal = np.float32(1) / divisor

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.deployment.graph.operations import Quantize, Round
-from qframe.deployment.graph.reference import run
+from qframe.deployment.graph.rounding import Rounding
 from qframe.deployment.graph.values import Span
 
 Array = NDArray[Any]
@@ -89,8 +89,17 @@ def first_true(
     return high
 
 
+def even_thresholds(rounding: Rounding, low: int, high: int) -> Array:
+    """The thresholds of a rounding, the first float32 number of each level above `low`."""
+    levels, every = np.arange(low + 1, high + 1), Domain.of(None)
+    keys = first_true(
+        lambda x: rounding.levels(x, low, high) >= levels, every, levels.shape
+    )
+    return every.thresholds(keys)
+
+
 def as_thresholds(operation: Round) -> Quantize:
     """The quantizer that equals a rounding for every float32 number."""
-    levels, every = np.arange(operation.low + 1, operation.high + 1), Domain.of(None)
-    keys = first_true(lambda x: run(operation, x) >= levels, every, levels.shape)
-    return Quantize(every.thresholds(keys), low=operation.low, step=1)
+    rounding = Rounding("half_even", operation.divisor, operation.factor)
+    thresholds = even_thresholds(rounding, operation.low, operation.high)
+    return Quantize(thresholds, low=operation.low, step=1)

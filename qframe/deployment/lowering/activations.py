@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qframe.deployment.graph.operations import Quantize
-from qframe.deployment.graph.rounding import rounding_of
-from qframe.deployment.graph.thresholds import Domain, first_true
+from qframe.deployment.graph.rounding import rounding_of, roundings
+from qframe.deployment.graph.thresholds import Domain, even_thresholds, first_true
 from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 
+Array = NDArray[Any]
 _FAR = np.float32(2.0**100)
 _EVERY = Domain.of(None)
 
@@ -20,7 +22,8 @@ _EVERY = Domain.of(None)
 def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
     """The operation of a quantizer, exact for every float32 number.
 
-    Bisection calls the quantizer itself, which keeps its ties and its rounding.
+    The quantizer itself is called at each threshold and at the float below it, which keeps
+    its ties and its rounding; bisection finds thresholds that are not evenly spaced.
 
     Args:
         quantizer: a quantizer of activations.
@@ -45,7 +48,7 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
         raise QFrameError(f"{quantizer!r} gives a single value: its range is empty")
     targets = np.arange(low + 1, high + 1)
 
-    def reached(x: NDArray[Any]) -> NDArray[Any]:
+    def reached(x: Array) -> Array:
         integers, scale_here, _ = _integers(quantizer, x)
         if scale_here != scale:
             raise QFrameError(
@@ -54,7 +57,9 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
             )
         return np.asarray(integers >= targets)
 
-    thresholds = _EVERY.thresholds(first_true(reached, _EVERY, targets.shape))
+    thresholds = _even_thresholds(reached, scale, int(low), int(high))
+    if thresholds is None:
+        thresholds = _EVERY.thresholds(first_true(reached, _EVERY, targets.shape))
     # A skipped integer has the threshold of the next one.
     distinct = np.append(thresholds[:-1] < thresholds[1:], True)
     step = int(np.gcd.reduce(np.diff(np.append(low, targets[distinct]))))
@@ -64,7 +69,20 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
     return Quantize(thresholds, None, int(low), step, scale, zero_point, rule)
 
 
-def _integers(quantizer: Quantizer, x: NDArray[Any]) -> tuple[NDArray[Any], float, int]:
+def _even_thresholds(
+    reached: Callable[[Array], Array], scale: float, low: int, high: int
+) -> Array | None:
+    """The thresholds of a quantizer that rounds by a rule; None for any other."""
+    for rounding in roundings(scale):
+        thresholds = even_thresholds(rounding, low, high)
+        if not np.isfinite(thresholds).all() or not reached(thresholds).all():
+            continue
+        if not reached(np.nextafter(thresholds, np.float32(-np.inf))).any():
+            return thresholds
+    return None
+
+
+def _integers(quantizer: Quantizer, x: Array) -> tuple[Array, float, int]:
     """The integers of float32 numbers, their scale and their zero point."""
     # Activations have a batch.
     result = quantizer.integers(x.astype(np.float32).reshape(-1, 1))

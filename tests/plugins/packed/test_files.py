@@ -1,11 +1,13 @@
 """Files: written and read again, damaged, and made by someone with bad intentions."""
 
+import base64
 import copy
 import json
 import os
 import random
 import struct
 import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -83,8 +85,8 @@ X = RNG.normal(size=(2, 4, 4, 2)).astype(np.float32)
 def _parts(content):
     """The graph as JSON, and the tensors."""
     length = int.from_bytes(content[:8], "little")
-    metadata = json.loads(content[8 : 8 + length])["__metadata__"]
-    return json.loads(metadata["graph"]), safetensors.load(content)
+    text = json.loads(content[8 : 8 + length])["__metadata__"]["graph"]
+    return json.loads(zlib.decompress(base64.b64decode(text))), safetensors.load(content)
 
 
 def signed(graph, tensors):
@@ -209,11 +211,12 @@ def test_bad_graphs(case):
         place = place[key]
     place[path[-1]] = value
     content = signed(graph, tensors)
+    size = len(content) + len(json.dumps(graph))
     tracemalloc.start()
     try:
         with pytest.raises(DataError, match="Write it again"):
             files.decode(content)
-        assert tracemalloc.get_traced_memory()[1] < 40 * len(content) + 2**20
+        assert tracemalloc.get_traced_memory()[1] < 40 * size + 2**20
     finally:
         tracemalloc.stop()
 
@@ -258,8 +261,8 @@ def _unchecked(graph, tensors):
     try:
         return signed(graph, tensors)
     except KeyError:
-        metadata = {"format": files.FORMAT, "version": files.VERSION}
-        return safetensors.save(tensors, {**metadata, "graph": json.dumps(graph)})
+        metadata = {"format": files.FORMAT, "version": "1", "graph": json.dumps(graph)}
+        return safetensors.save(tensors, metadata)
 
 
 def _with_header(change):
@@ -282,6 +285,14 @@ def _large(header):
     header["0"]["shape"] = [2**40, 2**40]
 
 
+def _with_text(text):
+    """The file with another graph; text of ASCII that is to be compressed JSON."""
+    return _with_header(lambda header: header["__metadata__"].update(graph=text.decode()))
+
+
+DEFLATED = base64.b64encode(zlib.compress(json.dumps(_parts(CONTENT)[0]).encode()))
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -302,8 +313,9 @@ def _large(header):
         _with_header(lambda header: header["__metadata__"].update(graph=3)),
         _with_header(lambda header: header["__metadata__"].pop("graph")),
         _with_header(lambda header: header["__metadata__"].pop("sha256")),
+        *map(_with_text, (b"", b"{}", DEFLATED[:-8], DEFLATED + b"+", DEFLATED[4:])),
     ],
-    ids=range(17),
+    ids=range(22),
 )
 def test_bad_containers(content):
     with pytest.raises(DataError, match="Write it again"):
@@ -315,6 +327,31 @@ def test_a_newer_version_is_named():
     expected = r"has version '3' of the format, .* reads '1' and '2'.* --upgrade keras-q"
     with pytest.raises(DataError, match=expected):
         files.decode(content)
+
+
+def test_files_of_version_1_are_read():
+    """Their graph is JSON that is not compressed."""
+    graph, tensors = _parts(CONTENT)
+    text = json.dumps(graph)
+    metadata = {"format": files.FORMAT, "version": "1", "graph": text}
+    metadata["sha256"] = files.digest(text, tensors)
+    content = safetensors.save(tensors, metadata)
+    written, _ = _parts(files.encode(files.decode(content)))
+    assert written == graph
+    assert len(CONTENT) < len(content) - 1500
+
+
+def test_a_graph_that_inflates_to_gigabytes_is_refused_at_once():
+    bomb = zlib.compressobj(9)
+    data = b"".join(bomb.compress(b" " * 2**20) for _ in range(2**10)) + bomb.flush()
+    content = _with_text(base64.b64encode(data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="larger than that of any model"):
+            files.decode(content)
+        assert tracemalloc.get_traced_memory()[1] < 60 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 def _damaged(random):
