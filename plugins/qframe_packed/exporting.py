@@ -61,9 +61,9 @@ def _warn_if_larger(size: int, floats: int) -> None:
     if size > max(floats, _SMALL_BYTES):
         warnings.warn(
             f"the packed file takes {size / 1000:,.0f} kB, and the weights of the model "
-            f"take {floats / 1000:,.0f} kB as float32: a quantizer whose levels are not "
-            "evenly spaced has a threshold for each of them. Take one with even levels, "
-            "such as 'integer', or fewer bits, or keep the float model.",
+            f"take {floats / 1000:,.0f} kB as float32: a quantizer that does not round to "
+            "the nearest integer, ties to even, has a threshold for each level. Take one "
+            "that does, such as 'integer', or fewer bits, or keep the float model.",
             LargeFileWarning,
             stacklevel=2,
         )

@@ -87,7 +87,7 @@ class Round(Operation):
                 f"{self.high}"
             )
         for number in (self.divisor, self.factor):
-            if not 0 < number == float(np.float32(number)):
+            if not 0 < number == float(np.float32(number)) < np.inf:
                 raise DataError(
                     f"it multiplies and divides by positive float32 numbers, found {number}"
                 )
