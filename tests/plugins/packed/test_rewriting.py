@@ -14,6 +14,7 @@ from qframe.deployment.graph.operations import (
     Merge,
     Quantize,
     Reshape,
+    Round,
 )
 from qframe_packed import rewriting
 from qframe_packed.graph import Node, PackedGraph
@@ -140,6 +141,68 @@ def test_what_others_read_stays():
         "reshape",
         "quantize",
     ]
+
+
+def test_many_thresholds_stay_common_to_all_channels():
+    """A table for each channel is larger than the scale and the shift; one table moves."""
+    levels = Quantize(thresholds=np.arange(4, dtype=F) ** 2, low=0, step=1)
+    each, one = Affine(scale=F([2, 3])), Affine(scale=F(2))
+    kernel = PackedTensor.of(np.array([[1, -1], [1, 1]]))
+    product = (sign(), Dense(kernel=kernel))
+    graph = simplify(chain((2,), *product, each, levels))
+    assert names_of(graph) == ["quantize", "dense", "affine", "quantize"]
+    graph = simplify(chain((2,), *product, one, levels))
+    assert names_of(graph) == ["quantize", "dense", "quantize"]
+    assert graph.nodes[-1].operation.thresholds.tolist() == [0, 1, 2, 3]
+    # A negative scale would need a direction for each channel.
+    graph = simplify(chain((2,), *product, Affine(scale=F(-2)), levels))
+    assert names_of(graph) == ["quantize", "dense", "affine", "quantize"]
+
+
+def test_roundings_stay_behind_batch_norm():
+    parts = (Affine(scale=F([2, 3])), Affine(shift=F([0, 1])), Round(0, 15))
+    assert names_of(simplify(chain((2,), *parts))) == ["affine", "round"]
+    assert names_of(simplify(chain((2,), Affine(scale=F(2)), Round(0, 15)))) == [
+        "affine",
+        "round",
+    ]
+
+
+def test_roundings_go_before_pools_and_reshapes():
+    graph = chain((2, 2, 3), MaxPool(), Reshape(shape=(3,)), Round(-4, 3))
+    assert names_of(simplify(graph)) == ["round", "max_pool", "reshape"]
+
+
+@pytest.mark.parametrize(
+    ("clamp", "rounding", "dropped"),
+    [
+        ({}, Round(0, 15), True),
+        ({"most": 6.0}, Round(0, 15, factor=2.5), True),
+        ({"most": 6.0}, Round(0, 15, factor=2.0), False),
+        ({}, Round(-8, 7), False),
+        ({"alpha": 0.1}, Round(0, 15), False),
+        ({"threshold": 1.0}, Round(0, 15), False),
+        ({"function": "hard_tanh"}, Round(-4, 4, factor=4.0), True),
+        ({"function": "hard_tanh"}, Round(-4, 4, factor=3.0), False),
+        ({"function": "tanh"}, Round(-4, 4, factor=4.0), False),
+    ],
+)
+def test_a_clamp_that_a_rounding_repeats_is_left_out(clamp, rounding, dropped):
+    activation = Activation(**{"function": "relu", **clamp})
+    graph = chain((7,), activation, rounding)
+    simplified = simplify(graph)
+    assert names_of(simplified) == (["round"] if dropped else ["activation", "round"])
+    x = F([[np.nan, np.inf, -np.inf, -1, 0.3, 0.99, 5]])
+    np.testing.assert_array_equal(computed(simplified, x)[0], computed(graph, x)[0])
+
+
+def test_a_clamp_that_others_read_stays():
+    nodes = (
+        Node(Activation(function="relu"), (0,), "relu"),
+        Node(Round(0, 15), (1,), "round"),
+    )
+    graph = PackedGraph(((3,),), nodes, (1, 2))
+    assert names_of(simplify(graph)) == ["activation", "round"]
 
 
 def test_fold():
