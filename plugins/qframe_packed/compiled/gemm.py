@@ -15,7 +15,7 @@ from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.tiles import BITS, CODES, TILES, add_products
-from qframe_packed.compiled.vectors import copy, padded
+from qframe_packed.compiled.vectors import LONGEST, copy, padded
 
 # Bytes of the pixels that an epilogue works on at a time, to stay in the cache.
 NEAR = 2**14
@@ -148,8 +148,9 @@ class Pointwise(Parameters):
     @numba.njit
     def run(samples: int, p: Any) -> None:
         channels, width, epilogue = p.channels, p.width, p.epilogue
-        # Other steps may read the source again, so only stages that just read work there.
-        direct = channels == width and not epilogue.changes_values
+        # Other steps may read the source again, so only stages that just read work there;
+        # and they read whole registers, so that all that they read has to be there.
+        direct = channels % LONGEST == 0 and not epilogue.changes_values
         total = samples * p.pixels
         for first in range(0, total, p.chunk):
             size = min(p.chunk, total - first)

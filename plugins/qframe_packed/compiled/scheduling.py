@@ -15,6 +15,7 @@ from qframe_packed.compiled.depthwise import Depthwise
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
 from qframe_packed.compiled.elementwise import Elementwise, row, stages_of
 from qframe_packed.compiled.fallback import Fallback
+from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.forms import Ending, Forms
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.fusing import fused
@@ -28,7 +29,7 @@ from qframe_packed.compiled.pooling import Mean, Pool, Softmax
 from qframe_packed.compiled.pooling_codes import PoolCodes
 from qframe_packed.compiled.reading import is_depthwise, multiplies_codes
 from qframe_packed.compiled.tiles import FLOATS
-from qframe_packed.compiled.vectors import padded
+from qframe_packed.compiled.vectors import LONGEST, padded
 from qframe_packed.graph import Node, PackedGraph
 
 _MERGES = ("add", "average", "multiply", "subtract")
@@ -71,8 +72,18 @@ class Schedule(Forms):
 
     @property
     def movable(self) -> set[Buffer]:
-        """Inputs and outputs of which only kernels know the address, each one of them."""
-        fixed = {b for s in self.steps if isinstance(s, Fallback) for b in s.buffers()}
+        """Inputs and outputs of which only kernels know the address, each one of them.
+
+        Kernels read nothing beyond their ends, except that `Finish` reads whole registers
+        of what it adds, where the last one of a pixel may be longer than the pixel.
+        """
+        fixed: set[Any] = set()
+        for step in self.steps:
+            if isinstance(step, Fallback):
+                fixed.update(step.buffers())
+            elif isinstance(step, Ending) and step.channels % LONGEST:
+                finishes = [s for s in step.epilogue.stages if isinstance(s, Finish)]
+                fixed.update(finish.residual.source for finish in finishes)
         counts = Counter([*self.inputs, *self.outputs])
         return {buffer for buffer, count in counts.items() if count == 1} - fixed
 

@@ -20,6 +20,7 @@ from qframe_packed.compiled.processor import FLOATS
 _I64, _F32 = ir.IntType(64), ir.FloatType()
 # The floats of a pixel are padded to a multiple of 8.
 LANES = (16, 8) if FLOATS == 16 else (8,)
+LONGEST = LANES[0]
 
 
 def padded(channels: int) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from guarded_arrays import guarded
-from packed_checks import F, conv, halves, integers
+from packed_checks import F, check, conv, halves, integers
 from packed_graphs import chain, computed, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled import ports
@@ -138,3 +138,28 @@ def test_threads_read_their_own_arrays():
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 12, 15, 16, 17, 24, 31, 32, 40, 65])
+@pytest.mark.parametrize("groups", ["one", "each"])
+def test_stages_that_lead_to_codes_stay_within_arrays(channels, groups):
+    """They read whole registers, of inputs too, and of outputs that they add."""
+    each, of = groups == "each", range(-7, 8)
+    kernel = integers(channels, 3, 3, 1 if each else channels, of=of)
+    affine = op.Affine(scale=np.resize(F([0.5, -1, 2]), channels))
+    nodes = (
+        Node(op.Round(low=-100, high=100), (0,)),
+        Node(conv(kernel, pads=(1, 1, 1, 1), groups=channels if each else 1), (1,)),
+        Node(affine, (2,)),
+        Node(SUM, (3, 0)),
+        Node(op.Activation(function="relu"), (4,)),
+        Node(op.Round(low=0, high=200, divisor=2.0), (5,)),
+        Node(conv(integers(channels, 1, 1, channels, of=of)), (6,)),
+        Node(affine, (7,)),
+        Node(SUM, (8, 5)),
+        Node(op.Round(low=0, high=99), (9,)),
+        Node(op.Dense(kernel=integers(2, channels, of=of)), (10,)),
+    )
+    x = halves(2, 3, 2, channels)
+    for outputs in ((11,), (5, 11), (9, 6), (3, 0, 10)):
+        check(PackedGraph((x.shape[1:],), nodes, outputs), x)
