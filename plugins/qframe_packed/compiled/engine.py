@@ -71,18 +71,25 @@ class Session:
 
     def run(self, inputs: list[Array], outputs: list[Array]) -> None:
         """Fill `outputs` with what the model returns for `inputs`."""
-        for start in range(0, len(inputs[0]), self.samples):
-            part = slice(start, start + self.samples)
-            size = len(inputs[0][part])
-            for port, array in zip(self._inputs, inputs, strict=True):
-                port.read(array[part])
-            results = [array[part] for array in outputs]
-            for port, y in zip(self._outputs, results, strict=True):
-                port.point(y)
-            for step in self.runs:
-                step(size)
-            for port, y in zip(self._outputs, results, strict=True):
-                port.write(y)
+        size, most = len(inputs[0]), self.samples
+        if size <= most:
+            # A single image takes so little time that slicing would be seen.
+            self._run(size, inputs, outputs)
+            return
+        for start in range(0, size, most):
+            part = slice(start, start + most)
+            arrays = [array[part] for array in inputs]
+            self._run(len(arrays[0]), arrays, [array[part] for array in outputs])
+
+    def _run(self, size: int, inputs: list[Array], outputs: list[Array]) -> None:
+        for port, array in zip(self._inputs, inputs, strict=True):
+            port.read(array)
+        for port, array in zip(self._outputs, outputs, strict=True):
+            port.point(array)
+        for step in self.runs:
+            step(size)
+        for port, array in zip(self._outputs, outputs, strict=True):
+            port.write(array)
 
 
 @attrs.define(eq=False)
@@ -122,14 +129,18 @@ class Engine:
         size = len(inputs[0])
         outputs = self._room(size)
         threads = max(1, min(threads, size))
+        if threads == 1:
+            self._run(inputs, outputs)
+            return outputs
         cuts = [size * i // threads for i in range(threads + 1)]
-        parts = [slice(a, b) for a, b in itertools.pairwise(cuts)]
-        rest = [
-            self._pool(threads - 1).submit(self._run, part, inputs, outputs)
-            for part in parts[1:]
+        first, *rest = [
+            ([array[a:b] for array in inputs], [array[a:b] for array in outputs])
+            for a, b in itertools.pairwise(cuts)
         ]
-        self._run(parts[0], inputs, outputs)
-        for future in rest:
+        pool = self._pool(threads - 1)
+        futures = [pool.submit(self._run, *part) for part in rest]
+        self._run(*first)
+        for future in futures:
             future.result()
         return outputs
 
@@ -147,14 +158,14 @@ class Engine:
         # The addresses in a session are those of this process.
         return Engine, (self.graph,)
 
-    def _run(self, part: slice, inputs: list[Array], outputs: list[Array]) -> None:
+    def _run(self, inputs: list[Array], outputs: list[Array]) -> None:
         # Threads may share a list: `pop` returns a session to one of them only.
         try:
             session = self._free.pop()
         except IndexError:
             session = Session(self.schedule, self.samples)
         try:
-            session.run([a[part] for a in inputs], [a[part] for a in outputs])
+            session.run(inputs, outputs)
         finally:
             self._free.append(session)
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
+
 from qframe_packed.compiled.coding import Encode
 from qframe_packed.compiled.elementwise import Elementwise
 from qframe_packed.compiled.epilogue import Store
 from qframe_packed.compiled.finishing import LARGEST, Finish, Residual
+from qframe_packed.compiled.gemm import Pointwise
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.parameters import Parameters
+
+# The most numbers that are rounded as one pixel.
+_WIDE = 2**11
 
 
 def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
@@ -41,6 +47,23 @@ def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
             parts["floats"] = stored.out
         before.append(Finish.of(channels, rounding, stage.out, stage.image, **parts))
     return before
+
+
+def widened(kernel: Pointwise) -> Pointwise:
+    """A kernel that only rounds, for pixels that are wide enough to fill registers."""
+    match kernel.epilogue.stages:
+        case [Nearest() as rounding, Encode(image=image) as codes] if not image.is_padded:
+            most = min(kernel.pixels, _WIDE // kernel.channels)
+            many = next((n for n in range(most, 1, -1) if kernel.pixels % n == 0), 1)
+            pixels, channels = kernel.pixels // many, kernel.channels * many
+            wide = Pointwise.of(kernel.source, pixels, channels)
+            image = Image.of_codes((1, pixels, channels), (0, 0, 0, 0))
+            wide.epilogue.step = kernel.epilogue.step
+            wide.epilogue.extend(
+                kernel.epilogue.last, rounding, attrs.evolve(codes, image=image)
+            )
+            return wide
+    return kernel
 
 
 def _fits(rounding: Nearest) -> bool:

@@ -30,10 +30,12 @@ class Port:
     buffer: Buffer
     movable: bool
     _room: Array = attrs.field(init=False)
+    # The part of it that has the shape of the last array.
+    _view: Array = attrs.field(init=False)
     _is_moved: bool = attrs.field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
-        self._room = self.memory.array(self.buffer, np.float32)
+        self._room = self._view = self.memory.array(self.buffer, np.float32)
 
     def point(self, array: Array) -> None:
         """Let kernels use an array in the place of the buffer, if they can."""
@@ -46,12 +48,17 @@ class Port:
         """Let kernels read the numbers of an array."""
         self.point(array)
         if not self._is_moved:
-            self._room[: array.size].reshape(array.shape)[...] = array
+            self._room_for(array)[...] = array
 
     def write(self, array: Array) -> None:
         """Write what kernels computed to the array to which they were pointed."""
         if not self._is_moved:
-            array[...] = self._room[: array.size].reshape(array.shape)
+            array[...] = self._room_for(array)
+
+    def _room_for(self, array: Array) -> Array:
+        if self._view.shape != array.shape:
+            self._view = self._room[: array.size].reshape(array.shape)
+        return self._view
 
 
 def _is_plain(array: Array) -> bool:

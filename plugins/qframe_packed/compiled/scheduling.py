@@ -18,7 +18,8 @@ from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.forms import Ending, Forms
 from qframe_packed.compiled.functions import Function
-from qframe_packed.compiled.fusing import fused
+from qframe_packed.compiled.fusing import fused, widened
+from qframe_packed.compiled.gemm import Pointwise
 from qframe_packed.compiled.joining import Join
 from qframe_packed.compiled.layout import Bits, Image
 from qframe_packed.compiled.levels import Nearest, levels_of
@@ -47,6 +48,7 @@ class Schedule(Forms):
             self._place = index - len(graph.inputs)
             self._schedule(index, node)
         self.outputs = [self.floats(index) for index in graph.outputs]
+        self.steps = [widened(s) if isinstance(s, Pointwise) else s for s in self.steps]
         self._set_lifetimes()
 
     def _set_lifetimes(self) -> None:

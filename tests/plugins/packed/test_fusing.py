@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packed_checks import F, assert_drawn, check, conv
+from packed_graphs import chain
 from qframe.deployment.graph import operations as op
+from qframe_packed.compiled.engine import Engine
 from qframe_packed.graph import Node, PackedGraph
 from qframe_packed.packing import PackedTensor
 
@@ -77,3 +79,17 @@ def test_chains_to_codes():
 
     run()
     assert_drawn(seen, {"FINISH", "NEAREST", "STORE", "ADD", "depthwise of codes", "codes"})
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (7, 5, 3), (37, 61, 1), (4, 4, 64)])
+def test_pixels_of_few_channels_are_rounded_side_by_side(shape):
+    rng = np.random.default_rng(0)
+    pointwise = conv(kernel(rng, 16, 1, 1, shape[-1]))
+    graph = chain(shape, op.Round(low=-100, high=127, divisor=0.5), pointwise)
+    first, *_ = Engine(graph).schedule.steps
+    assert first.pixels * first.channels == np.prod(shape)
+    # 37 * 61 pixels are too many for one row, and are split evenly.
+    assert first.channels in {784, 105, 61, 1024}
+    x = (60 * rng.normal(size=(3, *shape))).astype(F)
+    x.reshape(-1)[:3] = np.nan, np.inf, -np.inf
+    check(graph, x)
