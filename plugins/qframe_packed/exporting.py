@@ -10,7 +10,7 @@ import attrs
 
 from qframe.errors import LargeFileWarning
 from qframe.validation import one_of
-from qframe_packed.files import encode
+from qframe_packed.files import encode, tensor_bytes
 from qframe_packed.lowering import to_packed
 from qframe_packed.rewriting import simplify
 
@@ -53,17 +53,20 @@ class PackedExporter:
         graph = lower(model, ExportTarget("packed", floats=self.floats, levels=2**8))
         content = encode(simplify(to_packed(graph)))
         path.write_bytes(content)
-        _warn_if_larger(len(content), 4 * model.count_params())
+        _warn_if_larger(content, 4 * model.count_params())
 
 
-def _warn_if_larger(size: int, floats: int) -> None:
-    """Warn of a file that is larger than the float weights."""
-    if size > max(floats, _SMALL_BYTES):
+def _warn_if_larger(content: bytes, floats: int) -> None:
+    """Warn of thresholds that make a file larger than the float weights.
+
+    The description of the graph makes a file of float weights larger too, by little.
+    """
+    if tensor_bytes(content) > max(floats, _SMALL_BYTES):
         warnings.warn(
-            f"the packed file takes {size / 1000:,.0f} kB, and the weights of the model "
-            f"take {floats / 1000:,.0f} kB as float32: a quantizer that does not round to "
-            "the nearest integer, ties to even, has a threshold for each level. Take one "
-            "that does, such as 'integer', or fewer bits, or keep the float model.",
+            f"the packed file takes {len(content) / 1000:,.0f} kB, and the weights of the "
+            f"model take {floats / 1000:,.0f} kB as float32: a quantizer that does not "
+            "round to the nearest integer, ties to even, has a threshold for each level. "
+            "Take one that does, such as 'integer', fewer bits, or the float model.",
             LargeFileWarning,
             stacklevel=2,
         )

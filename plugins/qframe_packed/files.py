@@ -74,6 +74,11 @@ def signed(text: str, tensors: Tensors) -> bytes:
     return content
 
 
+def tensor_bytes(content: bytes) -> int:
+    """The size of the tensors in a file, without the description of the graph."""
+    return len(content) - 8 - int.from_bytes(content[:8], "little")
+
+
 def decode(content: bytes, name: str = "the file") -> PackedGraph:
     """The graph that a file holds; raises `DataError` for any other content."""
     try:
