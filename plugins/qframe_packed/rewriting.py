@@ -15,8 +15,10 @@ from qframe.deployment.graph.graph import Node
 from qframe.deployment.graph.operations import (
     Activation,
     Affine,
+    Conv2D,
     MaxPool,
     Operation,
+    Pad,
     Quantize,
     Reshape,
     Round,
@@ -63,11 +65,12 @@ def _is_monotone(operation: Operation) -> bool:
     return True
 
 
-def _is_common(quantize: Quantize, before: Operation) -> bool:
-    """Return whether two operations do the same to all channels."""
-    parts: list[Any] = [quantize.thresholds[0], quantize.direction]
-    parts += [getattr(before, "scale", None), getattr(before, "shift", None)]
-    return not any(part is not None and np.ndim(part) for part in parts)
+def _is_common(*operations: Operation) -> bool:
+    """Return whether operations do the same to all channels."""
+    thresholds = [op.thresholds[0] for op in operations if isinstance(op, Quantize)]
+    names = ("direction", "scale", "shift")
+    parts = [getattr(op, name, None) for op in operations for name in names]
+    return not any(part is not None and np.ndim(part) for part in (*thresholds, *parts))
 
 
 def compose(quantize: Quantize, before: Operation, value: Value) -> Quantize:
@@ -129,6 +132,34 @@ def quantize_first(draft: Draft, key: int, node: Node) -> bool:
     return True
 
 
+def fold_padding(draft: Draft, key: int, node: Node) -> bool:
+    """Let a convolution pad its input, behind a quantizer, instead of a layer before it."""
+    conv, source = node.operation, node.inputs[0]
+    if not isinstance(conv, Conv2D) or not draft.has_one_reader(source):
+        return False
+    quantizer = draft.producer(source, (Quantize, Round))
+    before = source if quantizer is None else quantizer.inputs[0]
+    padding = draft.producer(before, Pad)
+    if padding is None or not draft.has_one_reader(before):
+        return False
+    number = np.zeros(1, np.float32)
+    if quantizer is not None:
+        if not _is_common(quantizer.operation):
+            return False
+        number = run(quantizer.operation, number)
+    pads: Any = tuple(map(sum, zip(conv.pads, padding.operation.pads, strict=True)))
+    own = any(conv.pads) and conv.pad != number[0]
+    most = (conv.reach[0],) * 2 + (conv.reach[1],) * 2
+    if own or any(pad >= reach for pad, reach in zip(pads, most, strict=True)):
+        return False
+    (image,) = padding.inputs
+    if quantizer is not None:
+        image = draft.add(quantizer.operation, image, name=quantizer.name)
+    conv = attrs.evolve(conv, pads=pads, pad=float(number[0]))
+    draft.set_node(key, conv, image, name=node.name)
+    return True
+
+
 def drop_clamp(draft: Draft, key: int, node: Node) -> bool:
     """Leave out a clamp that a rounding repeats, as a ReLU before unsigned integers."""
     rounding, source = node.operation, node.inputs[0]
@@ -172,7 +203,13 @@ def _float32(array: Any) -> Any:
     return None if array is None else np.asarray(array, np.float32)
 
 
-RULES: tuple[Rule, ...] = (absorb_into_thresholds, quantize_first, drop_clamp, fold_affine)
+RULES: tuple[Rule, ...] = (
+    absorb_into_thresholds,
+    quantize_first,
+    fold_padding,
+    drop_clamp,
+    fold_affine,
+)
 
 
 def simplify(graph: PackedGraph, rules: tuple[Rule, ...] = RULES) -> PackedGraph:

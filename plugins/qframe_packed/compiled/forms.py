@@ -21,6 +21,7 @@ from qframe_packed.compiled.operands import MOST_PLANES
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.reading import Reading
 from qframe_packed.compiled.tiles import BITS, CODES, FLOATS
+from qframe_packed.compiled.vectors import LONGEST
 from qframe_packed.graph import PackedGraph
 
 Step = Parameters | Fallback
@@ -116,6 +117,9 @@ class Forms:
         kernel, plain = self._kernels.get(index), self._codes.get((index, None, 0))
         if kernel is None and plain is None:
             kernel = self._load(index)
+        if image is not None and channels < LONGEST and isinstance(kernel, Pointwise):
+            # Pixels of few channels are rounded side by side, without padding.
+            kernel, plain = None, self.codes(index)
         out = self._codes[key] = Buffer(layout.nbytes)
         if image is not None:
             self._add(Border(image, out, pad))

@@ -12,6 +12,7 @@ from qframe.deployment.graph.operations import (
     Dense,
     MaxPool,
     Merge,
+    Pad,
     Quantize,
     Reshape,
     Round,
@@ -23,12 +24,15 @@ from qframe_packed.rewriting import (
     absorb_into_thresholds,
     drop_clamp,
     fold_affine,
+    fold_padding,
     quantize_first,
     simplify,
 )
 
 pytestmark = pytest.mark.pure
-EXACT = (absorb_into_thresholds, quantize_first, drop_clamp)
+EXACT = (absorb_into_thresholds, quantize_first, fold_padding, drop_clamp)
+# Those of which drawn graphs have cases. None has a padding, which has tests by hand.
+DRAWN = (absorb_into_thresholds, quantize_first, drop_clamp)
 KINDS = ("max_pool", "reshape")
 F = np.float32
 
@@ -205,6 +209,43 @@ def test_a_clamp_that_others_read_stays():
     assert names_of(simplify(graph)) == ["activation", "round"]
 
 
+@pytest.mark.parametrize(
+    ("quantizer", "own", "expected"),
+    [
+        (None, {}, ((1, 1, 2, 0), 0)),
+        (Round(low=-8, high=7), {}, ((1, 1, 2, 0), 0)),
+        # What is outside of the image was quantized too: sign(0) = +1.
+        (sign(), {}, ((1, 1, 2, 0), 1)),
+        (sign(), {"pads": (1, 0, 0, 0), "pad": 1.0}, ((2, 1, 2, 0), 1)),
+        # Two borders of different numbers; different signs of 0; a window in the border.
+        (sign(), {"pads": (1, 0, 0, 0), "pad": -1.0}, None),
+        (sign(thresholds=np.array([[0, 1]], F)), {}, None),
+        (Round(low=-8, high=7), {"pads": (0, 0, 1, 0)}, None),
+    ],
+)
+def test_a_convolution_pads_instead_of_a_layer_before_it(quantizer, own, expected):
+    kernel = PackedTensor.of(np.arange(-9, 9).reshape(1, 3, 3, 2))
+    steps = () if quantizer is None else (quantizer,)
+    graph = chain((5, 6, 2), Pad(pads=(1, 1, 2, 0)), *steps, Conv2D(kernel=kernel, **own))
+    simplified = simplify(graph, (fold_padding,))
+    x = np.random.default_rng(0).normal(size=(2, 5, 6, 2)).astype(F)
+    np.testing.assert_array_equal(computed(simplified, x), computed(graph, x))
+    conv = simplified.nodes[-1].operation
+    assert (("pad" in names_of(simplified)), conv.pads) == (
+        (True, own.get("pads", (0, 0, 0, 0))) if expected is None else (False, expected[0])
+    )
+    assert expected is None or conv.pad == expected[1]
+
+
+def test_a_padding_that_others_read_stays():
+    nodes = (
+        Node(Pad(pads=(1, 1, 1, 1)), (0,)),
+        Node(Conv2D(kernel=np.ones((1, 3, 3, 1), F)), (1,)),
+    )
+    graph = PackedGraph(((4, 4, 1),), nodes, (2, 1))
+    assert names_of(simplify(graph)) == ["pad", "conv2d"]
+
+
 def test_fold():
     scales = np.array([2, -3], F), np.array([0.5, 1], F)
     steps = (
@@ -223,7 +264,7 @@ def test_dead_nodes_go():
     assert [n.name for n in simplify(PackedGraph(((3,),), nodes, (2,))).nodes] == ["b"]
 
 
-@pytest.mark.parametrize("rule", EXACT, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("rule", DRAWN, ids=lambda rule: rule.__name__)
 @given(graph=graphs())
 @settings(max_examples=40)
 def test_a_rule_changes_no_bit(rule, graph):
@@ -261,7 +302,7 @@ def _whole_thresholds(graph):
 
 @pytest.mark.parametrize(
     "condition",
-    [*map(_changes, rewriting.RULES), *map(_moves, KINDS), _whole_thresholds],
+    [*map(_changes, (*DRAWN, fold_affine)), *map(_moves, KINDS), _whole_thresholds],
     ids=range(7),
 )
 def test_graphs_meet_every_rule(condition):
