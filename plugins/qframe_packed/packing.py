@@ -107,13 +107,23 @@ def byte_count(shape: tuple[int, ...], bits: int) -> int:
 
 def pack(codes: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
     """The stream of codes below ``2**bits``."""
+    codes = codes.reshape(-1)
+    if bits == 8:
+        return codes.astype(np.uint8)
+    parts = [_packed(codes[i : i + _PART], bits) for i in range(0, len(codes), _PART)]
+    return np.concatenate([np.zeros(0, np.uint8), *parts])
+
+
+def _packed(codes: NDArray[np.uint16], bits: int) -> NDArray[np.uint8]:
     places = np.arange(bits, dtype=np.uint16)
-    planes = (codes.reshape(-1, 1) >> places) & np.uint16(1)
+    planes = (codes[:, None] >> places) & np.uint16(1)
     return np.packbits(planes.astype(np.uint8), bitorder="little")
 
 
 def unpack(data: NDArray[np.uint8], bits: int, count: int) -> NDArray[np.uint16]:
     """The first `count` codes of a stream."""
+    if bits == 8:
+        return data[:count].astype(np.uint16)
     planes = np.unpackbits(data, count=count * bits, bitorder="little")
     codes = np.zeros(count, np.uint16)
     for place in range(bits):

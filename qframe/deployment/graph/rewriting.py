@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ class Draft:
         self._graph = graph
         self.values = dict(enumerate(graph.values()))
         self.nodes = dict(enumerate(graph.nodes, len(graph.inputs)))
+        self._reads = Counter(i for node in graph.nodes for i in node.inputs)
 
     def producer(
         self, key: int, kind: type[Operation] | tuple[type[Operation], ...]
@@ -30,12 +32,16 @@ class Draft:
 
     def has_one_reader(self, key: int) -> bool:
         """Return whether a single node reads a tensor, and the model does not return it."""
-        reads = [i for node in self.nodes.values() for i in node.inputs]
-        return reads.count(key) == 1 and key not in self._graph.outputs
+        return self._reads[key] == 1 and key not in self._graph.outputs
 
     def set_node(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
         """Compute a tensor by another node."""
+        before = self.nodes.get(key)
+        if before is not None:
+            self._reads.subtract(before.inputs)
+        self._reads.update(inputs)
         self.nodes[key] = Node(operation, inputs, name)
+        self.values[key] = self._graph.infer(operation, *(self.values[i] for i in inputs))
 
     def add(self, operation: Operation, *inputs: int, name: str) -> int:
         """Add a node; returns the key of its tensor."""
@@ -49,6 +55,7 @@ class Draft:
             if key in node.inputs:
                 inputs = tuple(other if i == key else i for i in node.inputs)
                 self.nodes[reader] = attrs.evolve(node, inputs=inputs)
+        self._reads[other] += self._reads.pop(key, 0)
         outputs = tuple(other if i == key else i for i in self._graph.outputs)
         self._graph = attrs.evolve(self._graph, outputs=outputs)
 
@@ -83,7 +90,12 @@ def rewrite(graph: _G, rules: tuple[Rule, ...]) -> _G:
     changed = True
     while changed:
         draft = Draft(graph)
-        nodes = list(draft.nodes.items())
-        changed = any(rule(draft, key, node) for rule in rules for key, node in nodes)
+        changed = any(_sweep(draft, rule) for rule in rules)
         graph = draft.graph()
     return graph
+
+
+def _sweep(draft: Draft, rule: Rule) -> bool:
+    """Apply a rule to each node of a graph once; returns whether it changed any."""
+    # What a rule leaves without readers stays until the next sweep.
+    return sum([rule(draft, key, draft.nodes[key]) for key in list(draft.nodes)]) > 0
