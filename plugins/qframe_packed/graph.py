@@ -24,6 +24,8 @@ OPERATIONS: Mapping[str, type[Operation]] = {
         *(operations.Round, operations.MaxPool, operations.AveragePool),
         *(operations.GlobalPool, operations.Activation, operations.PReLU),
         *(operations.Merge, operations.Concatenate, operations.Reshape, operations.Pad),
+        *(operations.Slice, operations.Transpose, operations.Repeat, operations.Resize),
+        *(operations.Normalize, operations.Lookup),
     )
 }
 _MOST_NODES = 2**14

@@ -140,6 +140,9 @@ def _table(node: Node, output: Value) -> int:
     operation = node.operation
     if isinstance(operation, (operations.Quantize, operations.Round)):
         return _NUMBER * _thresholds(operation) * (channels + 8)
+    if isinstance(operation, operations.Lookup):
+        # The integers, unpacked, and their codes.
+        return 2 * _NUMBER * math.prod(operation.kernel.shape)
     if not isinstance(operation, (operations.Conv2D, operations.Dense)):
         return _NUMBER * _NUMBER * (channels + 8)
     outputs, *window = operation.kernel.shape

@@ -135,6 +135,17 @@ def _affine(operation: Affine, emitter: _Emitter, inputs: list[_Tensor]) -> _Ten
     return emitter.add(operation, x)
 
 
+@_emit.register
+def _lookup(
+    operation: operations.Lookup, emitter: _Emitter, inputs: list[_Tensor]
+) -> _Tensor:
+    kernel = operation.kernel
+    if not is_integer(kernel):
+        return emitter.add(operation, *inputs)
+    packed = attrs.evolve(operation, kernel=PackedTensor.of(kernel.integers()))
+    return emitter.add(packed, *inputs, scale=float(kernel.scale))
+
+
 @_emit.register(operations.Conv2D)
 @_emit.register(operations.Dense)
 def _product(operation: Any, emitter: _Emitter, inputs: list[_Tensor]) -> _Tensor:

@@ -31,7 +31,9 @@ from qframe_packed.graph import PackedGraph
 from qframe_packed.lowering import FEW
 
 # Functions that are monotone in float32 as well.
-_MONOTONE = ("hard_tanh", "relu")
+_MONOTONE = ("clip", "hard_tanh", "relu")
+# A larger shift, multiplied, would cost the digits of its difference from the numbers.
+_LARGEST_SHIFT = 2**6
 
 
 def absorb_into_thresholds(draft: Draft, key: int, node: Node) -> bool:
@@ -191,6 +193,8 @@ def fold_affine(draft: Draft, key: int, node: Node) -> bool:
     if first.shift is not None:
         scaled = first.shift.astype(np.float64)
         scaled = scaled if second.scale is None else scaled * second.scale
+        if first.scale is None and np.abs(scaled).max() > _LARGEST_SHIFT:
+            return False
         shift = scaled if shift is None else scaled + shift
     scales = [a.astype(np.float64) for a in (first.scale, second.scale) if a is not None]
     scale = np.multiply(*scales) if len(scales) == 2 else next(iter(scales), None)

@@ -141,7 +141,8 @@ class Runtime:
 
         Raises:
             ArgumentError: the arrays have other shapes, or are not of real numbers; or
-                `threads` is not a positive integer.
+                `threads` is not a positive integer; or an index is beyond the rows of an
+                embedding.
         """
         if type(threads) is not int or threads < 1:
             raise ArgumentError(f"threads is a whole number from 1 on, found {threads!r}.")

@@ -1,5 +1,7 @@
 """All uses of private Keras, which a contract test runs on each version."""
 
+from keras.src.applications.convnext import LayerScale, StochasticDepth
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.backend import Variable
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.utils.naming import auto_name
@@ -22,6 +24,7 @@ from qframe.keras_internals.structure import (
     direct_weights,
     graph_of,
     nodes,
+    operation_name,
     put_last,
     runs_keras,
     saves_each_layer,
@@ -44,6 +47,9 @@ from qframe.keras_internals.training import (
 
 __all__ = [
     "ConvLSTMCell",
+    "CustomScaleLayer",
+    "LayerScale",
+    "StochasticDepth",
     "Variable",
     "all_layers",
     "auto_name",
@@ -59,6 +65,7 @@ __all__ = [
     "make_function",
     "models_alive",
     "nodes",
+    "operation_name",
     "original_error",
     "predicting_with",
     "put_last",

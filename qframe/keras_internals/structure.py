@@ -95,6 +95,17 @@ def nodes(graph: Any) -> Iterator[Any]:
         yield from graph._nodes_by_depth[depth]
 
 
+def operation_name(operation: Any) -> str | None:
+    """The name of the class of an operation of `keras.ops` or `keras.activations`.
+
+    None for a layer, and for an operation of users. The classes are not public, and their
+    names are those of the functions.
+    """
+    cls = type(operation)
+    modules = ("keras.src.ops.", "keras.src.activations.")
+    return cls.__name__ if cls.__module__.startswith(modules) else None
+
+
 def runs_keras(layer: Any) -> bool:
     """Whether the call of a layer is that of Keras, and not of a subclass.
 

@@ -13,7 +13,12 @@ from typing import Any, TypeVar
 import attrs
 import keras
 
-from qframe.keras_internals import ConvLSTMCell
+from qframe.keras_internals import (
+    ConvLSTMCell,
+    CustomScaleLayer,
+    LayerScale,
+    StochasticDepth,
+)
 from qframe.quantizers.channels import ChannelAxis
 
 Value = TypeVar("Value")
@@ -34,6 +39,7 @@ class LayerRow:
             is counted as its parts, or by its weights.
         lowering: the function that adds it to a deployment graph; None for a layer that
             cannot be lowered.
+        refusal: why it cannot be lowered, and what can be done; None for the general text.
     """
 
     weights: tuple[WeightRow, ...] = ()
@@ -41,6 +47,7 @@ class LayerRow:
     pads: bool = False
     counter: str | None = None
     lowering: str | None = None
+    refusal: str | None = None
 
 
 def _einsum_output_axes(layer: Any) -> ChannelAxis:
@@ -84,10 +91,18 @@ def _no_products(lowering: str | None = None) -> LayerRow:
     return LayerRow(counter="no_macs", lowering=lowering)
 
 
+_ATTENDS = (
+    "attention multiplies tensors with each other, and the runtime multiplies with weights "
+    "only. Export what is before or after it"
+)
+_RECURS = (
+    "a recurrent layer repeats its cell for each step, and the runtime has no loop. "
+    "Replace it with convolutions, or export what is before or after it"
+)
 _UNKNOWN = LayerRow(counter="unknown")
-_RECURRENT = LayerRow(counter="recurrent")
-_CONV_LSTM = LayerRow(counter="convolutional_recurrent")
-_ATTENTION = LayerRow(counter="multi_head_attention")
+_RECURRENT = LayerRow(counter="recurrent", refusal=_RECURS)
+_CONV_LSTM = LayerRow(counter="convolutional_recurrent", refusal=_RECURS)
+_ATTENTION = LayerRow(counter="multi_head_attention", refusal=_ATTENDS)
 _IDENTITY = LayerRow(lowering="identity")
 
 _ROWS: Mapping[str, LayerRow] = {
@@ -95,10 +110,11 @@ _ROWS: Mapping[str, LayerRow] = {
     "ActivityRegularization": _IDENTITY,
     "Add": LayerRow(lowering="add"),
     # The layers with an unknown count have rare products, without a formula here.
-    "AdditiveAttention": _UNKNOWN,
+    "AdditiveAttention": LayerRow(counter="unknown", refusal=_ATTENDS),
     "AlphaDropout": _IDENTITY,
-    "Attention": LayerRow(counter="attention"),
+    "Attention": LayerRow(counter="attention", refusal=_ATTENDS),
     "Average": LayerRow(lowering="average"),
+    "AveragePooling1D": LayerRow(lowering="average_pooling"),
     "AveragePooling2D": LayerRow(lowering="average_pooling"),
     "BatchNormalization": _no_products("batch_normalization"),
     "Concatenate": LayerRow(lowering="concatenate"),
@@ -107,14 +123,18 @@ _ROWS: Mapping[str, LayerRow] = {
     "ConvLSTM3D": _CONV_LSTM,
     "Dense": _products(_DENSE, "dense", "dense"),
     "EinsumDense": _products(_EINSUM, "einsum_dense"),
-    "Embedding": LayerRow(_EMBEDDINGS, explicit=True, counter="no_macs"),
-    "Conv1D": _products(_DENSE, "convolution", pads=True),
+    "Embedding": LayerRow(
+        _EMBEDDINGS, explicit=True, counter="no_macs", lowering="embedding"
+    ),
+    "Conv1D": _products(_DENSE, "convolution", "convolution", pads=True),
+    "Cropping1D": LayerRow(lowering="cropping"),
+    "Cropping2D": LayerRow(lowering="cropping"),
     "Conv2D": _products(_DENSE, "convolution", "convolution", pads=True),
     "Conv3D": _products(_DENSE, "convolution", pads=True),
     "Conv1DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
     "Conv2DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
     "Conv3DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
-    "DepthwiseConv1D": _products(_DEPTHWISE, "convolution", pads=True),
+    "DepthwiseConv1D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),
     "DepthwiseConv2D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),
     "Dot": LayerRow(counter="dot"),
     "Dropout": _IDENTITY,
@@ -122,53 +142,78 @@ _ROWS: Mapping[str, LayerRow] = {
     "Flatten": LayerRow(lowering="reshape"),
     "GaussianDropout": _IDENTITY,
     "GaussianNoise": _IDENTITY,
+    "GlobalAveragePooling1D": LayerRow(lowering="global_average"),
     "GlobalAveragePooling2D": LayerRow(lowering="global_average"),
+    "GlobalAveragePooling3D": LayerRow(lowering="global_average"),
+    "GlobalMaxPooling1D": LayerRow(lowering="global_maximum"),
     "GlobalMaxPooling2D": LayerRow(lowering="global_maximum"),
-    "GroupNormalization": _no_products(),
+    "GlobalMaxPooling3D": LayerRow(lowering="global_maximum"),
+    "GroupNormalization": _no_products("group_normalization"),
     "GroupQueryAttention": _ATTENTION,
     "GRU": _RECURRENT,
     "GRUCell": LayerRow(_CELL),
     "Identity": _IDENTITY,
-    "LayerNormalization": _no_products(),
+    "Lambda": LayerRow(
+        refusal="its call is code, which is not exported. Write it with keras.ops or layers"
+    ),
+    "LayerNormalization": _no_products("layer_normalization"),
     "LeakyReLU": LayerRow(lowering="leaky_relu"),
     "LSTM": _RECURRENT,
     "LSTMCell": LayerRow(_CELL),
+    "MaxPooling1D": LayerRow(lowering="max_pooling"),
     "MaxPooling2D": LayerRow(lowering="max_pooling"),
     "Maximum": LayerRow(lowering="maximum"),
     "MelSpectrogram": _UNKNOWN,
     "Minimum": LayerRow(lowering="minimum"),
     "MultiHeadAttention": _ATTENTION,
     "Multiply": LayerRow(lowering="multiply"),
-    "Normalization": _no_products(),
+    "Normalization": _no_products("normalization"),
+    "Permute": LayerRow(lowering="permute"),
     "PReLU": _no_products("prelu"),
     "ReLU": LayerRow(lowering="relu"),
     "Rescaling": LayerRow(lowering="rescaling"),
+    "RepeatVector": LayerRow(lowering="repeat_vector"),
     "Reshape": LayerRow(lowering="reshape"),
     "ReversibleEmbedding": LayerRow(counter="reversible_embedding"),
-    "RMSNormalization": _no_products(),
+    "RMSNormalization": _no_products("rms_normalization"),
     "RNN": _RECURRENT,
-    "SeparableConv1D": _products(_SEPARABLE, "separable_convolution", pads=True),
+    "SeparableConv1D": _products(
+        _SEPARABLE, "separable_convolution", "separable", pads=True
+    ),
     "SeparableConv2D": _products(
         _SEPARABLE, "separable_convolution", "separable", pads=True
     ),
     "SimpleRNN": _RECURRENT,
     "SimpleRNNCell": LayerRow(_CELL),
     "Softmax": LayerRow(lowering="softmax"),
+    "SpatialDropout1D": _IDENTITY,
     "SpatialDropout2D": _IDENTITY,
+    "SpatialDropout3D": _IDENTITY,
     "SpectralNormalization": _no_products(),
     "STFTSpectrogram": _UNKNOWN,
     "Subtract": LayerRow(lowering="subtract"),
+    "UpSampling1D": LayerRow(lowering="up_sampling"),
+    "UpSampling2D": LayerRow(lowering="up_sampling"),
+    "ZeroPadding1D": LayerRow(lowering="zero_padding"),
     "ZeroPadding2D": LayerRow(lowering="zero_padding"),
 }
 
-# Older versions of Keras lack some of them; ConvLSTMCell is not public.
+# Classes without a public name: a cell, and the layers of networks in keras.applications.
+_PRIVATE: Mapping[type, LayerRow] = {
+    ConvLSTMCell: LayerRow(_CELL),
+    CustomScaleLayer: LayerRow(lowering="scaled_residual"),
+    LayerScale: _no_products("layer_scale"),
+    StochasticDepth: _IDENTITY,
+}
+
+# Older versions of Keras lack some of them.
 TABLE: Mapping[type, LayerRow] = {
     **{
         getattr(keras.layers, name): row
         for name, row in _ROWS.items()
         if hasattr(keras.layers, name)
     },
-    ConvLSTMCell: LayerRow(_CELL),
+    **_PRIVATE,
 }
 
 

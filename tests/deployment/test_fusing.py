@@ -232,7 +232,7 @@ def dyadic(draw):
     perhaps(pool)
     perhaps(pad)
     size = int(np.prod(chain(*steps, shape=shape).values()[-1].shape))
-    perhaps(op.Reshape(shape=(size,)))
+    perhaps(op.Reshape(shape=(1, size)), op.Reshape(shape=(size,)))
     perhaps(levels(low=draw(st.sampled_from([0, -4]))))
     if isinstance(steps[-1], op.Quantize):
         perhaps(op.Dequantize(scale=0.5), levels(draw(st.sampled_from([0.5, 1.0]))))

@@ -7,12 +7,15 @@ from keras import layers
 
 import qframe as qf
 from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.checks import require_grids
+from qframe.deployment.graph.fusing import fuse
 from qframe.deployment.graph.reference import run, tensors_of
 from qframe.deployment.graph.rounding import rounding_of
 from qframe.deployment.lowering import ExportTarget, lower
 from qframe.deployment.lowering.activations import quantize_of
 from qframe.deployment.lowering.layers import lowerings
-from qframe.errors import ExportError, QFrameError
+from qframe.errors import ArgumentError, ExportError, QFrameError
+from qframe.keras_internals import CustomScaleLayer, LayerScale, StochasticDepth
 
 pytestmark = [
     pytest.mark.ends,
@@ -32,30 +35,58 @@ LAYERS = {
     layers.Activation: lambda: layers.Activation("tanh"),
     layers.ActivityRegularization: lambda: layers.ActivityRegularization(0.1),
     layers.AlphaDropout: lambda: layers.AlphaDropout(0.5),
+    layers.AveragePooling1D: lambda: layers.AveragePooling1D(3, 2, padding="same"),
     layers.AveragePooling2D: lambda: layers.AveragePooling2D(3, strides=1, padding="same"),
     layers.BatchNormalization: lambda: layers.BatchNormalization(epsilon=0.1),
+    layers.Conv1D: lambda: layers.Conv1D(3, 2, padding="causal", dilation_rate=2),
     layers.Conv2D: lambda: layers.Conv2D(4, 3, strides=2, padding="same", groups=2),
+    layers.Cropping1D: lambda: layers.Cropping1D((1, 2)),
+    layers.Cropping2D: lambda: layers.Cropping2D(((1, 0), (2, 3))),
     layers.Dense: lambda: layers.Dense(3, activation="relu"),
+    layers.DepthwiseConv1D: lambda: layers.DepthwiseConv1D(3, padding="same"),
     layers.DepthwiseConv2D: lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
     layers.Dropout: lambda: layers.Dropout(0.5),
     layers.ELU: lambda: layers.ELU(alpha=0.7),
     layers.Flatten: layers.Flatten,
     layers.GaussianDropout: lambda: layers.GaussianDropout(0.5),
     layers.GaussianNoise: lambda: layers.GaussianNoise(0.5),
+    layers.GlobalAveragePooling1D: layers.GlobalAveragePooling1D,
     layers.GlobalAveragePooling2D: lambda: layers.GlobalAveragePooling2D(keepdims=True),
+    layers.GlobalAveragePooling3D: layers.GlobalAveragePooling3D,
+    layers.GlobalMaxPooling1D: lambda: layers.GlobalMaxPooling1D(keepdims=True),
     layers.GlobalMaxPooling2D: layers.GlobalMaxPooling2D,
+    layers.GlobalMaxPooling3D: layers.GlobalMaxPooling3D,
+    layers.GroupNormalization: lambda: layers.GroupNormalization(2, epsilon=0.1),
     layers.Identity: layers.Identity,
+    layers.LayerNormalization: lambda: layers.LayerNormalization(axis=(-2, -1)),
+    LayerScale: lambda: LayerScale(0.3, 4),
     layers.LeakyReLU: lambda: layers.LeakyReLU(negative_slope=0.3),
+    layers.MaxPooling1D: lambda: layers.MaxPooling1D(3, strides=2, padding="same"),
     layers.MaxPooling2D: lambda: layers.MaxPooling2D(3, strides=2, padding="same"),
+    layers.Normalization: lambda: layers.Normalization(
+        mean=[1000, 0, -5, 1], variance=[0.01, 1, 4, 2]
+    ),
+    layers.Permute: lambda: layers.Permute((3, 1, 2)),
     layers.PReLU: lambda: layers.PReLU(alpha_initializer="random_normal"),
     layers.ReLU: lambda: layers.ReLU(max_value=1.5, negative_slope=0.1, threshold=0.2),
     layers.Rescaling: lambda: layers.Rescaling(2.0, offset=-1.0),
+    layers.RepeatVector: lambda: layers.RepeatVector(3),
     layers.Reshape: lambda: layers.Reshape((-1, 3)),
+    layers.SeparableConv1D: lambda: layers.SeparableConv1D(5, 3, strides=2),
     layers.SeparableConv2D: lambda: layers.SeparableConv2D(5, 3, padding="same"),
     layers.Softmax: layers.Softmax,
+    layers.SpatialDropout1D: lambda: layers.SpatialDropout1D(0.5),
     layers.SpatialDropout2D: lambda: layers.SpatialDropout2D(0.5),
+    layers.SpatialDropout3D: lambda: layers.SpatialDropout3D(0.5),
+    StochasticDepth: lambda: StochasticDepth(0.5),
+    layers.UpSampling1D: lambda: layers.UpSampling1D(3),
+    layers.UpSampling2D: lambda: layers.UpSampling2D((2, 3)),
+    layers.ZeroPadding1D: lambda: layers.ZeroPadding1D((1, 2)),
     layers.ZeroPadding2D: lambda: layers.ZeroPadding2D(((1, 2), (0, 3))),
 }
+if hasattr(layers, "RMSNormalization"):  # newer than the oldest Keras
+    LAYERS[layers.RMSNormalization] = lambda: layers.RMSNormalization(axis=-1)
+SHAPES = {"1D": (7, 4), "2D": (6, 7, 4), "3D": (3, 4, 5, 2), "or": (4,)}
 MERGES = (
     *(layers.Add, layers.Average, layers.Concatenate, layers.Maximum, layers.Minimum),
     *(layers.Multiply, layers.Subtract),
@@ -68,7 +99,8 @@ BEFORE = {
 
 
 def test_every_lowering_is_compared():
-    assert {*LAYERS, *MERGES} == set(lowerings())
+    special = {layers.Embedding, CustomScaleLayer}
+    assert {*LAYERS, *MERGES, *special} == set(lowerings())
 
 
 def assert_as_in_keras(model, *inputs):
@@ -82,12 +114,62 @@ def assert_as_in_keras(model, *inputs):
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
 def test_a_layer_computes_what_keras_does(cls, before):
-    x = keras.Input((6, 7, 4))
+    shape = SHAPES.get(cls.__name__[-2:], SHAPES["2D"])
+    x = keras.Input(shape)
     model = keras.Model(x, LAYERS[cls]()(BEFORE[before](x)))
     rng = np.random.default_rng(0)
     for weight in model.weights:
         weight.assign(rng.uniform(0.2, 2, weight.shape))
-    assert_as_in_keras(model, rng.normal(size=(3, 6, 7, 4)).astype("float32"))
+    assert_as_in_keras(model, rng.normal(size=(3, *shape)).astype("float32"))
+
+
+def test_a_scaled_residual_is_added():
+    x, y = keras.Input((3, 4)), keras.Input((3, 4))
+    model = keras.Model([x, y], CustomScaleLayer(0.17)([x, y]))
+    rng = np.random.default_rng(0)
+    assert_as_in_keras(model, *rng.normal(size=(2, 5, 3, 4)).astype("float32"))
+
+
+def test_images_grow_between_their_pixels():
+    model = chain(layers.UpSampling2D((2, 3), interpolation="bilinear"), shape=(4, 5, 2))
+    assert_as_in_keras(model, np.random.default_rng(0).normal(size=(2, 4, 5, 2)))
+
+
+@pytest.mark.parametrize("quantizer", [None, "tensor", "channel"])
+def test_an_embedding_looks_up_rows(quantizer):
+    """Integers too, whose scale may depend on the row."""
+    word = quantizer and f"integer(bits=4, granularity={quantizer!r})"
+    embedding = qf.layers.QuantEmbedding(9, 5, embeddings_quantizer=word)
+    model = keras.Sequential([keras.Input((6,), dtype="int32"), embedding])
+    indices = np.random.default_rng(0).integers(0, 9, (4, 6))
+    assert_as_in_keras(model, indices)
+    with pytest.raises(ArgumentError, match=r"indices from 0 to 8, found .* to 9"):
+        computed(model, indices + (indices == 8))
+
+
+def test_layers_of_a_sequence_fuse_as_those_of_an_image():
+    """What makes an image of one row out of a sequence stays at the ends."""
+    quantizers = {
+        "input_quantizer": "integer(symmetric=False, gather='widest')",
+        "kernel_quantizer": "integer(granularity='channel', narrow_range=True)",
+    }
+    model = chain(
+        qf.layers.QuantConv1D(4, 3, padding="same", **quantizers),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.MaxPooling1D(),
+        qf.layers.QuantConv1D(
+            3, 2, output_quantizer=quantizers["input_quantizer"], **quantizers
+        ),
+        shape=(9, 2),
+    )
+    x = np.random.default_rng(0).normal(size=(20, 9, 2)).astype("float32")
+    qf.calibrate(model, x, verbose=0)
+    graph = fuse(lower(model, TARGET))
+    assert [node.operation.name for node in graph.nodes] == [
+        *("quantize", "reshape", "fused", "max_pool", "fused", "reshape", "dequantize"),
+    ]
+    require_grids(graph, "mine")
 
 
 @pytest.mark.parametrize("before", BEFORE)
@@ -184,10 +266,10 @@ def chain(*parts, shape=(6, 6, 2)):
 def test_all_refused_layers_are_in_one_error():
     model = chain(
         layers.Conv2D(2, 3, name="first"),
-        layers.LayerNormalization(name="norm"),
+        layers.UnitNormalization(name="norm"),
         qf.layers.QuantConv2D(2, 3, input_quantizer="magnitude_aware_sign", name="own"),
-        layers.UpSampling2D(name="up"),
-        layers.LayerNormalization(name="again"),
+        layers.Conv2DTranspose(2, 3, name="up"),
+        layers.UnitNormalization(name="again"),
         layers.Dense(3, activation=lambda x: x * x, name="square"),
     )
     with pytest.raises(ExportError) as caught:
@@ -196,8 +278,8 @@ def test_all_refused_layers_are_in_one_error():
     assert first == "the target 'mine' cannot take 5 layers:"
     assert last == "Nothing was written."
     assert [line.partition(": ")[0] for line in lines] == [
-        "- the layer 'norm' (LayerNormalization), the layer 'up' (UpSampling2D), "
-        "the layer 'again' (LayerNormalization)",
+        "- the layer 'norm' (UnitNormalization), the layer 'up' (Conv2DTranspose), "
+        "the layer 'again' (UnitNormalization)",
         "- the layer 'own' (Conv2D)",
         "- the layer 'square' (Dense)",
     ]
@@ -206,7 +288,7 @@ def test_all_refused_layers_are_in_one_error():
 
 
 def test_a_refused_layer_in_a_model_that_is_called_twice_is_named_once():
-    inner = chain(layers.LayerNormalization(name="norm"), shape=(4,))
+    inner = chain(layers.UnitNormalization(name="norm"), shape=(4,))
     inner.name = "inner"
     x = keras.Input((4,))
     model = keras.Model(x, layers.Add()([inner(x), inner(x)]))
@@ -235,7 +317,7 @@ def test_a_refused_layer_of_a_large_shape_is_named_and_ends_the_search(layer):
 
 
 def test_the_cause_is_the_first_refusal():
-    model = chain(layers.UpSampling2D(), layers.Dense(2, dtype="mixed_float16"))
+    model = chain(layers.Conv2DTranspose(2, 3), layers.Dense(2, dtype="mixed_float16"))
     with pytest.raises(ExportError, match="layers:") as caught:
         lower(model, TARGET)
     assert isinstance(caught.value.__cause__, QFrameError)

@@ -4,9 +4,8 @@ import inspect
 
 import keras
 
-from qframe.deployment.lowering import layers, products
+from qframe.deployment.lowering import images, layers, normalizations, products, shapes
 from qframe.deployment.lowering.layers import lowerings
-from qframe.keras_internals import ConvLSTMCell
 from qframe.layers import table
 from qframe.layers.adapters import ADAPTERS, EXPLICIT
 from qframe.models import kernels, sequences
@@ -26,8 +25,10 @@ def functions(parameters, *modules):
 
 
 def test_every_lowering_is_named_and_every_name_is_one():
-    known = functions(["tracer", "layer", "inputs"], products, layers)
-    assert {row.lowering for row in table._ROWS.values() if row.lowering} == set(known)
+    modules = images, layers, normalizations, products, shapes
+    known = functions(["tracer", "layer", "inputs"], *modules)
+    rows = [*table._ROWS.values(), *table._PRIVATE.values()]
+    assert {row.lowering for row in rows if row.lowering} == set(known)
 
 
 def test_every_counter_is_named_and_every_name_is_one():
@@ -56,4 +57,4 @@ def test_rows_reach_what_reads_them():
 
 def test_layers_that_this_keras_lacks_are_left_out():
     layers_here = {getattr(keras.layers, name, None) for name in table._ROWS}
-    assert {*table.TABLE} == {*layers_here, ConvLSTMCell} - {None}
+    assert {*table.TABLE} == {*layers_here, *table._PRIVATE} - {None}

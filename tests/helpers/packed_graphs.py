@@ -109,6 +109,18 @@ def _operation(rng, name, x, kind, dyadic):
         return op.MaxPool(pads=tuple(int(p) for p in rng.integers(0, 2, 4)))
     if name == "reshape":
         return op.Reshape(shape=(int(np.prod(x.shape)),))
+    if name == "slice":
+        sizes = rng.integers(1, np.add(x.shape, 1))
+        starts = rng.integers(0, np.subtract(x.shape, sizes) + 1)
+        return op.Slice(
+            starts=tuple(map(int, starts)),
+            sizes=tuple(map(int, sizes)),
+            steps=(1,) * len(sizes),
+        )
+    if name == "transpose":
+        return op.Transpose(axes=tuple(int(a) + 1 for a in rng.permutation(len(x.shape))))
+    if name == "repeat":
+        return op.Repeat(axis=int(rng.integers(1, len(x.shape) + 1)), count=2)
     if name == "hard_tanh":
         return op.Activation(function="hard_tanh")
     if name == "clamp":
@@ -122,6 +134,9 @@ AFTER = (
     "max_pool",
     "affine",
     "affine",
+    "slice",
+    "repeat",
+    "transpose",
     "hard_tanh",
     "relu",
     "clamp",

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from qframe.deployment.graph.fused import PRODUCTS
 from qframe.deployment.graph.graph import Graph
-from qframe.deployment.graph.operations import Dequantize, Quantize
+from qframe.deployment.graph.operations import Dequantize, Lookup, Quantize
 from qframe.errors import ExportError
 
 
 def first_float_layer(graph: Graph) -> str | None:
     """The path of the first layer that passes floats or sums to another; else None.
 
-    A quantizer reads the float inputs of the model, and its float outputs are integers
-    times their scale. A layer that reads an input without a quantizer is returned itself.
+    A quantizer, or the lookup of an index, reads the float inputs of the model, and its
+    float outputs are integers times their scale. A layer that reads an input without a
+    quantizer is returned itself.
     """
     values, first = graph.values(), len(graph.inputs)
     returns = [value.grid is not None for value in values]
@@ -22,7 +23,7 @@ def first_float_layer(graph: Graph) -> str | None:
             returns[key] |= isinstance(node.operation, Dequantize)
     for node in graph.nodes:
         for i in node.inputs:
-            quantized = i < first and isinstance(node.operation, Quantize)
+            quantized = i < first and isinstance(node.operation, (Lookup, Quantize))
             if not returns[i] and not quantized:
                 return node.name if i < first else graph.nodes[i - first].name
     outputs = (i for i in graph.outputs if i >= first and not returns[i])

@@ -25,11 +25,16 @@ from qframe.deployment.graph.operations import (
     GlobalPool,
     MaxPool,
     Merge,
+    Normalize,
     Operation,
     Pad,
     PReLU,
     Quantize,
+    Repeat,
     Reshape,
+    Resize,
+    Slice,
+    Transpose,
 )
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.rewriting import Draft, Rule, rewrite
@@ -37,9 +42,11 @@ from qframe.deployment.graph.values import is_one_positive
 from qframe.errors import DataError
 
 # Operations on floats that a target computes on integers once it knows all grids.
-_ON_FLOATS = (Merge, GlobalPool, AveragePool, Activation, PReLU, Affine)
+_ON_FLOATS = (
+    *(Merge, GlobalPool, AveragePool, Activation, PReLU, Affine, Normalize, Resize),
+)
 # Operations that only choose, move or join numbers.
-_MOVING = (MaxPool, GlobalPool, Reshape, Pad, Concatenate)
+_MOVING = (*(MaxPool, GlobalPool, Reshape, Pad, Concatenate, Slice, Transpose, Repeat),)
 # The largest bias in steps of a sum; the rest of int32 is for the products.
 _LARGEST_BIAS = 2**30
 
@@ -88,6 +95,21 @@ def pad_integers(draft: Draft, key: int, node: Node) -> bool:
     return True
 
 
+def join_reshapes(draft: Draft, key: int, node: Node) -> bool:
+    """Reshape once instead of twice, and not at all to the shape that there is."""
+    if not isinstance(node.operation, Reshape):
+        return False
+    (source,) = node.inputs
+    if draft.values[source].shape == node.operation.shape:
+        draft.replace(key, source)
+        return True
+    before = draft.producer(source, Reshape)
+    if before is None:
+        return False
+    draft.set_node(key, node.operation, *before.inputs, name=node.name)
+    return True
+
+
 def commute(draft: Draft, key: int, node: Node) -> bool:
     """Choose, move or join numbers after they are scaled, activated and quantized."""
     mover = draft.producer(node.inputs[0], _MOVING)
@@ -106,11 +128,18 @@ def _commutes(draft: Draft, operation: Operation, mover: Node) -> bool:
         case _, GlobalPool(function="average"):
             return False
         # Sums become floats; the result of a quantizer remains integers.
-        case Dequantize(), MaxPool() | GlobalPool() | Reshape():
+        case Dequantize(), MaxPool() | GlobalPool() | Reshape() | Slice():
+            return draft.producer(mover.inputs[0], PRODUCTS) is not None
+        case Dequantize(), Transpose() | Repeat():
             return draft.producer(mover.inputs[0], PRODUCTS) is not None
         case Affine(scale=scale), MaxPool() | GlobalPool():
             return scale is None or bool((scale >= 0).all())
-        case Activation(function="relu"), Reshape() | Concatenate():
+        # The channels are those of the source.
+        case Affine(), Reshape(shape=shape):
+            return draft.values[mover.inputs[0]].shape[-1:] == shape[-1:]
+        case Activation(function="relu"), Reshape() | Concatenate() | Slice():
+            return True
+        case Activation(function="relu"), Transpose() | Repeat():
             return True
         case Activation(function="relu"), MaxPool() | GlobalPool():
             relu: Any = operation
@@ -296,8 +325,8 @@ def _rounded(bias: NDArray[Any], fused: Fused) -> NDArray[Any]:
 
 # For targets whose biases are floats.
 FLOAT_BIAS_RULES: tuple[Rule, ...] = (
-    *(merge_repeated, keep_integers, pad_integers, scale_sums, read_integers, commute),
-    *(fold_batch_norm, fuse_activation, fuse_quantizer),
+    *(merge_repeated, keep_integers, pad_integers, join_reshapes, scale_sums),
+    *(read_integers, commute, fold_batch_norm, fuse_activation, fuse_quantizer),
 )
 RULES: tuple[Rule, ...] = (*FLOAT_BIAS_RULES, place_bias)
 

@@ -8,7 +8,6 @@ from the zero point.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,12 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from qframe.deployment.graph import operations
+from qframe.deployment.graph.functions import activate
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.graph import Graph
 from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.rounding import Rounding
+from qframe.errors import ArgumentError
 
 Array = NDArray[Any]
 # The most factors of products that are laid out at once.
@@ -113,6 +114,20 @@ def _dense(op: operations.Dense, x: Array) -> Array:
 
 
 @run.register
+def _lookup(op: operations.Lookup, x: Array) -> Array:
+    rows = np.trunc(x)
+    if not ((rows >= 0) & (rows < op.kernel.shape[0])).all():
+        raise ArgumentError(
+            f"an embedding takes indices from 0 to {op.kernel.shape[0] - 1}, found numbers "
+            f"from {x.min()} to {x.max()}."
+        )
+    integers = is_integer(op.kernel)
+    table = op.kernel.integers().astype(np.int32) if integers else op.kernel
+    chosen = table[rows.astype(np.int64)]
+    return np.asarray(chosen if integers else chosen.astype(np.float32))
+
+
+@run.register
 def _affine(op: operations.Affine, x: Array) -> Array:
     y = x.astype(np.float32)
     if op.scale is not None:
@@ -170,49 +185,9 @@ def _global_pool(op: operations.GlobalPool, x: Array) -> Array:
     return np.asarray(x.mean(axis=axes, dtype=np.float64), np.float32)
 
 
-def _relu(x: Array, op: operations.Activation) -> Array:
-    edge = np.float32(op.threshold)
-    # As in Keras, the slope begins at the threshold.
-    below = np.float32(op.alpha) * (x - edge) if op.alpha else np.zeros_like(x)
-    y = np.where(x > edge, x, below)
-    return y if op.most is None else np.minimum(y, np.float32(op.most))
-
-
-def _sigmoid(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
-
-
-def _leaky_tanh(x: Array, op: operations.Activation) -> Array:
-    inside = np.clip(x, -1, 1)
-    return inside + np.float32(op.alpha) * (x - inside)
-
-
-def _softmax(x: Array) -> Array:
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(e / e.sum(axis=-1, keepdims=True))
-
-
-_FUNCTIONS: dict[str, Callable[[Array, operations.Activation], Array]] = {
-    "elu": lambda x, op: np.where(x > 0, x, op.alpha * np.expm1(np.minimum(x, 0))),
-    "exponential": lambda x, op: np.exp(x),
-    "hard_sigmoid": lambda x, op: np.clip(x / 6 + np.float32(0.5), 0, 1),
-    "hard_tanh": lambda x, op: np.clip(x, -1, 1),
-    "leaky_tanh": _leaky_tanh,
-    "relu": _relu,
-    "sigmoid": lambda x, op: _sigmoid(x),
-    "silu": lambda x, op: x * _sigmoid(x),
-    "softmax": lambda x, op: _softmax(x),
-    "softplus": lambda x, op: np.logaddexp(x, 0),
-    "softsign": lambda x, op: x / (1 + np.abs(x)),
-    "tanh": lambda x, op: np.tanh(x),
-}
-
-
 @run.register
 def _activation(op: operations.Activation, x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return np.asarray(_FUNCTIONS[op.function](x, op), np.float32)
+    return activate(op, x)
 
 
 @run.register
@@ -225,7 +200,9 @@ def _prelu(op: operations.PReLU, x: Array) -> Array:
 def _merge(op: operations.Merge, *inputs: Array) -> Array:
     average = op.function == "average"
     # The other functions have the names of NumPy.
-    merged: Array = functools.reduce(getattr(np, "add" if average else op.function), inputs)
+    function = getattr(np, "add" if average else op.function)
+    with np.errstate(all="ignore"):
+        merged: Array = functools.reduce(function, inputs)
     return merged / np.float32(len(inputs)) if average else merged
 
 
@@ -243,6 +220,52 @@ def _reshape(op: operations.Reshape, x: Array) -> Array:
 @run.register
 def _pad(op: operations.Pad, x: Array) -> Array:
     return _padded(x, op.pads, 0)
+
+
+@run.register
+def _slice(op: operations.Slice, x: Array) -> Array:
+    parts = zip(op.starts, op.sizes, op.steps, strict=True)
+    chosen = (slice(a, a + (size - 1) * step + 1, step) for a, size, step in parts)
+    return np.asarray(x[(slice(None), *chosen)])
+
+
+@run.register
+def _transpose(op: operations.Transpose, x: Array) -> Array:
+    return x.transpose(0, *op.axes)
+
+
+@run.register
+def _repeat(op: operations.Repeat, x: Array) -> Array:
+    return np.repeat(x, op.count, axis=op.axis)
+
+
+@run.register
+def _resize(op: operations.Resize, x: Array) -> Array:
+    for axis, size in enumerate(op.size, 1):
+        x = _between(x, size, axis)
+    return x
+
+
+def _between(x: Array, size: int, axis: int) -> Array:
+    """Numbers between neighbors along an axis, as many as `size`."""
+    last = x.shape[axis] - 1
+    places = np.clip((np.arange(size) + 0.5) * (last + 1) / size - 0.5, 0, last)
+    low = places.astype(np.int64)
+    part = (places - low).astype(np.float32)
+    part = part.reshape(-1, *(1,) * (x.ndim - axis - 1))
+    before, after = x.take(low, axis), x.take(np.minimum(low + 1, last), axis)
+    with np.errstate(all="ignore"):
+        return np.asarray(before + (after - before) * part)
+
+
+@run.register
+def _normalize(op: operations.Normalize, x: Array) -> Array:
+    wide = x.astype(np.float64)
+    with np.errstate(all="ignore"):
+        if op.function == "standard":
+            wide -= wide.mean(axis=op.axes, keepdims=True)
+        variance = np.square(wide).mean(axis=op.axes, keepdims=True)
+        return np.asarray(wide / np.sqrt(variance + op.epsilon), np.float32)
 
 
 @run.register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import keras
 from qframe import keras_internals
 from qframe.deployment.graph.graph import Graph
 from qframe.deployment.lowering.layers import lowering_of
+from qframe.deployment.lowering.operators import add_operation
 from qframe.deployment.lowering.refusals import Refusals
 from qframe.deployment.lowering.tracing import ExportTarget, Traced, Tracer
 from qframe.errors import ArgumentError, DataError, ExportError, NotBuiltError, QFrameError
@@ -97,7 +99,10 @@ def _lower(
         operands = [known[id(tensor)] for tensor in node.arguments.keras_tensors]
         tracer.path = path
         try:
-            outputs = _outputs_of(tracer, refusals, layer, operands, path)
+            if isinstance(layer, keras.layers.Layer):
+                outputs = _outputs_of(tracer, refusals, layer, operands, path)
+            else:
+                outputs = [_operation(tracer, node, operands)]
             for expected, output in zip(node.outputs, outputs, strict=True):
                 if tuple(expected.shape[1:]) != output.shape:
                     raise QFrameError(f"it returns {expected.shape}, not {output.shape}")
@@ -127,6 +132,22 @@ def _outputs_of(
     if override is not None:
         raise QFrameError(f"{override}, and code is not exported")
     return _lower(tracer, refusals, inner, inputs, f"{path}/")
+
+
+def _operation(tracer: Tracer, node: Any, operands: list[Traced]) -> Traced:
+    """Lower an operation between layers."""
+    op = node.operation
+    (output,) = node.outputs
+    if output.dtype != "float32":
+        raise QFrameError(f"it computes in {output.dtype}, and the runtime in float32")
+    by_id = dict(zip(map(id, node.arguments.keras_tensors), operands, strict=True))
+    args, kwargs = keras.tree.map_structure(
+        lambda part: by_id.get(id(part), part), (node.arguments.args, node.arguments.kwargs)
+    )
+    bound = inspect.signature(op.call).bind(*args, **kwargs)
+    return add_operation(
+        tracer, keras_internals.operation_name(op), op, [*bound.arguments.values()]
+    )
 
 
 def _match(inputs: list[Any], tensors: list[Traced]) -> bool:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from qframe import activations
-from qframe.deployment.graph.operations import Activation
+from qframe.deployment.graph.operations import Activation, Affine
 from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 
+# The constants with which a SELU keeps the mean 0 and the variance 1.
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 # Some are not in every version of Keras; hard_tanh is in qframe too.
 _OPERATIONS = {
     "elu": Activation(function="elu", alpha=1.0),
+    # The default of keras.activations is the exact one.
+    "gelu": Activation(function="gelu"),
     "hard_tanh": Activation(function="hard_tanh"),
     "leaky_relu": Activation(function="relu", alpha=0.2),
     "leaky_tanh": Activation(function="leaky_tanh", alpha=0.2),
@@ -23,8 +28,8 @@ _OPERATIONS = {
     **{
         name: Activation(function=name)
         for name in (
-            *("exponential", "hard_sigmoid", "sigmoid", "silu", "softmax", "softplus"),
-            *("softsign", "tanh"),
+            *("exponential", "hard_sigmoid", "hard_silu", "mish", "sigmoid", "silu"),
+            *("softmax", "softplus", "softsign", "tanh"),
         )
     },
 }
@@ -36,10 +41,18 @@ def add_activation(tracer: Tracer, function: Any, x: Traced) -> Traced:
         return x
     if isinstance(function, Quantizer):
         return tracer.add_quantizer(function, x)
+    if function is keras.activations.selu:
+        return add_selu(tracer, x)
     for name, operation in _OPERATIONS.items():
         modules = keras.activations, activations
         if any(function is getattr(module, name, None) for module in modules):
             return tracer.add(operation, tracer.real(x))
     raise QFrameError(
-        f"its activation {function!r} is not among linear, {', '.join(_OPERATIONS)}"
+        f"its activation {function!r} is not among linear, selu, {', '.join(_OPERATIONS)}"
     )
+
+
+def add_selu(tracer: Tracer, x: Traced) -> Traced:
+    """Add a scaled ELU."""
+    y = tracer.add(Activation(function="elu", alpha=_SELU_ALPHA), tracer.real(x))
+    return tracer.add(Affine(scale=np.asarray(_SELU_SCALE, np.float32)), y)

@@ -6,26 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from qframe.deployment.graph.kernels import is_integer
-from qframe.deployment.graph.operations import Affine, Conv2D, Dense
+from qframe.deployment.graph.kernels import Kernel, is_integer
+from qframe.deployment.graph.operations import Affine, Conv2D, Dense, Lookup, Merge
 from qframe.deployment.graph.values import is_one_positive
 from qframe.deployment.lowering.functions import add_activation
+from qframe.deployment.lowering.images import pads_of
+from qframe.deployment.lowering.shapes import as_before, as_image, of_image
 from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.deployment.lowering.weights import Array, kernel_of, values_of
 from qframe.errors import QFrameError
-
-
-def pads_of(
-    padding: str, shape: tuple[int, ...], reach: Any, strides: Any
-) -> tuple[int, int, int, int]:
-    """The padding of Keras: top, bottom, left, right. The smaller half comes first."""
-    if padding == "valid":
-        return 0, 0, 0, 0
-    pads: list[int] = []
-    for size, window, stride in zip(shape[:2], reach, strides, strict=True):
-        total = max((-(-size // stride) - 1) * stride + window - size, 0)
-        pads += (total // 2, total - total // 2)
-    return pads[0], pads[1], pads[2], pads[3]
 
 
 def dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -42,17 +31,19 @@ def dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
 
 
 def convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
-    """Add a two-dimensional convolution, grouped or not."""
+    """Add a convolution of an image or a sequence, grouped or not."""
     (x,) = inputs
     kernel = kernel_of(layer, "kernel", _outputs_first, tracer.target.floats)
-    return _add_epilogue(tracer, layer, _windows(tracer, layer, x, kernel, layer.groups))
+    sums = _windows(tracer, layer, as_image(tracer, x), kernel, layer.groups)
+    return as_before(tracer, _add_epilogue(tracer, layer, sums), x)
 
 
 def depthwise(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Add a depthwise convolution."""
     (x,) = inputs
     kernel = kernel_of(layer, "kernel", _by_channel, tracer.target.floats)
-    return _add_epilogue(tracer, layer, _windows(tracer, layer, x, kernel, x.shape[-1]))
+    sums = _windows(tracer, layer, as_image(tracer, x), kernel, x.shape[-1])
+    return as_before(tracer, _add_epilogue(tracer, layer, sums), x)
 
 
 def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -60,26 +51,54 @@ def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     (x,) = inputs
     floats = tracer.target.floats
     kernel = kernel_of(layer, "depthwise_kernel", _by_channel, floats)
-    middle = _add_bias(tracer, _windows(tracer, layer, x, kernel, x.shape[-1]), None)
+    sums = _windows(tracer, layer, as_image(tracer, x), kernel, x.shape[-1])
+    middle = _add_bias(tracer, sums, None)
     points = kernel_of(layer, "pointwise_kernel", _outputs_first, floats)
     middle = middle if is_integer(points) else tracer.real(middle)
-    return _add_epilogue(tracer, layer, tracer.add(Conv2D(kernel=points), middle))
+    sums = tracer.add(Conv2D(kernel=points), middle)
+    return as_before(tracer, _add_epilogue(tracer, layer, sums), x)
+
+
+def embedding(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
+    """Add a row of a matrix for each index."""
+    (x,) = inputs
+    if layer.mask_zero:
+        raise QFrameError(
+            "its mask_zero=True hides steps from later layers, which the runtime cannot "
+            "do. Build it with mask_zero=False"
+        )
+    x = tracer.real(x)
+    table: Any = kernel_of(layer, "embeddings", lambda rows: rows, tracer.target.floats)
+    if not is_integer(table) or is_one_positive(table.scale):
+        return tracer.add(Lookup(kernel=table), x)
+    # A scale for each row is looked up as the row is.
+    scales = np.broadcast_to(table.scale, table.shape[:1]).reshape(-1, 1).copy()
+    rows = tracer.real(tracer.add(Lookup(kernel=Kernel(table.values)), x))
+    return tracer.add(
+        Merge(function="multiply"), rows, tracer.add(Lookup(kernel=scales), x)
+    )
 
 
 def _outputs_first(kernel: Array) -> Array:
     """(height, width, inputs, outputs) as (outputs, height, width, inputs)."""
-    return kernel.transpose(3, 0, 1, 2)
+    return np.moveaxis(_of_image(kernel), 3, 0)
 
 
 def _by_channel(kernel: Array) -> Array:
     """(height, width, channels, multiplier) as (outputs, height, width, 1)."""
+    kernel = _of_image(kernel)
     height, width = kernel.shape[:2]
     return kernel.transpose(2, 3, 0, 1).reshape(-1, height, width, 1)
 
 
+def _of_image(kernel: Array) -> Array:
+    """A kernel for images; that of a sequence has one row."""
+    return kernel[None] if kernel.ndim == 3 else kernel
+
+
 def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) -> Traced:
     """Add the sums of products of the windows of an image."""
-    dilation, strides = tuple(layer.dilation_rate), tuple(layer.strides)
+    dilation, strides = of_image(layer.dilation_rate), of_image(layer.strides)
     _, height, width, _ = kernel.shape
     reach = (height - 1) * dilation[0] + 1, (width - 1) * dilation[1] + 1
     pads = pads_of(layer.padding, x.shape, reach, strides)

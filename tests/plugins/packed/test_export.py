@@ -307,11 +307,6 @@ def doubled():
     return model
 
 
-def added():
-    x = keras.Input((3,))
-    return keras.Model(x, layers.Dense(3)(x) + x)
-
-
 def nested():
     block = keras.Sequential(
         [keras.Input((4, 3)), layers.LSTM(2, name="lstm")], name="block"
@@ -322,7 +317,10 @@ def nested():
 REFUSED = {
     "a subclassed model": (doubled, "the call of 'doubled' is code"),
     "an unknown size": (lambda: sequential(layers.Dense(2), shape=(None, 2)), "every size"),
-    "a nested layer": (nested, r"the layer 'block/lstm' \(LSTM\): the runtime has no such"),
+    "a nested layer": (
+        nested,
+        r"the layer 'block/lstm' \(LSTM\): a recurrent layer",
+    ),
     "a layer of one's own": (
         lambda: sequential(OwnDense(2, name="mine")),
         r"the layer 'mine' \(OwnDense\)",
@@ -339,7 +337,6 @@ REFUSED = {
         lambda: sequential(traced_by_hand(name="mine")),
         r"the layer 'mine' \(Traced\): Traced has a _run_through_graph of its own",
     ),
-    "an operation": (added, r"the operation '.*' \(Add\): .* keras.layers.Add"),
     "an activation": (
         lambda: sequential(layers.Dense(2, activation=lambda x: x * x)),
         "its activation .* is not among linear, ",
@@ -425,6 +422,27 @@ def test_weights_that_are_not_finite(tmp_path):
         layer.weights[-1].assign(np.full(layer.weights[-1].shape, np.nan))
         with pytest.raises(QFrameError, match="not finite"):
             exported(model, tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_a_sequence_of_indices(engine, tmp_path):
+    """An embedding of 4 bits, and what an index without a row is told."""
+    rows = qf.layers.QuantEmbedding(
+        20, 6, embeddings_quantizer="integer(bits=4, granularity='channel')"
+    )
+    parts = layers.Conv1D(5, 3, activation="silu"), layers.GlobalMaxPooling1D()
+    model = keras.Sequential([keras.Input((9,), dtype="int32"), rows, *parts])
+    path, indices = tmp_path / "m.safetensors", np.arange(18).reshape(2, 9)
+    qf.export(model, path, target="packed")
+    runtime = qf.packed.load(path, engine)
+    expected = keras.ops.convert_to_numpy(model(indices))
+    np.testing.assert_allclose(runtime.predict(indices), expected, rtol=1e-5, atol=1e-6)
+    assert runtime.graph.nodes[0].operation.weight_bits == 4
+    for wrong in (20, -1):
+        with pytest.raises(ArgumentError, match=f"indices from 0 to 19, found .*{wrong}"):
+            runtime.predict(np.full((1, 9), wrong))
+    np.testing.assert_allclose(runtime.predict(indices), expected, rtol=1e-5, atol=1e-6)
+    runtime.summary(profile=engine == "numba", print_fn=lambda text: None)
 
 
 def test_floats_of_16_bits(tmp_path):

@@ -132,6 +132,12 @@ COSTLY = {
     "tanh": op.Activation(function="tanh"),
     "prelu": op.PReLU(alpha=halves(1, 1, 24)),
     "reshape": op.Reshape(shape=(40 * 30 * 24,)),
+    "slice": op.Slice(starts=(1, 2, 0), sizes=(20, 10, 8), steps=(1, 2, 3)),
+    "transpose": op.Transpose(axes=(3, 1, 2)),
+    "repeat": op.Repeat(axis=2, count=5),
+    "resize": op.Resize(size=(100, 70)),
+    "normalize": op.Normalize(axes=(3,), epsilon=1e-3),
+    "gelu": op.Activation(function="gelu"),
     "pad": op.Pad(pads=(30, 30, 30, 30)),
 }
 BITS = {

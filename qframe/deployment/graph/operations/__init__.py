@@ -15,9 +15,22 @@ from qframe.deployment.graph.operations.elementwise import (
     PReLU,
 )
 from qframe.deployment.graph.operations.levels import Dequantize, Quantize, Round
-from qframe.deployment.graph.operations.pooling import AveragePool, GlobalPool, MaxPool
-from qframe.deployment.graph.operations.products import Conv2D, Dense
-from qframe.deployment.graph.operations.shaping import Concatenate, Pad, Reshape
+from qframe.deployment.graph.operations.normalizing import Normalize
+from qframe.deployment.graph.operations.pooling import (
+    AveragePool,
+    GlobalPool,
+    MaxPool,
+    Resize,
+)
+from qframe.deployment.graph.operations.products import Conv2D, Dense, Lookup
+from qframe.deployment.graph.operations.shaping import (
+    Concatenate,
+    Pad,
+    Repeat,
+    Reshape,
+    Slice,
+    Transpose,
+)
 
 __all__ = [
     "FUNCTIONS",
@@ -29,12 +42,18 @@ __all__ = [
     "Dense",
     "Dequantize",
     "GlobalPool",
+    "Lookup",
     "MaxPool",
     "Merge",
+    "Normalize",
     "Operation",
     "PReLU",
     "Pad",
     "Quantize",
+    "Repeat",
     "Reshape",
+    "Resize",
     "Round",
+    "Slice",
+    "Transpose",
 ]

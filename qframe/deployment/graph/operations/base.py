@@ -44,8 +44,7 @@ def window_counts(
     x: Value, reach: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...]
 ) -> tuple[int, int]:
     """The number of positions of a window in each direction."""
-    if len(x.shape) != 3:
-        raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
+    check_image(x)
     counts = []
     for axis in (0, 1):
         before, after = pads[2 * axis : 2 * axis + 2]
@@ -58,6 +57,12 @@ def window_counts(
             raise DataError(f"a window of {reach[axis]} does not fit {list(x.shape)}")
         counts.append(last // strides[axis] + 1)
     return counts[0], counts[1]
+
+
+def check_image(x: Value) -> None:
+    """Raise `DataError` unless a tensor has the axes of an image."""
+    if len(x.shape) != 3:
+        raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
 
 
 def check_floats(*values: Value) -> None:

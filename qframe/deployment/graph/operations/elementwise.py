@@ -29,8 +29,9 @@ class Affine(Operation):
 
 
 FUNCTIONS = (
-    *("elu", "exponential", "hard_sigmoid", "hard_tanh", "leaky_tanh", "relu", "sigmoid"),
-    *("silu", "softmax", "softplus", "softsign", "tanh"),
+    *("absolute", "clip", "elu", "exponential", "gelu", "gelu_tanh", "hard_sigmoid"),
+    *("hard_silu", "hard_tanh", "leaky_tanh", "mish", "relu", "sigmoid", "silu", "softmax"),
+    *("softplus", "softsign", "sqrt", "square", "tanh"),
 )
 
 
@@ -39,7 +40,8 @@ class Activation(Operation):
     """A function of each number, or of each row if it is softmax.
 
     `alpha` is the slope of relu below `threshold`, that of leaky_tanh beyond 1, and the
-    factor of elu.
+    factor of elu. `least` and `most` are the ends of clip, `most` also that of relu.
+    gelu_tanh is the approximation of gelu by tanh.
     """
 
     name: ClassVar[str] = "activation"
@@ -47,6 +49,7 @@ class Activation(Operation):
     alpha: float = attrs.field(default=0.0, metadata=of(NumberField()))
     most: float | None = attrs.field(default=None, metadata=of(NumberField(optional=True)))
     threshold: float = attrs.field(default=0.0, metadata=of(NumberField()))
+    least: float | None = attrs.field(default=None, metadata=of(NumberField(optional=True)))
 
     def infer(self, *inputs: Value) -> Value:
         check_floats(*inputs)
@@ -74,14 +77,19 @@ class Merge(Operation):
     arity: ClassVar[int | None] = None
     function: str = attrs.field(
         metadata=of(
-            ChoiceField(("add", "subtract", "multiply", "maximum", "minimum", "average"))
+            ChoiceField(
+                (
+                    *("add", "subtract", "multiply", "divide"),
+                    *("maximum", "minimum", "average"),
+                )
+            )
         )
     )
 
     def infer(self, *inputs: Value) -> Value:
         check_floats(*inputs)
-        if self.function == "subtract" and len(inputs) != 2:
-            raise DataError(f"it subtracts one tensor from another, found {len(inputs)}")
+        if self.function in ("subtract", "divide") and len(inputs) != 2:
+            raise DataError(f"to {self.function} takes two tensors, found {len(inputs)}")
         return Value(_broadcast(*(x.shape for x in inputs)))
 
 

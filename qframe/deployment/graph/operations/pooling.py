@@ -1,4 +1,4 @@
-"""The largest number or the mean of a window, or of an image."""
+"""Images of another size: the largest number or the mean of windows, and between pixels."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from qframe.deployment.graph.operations.base import (
     Operation,
     check_channels,
     check_floats,
+    check_image,
     check_signs,
     window_counts,
 )
@@ -72,3 +73,17 @@ class GlobalPool(Operation):
         if len(x.shape) < 2:
             raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
         return Value(x.shape[-1:], x.grid)
+
+
+@attrs.frozen(eq=False)
+class Resize(Operation):
+    """An image of another size, bilinear between the centers of its pixels."""
+
+    name: ClassVar[str] = "resize"
+    size: tuple[int, int] = attrs.field(metadata=of(SIZES))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        check_floats(x)
+        check_image(x)
+        return Value((*self.size, x.shape[2]))

@@ -6,6 +6,7 @@ import math
 from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 
 from qframe.deployment.graph.fields import (
     IntegerField,
@@ -15,7 +16,13 @@ from qframe.deployment.graph.fields import (
     of,
 )
 from qframe.deployment.graph.kernels import is_integer
-from qframe.deployment.graph.operations.base import PADS, SIZES, Operation, window_counts
+from qframe.deployment.graph.operations.base import (
+    PADS,
+    SIZES,
+    Operation,
+    check_floats,
+    window_counts,
+)
 from qframe.deployment.graph.values import LARGEST, Grid, Value
 from qframe.errors import DataError
 
@@ -77,3 +84,25 @@ class Dense(Operation):
         if not x.shape or x.shape[-1] != size:
             raise DataError(f"it takes {size} numbers, found the shape {list(x.shape)}")
         return Value((*x.shape[:-1], outputs), _sums(self.kernel, x, size))
+
+
+@attrs.frozen(eq=False)
+class Lookup(Operation):
+    """The row of a matrix (rows, numbers) for each index, which is a float."""
+
+    name: ClassVar[str] = "lookup"
+    kernel: Any = attrs.field(metadata=of(KernelField(2)))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        check_floats(x)
+        rows, size = self.kernel.shape
+        if rows > 2**24:
+            raise DataError(f"float32 has indices of 2^24 rows, found {rows}")
+        grid = None
+        if is_integer(self.kernel):
+            span, scale = self.kernel.span, self.kernel.scale
+            grid = Grid(
+                span.low, span.high, span.step, scale if np.ndim(scale) else float(scale)
+            )
+        return Value((*x.shape, size), grid)

@@ -1,4 +1,4 @@
-"""Operations that move or join numbers and change none."""
+"""Operations that move, join, repeat or choose numbers and change none."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import ClassVar
 import attrs
 
 from qframe.deployment.graph.fields import IntegerField, of
-from qframe.deployment.graph.operations.base import PADS, Operation
+from qframe.deployment.graph.operations.base import PADS, Operation, check_image
 from qframe.deployment.graph.values import LARGEST, Value, same_numbers
 from qframe.errors import DataError
+
+_RANKS = range(1, 8)
 
 
 @attrs.frozen(eq=False)
@@ -38,7 +40,7 @@ class Reshape(Operation):
     """The same numbers in another shape."""
 
     name: ClassVar[str] = "reshape"
-    shape: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, LARGEST, range(1, 8))))
+    shape: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, LARGEST, _RANKS)))
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
@@ -56,8 +58,7 @@ class Pad(Operation):
 
     def infer(self, *inputs: Value) -> Value:
         (x,) = inputs
-        if len(x.shape) != 3:
-            raise DataError(f"an image has 3 axes, found the shape {list(x.shape)}")
+        check_image(x)
         span = x.span
         if span is not None and not (
             span.low <= 0 <= span.high and span.low % span.step == 0
@@ -66,3 +67,55 @@ class Pad(Operation):
         top, bottom, left, right = self.pads
         shape = x.shape[0] + top + bottom, x.shape[1] + left + right, x.shape[2]
         return Value(shape, x.grid)
+
+
+@attrs.frozen(eq=False)
+class Slice(Operation):
+    """Every `steps`-th number from `starts` on, `sizes` of them, along each axis."""
+
+    name: ClassVar[str] = "slice"
+    starts: tuple[int, ...] = attrs.field(metadata=of(IntegerField(0, LARGEST, _RANKS)))
+    sizes: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, LARGEST, _RANKS)))
+    steps: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, LARGEST, _RANKS)))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        parts = self.starts, self.sizes, self.steps
+        if any(len(part) != len(x.shape) for part in parts):
+            raise DataError(f"it slices {len(self.sizes)} axes of {list(x.shape)}")
+        for start, size, step, full in zip(*parts, x.shape, strict=True):
+            if start + (size - 1) * step >= full:
+                raise DataError(f"a slice reaches beyond the shape {list(x.shape)}")
+        return Value(self.sizes, x.grid)
+
+
+@attrs.frozen(eq=False)
+class Transpose(Operation):
+    """The same numbers with the axes in another order; axis 0 is the batch."""
+
+    name: ClassVar[str] = "transpose"
+    axes: tuple[int, ...] = attrs.field(metadata=of(IntegerField(1, 8, _RANKS)))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        if sorted(self.axes) != list(range(1, len(x.shape) + 1)):
+            raise DataError(
+                f"the axes {list(self.axes)} are not those of the shape {list(x.shape)}"
+            )
+        return Value(tuple(x.shape[axis - 1] for axis in self.axes), x.grid)
+
+
+@attrs.frozen(eq=False)
+class Repeat(Operation):
+    """Each number `count` times along an axis, one after another; axis 0 is the batch."""
+
+    name: ClassVar[str] = "repeat"
+    axis: int = attrs.field(metadata=of(IntegerField(1, 8)))
+    count: int = attrs.field(metadata=of(IntegerField(1, LARGEST)))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,), at = inputs, self.axis - 1
+        if at >= len(x.shape):
+            raise DataError(f"it repeats along axis {self.axis} of {list(x.shape)}")
+        size = x.shape[at] * self.count
+        return Value((*x.shape[:at], size, *x.shape[at + 1 :]), x.grid)
