@@ -58,7 +58,6 @@ ONE = {
     "a number of an axis": lambda x: x[:, -1, ..., 1:3],
     "a new axis": lambda x: x[..., None, :],
     "both parts": lambda x: ops.concatenate([x, 2 * x], axis=-1),
-    "a gradient that stops": ops.stop_gradient,
     "a cast to what it is": lambda x: ops.cast(x, "float32"),
 }
 TWO = {
