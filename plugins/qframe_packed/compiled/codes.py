@@ -50,6 +50,12 @@ def pad_of(conv: Any, span: Span) -> int | None:
     return code if not rest and 0 <= code < MOST_LEVELS else None
 
 
+def starts_of(sums: Array, span: Span) -> Array:
+    """The int32 from which the products of each channel start, from its sum of weights."""
+    # They wrap around, as sums of 32 bits do.
+    return ((span.low + CODES.bias * span.step) * sums).astype(np.int32)
+
+
 def of_codes(conv: operations.Conv2D, shape: tuple[int, ...], span: Span) -> Operands:
     """Operands of a product of integers that `fits` codes."""
     integers = conv.kernel.integers().reshape(conv.kernel.shape[0], -1)
@@ -57,8 +63,7 @@ def of_codes(conv: operations.Conv2D, shape: tuple[int, ...], span: Span) -> Ope
     places, offsets = _items(offsets_of(conv, image, conv.kernel.shape[-1]))
     weights = np.zeros((len(integers), _ITEM * len(offsets)), np.int8)
     weights[:, places] = integers * span.step
-    # They wrap around, as sums of 32 bits do.
-    starts = (span.low * integers.sum(axis=1, dtype=np.int64)).astype(np.int32)
+    starts = starts_of(integers.sum(axis=1, dtype=np.int64), span)
     pad = pad_of(conv, span)
     assert pad is not None  # noqa: S101
     return operands(

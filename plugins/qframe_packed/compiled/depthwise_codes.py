@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.channelwise import sliding, windows
+from qframe_packed.compiled.codes import starts_of
 from qframe_packed.compiled.epilogue import Epilogue
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.finishing_code import Emission
@@ -110,7 +111,7 @@ class DepthwiseCodes(Parameters):
         span, (rows, columns, channels) = x.span, y.shape
         assert span is not None  # noqa: S101
         weights = np.asarray(operation.kernel.integers(), np.int64)[..., 0]
-        starts = span.low * weights.sum(axis=(1, 2))
+        starts = starts_of(weights.sum(axis=(1, 2)), span)
         slides = _slides(operation)
         sets = _columns(weights) if slides else _fours(weights.reshape(channels, -1))
         row, column = np.divmod(np.arange(4 * sets.shape[1]), weights.shape[2])
@@ -121,7 +122,7 @@ class DepthwiseCodes(Parameters):
             source=source,
             image=image,
             weights=panels(span.step * sets),
-            starts=in_order(starts.astype(np.int32)),
+            starts=in_order(starts),
             offsets=offsets * image.pixel_bytes,
             sets=sets.shape[1],
             size=weights.shape[1],

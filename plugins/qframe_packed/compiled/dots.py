@@ -6,18 +6,22 @@ they are multiplied for an output channel.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from llvmlite import ir
 
 from qframe_packed.compiled.kinds import Kind
 from qframe_packed.compiled.vectors import at, declared, shuffled
 
-_I16, _I32, _F32 = ir.IntType(16), ir.IntType(32), ir.FloatType()
+_I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
+_F32 = ir.FloatType()
 
 
 class Dot(Kind):
-    """Dot products by one instruction."""
+    """Dot products by one instruction, of x86."""
+
+    # What products subtract from each code.
+    bias: ClassVar[int] = 0
 
     @property
     def vector(self) -> Any:
@@ -26,6 +30,13 @@ class Dot(Kind):
     @property
     def products(self) -> int:
         return 4 * self.lanes
+
+    def factor(self, b: Any, item: Any) -> Any:
+        return self.codes(b, super().factor(b, item))
+
+    def codes(self, b: Any, register: Any) -> Any:
+        """Emit what products need of a register of codes."""
+        return register
 
     def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
         # Its first factor is the unsigned one.
@@ -39,6 +50,46 @@ class Dot(Kind):
         return b.sitofp(b.add(begin, total), ir.VectorType(_F32, self.lanes))
 
 
+class ArmDot(Dot):
+    """Dot products by one instruction of ARM."""
+
+    instruction: ClassVar[str] = "usdot"
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        # Its first factor is the unsigned one.
+        kind = ir.VectorType(_I8, 4 * self.lanes)
+        name = f"llvm.aarch64.neon.{self.instruction}.v{self.lanes}i32.v{kind.count}i8"
+        dot = declared(b, name, self.vector, [self.vector, kind, kind])
+        return b.call(dot, [sums, b.bitcast(factor, kind), b.bitcast(weights, kind)])
+
+
+class SignedDot(ArmDot):
+    """The same by the instruction for signed numbers: 128 is subtracted from each code."""
+
+    instruction = "sdot"
+    bias = 2**7
+
+    def codes(self, b: Any, register: Any) -> Any:
+        signs = ir.Constant(self.vector, [0x80808080] * self.lanes)
+        return b.xor(register, signs)
+
+
+class SignedBytes(SignedDot):
+    """The same by products in 16 bits, added in pairs: for ARM without dot products."""
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        kind, half = ir.VectorType(_I8, 16), ir.VectorType(_I8, 8)
+        words = ir.VectorType(_I16, 8)
+        multiply = declared(b, "llvm.aarch64.neon.smull.v8i16", words, [half] * 2)
+        widen = declared(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", self.vector, [words])
+        join = declared(b, "llvm.aarch64.neon.addp.v4i32", self.vector, [self.vector] * 2)
+        both, pairs = [b.bitcast(x, kind) for x in (factor, weights)], []
+        for first in (0, 8):
+            parts = [shuffled(b, x, [*range(first, first + 8)]) for x in both]
+            pairs.append(b.call(widen, [b.call(multiply, parts)]))
+        return b.add(sums, b.call(join, pairs))
+
+
 class Pairs(Dot):
     """Dot products of 16-bit numbers in pairs: of the even bytes, then of the odd ones."""
 
@@ -46,8 +97,8 @@ class Pairs(Dot):
     def _halves(self) -> Any:
         return ir.VectorType(_I16, 2 * self.lanes)
 
-    def factor(self, b: Any, item: Any) -> Any:
-        codes = b.bitcast(super().factor(b, item), self._halves)
+    def codes(self, b: Any, register: Any) -> Any:
+        codes = b.bitcast(register, self._halves)
         low = ir.Constant(self._halves, [255] * codes.type.count)
         return b.and_(codes, low), b.lshr(codes, _eights(codes))
 

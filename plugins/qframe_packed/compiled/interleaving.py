@@ -85,11 +85,8 @@ def interleaved(b: Any, rows: list[Any]) -> list[Any]:
 
 def dot(b: Any, sums: Any, codes: Any, weights: list[Any]) -> Any:
     """Sums with the products of 4 codes and 4 weights of each lane."""
-    if not _IN_PAIRS:
-        return _KIND.add(b, sums, b.bitcast(codes, SUMS), *weights)
-    pairs = b.bitcast(codes, WEIGHTS)
-    low, eight = (ir.Constant(WEIGHTS, [number] * 2 * LANES) for number in (255, 8))
-    return _KIND.add(b, sums, (b.and_(pairs, low), b.lshr(pairs, eight)), weights)
+    factors = _KIND.codes(b, b.bitcast(codes, SUMS))
+    return _KIND.add(b, sums, factors, weights if _IN_PAIRS else weights[0])
 
 
 def in_channels(b: Any, sums: list[Any]) -> list[Any]:

@@ -90,8 +90,8 @@ class Popcount(Kind):
         return super().floats(b, b.trunc(total, ir.VectorType(_I32, self.lanes)))
 
 
-class Lookup(Kind):
-    """4 bits in each lane; an item is 16 times their number, the place of a row."""
+class Bytes(Kind):
+    """Bits of which each lane counts a few, in bytes."""
 
     @property
     def vector(self) -> Any:
@@ -100,6 +100,25 @@ class Lookup(Kind):
     @property
     def total(self) -> Any:
         return ir.VectorType(_I16, self.lanes)
+
+    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
+        return b.add(total, b.zext(sums, self.total))
+
+    def floats(self, b: Any, total: Any) -> Any:
+        return super().floats(b, b.zext(total, ir.VectorType(_I32, self.lanes)))
+
+
+class Count(Bytes):
+    """8 bits in each lane, where the processor counts the bits of bytes."""
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        name = f"llvm.ctpop.v{self.lanes}i8"
+        count = declared(b, name, self.vector, [self.vector])
+        return b.add(sums, b.call(count, [b.xor(factor, weights)]))
+
+
+class Lookup(Bytes):
+    """4 bits in each lane; an item is 16 times their number, the place of a row."""
 
     def factor(self, b: Any, item: Any) -> Any:
         row = b.gep(_rows(b.module), [integer(0), b.zext(item, _I64)], inbounds=True)
@@ -114,12 +133,6 @@ class Lookup(Kind):
         }[self.lanes]
         shuffle = declared(b, name, self.vector, [self.vector] * 2)
         return b.add(sums, b.call(shuffle, [factor, weights]))
-
-    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
-        return b.add(total, b.zext(sums, self.total))
-
-    def floats(self, b: Any, total: Any) -> Any:
-        return super().floats(b, b.zext(total, ir.VectorType(_I32, self.lanes)))
 
 
 class Floats(Kind):

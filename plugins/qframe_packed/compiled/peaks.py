@@ -13,11 +13,11 @@ from llvmlite import ir
 from qframe_packed.compiled.functions import Function, function
 from qframe_packed.compiled.kinds import Kind
 from qframe_packed.compiled.memory import aligned
-from qframe_packed.compiled.processor import FLOATS
+from qframe_packed.compiled.processor import FLOATS, IS_ARM
 from qframe_packed.compiled.vectors import at, emitter, integer, loop
 
 # Registers of sums, each of which waits for itself only; the rest has the factors.
-_SUMS = 16 if FLOATS == 16 else 10
+_SUMS = 16 if FLOATS == 16 or IS_ARM else 10
 _TIMES = 30_000
 _REPEATS = 30
 # Bytes of the longest register.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Span, Value
-from qframe_packed.compiled.layout import Image, items_of
+from qframe_packed.compiled.layout import HALVES, Image, items_of
 from qframe_packed.compiled.panels import Operands, offsets_of, operands, windows_of
 from qframe_packed.compiled.tiles import BITS
 
@@ -98,8 +98,8 @@ def _items(bits: Array) -> Array:
     room = items_of(bits.shape[-1]) * BITS.bits - bits.shape[-1]
     wide = np.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, room)])
     packed = np.packbits(wide, axis=-1, bitorder="little")
-    if BITS.bits == 64:
-        return packed.view(np.uint64)
+    if not HALVES:
+        return packed.view(BITS.item)
     # The 4 bits of an item are in the upper half of a byte in an image, the lower one here.
     return np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:-1], -1)
 

@@ -17,14 +17,15 @@ from llvmlite import ir
 from numba import types
 
 from qframe_packed.compiled import processor
-from qframe_packed.compiled.dots import Dot, Pairs
+from qframe_packed.compiled.dots import ArmDot, Dot, Pairs, SignedBytes, SignedDot
 from qframe_packed.compiled.functions import Function, function
-from qframe_packed.compiled.kinds import Floats, Kind, Lookup, Popcount
+from qframe_packed.compiled.kinds import Count, Floats, Kind, Lookup, Popcount
 from qframe_packed.compiled.vectors import at, call, emitter, integer, loop
 
+_Sizes = tuple[tuple[int, int], ...]
 _I64, _F32 = ir.IntType(64), ir.FloatType()
-# Sums in bytes, to which each lookup adds up to 4, stay below 256.
-_MOST_LOOKUPS = 60
+# Sums in bytes, to which each lookup adds up to 4 and each count up to 8, stay below 256.
+_MOST_LOOKUPS, _MOST_COUNTS = 60, 31
 
 
 @attrs.frozen
@@ -179,40 +180,58 @@ def _products(
 
 def _bits() -> Kind:
     has = processor.FEATURES.__contains__
+    if processor.IS_ARM:
+        return Count(16, np.uint8, 8, _MOST_COUNTS)
     lookup = next((n for f, n in _SHUFFLES if has(f)), None)
     if has("avx512vpopcntdq") or lookup is None:
         return Popcount(8 if has("avx512vpopcntdq") else 2, np.uint64, 64)
     return Lookup(lookup, np.uint8, 4, _MOST_LOOKUPS)
 
 
-def _codes() -> Kind:
-    for feature, lanes in (("avx512vnni", 16), ("avxvnni", 8)):
+def _codes() -> Dot:
+    for feature, kind, lanes in _DOTS:
         if feature in processor.FEATURES:
-            return Dot(lanes, np.uint32, 32)
-    return Pairs(processor.FLOATS, np.uint32, 32)
+            return kind(lanes, np.uint32, 32)
+    other = SignedBytes if processor.IS_ARM else Pairs
+    return other(processor.FLOATS, np.uint32, 32)
 
 
+_DOTS = (
+    ("avx512vnni", Dot, 16),
+    ("avxvnni", Dot, 8),
+    ("i8mm", ArmDot, 4),
+    ("dotprod", SignedDot, 4),
+)
 _SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
 BITS, CODES, FLOATS = _bits(), _codes(), Floats(processor.FLOATS, np.float32, 32)
 
 
 def _tiles() -> tuple[Tile, ...]:
     """Tiles for this processor: each kind from narrow to wide."""
-    many = "avx512f" in processor.FEATURES
-    # As many sums as there are registers, except those of the factors.
-    sizes = ((8, 1), (4, 2), (4, 4)) if many else ((8, 1), (6, 2))
-    of_codes = ((8, 1), (8, 2), (6, 4)) if many else ((8, 1), (6, 2))
+    # As many sums as there are registers, except those of the factors, and of products
+    # that take several instructions.
+    bits: _Sizes = ((8, 1), (6, 2))
+    codes = floats = bits
+    if processor.IS_ARM:
+        bits, floats = ((8, 1), (8, 2)), ((8, 1), (8, 2), (4, 4))
+        codes = codes if isinstance(CODES, SignedBytes) else floats
+    elif "avx512f" in processor.FEATURES:
+        bits = floats = ((8, 1), (4, 2), (4, 4))
+        codes = ((8, 1), (8, 2), (6, 4))
     return (
-        *(Tile(BITS, *size) for size in sizes),
-        *(Tile(CODES, *size) for size in of_codes),
-        *(Tile(FLOATS, *size) for size in sizes),
+        *(Tile(BITS, *size) for size in bits),
+        *(Tile(CODES, *size) for size in codes),
+        *(Tile(FLOATS, *size) for size in floats),
     )
 
 
 TILES = _tiles()
-# The products of planes of bits that take as long as one product of codes, as measured.
+# The products of planes of bits that take as long as one product of codes: as measured, or
+# by the instructions for them.
 MOST_PRODUCTS = 4 if "avx512vpopcntdq" in processor.FEATURES else 3
 if isinstance(BITS, Lookup) and isinstance(CODES, Pairs):
     MOST_PRODUCTS = 6
+if isinstance(BITS, Count):
+    MOST_PRODUCTS = 12 if isinstance(CODES, SignedBytes) else 2
 # The bits of a pixel are padded to whole items.
 ITEM_BYTES = max(BITS.bits // 8, 1)
