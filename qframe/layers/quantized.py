@@ -52,6 +52,11 @@ class Quantized(Readable):
         """The quantizers by slot, without the empty slots; assign one to replace it."""
         return Slots(self)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.endswith("_quantizer") and name[: -len("_quantizer")] in self.adapter.slots:
+            value = quantizers.get(value)
+        super().__setattr__(name, value)
+
     def set_slot(self, name: str, quantizer: Any, *, tried: bool = False) -> None:
         """Put a quantizer into a slot, or None to empty it.
 

@@ -98,6 +98,18 @@ def test_replicas_agree_on_the_state_of_a_quantizer(words, aggregation):
     assert learned.aggregation == plain.aggregation
 
 
+def test_the_attribute_of_a_slot_takes_what_its_argument_takes():
+    layer = qf.layers.QuantDense(2, kernel_quantizer="lsq")
+    for wrong in (3, 0.5, ["ste_sign"]):
+        with pytest.raises(ArgumentError, match=r"a quantizer is .*found"):
+            layer.kernel_quantizer = wrong
+        assert isinstance(layer.kernel_quantizer, qf.quantizers.LSQ)
+    layer.kernel_quantizer = "ste_sign"
+    assert isinstance(layer.kernel_quantizer, qf.quantizers.SteSign)
+    layer.kernel_quantizer = None
+    assert not layer.quantizers
+
+
 def test_one_object_stays_one_in_slots_of_a_kind():
     one = qf.quantizers.get("ste_sign(clip_value=None)")
     layers = [qf.layers.QuantDense(2, input_quantizer=one) for _ in range(2)]
