@@ -38,7 +38,7 @@ def make_plan(model: Any, rules: Any, strict: bool) -> ModelPlan:
     plans = []
     for site in all_sites:
         if adapter_of(type(site.layer)) is None:
-            if _has_weights(site.layer):
+            if _has_weights(site.layer) and not isinstance(site.layer, Quantizer):
                 plans.append(LayerPlan(site, reason=_no_adapter(site, strict)))
             continue
         cls = float_class_of(site.layer)

@@ -49,8 +49,7 @@ class ModelPlan:
 
 def _row(plan: LayerPlan, planned: SlotsOf, counted: set[int]) -> Row:
     layer, reason = plan.site.layer, plan.reason
-    # A quantizer in a graph has no slot, and is not its own quantizer here.
-    if not plan.settings and any(slot.name for slot in filled_slots(layer)):
+    if not plan.settings and filled_slots(layer):
         reason += "; it keeps the quantizers that it has"
     numbers, in_float = counts_of(layer, planned(layer), counted)
     return Row(
