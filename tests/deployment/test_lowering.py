@@ -287,6 +287,23 @@ def test_all_refused_layers_are_in_one_error():
     assert "one scale for the whole tensor" in lines[1]
 
 
+def test_refused_operations_are_counted_as_such():
+    x = keras.Input((4, 1))
+    model = keras.Model(x, keras.ops.sort(keras.ops.flip(x)))
+    with pytest.raises(ExportError, match="cannot take 2 operations:"):
+        lower(model, TARGET)
+    model = keras.Model(x, keras.ops.sort(layers.Masking()(x)))
+    with pytest.raises(ExportError, match="cannot take 2 layers and operations:"):
+        lower(model, TARGET)
+
+
+def test_an_input_with_too_many_elements_is_named_with_the_target():
+    x = keras.Input((2**13 + 1, 2**13), name="huge")
+    error = r"target 'mine' cannot take the input 'huge': .*67108864 elements.* smaller"
+    with pytest.raises(ExportError, match=error):
+        lower(keras.Model(x, layers.ReLU()(x)), TARGET)
+
+
 def test_a_refused_layer_in_a_model_that_is_called_twice_is_named_once():
     inner = chain(layers.UnitNormalization(name="norm"), shape=(4,))
     inner.name = "inner"

@@ -32,8 +32,8 @@ def lower(model: Any, target: ExportTarget) -> Graph:
     Raises:
         ArgumentError: `model` is not a Keras model.
         NotBuiltError: it has no weights yet.
-        ExportError: the call of the model is code; an input has no fixed shape; layers are
-            refused, all of which the error names.
+        ExportError: the call of the model is code; an input has no fixed shape, or too
+            many elements; layers are refused, all of which the error names.
 
     Example:
         >>> import keras, qframe as qf
@@ -54,7 +54,13 @@ def lower(model: Any, target: ExportTarget) -> Graph:
                 f"target {target.name!r} needs every size but that of the batch. Build the "
                 "model with keras.Input((32, 32, 3)), or whatever the size is."
             )
-        inputs.append(tracer.input(shape))
+        try:
+            inputs.append(tracer.input(shape))
+        except DataError as error:
+            raise ExportError(
+                f"the target {target.name!r} cannot take the input {tensor.name!r}: {error}. "
+                "Build the model with a smaller input."
+            ) from error
     outputs = _lower(tracer, refusals, function, inputs, "")
     refusals.check()
     tracer.path = "output"

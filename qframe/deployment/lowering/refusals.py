@@ -19,12 +19,14 @@ class Refusals:
     def __init__(self, target: str) -> None:
         self._target = target
         self._layers: dict[str, list[str]] = {}
+        self._kinds: set[str] = set()
         self._cause: Exception | None = None
 
     def add(self, path: str, layer: Any, error: Exception) -> None:
         """Refuse a layer, or an operation between layers."""
         kind = "layer" if isinstance(layer, keras.layers.Layer) else "operation"
         layers = self._layers.setdefault(str(error).rstrip("."), [])
+        self._kinds.add(f"{kind}s")
         name = f"the {kind} {path!r} ({type(layer).__name__})"
         if name not in layers:  # a model in the model may be called twice
             layers.append(name)
@@ -39,7 +41,8 @@ class Refusals:
         if count == 1:
             text = f"the target {self._target!r} cannot take {lines[0]}Nothing was written."
         else:
+            kinds = " and ".join(sorted(self._kinds))
             shown = "".join(f"\n- {line.rstrip()}" for line in lines)
-            text = f"the target {self._target!r} cannot take {count} layers:{shown}"
+            text = f"the target {self._target!r} cannot take {count} {kinds}:{shown}"
             text += "\nNothing was written."
         raise ExportError(text) from self._cause
