@@ -131,7 +131,7 @@ def quantized_scope(quantize: bool) -> Iterator[None]:
 
 
 def should_quantize() -> bool:
-    """Whether weights are read as quantized in the current scope.
+    """Return whether weights are read as quantized in the current scope.
 
     Example:
         >>> import qframe as qf

@@ -24,15 +24,15 @@ from qframe.registry.configurable import construct, named_parameters
 from qframe.registry.discovery import registry
 from qframe.registry.identifier import Identifier
 
-# Few enough to see the steps, and for what has to be given.
+# Few enough bits to see the steps; also for parameters without a default.
 ARGUMENTS = {"bits": 3, "k_bit": 3, "precision": 3}
-# Where a docstring turns from what it is to how it is called.
+# The first section of a docstring, after its description.
 SECTION = re.compile(r"^(Args|Raises|Returns|Example|Paper):", re.MULTILINE)
 PAPER = re.compile(r"^Paper: (.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def entries() -> Iterator[str]:
-    """The gallery in Markdown, but for its pictures: ``<!-- picture of NAME -->``."""
+    """The gallery in Markdown, without its pictures: ``<!-- picture of NAME -->``."""
     namespace = ""
     for component in registry.components("quantizer"):
         if component.namespace != namespace:
@@ -83,7 +83,7 @@ def arguments(cls: Any) -> dict[str, int]:
 
 
 def promises(quantizer: Any) -> Iterator[tuple[str, str]]:
-    """What a quantizer says of itself, by name."""
+    """The traits of a quantizer, by name."""
     bits = quantizer.precision
     yield "precision", "not declared" if bits is None else f"{bits} bit{'s' * (bits > 1)}"
     traits = quantizer.traits

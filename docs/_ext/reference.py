@@ -21,7 +21,7 @@ from qframe.registry.discovery import FIRST_PARTY, registry
 
 
 def public_names(module: ModuleType) -> Iterator[str]:
-    """What a module offers and what is no module: of ``__all__``, else its own."""
+    """The names that a module offers, without modules: ``__all__``, else its own names."""
     own = [
         name
         for name, value in vars(module).items()
@@ -40,12 +40,12 @@ def plugin_names(kind: str) -> list[str]:
 
 
 def directive(module: str, name: str) -> str:
-    """What lets autodoc describe a name."""
+    """The directive by which autodoc describes a name."""
     value: Any = getattr(importlib.import_module(module), name)
     if not inspect.isclass(value):
         kind = "function" if inspect.isroutine(value) else "data"
         return f".. auto{kind}:: {module}.{name}"
-    # What a layer has beside its call is Keras's, but for what quantizers are made of.
+    # All members of a layer other than a quantizer are those of Keras.
     whole = not issubclass(value, keras.layers.Layer) or value is Quantizer
     members = "\n   :members:" if whole else ""
     return f".. autoclass:: {module}.{name}{members}"

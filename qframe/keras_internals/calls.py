@@ -33,7 +33,7 @@ def latent_value(variable: Any) -> Any:
 
 
 def in_training(layer: Any) -> bool:
-    """Whether the current call, of a layer or around it, is one of training."""
+    """Return whether the current call, of a layer or around it, is one of training."""
     context = layer._get_call_context()
     # Newer versions of Keras keep several such values by name.
     get = getattr(context, "get_value", None)
@@ -55,12 +55,12 @@ def training_restored(layer: Any) -> Iterator[None]:
 
 
 def takes_training(layer: Any) -> bool:
-    """Whether the call of a layer has the argument ``training``."""
+    """Return whether the call of a layer has the argument ``training``."""
     return bool(layer._call_has_training_arg)
 
 
 def is_library(module: Any) -> bool:
-    """Whether the name of a module is that of Python, Keras, its backends or qframe."""
+    """Return whether a module belongs to Python, Keras, its backends or qframe."""
     # Some objects have no module, and those of Cython another object in its place.
     top = module.partition(".")[0] if isinstance(module, str) else ""
     return not top or top in _LIBRARIES or top in sys.stdlib_module_names
@@ -128,7 +128,7 @@ def _readers() -> list[Any]:
 
 
 def _is_call(caller: Any, code: Any) -> bool:
-    """Whether code is that of the call of an operation, under any name."""
+    """Return whether code is that of the call of an operation, under any name."""
     call = inspect.unwrap(type(caller).call)
     return code.co_name == "call" or code is getattr(call, "__code__", None)
 

@@ -66,7 +66,7 @@ def _restore(layer: Any) -> None:
 
 
 def has_loop(layer: Any, *args: Any, **kwargs: Any) -> bool:
-    """Whether a layer calls others in a loop of the backend, which confines tensors."""
+    """Return whether a layer calls others in a loop that confines tensors to it."""
     if isinstance(layer, TimeDistributed):
         inputs = args[0] if args else kwargs["inputs"]
         return inputs.shape[1] is None

@@ -35,10 +35,7 @@ class Override:
     method: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.owner} has a {self.method} of its own, which the call of "
-            f"{self.base} uses"
-        )
+        return f"{self.owner} overrides {self.method}, which the call of {self.base} uses"
 
 
 def override_of(layer: Any) -> Override | None:

@@ -63,7 +63,7 @@ def graph_of(layer: Any) -> Any:
 
 
 def saves_each_layer(layer: Any) -> bool:
-    """Whether the config of a layer includes that of each layer in it.
+    """Return whether the config of a layer includes that of each layer in it.
 
     That of a functional model does, unless its class overrides `get_config` and rebuilds
     the layers from that config. The answer is the same for all models of a class.
@@ -107,7 +107,7 @@ def operation_name(operation: Any) -> str | None:
 
 
 def runs_keras(layer: Any) -> bool:
-    """Whether the call of a layer is that of Keras, and not of a subclass.
+    """Return whether the call of a layer is that of Keras, and not of a subclass.
 
     For a quantized layer, the call of its float class decides.
     """

@@ -62,7 +62,7 @@ class Recurrent:
 
 
 def takes_sequences(cell: Any) -> bool:
-    """Whether the input of a layer's first cell is quantized before the loop over time."""
+    """Return whether the input of the first cell is quantized before the loop over time."""
     # The axis of time shifts every axis that is counted from the front.
     return getattr(cell, "data_format", None) != "channels_first"
 
@@ -153,7 +153,7 @@ def detach(layer: Any) -> None:
 
 
 def is_explicit(layer: Any) -> bool:
-    """Whether the config of a quantized layer names its slots itself."""
+    """Return whether the config of a quantized layer names its slots itself."""
     return float_class_of(layer) in EXPLICIT
 
 
@@ -168,7 +168,7 @@ def recurrent_layers(layers: list[Any]) -> list[Any]:
 
 
 def equal(constraint: Any, other: Any) -> bool:
-    """Whether two constraints are of one class and have the same parameters."""
+    """Return whether two constraints are of one class and have the same parameters."""
     if constraint is None or other is None:
         return constraint is other
     return type(constraint) is type(other) and vars(constraint) == vars(other)

@@ -54,7 +54,7 @@ class Slot:
 
     @property
     def is_activation(self) -> bool:
-        """Whether the slot is that of an input or an output."""
+        """Return whether the slot is that of an input or an output."""
         return self.weight is None
 
     @property

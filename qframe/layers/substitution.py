@@ -24,7 +24,7 @@ def substituted(
 
 
 def is_substituted(layer: Any, name: str) -> bool:
-    """Whether an attribute of `layer` reads differently now."""
+    """Return whether an attribute of `layer` reads differently now."""
     return (id(layer), name) in context.current().substituted
 
 

@@ -207,7 +207,7 @@ class CaseOptimizer(keras.optimizers.Optimizer):
         variables = super().variables
         if len(store.keys()) != len(variables):
             warnings.warn(
-                f"the file holds no state of a CaseOptimizer: {self.name} starts anew.",
+                f"the file holds no state of a CaseOptimizer: {self.name} starts again.",
                 stacklevel=2,
             )
             return

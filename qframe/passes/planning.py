@@ -49,7 +49,7 @@ def make_plan(model: Any, rules: Any, strict: bool) -> ModelPlan:
                 plans.append(_layer_plan(site, rule))
                 break
         else:
-            plans.append(LayerPlan(site, reason="no rule is about it"))
+            plans.append(LayerPlan(site, reason="no rule selects it"))
     _check_use(rules, matched, quantizable)
     check_quantizers(plans)
     check_optimizer(model, plans)

@@ -88,7 +88,7 @@ def serialize(quantizer: Any) -> Any:
 
 
 def _is_foreign(config: dict[str, Any]) -> bool:
-    """Whether a config describes a callable or layer that is not a qframe quantizer."""
+    """Return whether a config describes a callable or layer other than a `Quantizer`."""
     return config.get("module") is not None and not str(
         config.get("registered_name")
     ).startswith("qframe>Quantizer")

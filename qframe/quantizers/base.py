@@ -119,7 +119,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         return self.bits_of_each_scale * self.scales_of(shape, channel_axis)
 
     def fits(self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1) -> bool:
-        """Whether a weight of a shape is known to fit; else a layer tries the quantizer.
+        """Return whether a weight of a shape is known to fit; if not, a layer tries it.
 
         By default the value of `Traits.elementwise`.
 
@@ -255,7 +255,7 @@ class Quantizer(Configurable, keras.layers.Layer):
 
 
 def is_stateless(quantizer: Any) -> bool:
-    """Whether layers can share a quantizer: it has no variables and draws no numbers."""
+    """Return whether a quantizer can be shared: no variables, no random numbers."""
     return (
         isinstance(quantizer, Quantizer)
         and type(quantizer).build is Quantizer.build

@@ -32,7 +32,7 @@ def serialize_callable(quantizer: Any) -> Any:
 
 
 def _is_registered(named: Any) -> bool:
-    """Whether Keras finds a function or class by its saved name."""
+    """Return whether Keras finds a function or class by its saved name."""
     if not hasattr(named, "__name__"):
         return False
     name = keras.saving.get_registered_name(named)
@@ -40,7 +40,7 @@ def _is_registered(named: Any) -> bool:
 
 
 def _is_of_keras(quantizer: Any, layer: bool) -> bool:
-    """Whether it is a part of Keras and can be loaded; only some functions can."""
+    """Return whether it is a part of Keras and can be loaded; only some functions can."""
     owner = type(quantizer) if layer else quantizer
     if str(getattr(owner, "__module__", "")).partition(".")[0] != "keras":
         return False

@@ -82,7 +82,7 @@ def integers_of(
     if not np.isfinite(values).all():
         raise QFrameError(
             f"{quantizer!r} gave values that are not finite, which no integer stands for. "
-            "The latent weights hold NaN or infinity: train anew from a checkpoint."
+            "The latent weights hold NaN or infinity: train again from a checkpoint."
         )
     divisor = np.where(scale == 0, 1, scale).astype(np.float64)
     steps = values / divisor + zero_point

@@ -30,5 +30,5 @@ def observed_call(
 
 
 def is_of_observer(error: Exception) -> bool:
-    """Whether an observer raised an error, and not the quantizer that it observed."""
+    """Return whether an observer raised an error, not the quantizer that it observed."""
     return hasattr(error, _MARK)

@@ -49,7 +49,7 @@ class LayerComparison:
 
     @property
     def differs(self) -> bool:
-        """Whether the outputs differ by more than rounding."""
+        """Return whether the outputs differ by more than rounding."""
         error = None if self.noise is None else self.noise.relative_error
         return error is None or error > _ROUNDING
 

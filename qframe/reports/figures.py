@@ -288,7 +288,7 @@ def _draw_weight(axes: Axes, weight: Slot) -> None:
     if not (np.isfinite(latent).all() and np.isfinite(values).all()):
         raise QFrameError(
             f"{weight.variable_path} holds NaN or infinity, which no histogram shows. "
-            "Train anew from a checkpoint."
+            "Train again from a checkpoint."
         )
     parts = np.full(latent.shape, 1 / latent.size)
     axes.hist(latent, bins=50, weights=parts, color=_SOFT, label="latent values")

@@ -20,7 +20,7 @@ WEIGHTS = {"kernel": "kernel", "recurrent": "recurrent_kernel", "bias": "bias"}
 
 
 class Doubt:
-    """Whether rounding of float32 could have made another value of a quantizer."""
+    """Return whether rounding of float32 could have made another value of a quantizer."""
 
     def __init__(self):
         self.any = False

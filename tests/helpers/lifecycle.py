@@ -60,7 +60,7 @@ def reported(model, inputs):
 
 
 def differ(actual, expected):
-    """Whether any two arrays of two lists differ."""
+    """Return whether any two arrays of two lists differ."""
     return any((a != b).any() for a, b in zip(actual, expected, strict=True))
 
 

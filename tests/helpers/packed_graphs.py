@@ -109,6 +109,8 @@ def _operation(rng, name, x, kind, dyadic):
         return op.MaxPool(pads=tuple(int(p) for p in rng.integers(0, 2, 4)))
     if name == "reshape":
         return op.Reshape(shape=(int(np.prod(x.shape)),))
+    if name == "move":
+        name = rng.choice(["repeat", "slice", "transpose"])
     if name == "slice":
         sizes = rng.integers(1, np.add(x.shape, 1))
         starts = rng.integers(0, np.subtract(x.shape, sizes) + 1)
@@ -134,9 +136,7 @@ AFTER = (
     "max_pool",
     "affine",
     "affine",
-    "slice",
-    "repeat",
-    "transpose",
+    "move",
     "hard_tanh",
     "relu",
     "clamp",

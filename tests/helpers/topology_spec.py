@@ -37,7 +37,7 @@ class Topology:
 
     @property
     def trains(self):
-        """Whether Keras can train the float model on this backend."""
+        """Return whether Keras can train the float model on this backend."""
         return keras.backend.backend() not in self.untrainable
 
     def model(self):

@@ -34,7 +34,7 @@ def network(*between):
 
 
 def is_constant(model):
-    """Whether very different inputs give one output."""
+    """Return whether very different inputs give one output."""
     x = np.random.default_rng(0).normal(size=(64, *model.input_shape[1:])) * 9
     returned = ops.convert_to_numpy(model(x.astype("float32")))
     return bool((returned == returned[:1]).all())

@@ -245,7 +245,7 @@ def predictions(model):
 
 
 def reads_latent(model):
-    """Whether the outputs move where the quantized weights do not."""
+    """Return whether the outputs move where the quantized weights do not."""
     before = predictions(model)
     weights = model.get_weights()
     model.set_weights([2 * w if w.ndim > 1 else w for w in weights])

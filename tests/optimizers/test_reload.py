@@ -155,7 +155,7 @@ def test_the_state_of_another_optimizer_is_not_taken(tmp_path):
     model.save_weights(tmp_path / "m.weights.h5")
     again = binary_model.model()
     again.optimizer.build(again.trainable_variables)
-    with pytest.warns(UserWarning, match="starts anew"):
+    with pytest.warns(UserWarning, match="starts again"):
         again.load_weights(tmp_path / "m.weights.h5")
     assert int(again.optimizer.iterations) == 0
 

@@ -60,8 +60,8 @@ def test_the_report_says_what_was_skipped_and_why():
     assert reasons == {
         "stem": "a rule leaves it as it is",
         "norm": "it has no kernel",
-        "depthwise": "no rule is about it",
-        "head": "no rule is about it",
+        "depthwise": "no rule selects it",
+        "head": "no rule selects it",
     }
     assert "kernel_quantizer=binary:ste_sign(clip_value=1.0)" in str(report)
     assert "<td" in report._repr_html_()

@@ -29,7 +29,7 @@ def test_the_version():
 
 def test_there_is_no_word_for_a_model():
     """Quantized layers are written as such, in models of any kind."""
-    assert cells["quantizes a model that exists"] == cells["takes it back"] == "no"
+    assert cells["quantizes an existing model"] == cells["takes it back"] == "no"
     words = [name.lower() for name in public()]
     assert not [
         w for w in words if w.startswith(("quantize_", "convert", "from_", "strip"))

@@ -33,7 +33,7 @@ def test_the_version():
 def test_quantize():
     model = dense()
     before = model.layers[0]
-    assert cells["quantizes a model that exists"] == "in place"
+    assert cells["quantizes an existing model"] == "in place"
     assert model.quantize("int8") is None
     assert model.layers[0] is before
     assert kernel(before) == "int8"

@@ -42,7 +42,7 @@ def test_quantize_and_back():
     before = model(layers.Dense(3, name="dense"))
     dense = before.get_layer("dense")
     kernel = keras.ops.convert_to_numpy(dense.kernel)
-    assert cells["quantizes a model that exists"] == "in place"
+    assert cells["quantizes an existing model"] == "in place"
     assert [row.path for row in qf.quantize(before, FOUR).quantized] == ["dense"]
     assert before.get_layer("dense") is dense
     assert cells["takes it back"] == "yes"

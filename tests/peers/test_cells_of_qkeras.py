@@ -44,7 +44,7 @@ def test_the_version():
 
 def test_quantize():
     before = model(layers.Dense(3))
-    assert cells["quantizes a model that exists"] == "as a copy"
+    assert cells["quantizes an existing model"] == "as a copy"
     made = model_quantize(before, CONFIG, 4)
     assert made is not before
     assert kinds(before)[1] == "Dense"

@@ -36,7 +36,7 @@ def test_the_version():
 
 def test_quantize():
     model = dense()
-    assert cells["quantizes a model that exists"] == "as a copy"
+    assert cells["quantizes an existing model"] == "as a copy"
     made = quantization.quantize_model(model)
     assert made is not model
     assert type(model.layers[0]) is layers.Dense

@@ -19,7 +19,7 @@ from qframe.registry.discovery import FIRST_PARTY, registry
 SITE = Path(os.environ["QFRAME_SITE"])
 PAGES = sorted(SITE.rglob("*.html"))
 QUANTIZERS = registry.components("quantizer")
-# Beside qframe and the modules among its words.
+# Beside qframe and the modules among its public names.
 MODULES = ("qframe.registry.components", "qframe.registry.hookspecs", "qframe.testing")
 
 
@@ -48,7 +48,7 @@ def own_names(module):
 
 @pytest.fixture(scope="module")
 def documented():
-    """What can be linked to."""
+    """Return the names that the inventory of the site has."""
     inventory = InventoryFile.loads((SITE / "objects.inv").read_bytes(), uri="")
     return {
         name for kind, names in inventory.data.items() if "py:" in kind for name in names
@@ -67,7 +67,7 @@ def test_every_public_name_has_a_docstring():
     without = [
         name
         for name, value in own
-        # A word such as `first` is an object, described by its class.
+        # A name such as `first` is an object, described by its class.
         if not (vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__)
     ]
     assert without == []

@@ -58,8 +58,8 @@ def lower(model: Any, target: ExportTarget) -> Graph:
             inputs.append(tracer.input(shape))
         except DataError as error:
             raise ExportError(
-                f"the target {target.name!r} cannot take the input {tensor.name!r}: {error}. "
-                "Build the model with a smaller input."
+                f"the target {target.name!r} cannot take the input {tensor.name!r}: {error}"
+                ". Build the model with a smaller input."
             ) from error
     outputs = _lower(tracer, refusals, function, inputs, "")
     refusals.check()

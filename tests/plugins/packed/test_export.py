@@ -327,15 +327,15 @@ REFUSED = {
     ),
     "a convolution of one's own": (
         lambda: sequential(Standardized(2, 3, name="mine")),
-        r"the layer 'mine' \(Standardized\): Standardized has a convolution_op of its own",
+        r"the layer 'mine' \(Standardized\): Standardized overrides convolution_op",
     ),
     "a graph of one's own": (
         lambda: traced_by_hand(name="mine"),
-        "the model 'mine': Traced has a _run_through_graph of its own",
+        "the model 'mine': Traced overrides _run_through_graph",
     ),
     "a nested graph of one's own": (
         lambda: sequential(traced_by_hand(name="mine")),
-        r"the layer 'mine' \(Traced\): Traced has a _run_through_graph of its own",
+        r"the layer 'mine' \(Traced\): Traced overrides _run_through_graph",
     ),
     "an activation": (
         lambda: sequential(layers.Dense(2, activation=lambda x: x * x)),
