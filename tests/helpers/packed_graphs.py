@@ -153,7 +153,10 @@ def names(draw):
         if draw(st.booleans()):
             operations.append(draw(st.sampled_from(QUANTIZERS)))
         operations.append(draw(st.sampled_from(["conv2d", "dense"])))
-        operations += [name for name in AFTER if draw(st.booleans())]
+        # What moves numbers is rare, as it keeps others from meeting.
+        operations += [
+            name for name in AFTER if draw(st.integers(0, 5 if name == "move" else 1)) == 0
+        ]
     if draw(st.booleans()):
         operations.append(draw(st.sampled_from(QUANTIZERS)))
     return operations
