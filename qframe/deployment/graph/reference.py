@@ -91,6 +91,8 @@ def _conv2d(op: operations.Conv2D, x: Array) -> Array:
     kernel = _numbers(op.kernel).reshape(groups, -1, height, width, size)
     matrix = kernel.transpose(0, 4, 2, 3, 1).reshape(groups, size * height * width, -1)
     total = np.empty((batch, rows, columns, groups * matrix.shape[2]))
+    if not batch:
+        return _sums(total, op.kernel, x)
     # Whole rows, or parts of one whose windows are too large to be laid out together.
     most = max(1, _MOST_FACTORS // (batch * channels * height * width))
     down, across = max(1, most // columns), min(columns, most)

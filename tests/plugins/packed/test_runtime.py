@@ -43,6 +43,13 @@ def test_load_and_predict(saved):
         np.testing.assert_array_equal(runtime.predict(X[:count]), expected[:count])
 
 
+@pytest.mark.parametrize("engine", ["numba", "numpy"])
+def test_an_empty_batch(engine):
+    kernel = np.ones((4, 2, 2, 3), np.float32)
+    graph = chain((4, 5, 3), op.Conv2D(kernel=kernel), op.MaxPool(), sign())
+    assert Runtime(graph, engine).predict(np.ones((0, 4, 5, 3))).shape == (0, 1, 2, 4)
+
+
 BLOCKED = ["keras", "tensorflow", "jax", "torch", "h5py", "rich", "click"]
 
 
