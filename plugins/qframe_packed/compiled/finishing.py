@@ -108,7 +108,8 @@ class Finish(Parameters):
         if rectifies and isinstance(floats, int):
             # Only the codes depend on the ReLU, which is a clip of them too.
             with np.errstate(over="ignore"):
-                bounds = np.rint(np.array([0, most], np.float32) * factor / divisor)
+                bounds = np.array([min(0, most), most], np.float32)
+                bounds = np.rint(bounds * factor / divisor)
             (bottom, top), rectifies = np.clip(bounds, *ends).tolist(), False
         return cls(
             scale=_row(scale, channels),

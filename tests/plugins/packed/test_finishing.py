@@ -52,7 +52,7 @@ ROUNDINGS = [
     Nearest(low=3, high=9, factor=1e-3, divisor=3e-4),
     Nearest(low=-5, high=-5, factor=1.0, divisor=1.0),
 ]
-MOST = [None, np.inf, 6.0, 0.3]
+MOST = [None, np.inf, 6.0, 0.3, -1.0]
 
 
 @st.composite
@@ -91,6 +91,19 @@ def drawn(rng, shape, special=0.05):
         floats=True,
         first=2,
         size=13,
+        seed=0,
+    )
+)
+@example(
+    SimpleNamespace(
+        shape=(1, 1, 70),
+        pads=(0, 0, 0, 0),
+        residual=None,
+        most=-1.0,
+        rounding=ROUNDINGS[0],
+        floats=False,
+        first=0,
+        size=1,
         seed=0,
     )
 )
