@@ -23,6 +23,18 @@ from qframe_packed.compiled.vectors import (
     store,
 )
 
+# The most integers that a code tells apart.
+MOST_LEVELS = 2**8
+
+
+def unit_of(span: Span) -> int:
+    """The distance of two numbers whose codes are neighbours: ``low + unit * code``.
+
+    It is 1 where codes have room for the integers in between, so that a step needs none in
+    the weights, and these integers may be padding.
+    """
+    return 1 if span.high - span.low < MOST_LEVELS else span.step
+
 
 @emitter
 def _encode(b: Any, out: Any, numbers: Any, channels: Any, low: Any, scale: Any) -> None:
@@ -40,6 +52,14 @@ def _encode(b: Any, out: Any, numbers: Any, channels: Any, low: Any, scale: Any)
     over_channels(b, channels, body)
 
 
+@numba.njit(inline="always")
+def place_of(image: Any, pixel: int) -> int:
+    """Bytes to a pixel of a batch in its image."""
+    row, x = pixel // image.width, pixel % image.width
+    down = row // image.height * image.rows + image.top + row % image.height
+    return (down * image.columns + image.left + x) * image.pixel_bytes
+
+
 @attrs.frozen(eq=False)
 class Encode(Parameters):
     """A stage that writes numbers, which are levels, as the codes of an image."""
@@ -52,21 +72,14 @@ class Encode(Parameters):
     @classmethod
     def of(cls, span: Span, image: Image, out: Buffer) -> Encode:
         """The stage for integers of a span."""
-        return cls(out, image, span.low, 1 / span.step)
+        return cls(out, image, span.low, 1 / unit_of(span))
 
     @staticmethod
     @numba.njit
     def run(values: int, width: int, first: int, size: int, channels: int, p: Any) -> None:
-        height, across, pixel = p.image.height, p.image.width, p.image.pixel_bytes
-        row, x = first // across, first % across
         for i in range(size):
-            down = row // height * p.image.rows + p.image.top + row % height
-            place = down * p.image.columns + p.image.left + x
-            numbers = values + 4 * i * width
-            _encode(p.out + place * pixel, numbers, channels, p.low, p.scale)
-            x += 1
-            if x == across:
-                row, x = row + 1, 0
+            codes = p.out + place_of(p.image, first + i)
+            _encode(codes, values + 4 * i * width, channels, p.low, p.scale)
 
 
 @numba.njit
@@ -128,7 +141,7 @@ class Decode(Parameters):
     source: Address
     numbers: int  # of a sample
     low: float
-    step: float
+    unit: float
     out: Address
 
     @classmethod
@@ -136,11 +149,11 @@ class Decode(Parameters):
         """The kernel for a tensor."""
         span = value.span
         assert span is not None  # noqa: S101
-        return cls(source, math.prod(value.shape), span.low, span.step, out)
+        return cls(source, math.prod(value.shape), span.low, unit_of(span), out)
 
     @staticmethod
     @numba.njit
     def run(samples: int, p: Any) -> None:
-        source, out, low, step = bytes_at(p.source), floats_at(p.out), p.low, p.step
+        source, out, low, unit = bytes_at(p.source), floats_at(p.out), p.low, p.unit
         for i in range(samples * p.numbers):
-            out[i] = low + step * source[i]
+            out[i] = low + unit * source[i]

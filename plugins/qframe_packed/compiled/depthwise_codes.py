@@ -12,6 +12,7 @@ from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.channelwise import sliding, windows
 from qframe_packed.compiled.codes import starts_of
+from qframe_packed.compiled.coding import unit_of
 from qframe_packed.compiled.epilogue import Epilogue
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.finishing_code import Emission
@@ -121,7 +122,7 @@ class DepthwiseCodes(Parameters):
         return cls(
             source=source,
             image=image,
-            weights=panels(span.step * sets),
+            weights=panels(unit_of(span) * sets),
             starts=in_order(starts),
             offsets=offsets * image.pixel_bytes,
             sets=sets.shape[1],

@@ -1,13 +1,14 @@
-"""Kinds of products of codes with weights of 8 bits: dot products of 4 numbers, in 32 bits.
+"""Kinds of products of codes with weights: dot products of 4 numbers, in 32 bits.
 
 An item is 4 codes, u8. A lane of a register of weights has the 4 integers, i8, by which
-they are multiplied for an output channel.
+they are multiplied for an output channel, or fewer bits of those of several items.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import attrs
 from llvmlite import ir
 
 from qframe_packed.compiled.kinds import Kind
@@ -48,6 +49,44 @@ class Dot(Kind):
         # Integers wrap around, so that only the whole sum has to fit 32 bits.
         begin = b.load(at(b, start, 0, self.vector), align=4)
         return b.sitofp(b.add(begin, total), ir.VectorType(_F32, self.lanes))
+
+
+@attrs.frozen
+class Packed(Dot):
+    """Dot products with weights of a few bits, which become bytes in registers.
+
+    A weight stays in the upper bits of a byte, so that products are `times` as large.
+
+    Args:
+        weight_bits: 4 or 2; the first of several weights is in the lowest bits of a byte.
+    """
+
+    weight_bits: int = 4
+
+    @property
+    def sharing(self) -> int:
+        return 8 // self.weight_bits
+
+    @property
+    def times(self) -> int:
+        """The factor of products, and of the integers from which sums start."""
+        return 2 ** (8 - self.weight_bits)
+
+    def weights(self, b: Any, register: Any) -> list[Any]:
+        kind = ir.VectorType(_I16, 2 * self.lanes)
+        wide = b.bitcast(register, kind)
+        # In both bytes of a number.
+        upper = ir.Constant(kind, [257 * (2**8 - self.times)] * kind.count)
+        parts = []
+        for shift in range(8 - self.weight_bits, -1, -self.weight_bits):
+            moved = b.shl(wide, ir.Constant(kind, [shift] * kind.count))
+            parts.append(b.bitcast(b.and_(moved, upper), self.vector))
+        return parts
+
+    def result(self, b: Any, total: Any, start: Any, factor: Any) -> Any:
+        numbers = super().result(b, total, start, factor)
+        # It is a power of two, which changes no digit.
+        return b.fmul(numbers, ir.Constant(numbers.type, [1 / self.times] * self.lanes))
 
 
 class ArmDot(Dot):
@@ -102,10 +141,10 @@ class Pairs(Dot):
         low = ir.Constant(self._halves, [255] * codes.type.count)
         return b.and_(codes, low), b.lshr(codes, _eights(codes))
 
-    def weights(self, b: Any, register: Any) -> Any:
+    def weights(self, b: Any, register: Any) -> list[Any]:
         wide = b.bitcast(register, self._halves)
         even = b.ashr(b.shl(wide, _eights(wide)), _eights(wide))
-        return even, b.ashr(wide, _eights(wide))
+        return [(even, b.ashr(wide, _eights(wide)))]
 
     def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
         # LLVM has an instruction for this on most processors.

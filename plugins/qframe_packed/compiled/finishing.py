@@ -40,13 +40,13 @@ LARGEST = 2**15 - 1
 class Residual(Record):
     """A tensor that is added: floats, or codes in an image.
 
-    The number of a code is ``(code * step + low) * scale + shift``.
+    The number of a code is ``(code * unit + low) * scale + shift``.
     """
 
     source: Address
     image: Image
     codes: bool = False
-    step: float = 1.0
+    unit: float = 1.0
     low: float = 0.0
     scale: float = 1.0
     shift: float = _NO_SHIFT

@@ -48,7 +48,7 @@ class Emission:
         self._most = self._splat(p.most)
         self._adds = b.icmp_signed("!=", r.source, zero)
         self._adds_codes = b.icmp_signed("!=", r.codes, zero)
-        names = ("step", "low", "scale", "shift")
+        names = ("unit", "low", "scale", "shift")
         self._code = [self._splat(getattr(r, name)) for name in names]
 
     def _splat(self, number: Any) -> Any:
@@ -101,15 +101,10 @@ class Emission:
         b, count, kind = self._b, len(ys), ys[0].type
 
         def codes() -> list[Any]:
-            step, low, scale, shift = self._code
-            numbers = []
-            for i in range(count):
-                part = b.add(residual, integer(LANES * i))
-                code = load(b, ir.VectorType(_I8, LANES), part, align=1)
-                # A small integer in any case.
-                number = b.fadd(b.fmul(b.uitofp(code, kind), step), low)
-                numbers.append(b.fadd(b.fmul(number, scale), shift))
-            return numbers
+            register = ir.VectorType(_I8, LANES)
+            places = (b.add(residual, integer(LANES * i)) for i in range(count))
+            parts = [load(b, register, place, align=1) for place in places]
+            return [numbers_of(b, part, *self._code) for part in parts]
 
         def floats() -> list[Any]:
             return read(b, kind, residual, count, room)
@@ -121,6 +116,13 @@ class Emission:
         b, most, zero = self._b, self._most, ir.Constant(ys[0].type, None)
         above = [b.select(b.fcmp_ordered(">", y, zero), y, zero) for y in ys]
         return [b.select(b.fcmp_ordered(">", y, most), most, y) for y in above]
+
+
+def numbers_of(b: Any, codes: Any, unit: Any, low: Any, scale: Any, shift: Any) -> Any:
+    """Emit ``(code * unit + low) * scale + shift`` of a register of codes."""
+    # A small integer in any case.
+    integers = b.fadd(b.fmul(b.uitofp(codes, unit.type), unit), low)
+    return b.fadd(b.fmul(integers, scale), shift)
 
 
 def body(alone: bool) -> Any:

@@ -8,10 +8,12 @@ import numpy as np
 
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Value
-from qframe_packed.compiled.coding import Border, Decode, Encode, Inset
+from qframe_packed.compiled.coding import Border, Decode, Encode, Inset, unit_of
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
+from qframe_packed.compiled.dots import Dot
 from qframe_packed.compiled.epilogue import Store
 from qframe_packed.compiled.fallback import Fallback
+from qframe_packed.compiled.finishing import Residual
 from qframe_packed.compiled.gemm import Gemm, Pointwise
 from qframe_packed.compiled.kinds import Kind
 from qframe_packed.compiled.layout import Bits, Image, Spread, Surround, Unpack
@@ -20,7 +22,7 @@ from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.operands import MOST_PLANES
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.reading import Reading
-from qframe_packed.compiled.tiles import BITS, CODES, FLOATS
+from qframe_packed.compiled.tiles import BITS, FLOATS
 from qframe_packed.compiled.vectors import LONGEST
 from qframe_packed.graph import PackedGraph
 
@@ -111,13 +113,11 @@ class Forms:
         key = index, image, pad
         if key in self._codes:
             return self._codes[key]
-        *pixels, channels = value.shape
-        rows, columns = pixels if len(pixels) == 2 else (1, math.prod(pixels))
-        layout = image or Image.of_codes((rows, columns, channels), (0, 0, 0, 0))
+        layout = image or self._plain(index)
         kernel, plain = self._kernels.get(index), self._codes.get((index, None, 0))
         if kernel is None and plain is None:
             kernel = self._load(index)
-        if image is not None and channels < LONGEST and isinstance(kernel, Pointwise):
+        if image is not None and layout.items < LONGEST and isinstance(kernel, Pointwise):
             # Pixels of few channels are rounded side by side, without padding.
             kernel, plain = None, self.codes(index)
         out = self._codes[key] = Buffer(layout.nbytes)
@@ -131,9 +131,34 @@ class Forms:
             kernel.epilogue.by_tensor[index].append(stage)
         return out
 
+    def _plain(self, index: int) -> Image:
+        """The image of the codes of a tensor, without padding."""
+        *pixels, channels = self.values[index].shape
+        rows, columns = pixels if len(pixels) == 2 else (1, math.prod(pixels))
+        return Image.of_codes((rows, columns, channels), (0, 0, 0, 0))
+
+    def _residual(
+        self, index: int, affine: operations.Affine, step: int
+    ) -> Residual | None:
+        """An affine function of codes, for a sum; None unless a step before writes them."""
+        kernel, span = self._kernels.get(index), self.values[index].span
+        images = [(key[1], codes) for key, codes in self._codes.items() if key[0] == index]
+        if kernel is None or not images or kernel.epilogue.step >= step:
+            return None
+        assert span is not None  # noqa: S101
+        parts = {
+            name: float(np.float32(part.item()))
+            for name, part in (("scale", affine.scale), ("shift", affine.shift))
+            if part is not None
+        }
+        # A later step may copy those without padding into an image.
+        image, codes = min(images, key=lambda pair: pair[0] is not None)
+        layout = image or self._plain(index)
+        return Residual(codes, layout, True, unit_of(span), span.low, **parts)
+
     def _image(self, source: int, kind: Kind, image: Image, pad: float) -> Buffer:
         """A tensor in the layout of an image, for products of a kind."""
-        if kind is CODES:
+        if isinstance(kind, Dot):
             return self.codes(source, image, int(pad))
         if kind is FLOATS and not image.is_padded:
             return self.floats(source)

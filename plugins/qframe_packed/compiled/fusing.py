@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from qframe_packed.compiled.adding import AddCodes
 from qframe_packed.compiled.coding import Encode
 from qframe_packed.compiled.elementwise import Elementwise
 from qframe_packed.compiled.epilogue import Store
@@ -36,7 +37,9 @@ def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
     stored: Any = before.pop() if before and isinstance(before[-1], Store) else None
     if _is(before, "relu") and not before[-1].first.any():  # type: ignore[attr-defined]
         parts["most"] = float(before.pop().second[0])  # type: ignore[attr-defined]
-    if _is(before, "add"):
+    if before and isinstance(before[-1], AddCodes):
+        parts["residual"] = before.pop().residual  # type: ignore[attr-defined]
+    elif _is(before, "add"):
         parts["residual"] = _residual(before.pop(), codes[0].image)
     if _is(before, "affine"):
         affine: Any = before.pop()

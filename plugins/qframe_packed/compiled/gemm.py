@@ -8,13 +8,14 @@ import attrs
 import numba
 
 from qframe_packed.compiled.addresses import floats_at, integers_at
+from qframe_packed.compiled.dots import Dot, Packed
 from qframe_packed.compiled.epilogue import Epilogue, apply
 from qframe_packed.compiled.kinds import Lookup
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.peaks import peak_of
-from qframe_packed.compiled.tiles import BITS, CODES, TILES, add_products
+from qframe_packed.compiled.tiles import BITS, TILES, add_products
 from qframe_packed.compiled.vectors import LONGEST, copy, padded
 
 # Bytes of the pixels that an epilogue works on at a time, to stay in the cache.
@@ -59,8 +60,11 @@ class Gemm(Parameters):
     @property
     def label(self) -> str:
         kind = TILES[self.tile].kind
+        if isinstance(kind, Dot):
+            bits = f", {kind.weight_bits} bit" if isinstance(kind, Packed) else ""
+            return f"codes x {kind.lanes}{bits}"
         if kind is not BITS:
-            return f"{'codes' if kind is CODES else 'float'} x {kind.lanes}"
+            return f"float x {kind.lanes}"
         name = "lookup" if isinstance(kind, Lookup) else "popcount"
         return f"{name} {self.planes} x {self.weight_planes}"
 

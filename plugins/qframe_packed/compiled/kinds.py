@@ -48,9 +48,14 @@ class Kind:
         """Emit the register for an item of a pixel."""
         return splat(b, item, self.lanes)
 
-    def weights(self, b: Any, register: Any) -> Any:
-        """Emit what products need of a register of weights."""
-        return register
+    @property
+    def sharing(self) -> int:
+        """Items that follow one another whose weights share a register."""
+        return 1
+
+    def weights(self, b: Any, register: Any) -> list[Any]:
+        """Emit what the products of each of these items need of a register of weights."""
+        return [register]
 
     def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
         """Emit the sums with one more product."""

@@ -114,7 +114,7 @@ def operands(
         windows=windows,
         pixels=len(windows),
         offsets=offsets,
-        items=items,
+        items=len(offsets),
         weights=panels,
         panel_bytes=panels.strides[1],
         panels=panels.shape[1],

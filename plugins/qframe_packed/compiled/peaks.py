@@ -45,7 +45,7 @@ def _function_of(kind: Kind) -> Function:
         element = ir.FloatType() if item.kind == "f" else ir.IntType(8 * item.itemsize)
         # Zero, which LLVM does not know.
         factor = kind.factor(b, b.load(at(b, memory, 0, element)))
-        weights = kind.weights(b, ir.Constant(kind.vector, None))
+        weights, *_ = kind.weights(b, ir.Constant(kind.vector, None))
 
         def multiply(index: Any, *sums: Any) -> tuple[Any, ...]:
             # The weights are the sums, so that nothing can be computed before the loop.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,11 +31,13 @@ class Reading:
         bits: read by products of bits.
         codes: read by products of codes, and by no product of bits.
         large: integers that may exceed float32, and are kept as int32.
+        terms: affine functions of codes that are nothing but one of two terms of a sum.
     """
 
     bits: frozenset[int]
     codes: frozenset[int]
     large: frozenset[int]
+    terms: frozenset[int]
 
     @classmethod
     def of(cls, graph: PackedGraph, values: Sequence[Value]) -> Reading:
@@ -60,7 +63,37 @@ class Reading:
             )
             if is_large(values[index]) and not (rounds and index not in integers):
                 large.add(index)
-        return cls(frozenset(bits), frozenset(codes - bits), frozenset(large))
+        codes -= bits
+        terms = _terms(graph, values, codes, large)
+        return cls(frozenset(bits), frozenset(codes), frozenset(large), terms)
+
+
+def _terms(
+    graph: PackedGraph, values: Sequence[Value], codes: set[int], large: set[int]
+) -> frozenset[int]:
+    """Affine functions of codes that are nothing but one of two terms of a sum."""
+    nodes, first = graph.nodes, len(graph.inputs)
+    reads = Counter([*graph.outputs, *(i for node in nodes for i in node.inputs)])
+    terms = set[int]()
+    for node in nodes:
+        operation: Any = node.operation
+        alike = len({values[i].shape for i in node.inputs}) == 1
+        adds = isinstance(operation, operations.Merge) and operation.function == "add"
+        if adds and alike and len(node.inputs) == 2 and large.isdisjoint(node.inputs):
+            inside = [i for i in node.inputs if i >= first and reads[i] == 1]
+            found = [i for i in inside if _is_affine_of(nodes[i - first], codes)]
+            if len(found) == 1:
+                terms.update(found)
+    return frozenset(terms)
+
+
+def _is_affine_of(node: Node, codes: set[int]) -> bool:
+    """Return whether a node multiplies codes, and adds to them, by one number each."""
+    operation: Any = node.operation
+    if not isinstance(operation, operations.Affine) or node.inputs[0] not in codes:
+        return False
+    parts = operation.scale, operation.shift
+    return all(part is None or part.size == 1 for part in parts)
 
 
 def _kind(node: Node, values: Sequence[Value]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.thresholds import as_thresholds
 from qframe.deployment.graph.values import Value
+from qframe_packed.compiled.adding import AddCodes
 from qframe_packed.compiled.allocation import reuse
 from qframe_packed.compiled.codes import pad_of
 from qframe_packed.compiled.depthwise import Depthwise
@@ -110,6 +111,11 @@ class Schedule(Forms):
                 self._schedule_round(index, source, operation)
             case operations.Conv2D() | operations.Dense():
                 self._schedule_product(index, node)
+            case operations.Affine() if index in self._reading.terms:
+                # The sum reads the codes.
+                return
+            case operations.Merge() if not self._reading.terms.isdisjoint(node.inputs):
+                self._schedule_sum(index, node)
             case operations.Merge() if self._can_merge(node):
                 self._schedule_merge(index, node)
             case operations.Reshape():
@@ -165,6 +171,18 @@ class Schedule(Forms):
         operation: Any = node.operation
         shapes = {self.values[i].shape for i in node.inputs}
         return len(shapes) == 1 and operation.function in _MERGES
+
+    def _schedule_sum(self, index: int, node: Node) -> None:
+        """A sum of two tensors, of which one is an affine function of codes."""
+        term, other = sorted(node.inputs, key=self._reading.terms.__contains__)[::-1]
+        affine: Any = self.graph.nodes[term - len(self.inputs)]
+        (source,) = affine.inputs
+        added = self._residual(source, affine.operation, self._step_of(other))
+        if added is None:
+            self._schedule_other(term, affine)
+            self._schedule_merge(index, node)
+        else:
+            self._extend(self._ending_at(other), index, AddCodes(added))
 
     def _schedule_merge(self, index: int, node: Node) -> None:
         operation: Any = node.operation

@@ -17,7 +17,14 @@ from llvmlite import ir
 from numba import types
 
 from qframe_packed.compiled import processor
-from qframe_packed.compiled.dots import ArmDot, Dot, Pairs, SignedBytes, SignedDot
+from qframe_packed.compiled.dots import (
+    ArmDot,
+    Dot,
+    Packed,
+    Pairs,
+    SignedBytes,
+    SignedDot,
+)
 from qframe_packed.compiled.functions import Function, function
 from qframe_packed.compiled.kinds import Count, Floats, Kind, Lookup, Popcount
 from qframe_packed.compiled.vectors import at, call, emitter, integer, loop
@@ -100,7 +107,8 @@ def _function_of(tile: Tile) -> Function:
 
     kind = tile.kind
     shape = f"{kind.lanes}_{tile.pixels}x{tile.vectors}"
-    emit.__qualname__ = f"{type(kind).__name__.lower()}_{shape}"
+    name = f"{type(kind).__name__}{getattr(kind, 'weight_bits', '')}".lower()
+    emit.__qualname__ = f"{name}_{shape}"
     return function(emitter(emit), *[types.int64] * 10, types.float32)
 
 
@@ -141,29 +149,31 @@ def _products(
     element = _F32 if item.kind == "f" else ir.IntType(8 * item.itemsize)
     size = item.itemsize * kind.lanes
 
-    def multiply(k: Any, *before: Any) -> tuple[Any, ...]:
-        offset = b.load(b.gep(b.inttoptr(offsets, _I64.as_pointer()), [k]))
-        row = b.add(weights, b.mul(k, integer(tile.vectors * size)))
+    def multiply(k: Any, *sums: Any) -> tuple[Any, ...]:
+        row = b.add(weights, b.mul(k, integer(tile.vectors * size // kind.sharing)))
         registers = []
         for v in vectors:
             register = b.load(at(b, row, v * size, kind.vector), align=item.itemsize)
             registers.append(kind.weights(b, register))
-        after = []
-        # One pixel after the other, so that one register is enough for their factors.
-        for p in pixels:
-            begin = at(b, b.add(begins[p], offset), 0, element)
-            # Codes begin at any byte.
-            align = 1 if kind is CODES else item.itemsize
-            factor = kind.factor(b, b.load(begin, align=align))
-            for v in vectors:
-                after.append(
-                    kind.add(b, before[p * tile.vectors + v], factor, registers[v])
-                )
-        return tuple(after)
+        place = b.gep(b.inttoptr(offsets, _I64.as_pointer()), [k])
+        for number, parts in enumerate(zip(*registers, strict=True)):
+            offset = b.load(b.gep(place, [integer(number)]))
+            after = []
+            # One pixel after the other, so that one register is enough for their factors.
+            for p in pixels:
+                begin = at(b, b.add(begins[p], offset), 0, element)
+                # Codes begin at any byte.
+                align = 1 if isinstance(kind, Dot) else item.itemsize
+                factor = kind.factor(b, b.load(begin, align=align))
+                for v in vectors:
+                    before = sums[p * tile.vectors + v]
+                    after.append(kind.add(b, before, factor, parts[v]))
+            sums = tuple(after)
+        return sums
 
     def products(first: Any, last: Any) -> list[Any]:
         zeros = (ir.Constant(kind.vector, None),) * (len(begins) * tile.vectors)
-        return loop(b, first, last, 1, zeros, multiply)
+        return loop(b, first, last, kind.sharing, zeros, multiply)
 
     def part(longest: int, first: Any, *totals: Any) -> tuple[Any, ...]:
         limit = b.add(first, integer(longest))
@@ -204,6 +214,12 @@ _DOTS = (
 )
 _SHUFFLES = (("avx512bw", 64), ("avx2", 32), ("ssse3", 16))
 BITS, CODES, FLOATS = _bits(), _codes(), Floats(processor.FLOATS, np.float32, 32)
+# Codes with weights of fewer bits, the fewest first, where that has been measured.
+PACKED = tuple(
+    Packed(CODES.lanes, np.uint32, 32, weight_bits=bits)
+    for bits in (2, 4)
+    if type(CODES) is Dot
+)
 
 
 def _tiles() -> tuple[Tile, ...]:
@@ -220,7 +236,7 @@ def _tiles() -> tuple[Tile, ...]:
         codes = ((8, 1), (8, 2), (6, 4))
     return (
         *(Tile(BITS, *size) for size in bits),
-        *(Tile(CODES, *size) for size in codes),
+        *(Tile(kind, *size) for kind in (CODES, *PACKED) for size in codes),
         *(Tile(FLOATS, *size) for size in floats),
     )
 

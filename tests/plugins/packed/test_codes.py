@@ -1,5 +1,7 @@
 """Products of codes: equal to the integers of NumPy to the bit, for any factors."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,9 @@ from packed_checks import F, assert_drawn, check
 from packed_graphs import chain, sign, tensors
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.values import Value
+from qframe_packed.compiled import codes
+from qframe_packed.compiled.engine import Engine
+from qframe_packed.compiled.tiles import CODES, PACKED, TILES
 from qframe_packed.graph import Node, PackedGraph
 from qframe_packed.packing import PackedTensor
 
@@ -21,10 +26,9 @@ def pick(rng, *choices):
 
 def kernel(rng, shape):
     """Integers of 1 to 8 bits, and some of which codes have no products."""
-    bits = pick(rng, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8)
-    low = pick(rng, -(2 ** (bits - 1)), -(2 ** (bits - 1)), 0, -128)
-    numbers = low + rng.integers(0, 2**bits, shape)
-    return PackedTensor.of(numbers if rng.random() < 0.95 else numbers * 3)
+    bits, step = pick(rng, 1, 2, 2, 3, 4, 4, 5, 6, 7, 8, 8, 8), pick(rng, 1, 1, 1, 2, 3)
+    low = pick(rng, *[-step * 2 ** (bits - 1)] * 3, 0, -128, -1, -3)
+    return PackedTensor.of(low + step * rng.integers(0, 2**bits, shape))
 
 
 def product(rng, shape, levels):
@@ -44,15 +48,15 @@ def product(rng, shape, levels):
         strides=tuple(map(int, rng.integers(1, 3, 2))),
         dilation=tuple(map(int, dilation)),
         pads=pads,
-        pad=float(rng.choice([*levels, levels[-1] + 1])),
+        pad=float(rng.choice([*levels, levels[-1] + 1, levels[0] + 1])),
         groups=groups,
     )
 
 
 def rounding(rng):
     """From floats to levels of 1 to 9 bits, by rounding or by thresholds."""
-    count = pick(rng, 2, 3, 5, 16, 17, 100, 255, 256, 256, 256, 257)
-    low, step = pick(rng, 0, 0, -1, -128, 7, 1000), pick(rng, 1, 1, 1, 2)
+    count = pick(rng, 2, 2, 3, 5, 16, 17, 100, 128, 129, 255, 256, 256, 256, 257)
+    low, step = pick(rng, 0, 0, -1, -128, 7, 1000), pick(rng, 1, 1, 1, 2, 3)
     if step == 1 and rng.random() < 0.6:
         factor, divisor = rng.choice([(1, 1), (1, 0.3), (3, 1)]).astype(F).tolist()
         return op.Round(low=low, high=low + count - 1, factor=factor, divisor=divisor)
@@ -86,13 +90,57 @@ def test_products():
     """Of 1 to 8 bits, padded with any code, of any number of channels and groups."""
     seen = set()
 
-    @given(products())
-    @settings(max_examples=200)
-    def run(case):
-        seen.update(check(*case))
+    @given(products(), st.booleans())
+    @settings(max_examples=250)
+    def run(case, packs):
+        # Weights of a few bits stay packed where a pixel is alone, or everywhere.
+        with mock.patch.object(codes, "_FAR", 0 if packs else codes._FAR):
+            seen.update(check(*case))
 
     run()
     assert_drawn(seen, {"codes", "float", "ENCODE", "FINISH", "border"})
+
+
+def dense(low, high, inputs=5000, step=1):
+    """A dense layer with weights of which the ends are drawn."""
+    numbers = np.random.default_rng(0).integers(0, (high - low) // step + 1, (7, inputs))
+    numbers[0, :2] = 0, (high - low) // step
+    return op.Dense(kernel=PackedTensor.of(low + step * numbers))
+
+
+@pytest.mark.parametrize(
+    ("weights", "bits"),
+    [
+        (dense(-8, 7), 4),
+        (dense(-2, 1), 2),
+        (dense(-1, 1, step=2), 2),
+        (dense(-2, 2), 4),
+        (dense(-6, 6, step=3), 4),
+        (dense(0, 7), 4),
+        (dense(0, 8), 8),
+        (dense(-9, 6), 8),
+        # 16 times the sums would not fit 32 bits.
+        (dense(-8, 7, inputs=70_000), 8),
+    ],
+)
+def test_weights_stay_packed(weights, bits):
+    inputs = weights.kernel.shape[1]
+    graph = chain((inputs,), op.Round(low=0, high=255), weights)
+    x = np.random.default_rng(0).integers(0, 256, (3, inputs)).astype(F)
+    x[0] = 255
+    assert "codes" in check(graph, x)
+    step = Engine(graph).schedule.steps[1]
+    kind = next((k for k in PACKED if k.weight_bits == bits), CODES)
+    assert TILES[step.tile].kind is kind
+
+
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 1, 1, 1)])
+def test_signs_with_weights_of_8_bits(pads):
+    """Their codes are 0 and 2, so that zeros around them are codes too."""
+    kernel = PackedTensor.of(np.random.default_rng(0).integers(-128, 128, (9, 3, 3, 5)))
+    graph = chain((6, 5, 5), sign(), op.Conv2D(kernel=kernel, pads=pads))
+    x = np.random.default_rng(1).normal(size=(2, 6, 5, 5)).astype(F)
+    assert "codes" in check(graph, x)
 
 
 @st.composite
@@ -123,7 +171,14 @@ def blocks(draw):
                 last = add(op.Affine(scale=scale.astype(F), shift=shift.astype(F)), last)
             else:
                 last = add(op.Affine(scale=scale.astype(F)), last)
-            if rng.random() < 0.7:
+            if rng.random() < 0.3:
+                parts = rng.normal(size=(2, channels)).astype(F)
+                parts = parts[:, 0] if rng.random() < 0.8 else parts
+                scale, shift = (np.array(p) if rng.random() < 0.8 else None for p in parts)
+                term = add(op.Affine(scale=scale, shift=shift), codes)
+                terms = rng.permutation([last, term]).tolist()
+                last = add(op.Merge(function="add"), *terms)
+            elif rng.random() < 0.7:
                 last = add(op.Merge(function="add"), last, floats[pick(rng, 0, -1)])
             if rng.random() < 0.7:
                 last = add(op.Activation(function="relu", most=most), last)
@@ -146,7 +201,26 @@ def test_blocks():
         seen.update(check(*case))
 
     run()
-    assert_drawn(seen, {"codes", "FINISH", "ADD", "STORE", "border"})
+    assert_drawn(seen, {"codes", "FINISH", "ADD", "ADD_CODES", "STORE", "border"})
+
+
+def test_residuals_of_codes():
+    """A sum reads the codes, of which no step computes the affine function."""
+    rng, nodes = np.random.default_rng(0), []
+    for i in range(0, 10, 5):
+        kernel = PackedTensor.of(rng.integers(-128, 128, (40, 3, 3, 40)))
+        scale, shift = np.array(0.5, F), np.array(3, F)
+        nodes += [
+            Node(op.Round(low=-3, high=252, divisor=0.5), (i,)),
+            Node(op.Conv2D(kernel=kernel, pads=(1, 1, 1, 1)), (i + 1,)),
+            Node(op.Affine(scale=rng.normal(size=40).astype(F) / 500), (i + 2,)),
+            Node(op.Affine(scale=scale, shift=shift), (i + 1,)),
+            Node(op.Merge(function="add"), (i + 4, i + 3)),
+        ]
+    nodes += [Node(op.Round(low=0, high=255), (10,)), Node(dense(-8, 7, 40), (11,))]
+    graph = PackedGraph(((4, 5, 40),), tuple(nodes), (12,))
+    x = rng.normal(size=(2, 4, 5, 40)).astype(F) * 30
+    assert check(graph, x).isdisjoint({"AFFINE", "ADD", "ADD_CODES"})
 
 
 def test_sums_that_float32_does_not_hold():

@@ -114,7 +114,7 @@ CHAINS = {
     "grouped signs": (
         (5, 5, 6),
         (sign(), conv(integers(9, 2, 2, 2), groups=3, pads=(1, 0, 0, 1))),
-        ("unpack", "float"),
+        ("border", "codes"),
     ),
     "groups of signs": (
         (5, 6, 128),

@@ -45,7 +45,7 @@ MACHINES = {
     ),
     "avxvnni": (
         *("alderlake", f"{AVX2},+avxvnni"),
-        {("Lookup", 32), ("Dot", 8), ("Floats", 8)},
+        {("Lookup", 32), ("Dot", 8), ("Packed", 8), ("Floats", 8)},
         ["vpshufb %ymm", "vpdpbusd %ymm", "vfmadd %ymm"],
     ),
     "avx512bw": (
@@ -60,7 +60,7 @@ MACHINES = {
     ),
     "avx512vnni": (
         *("icelake-server", f"{AVX512},+avx512vpopcntdq,+avx512vnni"),
-        {("Popcount", 8), ("Dot", 16), ("Floats", 16)},
+        {("Popcount", 8), ("Dot", 16), ("Packed", 16), ("Floats", 16)},
         ["vpopcntq %zmm", "vpdpbusd %zmm", "vfmadd %zmm"],
     ),
 }
@@ -100,6 +100,14 @@ GRAPHS = (
         op.Affine(scale=np.full(70, 1e-3, np.float32)),
         op.Round(low=0, high=255),
         op.Dense(kernel=integers(33, 70, of=range(-8, 8))),
+    ),
+    chain(
+        (70,),
+        op.Round(low=-100, high=155, factor=30.0),
+        op.Dense(kernel=integers(33, 70, of=range(-8, 8))),
+        op.Affine(scale=np.full(33, 1e-2, np.float32)),
+        op.Round(low=0, high=255),
+        op.Dense(kernel=integers(9, 33)),
     ),
 )
 INPUTS = [
