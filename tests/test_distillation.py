@@ -186,7 +186,7 @@ def test_mixed_precision():
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "words"),
+    ("make", "error", "message"),
     [
         (
             lambda: qf.distill(network(), network(units=3)),
@@ -208,8 +208,8 @@ def test_mixed_precision():
         (lambda: qf.distill(*pair(), from_logits=0), ArgumentError, "from_logits"),
     ],
 )
-def test_errors(make, error, words):
-    with pytest.raises(error, match=words):
+def test_errors(make, error, message):
+    with pytest.raises(error, match=message):
         make()
 
 

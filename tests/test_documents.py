@@ -19,7 +19,7 @@ from qframe.cli import main
 
 pytestmark = pytest.mark.pure
 
-# Sphinx's own words are in braces, and tests/site reads what Sphinx makes of them.
+# Directives of Sphinx are in braces, and tests/site reads what Sphinx makes of them.
 SEEN = {"console", "python", "toml"}
 QFRAME = re.compile(r"(?:^|[\s(/])qframe((?: [^|&;)>\n]*)?)", re.MULTILINE)
 each_document = pytest.mark.parametrize(
@@ -28,31 +28,31 @@ each_document = pytest.mark.parametrize(
 
 
 def commands(document):
-    """The words after ``qframe`` of each command in a document."""
+    """The arguments after ``qframe`` of each command in a document."""
     texts = [b.text for b in documents.blocks(document) if b.language == "console"]
     texts += [span for span in documents.spans(document) if span.startswith("qframe ")]
     for text in texts:
-        for words in QFRAME.findall(text):
-            yield shlex.split(words, comments=True)
+        for arguments in QFRAME.findall(text):
+            yield shlex.split(arguments, comments=True)
 
 
-def parse(command, words):
-    """Have click read words as a command's, without doing anything."""
+def parse(command, arguments):
+    """Have click read arguments as a command's, without doing anything."""
     # With its settings, since a command keeps the names of its help from the first context.
     settings = command.context_settings
     context = click.Context(command, info_name=command.name, **settings)
-    return command.make_parser(context).parse_args(list(words))
+    return command.make_parser(context).parse_args(list(arguments))
 
 
-def check(words):
+def check(arguments):
     """Raise an error where the command or one of its options does not exist."""
-    _, rest, _ = parse(main, words)
+    _, rest, _ = parse(main, arguments)
     # What a reader is to put in is in capitals.
     if not rest or rest[0].isupper():
         return
-    name, *words = rest
+    name, *arguments = rest
     assert name in main.commands, f"there is no qframe {name}"
-    _, left, _ = parse(main.commands[name], words)
+    _, left, _ = parse(main.commands[name], arguments)
     assert not left, f"qframe {name} does not take {left}"
 
 
@@ -70,24 +70,25 @@ def test_blocks_are_run_or_say_why_not(document):
 
 @each_document
 def test_commands_exist(document):
-    for words in commands(document):
+    for arguments in commands(document):
         try:
-            check(words)
+            check(arguments)
         except click.UsageError as error:
-            pytest.fail(f"qframe {' '.join(words)}: {error.format_message()}")
+            pytest.fail(f"qframe {' '.join(arguments)}: {error.format_message()}")
 
 
 def test_the_commands_are_found():
-    found = [words[0] for d in documents.ALL for words in commands(d) if words]
+    found = [arguments[0] for d in documents.ALL for arguments in commands(d) if arguments]
     assert set(main.commands) <= set(found)
 
 
 @pytest.mark.parametrize(
-    "words", ["reports m.keras", "report --out m.html", "report a.keras b.keras", "--loud"]
+    "arguments",
+    ["reports m.keras", "report --out m.html", "report a.keras b.keras", "--loud"],
 )
-def test_a_command_that_is_not_there_is_found_out(words):
+def test_a_command_that_is_not_there_is_found_out(arguments):
     with pytest.raises((AssertionError, click.UsageError)):
-        check(words.split())
+        check(arguments.split())
 
 
 @each_document

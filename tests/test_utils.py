@@ -139,8 +139,8 @@ else:
 
 def test_register_as_in_larq_offers_a_quantizer_in_every_process(tmp_path):
     path, names = str(tmp_path / "m.keras"), ["HalfSign", "local:half_sign", "halving"]
-    for words in ([path, *names], [path]):
-        program = [sys.executable, "-c", LARQ, *words]
+    for arguments in ([path, *names], [path]):
+        program = [sys.executable, "-c", LARQ, *arguments]
         done = subprocess.run(program, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True"] * 3

@@ -44,9 +44,10 @@ def float_network(activation):
 def binary_by_bop():
     """The network with binary weights that Bop flips."""
     model = network.build()
-    words = {"kernel_quantizer": "noop(precision=1)", "input_quantizer": "ste_sign"}
+    settings = {"kernel_quantizer": "noop(precision=1)", "input_quantizer": "ste_sign"}
     qf.quantize(
-        model, [(qf.first, {**words, "input_quantizer": None}), (keras.layers.Layer, words)]
+        model,
+        [(qf.first, {**settings, "input_quantizer": None}), (keras.layers.Layer, settings)],
     )
     return model
 
@@ -54,12 +55,12 @@ def binary_by_bop():
 def smooth():
     """The network, with the smoother gradient of Bi-Real Net for the same signs."""
     model = network.build()
-    words = {
+    settings = {
         "kernel_quantizer": "ste_sign",
         "kernel_constraint": "weight_clip",
         "input_quantizer": "approx_sign",
     }
-    qf.quantize(model, [(qf.first, None), (keras.layers.Layer, words)])
+    qf.quantize(model, [(qf.first, None), (keras.layers.Layer, settings)])
     return model
 
 

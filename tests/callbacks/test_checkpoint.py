@@ -19,11 +19,11 @@ KILLS = 6
 
 def test_files_are_those_of_keras(tmp_path):
     model = quantized()
-    words = {"save_weights_only": True}
+    options = {"save_weights_only": True}
     callbacks = [
         qf.callbacks.ModelCheckpoint(tmp_path / "made" / "{epoch}.keras"),
-        qf.callbacks.ModelCheckpoint(tmp_path / "{epoch}-{loss:.0f}.weights.h5", **words),
-        keras.callbacks.ModelCheckpoint(tmp_path / "plain.weights.h5", **words),
+        qf.callbacks.ModelCheckpoint(tmp_path / "{epoch}-{loss:.0f}.weights.h5", **options),
+        keras.callbacks.ModelCheckpoint(tmp_path / "plain.weights.h5", **options),
     ]
     fit(model, *callbacks, epochs=2)
     names = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*"))

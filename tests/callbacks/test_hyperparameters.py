@@ -77,13 +77,13 @@ def test_an_optimizer_within_another():
 
 
 def test_bop_in_a_case_optimizer():
-    words = {"kernel_quantizer": "noop(precision=1)", "use_bias": False}
+    settings = {"kernel_quantizer": "noop(precision=1)", "use_bias": False}
     bop = qf.optimizers.Bop(threshold=1e-8, gamma=1e-2)
     optimizer = qf.optimizers.CaseOptimizer(
         (qf.optimizers.Bop.is_binary_variable, bop),
         default_optimizer=keras.optimizers.Adam(0.01),
     )
-    parts = [qf.layers.QuantDense(8, **words), keras.layers.Dense(2)]
+    parts = [qf.layers.QuantDense(8, **settings), keras.layers.Dense(2)]
     model = network(*parts, optimizer=optimizer)
     callbacks = [
         HyperparameterScheduler(lambda e: 1e-2 * 0.1**e, "gamma", bop),
@@ -128,7 +128,7 @@ def each_step():
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: HyperparameterScheduler(0.1, "learning_rate"), "must be a function"),
         (
@@ -148,6 +148,6 @@ def each_step():
         (each_step, "update_freq='epoch'"),
     ],
 )
-def test_errors(make, words):
-    with pytest.raises(ArgumentError, match=words):
+def test_errors(make, message):
+    with pytest.raises(ArgumentError, match=message):
         make()

@@ -17,11 +17,11 @@ from qframe.layers.tree import quantized_weights
 EACH_MODE = pytest.mark.parametrize("mode", MODES)
 
 
-def one(quantizer, kernel, **words):
+def one(quantizer, kernel, **settings):
     """A model of one weight."""
     layer = layers.Dense(len(kernel[0]), use_bias=False, name="d")
     model = keras.Sequential([keras.Input((len(kernel),)), layer])
-    qf.quantize(model, {"kernel_quantizer": quantizer, **words})
+    qf.quantize(model, {"kernel_quantizer": quantizer, **settings})
     model.set_weights([np.array(kernel), *model.get_weights()[1:]])
     return model
 
@@ -113,7 +113,7 @@ def test_flips_from_epoch_to_epoch_and_the_mean_over_weights():
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: QuantizationMetrics(["flips"]), "metrics of QuantizationMetrics"),
         (lambda: QuantizationMetrics(flips="batch"), "flips of QuantizationMetrics"),
@@ -123,8 +123,8 @@ def test_flips_from_epoch_to_epoch_and_the_mean_over_weights():
         (lambda: fit(network(), QuantizationLogger("x")), "no weight of .* is quantized"),
     ],
 )
-def test_errors(make, words):
-    with pytest.raises(ArgumentError, match=words):
+def test_errors(make, message):
+    with pytest.raises(ArgumentError, match=message):
         make()
 
 
@@ -144,9 +144,9 @@ def entries(folder):
 
 
 def test_the_log(tmp_path):
-    words = {"input_quantizer": "lsq", "kernel_quantizer": "magnitude_aware_sign"}
-    words["kernel_constraint"] = "weight_clip"
-    model = network(qf.layers.QuantDense(4, **words, name="a"), layers.Dense(2))
+    settings = {"input_quantizer": "lsq", "kernel_quantizer": "magnitude_aware_sign"}
+    settings["kernel_constraint"] = "weight_clip"
+    model = network(qf.layers.QuantDense(4, **settings, name="a"), layers.Dense(2))
     probe = Probe(lambda m: m.layers[0].get_weights()[0])
     fit(model, QuantizationLogger(tmp_path), probe, epochs=2)
     found = entries(tmp_path)

@@ -43,8 +43,8 @@ def called(model):
 
 
 def with_state(input_quantizer, **options):
-    words = {"input_quantizer": input_quantizer}
-    return network(qf.layers.QuantDense(4, **words), layers.Dense(2), **options)
+    settings = {"input_quantizer": input_quantizer}
+    return network(qf.layers.QuantDense(4, **settings), layers.Dense(2), **options)
 
 
 # --- QuantizerDelay.
@@ -309,7 +309,7 @@ def test_quantizers_that_learn_have_no_place_in_a_schedule():
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: QuantizerDelay(0), "epochs of QuantizerDelay"),
         (lambda: QuantizerDelay(1, activations=1), "activations of QuantizerDelay"),
@@ -329,6 +329,6 @@ def test_quantizers_that_learn_have_no_place_in_a_schedule():
         ),
     ],
 )
-def test_errors(make, words):
-    with pytest.raises(QFrameError, match=words):
+def test_errors(make, message):
+    with pytest.raises(QFrameError, match=message):
         make()

@@ -13,9 +13,9 @@ from qframe.cli import main
 pytestmark = pytest.mark.pure
 
 
-def completed(*words):
-    """What the last of some words can become."""
-    *before, last = words
+def completed(*arguments):
+    """What the last of some arguments can become."""
+    *before, last = arguments
     found = ShellComplete(main, {}, "qframe", "_QFRAME_COMPLETE")
     return [item.value for item in found.get_completions(before, last)]
 

@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".h5", ".hdf5"])
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         "summary {}",
         "plan {} -r bnn",
@@ -38,10 +38,12 @@ def folder(tmp_path, monkeypatch):
         "compare {} {} --data data.npz",
     ],
 )
-def test_command_takes_hdf5_as_it_takes_keras(command, folder, words, suffix):
-    found = [command(*words.format(f"m{s}", f"m{s}").split()) for s in (suffix, ".keras")]
-    if "-o" in words:
-        found[1] = command(*words.format("m.keras", "m.keras").split(), "--force")
+def test_command_takes_hdf5_as_it_takes_keras(command, folder, arguments, suffix):
+    found = [
+        command(*arguments.format(f"m{s}", f"m{s}").split()) for s in (suffix, ".keras")
+    ]
+    if "-o" in arguments:
+        found[1] = command(*arguments.format("m.keras", "m.keras").split(), "--force")
     assert [result.exit_code for result in found] == [0, 0], found[0].output
     sizes = [re.sub(r"\d+ bytes", "", result.output) for result in found]
     assert sizes[0] == sizes[1]

@@ -55,9 +55,9 @@ def test_every_table_can_be_had_as_json():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_json_alone_is_on_standard_output_with_the_documented_keys(folder, name, capfd):
-    words = [name, *COMMANDS[name], "--json"]
+    arguments = [name, *COMMANDS[name], "--json"]
     # Either what it returns, which is None, or an exit code.
-    assert not main(words, prog_name="qframe", standalone_mode=False)
+    assert not main(arguments, prog_name="qframe", standalone_mode=False)
     said = capfd.readouterr()
     assert "Traceback" not in said.out + said.err
     assert set(json.loads(said.out)) == documented(name)

@@ -64,9 +64,9 @@ def test_a_recipe_in_a_file(command, saved, tmp_path):
     recipe.write_text("[[rule]]\nposition = 'last'\nkernel_quantizer = 'ste_sign'\n")
     result = command("plan", str(path), "-r", str(recipe), "--json")
     assert result.exit_code == 0, result.output
-    words = {row["path"]: row["settings"] for row in json.loads(result.output)["rows"]}
+    settings = {row["path"]: row["settings"] for row in json.loads(result.output)["rows"]}
     sign = "binary:ste_sign(clip_value=1.0)"
-    assert words == {"a": {}, "b": {"kernel_quantizer": sign}}
+    assert settings == {"a": {}, "b": {"kernel_quantizer": sign}}
 
 
 def test_what_cannot_work_is_said_once(command, tmp_path):
@@ -76,13 +76,13 @@ def test_what_cannot_work_is_said_once(command, tmp_path):
     (note,) = json.loads(command("plan", str(path), "-r", "bnn", "--json").output)["notes"]
     assert note.startswith("'b' quantizes what 'a' returns, which is never negative")
     out = tmp_path / "q.keras"
-    for words in (
+    for arguments in (
         ("plan", str(path), "-r", "bnn"),
         ("quantize", str(path), "-r", "bnn", "-o", str(out)),
         ("summary", str(out)),
         ("summary", str(out), "--no-macs"),
     ):
-        result = command(*words)
+        result = command(*arguments)
         assert result.exit_code == 0, result.output
         assert " ".join(result.output.split()).count(note) == 1
         assert "Warning" not in result.output

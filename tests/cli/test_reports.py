@@ -10,7 +10,7 @@ import qframe as qf
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(20, 6)).astype("float32")
-WORDS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+SETTINGS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
 
 def model():
@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
     made = model()
     made.save("float.keras")
     labels = made.predict(X, verbose=0).argmax(-1)
-    qf.quantize(made, [(qf.last, WORDS)])
+    qf.quantize(made, [(qf.last, SETTINGS)])
     made.save("quantized.keras")
     np.savez("data.npz", x_test=X, y_test=labels)
     np.savez("unlabelled.npz", x=X)

@@ -38,8 +38,8 @@ def main(folder):
         with strategy.scope():
             model = scenarios.plain()
         notes.arrays("quantized.outside", trained(scenarios.quantized(model)))
-    words = "integer(rounding='stochastic')"
-    layer = qf.layers.QuantDense(2, kernel_quantizer=words)
+    quantizer_text = "integer(rounding='stochastic')"
+    layer = qf.layers.QuantDense(2, kernel_quantizer=quantizer_text)
     with notes.attempt("made outside"), strategy.scope():
         layer.build((None, 6))
     with notes.attempt("goes on"):

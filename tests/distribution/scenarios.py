@@ -45,10 +45,10 @@ class Stranger(Quantizer):
 
 
 def signs():
-    words = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    settings = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     return network(
-        qf.layers.QuantDense(8, use_bias=False, **words),
-        qf.layers.QuantDense(2, input_quantizer="ste_sign", **words),
+        qf.layers.QuantDense(8, use_bias=False, **settings),
+        qf.layers.QuantDense(2, input_quantizer="ste_sign", **settings),
         optimizer=keras.optimizers.Adam(0.05),
     )
 

@@ -108,8 +108,8 @@ def test_when_a_process_is_killed_the_other_one_stops_and_training_resumes(tmp_p
         time.sleep(1)
         os.killpg(pair[1].pid, signal.SIGKILL)
         assert pair[0].wait(500) != 0
-    words = logs[0].read_text("utf-8", "replace")
-    assert re.search(r"Gloo \S+ failed|another task died", words), words
+    output = logs[0].read_text("utf-8", "replace")
+    assert re.search(r"Gloo \S+ failed|another task died", output), output
     assert [p.name for p in tmp_path.iterdir() if p.suffix != ".log"] == ["last.keras"]
     model = qf.load_model(file)
     steps = int(model.optimizer.iterations)

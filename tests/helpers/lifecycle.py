@@ -19,7 +19,7 @@ import qframe as qf
 from fresh_process import arrays, quantized, steps
 from qframe.layers.tree import sites
 
-WORDS = {"weight_quantizer": "ste_sign", "weight_constraint": "weight_clip"}
+SETTINGS = {"weight_quantizer": "ste_sign", "weight_constraint": "weight_clip"}
 COLUMNS = ("quantize", "train", "reload", "strip")
 
 
@@ -89,9 +89,9 @@ class Lifecycle:
         self.plain_classes = classes(model)
         before, slots = values(model.weights), values(model.optimizer.variables)
         plain = topology.call(model)
-        planned = qf.plan(model, WORDS)
+        planned = qf.plan(model, SETTINGS)
         assert classes(model) == self.plain_classes
-        report = qf.quantize(model, WORDS)
+        report = qf.quantize(model, SETTINGS)
         assert report.rows == planned.rows
         assert len(report.quantized) == len(quantized(model)) == topology.kernels
         same(values(model.weights), before, "weight")
@@ -173,7 +173,7 @@ class Lifecycle:
         plain = topology.model()
         plain.set_weights(latent)
         same(topology.call(model), topology.call(plain), "output")
-        qf.quantize(model, WORDS)
+        qf.quantize(model, SETTINGS)
         same(topology.call(model), outputs, "output")
         qf.strip(model, freeze=True)
         assert classes(model) == self.plain_classes

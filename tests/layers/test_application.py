@@ -151,8 +151,8 @@ def test_an_error_of_an_observed_quantizer_begins_with_the_path_too(observer, qu
 
 
 def test_a_trial_starts_nothing_and_draws_nothing():
-    words = {"kernel_quantizer": "lsq", "bias_quantizer": "stochastic_ternary(seed=3)"}
-    layer = qf.layers.QuantDense(2, **words)
+    settings = {"kernel_quantizer": "lsq", "bias_quantizer": "stochastic_ternary(seed=3)"}
+    layer = qf.layers.QuantDense(2, **settings)
     layer.build((None, 3))
     learned, drawn = layer.quantizers["kernel"], layer.quantizers["bias"]
     assert float(learned.step.started) == 0

@@ -25,10 +25,10 @@ def freeze(model):
 
 def quantize(name):
     # A bound of activations makes zeros of small weights, and nothing moves.
-    words = {"kernel_quantizer": "lsq" if name == "pact" else name}
+    settings = {"kernel_quantizer": "lsq" if name == "pact" else name}
     if name != "trained_ternary":
-        words["input_quantizer"] = name
-    return lambda model: qf.quantize(model, words)
+        settings["input_quantizer"] = name
+    return lambda model: qf.quantize(model, settings)
 
 
 @pytest.mark.parametrize("first", [freeze, None], ids=["frozen first", "quantized first"])
@@ -74,8 +74,8 @@ def test_layers_that_are_made_frozen(name):
 def test_a_frozen_layer_draws_nothing():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(4)])
     freeze(model)
-    words = "minifloat(exponent_bits=3, mantissa_bits=1, rounding='stochastic')"
-    qf.quantize(model, {"kernel_quantizer": words})
+    settings = "minifloat(exponent_bits=3, mantissa_bits=1, rounding='stochastic')"
+    qf.quantize(model, {"kernel_quantizer": settings})
     calls = [keras.ops.convert_to_numpy(model(X, training=t)) for t in (True, True, False)]
     np.testing.assert_array_equal(calls[0], calls[1])
     np.testing.assert_array_equal(calls[0], calls[2])
@@ -97,10 +97,10 @@ def test_what_follows_a_frozen_layer_trains():
     model = OfCode()
     model(X)
     model.part.trainable = False
-    words = dict.fromkeys(
+    settings = dict.fromkeys(
         ["kernel_quantizer", "input_quantizer"], "integer(gather='widest')"
     )
-    qf.quantize(model, words)
+    qf.quantize(model, settings)
     before = values(model.part)
     outputs = [keras.ops.convert_to_numpy(model(X, training=True)) for _ in range(2)]
     assert (outputs[0] != outputs[1]).any()  # what is dropped

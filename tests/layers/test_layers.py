@@ -516,8 +516,12 @@ def test_torch_compile_traces_a_quantized_layer():
     import torch
 
     sign = "ste_sign(clip_value=None)"
-    words = {"input_quantizer": sign, "kernel_quantizer": sign, "output_quantizer": "lsq"}
-    layer = qf.layers.QuantDense(2, **words)
+    settings = {
+        "input_quantizer": sign,
+        "kernel_quantizer": sign,
+        "output_quantizer": "lsq",
+    }
+    layer = qf.layers.QuantDense(2, **settings)
     x = torch.arange(-3.0, 3.0).reshape(2, 3)
     expected = layer(x)
     # Tracing alone: the code generator takes seconds and is not ours.

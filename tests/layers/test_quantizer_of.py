@@ -51,8 +51,8 @@ def test_of_a_model_that_is_quantized_and_stripped_after_construction():
     hidden = layers.MultiHeadAttention(1, 2)(hidden, hidden)
     model = keras.Model(inputs, layers.Dense(3)(shared(hidden[..., :3])))
     assert set(found(model)) == {"None"}
-    words = {"weight_quantizer": SIGN, "weight_constraint": "weight_clip"}
-    qf.quantize(model, words)
+    settings = {"weight_quantizer": SIGN, "weight_constraint": "weight_clip"}
+    qf.quantize(model, settings)
     expected = [None if "bias" in v.path else BINARY for v in model.trainable_variables]
     assert found(model) == [str(word) for word in expected]
     copy = keras.models.clone_model(model)

@@ -48,8 +48,8 @@ def rows():
 
 def run(make, x, **changes):
     """What a layer returns, whose quantizers come from `make`."""
-    words = {"input_quantizer": make(), "kernel_quantizer": make(), **changes}
-    layer = qf.layers.QuantDense(6, use_bias=False, **words)
+    settings = {"input_quantizer": make(), "kernel_quantizer": make(), **changes}
+    layer = qf.layers.QuantDense(6, use_bias=False, **settings)
     model = keras.Sequential([keras.Input((6,)), layer])
     layer.kernel.assign(rows()[:6].T)
     return keras.ops.convert_to_numpy(model(x)), layer
@@ -76,22 +76,24 @@ def test_blocks_are_those_of_the_slot_whatever_the_quantizer_was_used_for():
     dense = keras.layers.Dense(6, use_bias=False)
     model = keras.Sequential([keras.Input((6,)), dense])
     dense.kernel.assign(rows()[:6].T)
-    words = {"kernel_quantizer": one, "input_quantizer": one}
-    qf.quantize(model, words)
+    settings = {"kernel_quantizer": one, "input_quantizer": one}
+    qf.quantize(model, settings)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), expected)
 
 
 @pytest.mark.parametrize(
-    ("words", "aggregation"),
+    ("settings", "aggregation"),
     [
         ({}, "mean"),
         ({"dtype": "int32"}, "only_first_replica"),
         ({"aggregation": "sum"}, "sum"),
     ],
 )
-def test_replicas_agree_on_the_state_of_a_quantizer(words, aggregation):
+def test_replicas_agree_on_the_state_of_a_quantizer(settings, aggregation):
     quantizer = qf.quantizers.get("ste_sign")
-    variable = quantizer.add_weight(shape=(), initializer="zeros", trainable=False, **words)
+    variable = quantizer.add_weight(
+        shape=(), initializer="zeros", trainable=False, **settings
+    )
     assert variable.aggregation == aggregation
     learned = quantizer.add_weight(shape=(), initializer="zeros")
     plain = keras.layers.Dense(2).add_weight(shape=(), initializer="zeros")
@@ -163,8 +165,10 @@ def test_slots_of_a_model_are_in_call_order_each_once_with_their_paths():
     alone = qf.quantizers.get("ste_sign(clip_value=None)")
     y = alone(shared(inner(x)))
     model = keras.Model(x, keras.layers.Dense(2, name="head")(y))
-    words = {f"{name}_quantizer": "noop(precision=3)" for name in ("input", "kernel")}
-    qf.quantize(model, [("re:inner", words), ("re:head", {"output_quantizer": "ste_sign"})])
+    settings = {f"{name}_quantizer": "noop(precision=3)" for name in ("input", "kernel")}
+    qf.quantize(
+        model, [("re:inner", settings), ("re:head", {"output_quantizer": "ste_sign"})]
+    )
     found = [(slot.path, slot.name, slot.variable) for slot in iter_slots(model)]
     assert found == [
         ("inner/shared", "input", None),

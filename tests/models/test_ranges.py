@@ -64,7 +64,7 @@ def test_of_what_is_frozen_training_gathers_none():
 
 
 @pytest.mark.parametrize(
-    "words",
+    "settings",
     [
         {"kernel_quantizer": "lsq"},  # a weight is the same in every batch
         {"input_quantizer": "ste_sign"},
@@ -72,8 +72,8 @@ def test_of_what_is_frozen_training_gathers_none():
         {"input_quantizer": "integer"},  # asked to be that of each batch
     ],
 )
-def test_nothing_is_said_where_no_range_is_sought(words):
-    assert [n for n in qf.plan(network(), words).notes if "range" in n] == []
+def test_nothing_is_said_where_no_range_is_sought(settings):
+    assert [n for n in qf.plan(network(), settings).notes if "range" in n] == []
 
 
 def test_a_quantizer_that_is_a_layer_has_a_range_too():

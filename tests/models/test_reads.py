@@ -498,10 +498,10 @@ class Constant(layers.Layer):
         return self.tokens.embeddings[:3]
 
 
-@pytest.mark.parametrize("words", [{"depth": 5}, {}], ids=["deep", "constant"])
-def test_what_cannot_be_called_is_quantized_all_the_same(words):
-    model = Deep() if words else Constant()
-    model.build((None, 3), **words)
+@pytest.mark.parametrize("options", [{"depth": 5}, {}], ids=["deep", "constant"])
+def test_what_cannot_be_called_is_quantized_all_the_same(options):
+    model = Deep() if options else Constant()
+    model.build((None, 3), **options)
     assert len(qf.quantize(model, SIGNS).quantized) == 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers, ops, tree
 
 import qframe as qf
-from lifecycle import WORDS
+from lifecycle import SETTINGS
 from qframe import context, observation
 from qframe.errors import DataError
 from qframe.observation import Observer, observable_sites
@@ -86,7 +86,7 @@ def check(topology, quantize):
         pytest.skip(reason="XLA alone runs it, and nothing can be recorded by hand there")
     model = topology.model()
     if quantize:
-        qf.quantize(model, WORDS)
+        qf.quantize(model, SETTINGS)
     with recorded(model) as calls:
         topology.call(model)
     for layer in model.layers:

@@ -283,8 +283,8 @@ def test_flips_the_rows_of_an_embedding():
 
 def test_other_precisions_are_not_binary():
     is_binary = qf.optimizers.Bop.is_binary_variable
-    words = {1: True, 2: False}
-    for precision, expected in words.items():
+    binary = {1: True, 2: False}
+    for precision, expected in binary.items():
         layer = qf.layers.QuantDense(2, kernel_quantizer=f"noop(precision={precision})")
         layer.build((None, 3))
         assert is_binary(layer.kernel) is expected

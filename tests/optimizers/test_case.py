@@ -182,8 +182,8 @@ def test_a_stateless_step_changes_nothing_but_what_it_returns():
 
 def test_binary_variables_are_found_in_a_model_that_is_quantized_later():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(3), layers.Dense(3)])
-    words = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
-    qf.quantize(model, [(qf.first, words), (layers.Dense, None)])
+    settings = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    qf.quantize(model, [(qf.first, settings), (layers.Dense, None)])
     model.compile(binary_model.optimizer(), "mse", **WITHOUT_XLA)
     binary_model.train(model)
     first, last = (layer.get_weights()[0] for layer in model.layers)

@@ -79,8 +79,8 @@ def check(model):
     for index, row in enumerate(report.quantized):
         quantizers = layers[row.path].quantizers
         held = {f"{slot}_quantizer": repr(q) for slot, q in quantizers.items()}
-        words = {k: v for k, v in row.settings.items() if k.endswith("_quantizer")}
-        assert held == words
+        expected = {k: v for k, v in row.settings.items() if k.endswith("_quantizer")}
+        assert held == expected
         assert ("input_quantizer" in held) == (index > 0)
         assert {"kernel_quantizer", "depthwise_quantizer"} & set(held)
     # Whatever else learns is in the report too.

@@ -7,7 +7,7 @@ import pytest
 
 import qframe as qf
 from fresh_process import quantized
-from lifecycle import WORDS, reported, same, values
+from lifecycle import SETTINGS, reported, same, values
 from topology_models import TOPOLOGIES
 
 pytestmark = [
@@ -49,10 +49,10 @@ def weights_saved_as_quantized(case):
     model.load_weights(file)
     same(model.get_weights(), read, "weight")
     changed = sum((a != b).any() for a, b in zip(read, case.weights, strict=True))
-    words = [
+    changes = [
         word for row in case.rows for word in row.settings if word.endswith("_quantizer")
     ]
-    assert changed == len(words)
+    assert changed == len(changes)
     model.set_weights(case.weights)
 
 
@@ -68,7 +68,7 @@ class Case:
         self.topology, self.folder = topology, folder
         self.model = topology.model()
         self.plain = topology.call(self.model)
-        self.rows = qf.quantize(self.model, WORDS).quantized
+        self.rows = qf.quantize(self.model, SETTINGS).quantized
         self.weights = values(self.model.weights)
         self.outputs = topology.call(self.model)
 

@@ -108,9 +108,9 @@ def test_one_loud_channel_is_seen_where_it_is(method):
 def test_mse_by_channel_is_near_the_best_step_of_each():
     data = np.random.default_rng(0).standard_t(3, size=(400, 3)).astype("float32")
     data *= [1, 10, 0.1]
-    words = "integer(bits=4, gather='widest', granularity='channel')"
+    settings = "integer(bits=4, gather='widest', granularity='channel')"
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
-    qf.quantize(model, {"input_quantizer": words})
+    qf.quantize(model, {"input_quantizer": settings})
     qf.calibrate(model, data, "mse", verbose=0)
     found = keras.ops.convert_to_numpy(model.layers[0].quantizers["input"](data))
     for now, x in zip(np.square(found - data).mean(0), data.T, strict=True):
@@ -176,8 +176,8 @@ def test_training_goes_on_from_there_unless_it_is_frozen():
 
 def test_ranges_by_channel():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
-    words = {"input_quantizer": "integer(gather='widest', granularity='channel')"}
-    qf.quantize(model, words)
+    settings = {"input_quantizer": "integer(gather='widest', granularity='channel')"}
+    qf.quantize(model, settings)
     qf.calibrate(model, DATA, verbose=0)
     gathered = model.layers[0].quantizers["input"].gathered
     low = keras.ops.convert_to_numpy(gathered.low)
@@ -194,10 +194,10 @@ def unquantized():
     return keras.Sequential([keras.Input((8,)), layers.Dense(2)])
 
 
-def learner(words, units=3):
+def learner(settings, units=3):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8,)), layers.Dense(units)])
-    qf.quantize(model, words)
+    qf.quantize(model, settings)
     return model
 
 
@@ -233,8 +233,8 @@ def test_steps_and_bounds_that_learn_start_from_the_data(name, method):
 def test_mse_is_that_of_the_values_of_the_quantizer():
     # Symmetric, half of the integers are below 0 and lost: the best range is another one.
     data = np.abs(DATA)
-    for words in ("integer(bits=4, gather='widest')", "lsq(bits=4)", "lsq_plus(bits=4)"):
-        model = learner({"input_quantizer": words})
+    for settings in ("integer(bits=4, gather='widest')", "lsq(bits=4)", "lsq_plus(bits=4)"):
+        model = learner({"input_quantizer": settings})
         qf.calibrate(model, data, "mse", verbose=0)
         quantizer = model.layers[0].quantizers["input"]
 
@@ -250,8 +250,11 @@ def test_mse_is_that_of_the_values_of_the_quantizer():
 
 
 def test_a_weight_has_the_range_that_it_has_itself():
-    words = {"weight_quantizer": "lsq(bits=3, per_channel=True)", "bias_quantizer": "lsq"}
-    model = learner(words)
+    settings = {
+        "weight_quantizer": "lsq(bits=3, per_channel=True)",
+        "bias_quantizer": "lsq",
+    }
+    model = learner(settings)
     report = qf.calibrate(model, DATA, "percentile", percentile=100, verbose=0)
     kernel = model.layers[0].get_weights()[0]
     step = np.maximum(-kernel.min(0) / 4, kernel.max(0) / 3)

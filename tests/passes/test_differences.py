@@ -63,8 +63,11 @@ def test_a_constraint_on_the_variable_alone_is_named_too():
 
 def test_an_equal_constraint_is_not_replaced():
     model = network()
-    words = {"kernel_quantizer": "lsq", "kernel_constraint": keras.constraints.MaxNorm(3)}
-    row = rows(qf.plan(model, words))["a"]
+    settings = {
+        "kernel_quantizer": "lsq",
+        "kernel_constraint": keras.constraints.MaxNorm(3),
+    }
+    row = rows(qf.plan(model, settings))["a"]
     assert row.replaced == {}
     assert row.settings["kernel_constraint"] == "MaxNorm(max_value=3, axis=0)"
 

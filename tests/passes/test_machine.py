@@ -85,9 +85,9 @@ class Machine(RuleBasedStateMachine):
         traced=TRACED,
         frozen=st.sampled_from([0, None, 1]),
         name=MODELS,
-        words=filled(TEXTS),
+        settings=filled(TEXTS),
     )
-    def make(self, kind, traced, frozen, name, words):
+    def make(self, kind, traced, frozen, name, settings):
         """Models of some kind: one is traced, a layer may be frozen, some are quantized."""
         keras.utils.clear_session(free_memory=False)
         self.kind, self.x = kind, inputs(kind)
@@ -98,7 +98,7 @@ class Machine(RuleBasedStateMachine):
         self.predict(traced)
         if frozen is not None:
             self.freeze("a layer", frozen, True)
-        self.quantize(name, 0, words)
+        self.quantize(name, 0, settings)
 
     @property
     def parts(self):
@@ -142,13 +142,13 @@ class Machine(RuleBasedStateMachine):
     def check_report(self, name, network):
         layers = qf.models.profile(network.model).layers
         found = quantized(network.model)
-        said = {path.split("/")[-1]: words for path, words in found.items()}
+        said = {path.split("/")[-1]: settings for path, settings in found.items()}
         for part in network.parts:
-            words = said.pop(part.holder.name, {})
+            settings = said.pop(part.holder.name, {})
             slots = {s: repr(qf.quantizers.get(text)) for s, text in part.slots.items()}
             held = {
                 k.removesuffix("_quantizer"): v
-                for k, v in words.items()
+                for k, v in settings.items()
                 if "straint" not in k
             }
             assert held == slots, (name, part.holder.name)
@@ -225,16 +225,18 @@ class Machine(RuleBasedStateMachine):
 
     # What changes them.
 
-    @rule(name=TARGETS, index=INDEX, words=filled(TEXTS))
-    def quantize(self, name, index, words):
+    @rule(name=TARGETS, index=INDEX, settings=filled(TEXTS))
+    def quantize(self, name, index, settings):
         target, parts = self.target(name, index)
-        taken = [(p, {s: t for s, t in words.items() if s in p.all_slots}) for p in parts]
+        taken = [
+            (p, {s: t for s, t in settings.items() if s in p.all_slots}) for p in parts
+        ]
         known = {slot for _, some in taken for slot in some}
-        words = {slot: text for slot, text in words.items() if slot in known}
+        settings = {slot: text for slot, text in settings.items() if slot in known}
         if name != "a layer" and any(part.recurrent for part in parts):
-            words.pop("output", None)
-        rules = {f"{slot}_quantizer": text for slot, text in words.items()}
-        taken = [(p, {s: t for s, t in words.items() if s in some}) for p, some in taken]
+            settings.pop("output", None)
+        rules = {f"{slot}_quantizer": text for slot, text in settings.items()}
+        taken = [(p, {s: t for s, t in settings.items() if s in some}) for p, some in taken]
         if not any(some for _, some in taken):
             return
         learning = [part for part, some in taken if LEARNED in some.values()]
@@ -258,7 +260,7 @@ class Machine(RuleBasedStateMachine):
                 told = rows.pop(part.holder.name)
                 assert told == {f"{s}_quantizer": text for s, text in texts.items()}
         assert not rows
-        if LEARNED in words.values():
+        if LEARNED in settings.values():
             self.stale = {"outer", "beside"}
 
     @precondition(lambda self: any(part.quantized for part in self.parts))

@@ -184,13 +184,13 @@ def test_what_fails_half_way_is_rolled_back(count):
         if quantized_before:
             qf.quantize(model, data.draw(fitting_rules(model, *DRAWN)))
         before = snapshot(model)
-        words = {"input_quantizer": Explosive(), "weight_constraint": "weight_clip"}
+        changes = {"input_quantizer": Explosive(), "weight_constraint": "weight_clip"}
         # A plan builds some, to try them.
         Explosive.fuse = 0
-        qf.plan(model, words)
+        qf.plan(model, changes)
         Explosive.fuse = fuse - Explosive.fuse
         try:
-            qf.quantize(model, words)
+            qf.quantize(model, changes)
         except QFrameError:
             assert Explosive.fuse == 0
             same(model, before)

@@ -372,7 +372,7 @@ def test_a_subclass_of_batch_normalization():
 
 
 @pytest.mark.parametrize(
-    ("make", "data", "error", "words"),
+    ("make", "data", "error", "message"),
     [
         (lambda: chain(layers.Dense(2)), DATA, ArgumentError, "has no keras.layers.Batch"),
         (layers.BatchNormalization, DATA, ArgumentError, "takes a keras.Model"),
@@ -387,10 +387,10 @@ def test_a_subclass_of_batch_normalization():
         (lambda: chain(layers.BatchNormalization()), DATA * np.inf, DataError, "infinity"),
     ],
 )
-def test_errors_change_nothing(make, data, error, words):
+def test_errors_change_nothing(make, data, error, message):
     model = make()
     before = model.get_weights()
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=message):
         recalibrate(model, data)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -9,7 +9,7 @@ from keras import layers
 
 import qframe as qf
 from fresh_process import quantized
-from lifecycle import WORDS, classes, differ, lifecycles, same, values
+from lifecycle import SETTINGS, classes, differ, lifecycles, same, values
 from topology_models import TOPOLOGIES, Block, named
 
 # One for each way in which Keras saves what is inside.
@@ -28,9 +28,9 @@ SAMPLE = [
 def test_quantize_and_strip(topology):
     model = topology.model()
     before, plain, weights = classes(model), topology.call(model), values(model.weights)
-    planned = qf.plan(model, WORDS)
+    planned = qf.plan(model, SETTINGS)
     assert classes(model) == before
-    report = qf.quantize(model, WORDS)
+    report = qf.quantize(model, SETTINGS)
     assert report.rows == planned.rows
     assert len(report.quantized) == len(quantized(model)) == topology.kernels
     outputs = topology.call(model)
@@ -58,7 +58,7 @@ def test_pickles(name):
     # Keras reduces a model to the same archive for a deep copy.
     topology = named(name)
     model = topology.model()
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     again = pickle.loads(pickle.dumps(model))
     assert len(quantized(again)) == topology.kernels
     same(topology.call(again), topology.call(model), "output")
@@ -72,8 +72,8 @@ def test_what_training_had_compiled_is_traced_anew():
     twin = topology.model()
     twin.set_weights(model.get_weights())
     twin.compile("sgd", "mse", jit_compile=False)
-    qf.quantize(model, WORDS)
-    qf.quantize(twin, WORDS)
+    qf.quantize(model, SETTINGS)
+    qf.quantize(twin, SETTINGS)
     assert topology.fit(model) == topology.fit(twin)
     same(values(model.trainable_variables), values(twin.trainable_variables), "weight")
 
@@ -86,14 +86,14 @@ def test_momentum_stays():
     model.optimizer.apply([keras.ops.convert_to_tensor(one) for one in ones])
     before = values(model.optimizer.variables)
     assert sum(np.allclose(value, -0.1) for value in before) == len(ones)
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     same(values(model.optimizer.variables), before, "optimizer")
 
 
 def test_a_model_that_is_not_compiled_is_saved_and_loaded(tmp_path):
     topology = named("nested two deep")
     model = topology.model()
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     model.save(tmp_path / "m.keras")
     again = qf.load_model(tmp_path / "m.keras")
     assert not again.compiled
@@ -105,9 +105,9 @@ def test_a_layer_that_two_models_share_is_quantized_in_both():
     x, dense = keras.Input((8,)), layers.Dense(4)
     one = keras.Model(x, layers.Dense(2)(dense(x)))
     other = keras.Model(x, layers.Dense(3)(dense(x)))
-    assert len(qf.quantize(one, WORDS).quantized) == 2
+    assert len(qf.quantize(one, SETTINGS).quantized) == 2
     assert quantized(other).keys() == {dense.name}
-    assert len(qf.quantize(other, WORDS).quantized) == 2
+    assert len(qf.quantize(other, SETTINGS).quantized) == 2
     qf.strip(one)
     assert [type(layer) for layer in one.layers[1:]] == [layers.Dense] * 2
     assert type(dense) is layers.Dense
@@ -121,7 +121,7 @@ def test_a_model_in_two_models_is_saved_with_each(tmp_path):
     x = keras.Input((8,))
     one = keras.Model(x, layers.Dense(2)(encoder(x)))
     other = keras.Model(x, layers.Dense(3)(encoder(x)))
-    qf.quantize(one, WORDS)
+    qf.quantize(one, SETTINGS)
     inputs = keras.ops.ones((2, 8))
     for model, count in ((one, 2), (other, 1)):
         model.save(tmp_path / "m.keras")
@@ -140,7 +140,7 @@ def test_float64():
     dense.build((None, 8))
     inputs = np.random.default_rng(0).normal(size=(2, 8))
     kernel, bias = dense.get_weights()
-    qf.quantize(dense, WORDS)
+    qf.quantize(dense, SETTINGS)
     found = keras.ops.convert_to_numpy(
         dense(keras.ops.convert_to_tensor(inputs, "float64"))
     )
@@ -151,7 +151,7 @@ def test_float64():
 def test_a_subclassed_model_from_its_config_is_quantized_from_the_first_call():
     topology = named("subclassed")
     model = topology.model()
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     again = type(model).from_config(model.get_config())
     first = topology.call(again)
     assert len(quantized(again)) == topology.kernels
@@ -162,11 +162,11 @@ def test_a_subclassed_model_from_its_config_is_quantized_from_the_first_call():
 
 def test_a_plan_for_layers_that_are_not_there_is_an_error():
     model = named("layer of layers").model()
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     block = model.layers[-1]
     assert isinstance(block, Block)
     config = keras.saving.serialize_keras_object(block)
-    ((_, words),) = config["config"]["plan"].items()
-    config["config"]["plan"] = {"7": words}
+    ((_, settings),) = config["config"]["plan"].items()
+    config["config"]["plan"] = {"7": settings}
     with pytest.raises(qf.errors.QFrameError, match="positions 7"):
         keras.saving.deserialize_keras_object(config)

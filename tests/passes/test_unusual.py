@@ -8,7 +8,7 @@ from keras import layers, ops
 import qframe as qf
 from fitting import WITHOUT_XLA
 from fresh_process import quantized
-from lifecycle import WORDS, classes, same, values
+from lifecycle import SETTINGS, classes, same, values
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError
 from topology_models import Scale
 
@@ -48,8 +48,8 @@ def test_a_quantizer_that_keeps_only_the_rank_is_refused():
             return ops.mean(inputs, axis=0, keepdims=True)
 
     for quantizer in (Mean(), lambda w: ops.mean(w, axis=0, keepdims=True)):
-        words = {"kernel_quantizer": quantizer}
-        refused(network(layers.Dense(4)), words, QFrameError, "changed the shape")
+        settings = {"kernel_quantizer": quantizer}
+        refused(network(layers.Dense(4)), settings, QFrameError, "changed the shape")
 
 
 def test_a_function_may_know_the_shape_it_is_for():
@@ -93,7 +93,7 @@ def test_a_constraint_of_a_layer_that_has_no_argument_for_it_is_taken_away_again
     model = network(Scale(name="scale"))
     scale = model.get_layer("scale")
     before = set(vars(scale))
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     assert scale.w.constraint is scale.kernel_constraint is not None
     qf.strip(model)
     assert set(vars(scale)) == before
@@ -104,7 +104,7 @@ def test_a_constraint_that_only_the_variable_has_comes_back():
     model = network(layers.Dense(4))
     (dense,) = model.layers
     dense.kernel.constraint = mine = keras.constraints.NonNeg()
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     assert dense.kernel.constraint is not mine
     qf.strip(model)
     assert dense.kernel.constraint is mine
@@ -115,7 +115,7 @@ def test_rules_without_a_constraint_take_that_of_earlier_ones_away():
     model = network(layers.Dense(4, kernel_constraint="non_neg"))
     (dense,) = model.layers
     mine = dense.kernel_constraint
-    qf.quantize(model, WORDS)
+    qf.quantize(model, SETTINGS)
     qf.quantize(model, SIGN)
     assert dense.kernel_constraint is dense.kernel.constraint is mine
 
@@ -126,7 +126,7 @@ def test_rules_without_a_constraint_take_that_of_earlier_ones_away():
 def test_a_frozen_layer_is_quantized_and_stays_frozen():
     model = network(layers.Dense(4, trainable=False), layers.Dense(2))
     before = model.layers[0].get_weights()
-    assert len(qf.quantize(model, WORDS).quantized) == 2
+    assert len(qf.quantize(model, SETTINGS).quantized) == 2
     assert len(model.trainable_variables) == 2
     model.compile("sgd", "mse", jit_compile=False)
     model.fit(X, np.zeros((3, 2)), verbose=0)
@@ -136,12 +136,12 @@ def test_a_frozen_layer_is_quantized_and_stays_frozen():
 
 def test_a_bias_that_is_not_there():
     model = network(layers.Dense(4, use_bias=False), layers.Dense(2))
-    words = {"bias_quantizer": "ste_sign", "bias_constraint": "weight_clip"}
-    report = qf.quantize(model, words)
+    settings = {"bias_quantizer": "ste_sign", "bias_constraint": "weight_clip"}
+    report = qf.quantize(model, settings)
     assert [row.path for row in report.quantized] == [model.layers[1].name]
     (row,) = report.skipped
     assert row.reason == "it has no bias_quantizer; it takes kernel_quantizer"
-    both = qf.quantize(model, {**SIGN, **words})
+    both = qf.quantize(model, {**SIGN, **settings})
     assert [len(row.settings) for row in both.quantized] == [1, 3]
     (k,), (kernel, bias) = (layer.get_weights() for layer in model.layers)
     expected = X @ signs(k) @ signs(kernel) + signs(bias)
@@ -159,16 +159,16 @@ def test_a_layer_that_no_call_has_built():
 
     model = Partial()
     model(X)
-    refused(model, WORDS, NotBuiltError, "'unused' is not built")
+    refused(model, SETTINGS, NotBuiltError, "'unused' is not built")
     model.unused.build((None, 8))
-    assert len(qf.quantize(model, WORDS).quantized) == 2
+    assert len(qf.quantize(model, SETTINGS).quantized) == 2
 
 
 def test_a_single_layer():
     dense = layers.Dense(4)
-    refused(dense, WORDS, NotBuiltError, "is not built")
+    refused(dense, SETTINGS, NotBuiltError, "is not built")
     dense.build((None, 8))
-    qf.quantize(dense, WORDS)
+    qf.quantize(dense, SETTINGS)
     np.testing.assert_array_equal(outputs(dense), X @ signs(dense.get_weights()[0]))
     qf.strip(dense)
     assert type(dense) is layers.Dense
@@ -181,7 +181,7 @@ def test_what_keras_quantized_is_left_and_said():
     model = network(layers.Dense(4, name="a"), layers.Dense(2, name="b"))
     model.quantize("int8")
     before, variables = outputs(model), values(model.weights)
-    report = qf.quantize(model, WORDS)
+    report = qf.quantize(model, SETTINGS)
     assert not report.quantized
     reason = "Keras quantized it to int8 already"
     assert [(row.path, row.reason) for row in report.skipped] == [
@@ -194,7 +194,7 @@ def test_what_keras_quantized_is_left_and_said():
 def test_a_policy_by_which_keras_quantizes():
     policy = keras.dtype_policies.QuantizedDTypePolicy("int8", "float32")
     model = network(layers.Dense(4, dtype=policy, name="a"), layers.Dense(2, name="b"))
-    report = qf.quantize(model, WORDS)
+    report = qf.quantize(model, SETTINGS)
     assert [row.path for row in report.quantized] == ["b"]
     assert report.skipped[0].reason == "Keras quantized it to int8 already"
 
@@ -233,8 +233,8 @@ def test_with_lora_the_sum_is_quantized():
 
 def test_with_lora_a_constraint_is_refused():
     model, _ = with_lora()
-    refused(model, WORDS, ArgumentError, "'a': its kernel is computed.*LoRA is enabled")
-    assert len(qf.quantize(model, [("re:a", SIGN), ("re:b", WORDS)]).quantized) == 2
+    refused(model, SETTINGS, ArgumentError, "'a': its kernel is computed.*LoRA is enabled")
+    assert len(qf.quantize(model, [("re:a", SIGN), ("re:b", SETTINGS)]).quantized) == 2
 
 
 def test_with_lora_the_kernel_cannot_be_frozen():
@@ -292,12 +292,12 @@ def test_a_step_starts_before_the_loop_over_time():
 )
 def test_what_writes_within_a_loop_over_time(slot, make):
     model = keras.Sequential([keras.Input((5, 3)), make()])
-    words = {f"{slot}_quantizer": UPDATES}
+    settings = {f"{slot}_quantizer": UPDATES}
     if keras.backend.backend() == "jax":
         with pytest.raises(ArgumentError, match=r"loop over time of .*unroll=True"):
-            qf.quantize(model, words)
+            qf.quantize(model, settings)
         return
-    qf.quantize(model, words)
+    qf.quantize(model, settings)
     model.compile("adam", "mse", **WITHOUT_XLA)
     history = model.fit(np.ones((4, 5, 3)), np.zeros((4, 4)), verbose=0)
     assert np.isfinite(history.history["loss"]).all()

@@ -30,9 +30,9 @@ def test_the_version():
 def test_there_is_no_word_for_a_model():
     """Quantized layers are written as such, in models of any kind."""
     assert cells["quantizes an existing model"] == cells["takes it back"] == "no"
-    words = [name.lower() for name in public()]
+    names = [name.lower() for name in public()]
     assert not [
-        w for w in words if w.startswith(("quantize_", "convert", "from_", "strip"))
+        w for w in names if w.startswith(("quantize_", "convert", "from_", "strip"))
     ]
     assert cells["attention, recurrent cells, nested and subclassed models"] == "by hand"
     assert {"QMultiHeadAttention", "QGRU", "QDense"} <= public()
@@ -85,11 +85,11 @@ def test_bit_widths_are_learned():
 
 
 def test_what_is_not_there():
-    words = [name.lower() for name in public()]
+    names = [name.lower() for name in public()]
     assert cells["a small file"] == "no"
-    assert not [w for w in words if "export" in w or "save" in w]
+    assert not [w for w in names if "export" in w or "save" in w]
     assert cells["GPTQ, AWQ"] == "no"
-    assert not [w for w in words if "gptq" in w or "awq" in w]
+    assert not [w for w in names if "gptq" in w or "awq" in w]
 
 
 def test_layers_know_their_cost():

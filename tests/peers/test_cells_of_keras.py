@@ -111,15 +111,15 @@ def test_file(tmp_path):
 
 
 def test_there_is_no_report_and_no_pruning():
-    words = {
+    names = {
         name.lower() for module in (keras, keras.utils, keras.Model) for name in dir(module)
     }
     assert cells["a report on each layer"] == "no"
-    assert not [w for w in words if "report" in w]
+    assert not [w for w in names if "report" in w]
     text = []
     model = dense()
     model.quantize("int8")
     model.summary(print_fn=text.append)
     assert "int8" not in "".join(text)
     assert cells["pruning, clustering"] == "no"
-    assert not [w for w in words if "prun" in w or "cluster" in w]
+    assert not [w for w in names if "prun" in w or "cluster" in w]

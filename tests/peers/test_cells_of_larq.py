@@ -17,7 +17,7 @@ from peers import comparison
 cells = comparison.cells("Larq")
 NUMBERS = np.linspace(-2, 2, 4001).astype("float32")
 MODULES = (larq, larq.layers, larq.models, larq.quantizers, larq.utils)
-WORDS = {name.lower() for module in MODULES for name in dir(module) if name[0] != "_"}
+NAMES = {name.lower() for module in MODULES for name in dir(module) if name[0] != "_"}
 
 
 def dense():
@@ -44,7 +44,7 @@ def test_there_is_no_word_for_a_model():
     """Quantized layers are written as such, in models of any kind."""
     assert cells["quantizes an existing model"] == cells["takes it back"] == "no"
     starts = ("quantize_", "convert", "from_", "strip")
-    assert not [word for word in WORDS if word.startswith(starts)]
+    assert not [word for word in NAMES if word.startswith(starts)]
     assert cells["attention, recurrent cells, nested and subclassed models"] == "by hand"
 
     class Subclassed(tf.keras.Model):
@@ -108,7 +108,7 @@ def test_what_is_not_there():
     assert names == ["kernel:0", "bias:0"]
     assert cells["GPTQ, AWQ"] == cells["pruning, clustering"] == "no"
     for word in ("gptq", "awq", "prun", "cluster"):
-        assert not [w for w in WORDS if word in w]
+        assert not [w for w in NAMES if word in w]
 
 
 def test_report():

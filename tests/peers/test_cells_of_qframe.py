@@ -1,6 +1,6 @@
 """What the column of qframe says in README.md, as briefly as of the others.
 
-The whole suite is about it; this holds the words of the table.
+The whole suite is about it; this tests the cells of the table.
 """
 
 import configparser
@@ -23,8 +23,8 @@ def model(layer, *others, shape=(4,)):
     return keras.Model(inputs, layer(inputs, *(inputs for _ in others)))
 
 
-def levels(words):
-    quantizer = qf.quantizers.get(words)
+def levels(text):
+    quantizer = qf.quantizers.get(text)
     return np.unique(keras.ops.convert_to_numpy(quantizer(NUMBERS)))
 
 
@@ -146,10 +146,10 @@ def test_report():
 
 def test_what_is_not_there():
     quantizers = [c.name for c in qf.registry.discovery.registry.components("quantizer")]
-    words = [name.lower() for name in [*qf.__all__, *quantizers]]
+    names = [name.lower() for name in [*qf.__all__, *quantizers]]
     assert cells["GPTQ, AWQ"] == cells["pruning, clustering"] == "no"
     for word in ("gptq", "awq", "prun", "cluster"):
-        assert not [w for w in words if word in w]
+        assert not [w for w in names if word in w]
     assert cells["bit widths that are learned"] == "no"
     layer = qf.layers.QuantDense(3, kernel_quantizer="lsq")
     layer.build((None, 4))

@@ -14,8 +14,8 @@ from peers import comparison
 
 cells = comparison.cells("QKeras")
 NUMBERS = np.linspace(-2, 2, 4001).astype("float32")
-WORDS = {"kernel_quantizer": "quantized_bits(4,0,1)"}
-CONFIG = {"QDense": WORDS, "QConv2D": WORDS}
+SETTINGS = {"kernel_quantizer": "quantized_bits(4,0,1)"}
+CONFIG = {"QDense": SETTINGS, "QConv2D": SETTINGS}
 
 
 def kinds(model):
@@ -27,8 +27,8 @@ def model(layer, *others, shape=(4,)):
     return keras.Model(inputs, layer(inputs, *(inputs for _ in others)))
 
 
-def levels(words):
-    quantizer = qkeras.get_quantizer(words)
+def levels(text):
+    quantizer = qkeras.get_quantizer(text)
     return np.unique(keras.ops.convert_to_numpy(quantizer(NUMBERS)))
 
 
@@ -85,7 +85,7 @@ def test_a_layer_of_ones_own():
         def call(self, x):
             return keras.ops.matmul(x, self.kernel)
 
-    config = {"QOwn": WORDS, "Own": WORDS}
+    config = {"QOwn": SETTINGS, "Own": SETTINGS}
     made = model_quantize(model(Own()), config, 4, custom_objects={"Own": Own})
     assert kinds(made)[1] == "Own"
     assert not hasattr(made.layers[1], "kernel_quantizer")

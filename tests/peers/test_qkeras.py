@@ -1,4 +1,4 @@
-"""The words of QKeras compute what QKeras computes, but for what docs/qkeras.md lists.
+"""The quantizers of QKeras compute what QKeras computes, except what docs/qkeras.md lists.
 
 Each row of the table there is a difference that this file shows: either where numbers may
 differ on the grids of arguments below, and do somewhere, or in a test of its own.
@@ -189,7 +189,7 @@ def _(word, arguments, x):
 
 
 def magnitudes(word, arguments, x):
-    """Of which the powers of two are: NaN for other words."""
+    """Of which the powers of two are: NaN for other quantizers."""
     if "po2" not in word:
         return np.full(x.shape, np.nan)
     slope = arguments.get("negative_slope", 1)
@@ -350,7 +350,7 @@ def values(quantizer, x=X, **kwargs):
     return quantizer(tf.constant(x), **kwargs).numpy()
 
 
-@row(SHOWN, "`use_stochastic_rounding` of other words than `binary` and powers of two")
+@row(SHOWN, "`use_stochastic_rounding` of other quantizers than `binary` and powers of two")
 def test_stochastic_rounding_draws():
     for word, arguments in {
         "quantized_bits": {"bits": 3},

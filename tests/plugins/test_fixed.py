@@ -1,4 +1,4 @@
-"""QKeras's words: golden numbers by hand, draws, and formulas in NumPy.
+"""QKeras's quantizers: golden numbers by hand, draws, and formulas in NumPy.
 
 tests/peers/test_qkeras.py compares them with QKeras itself.
 """
@@ -17,7 +17,7 @@ from qframe.quantizers.differentiation import MODES, to_numpy, to_tensor, value_
 
 pytestmark = pytest.mark.ends
 
-WORDS = [
+NAMES = [
     "quantized_bits",
     "quantized_relu",
     "quantized_tanh",
@@ -250,7 +250,7 @@ def test_powers_of_two_are_exact(mode):
     np.testing.assert_array_equal(found, 2 * powers)
 
 
-@pytest.mark.parametrize("name", WORDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_large_numbers_and_nan(name):
     quantizer = get(name)
     x = np.float32([3e38, np.inf, -3e38, -np.inf, np.nan])
@@ -433,7 +433,7 @@ def test_precision_counts_the_sign():
     assert get("quantized_relu_po2(4)").precision == 4
     assert get("quantized_relu_po2(4, None, 0.5)").precision == 5
     assert get("quantized_bits(6)").precision == get("quantized_relu(6)").precision == 6
-    assert [get(name).precision for name in WORDS[-5:]] == [1, 2, 1, 2, 1]
+    assert [get(name).precision for name in NAMES[-5:]] == [1, 2, 1, 2, 1]
 
 
 # Draws in training.

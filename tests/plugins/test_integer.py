@@ -399,8 +399,8 @@ def test_wrong_use(call, message):
 def test_the_axis_of_the_channels_comes_from_the_layer():
     layer = keras.layers.Conv2DTranspose(3, 2)
     model = keras.Sequential([keras.Input((4, 4, 2)), layer])
-    words = {"kernel_quantizer": "integer(bits=4, granularity='channel')"}
-    qf.quantize(model, words)
+    settings = {"kernel_quantizer": "integer(bits=4, granularity='channel')"}
+    qf.quantize(model, settings)
     (found,) = qf.integers(model).values()
     assert found.scale.shape == (1, 1, 3, 1)
     assert axes_within_channels(4, -2) == (0, 1, 3)

@@ -294,8 +294,8 @@ def test_lsq_of_channels_in_layers():
     for shape, layer in layers.items():
         given = (3,) if len(shape) == 2 else (6, 6, 2)
         model = model_of(layer, shape=given)
-        words = {"Dense": "kernel", "DepthwiseConv2D": "depthwise"}
-        prefix = words.get(type(layer).__name__, "kernel")
+        prefixes = {"Dense": "kernel", "DepthwiseConv2D": "depthwise"}
+        prefix = prefixes.get(type(layer).__name__, "kernel")
         qf.quantize(model, {f"{prefix}_quantizer": "lsq(per_channel=True)"})
         kernel = next(w for w in layer.weights if tuple(w.shape) == shape)
         mean = np.abs(to_numpy(kernel)).mean(axes.get(shape, (0, 1, 2)), keepdims=True)

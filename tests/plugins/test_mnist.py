@@ -18,10 +18,10 @@ def learned(bits):
     }
 
 
-WORDS = {f"{b} bits": learned(b) for b in (2, 4)}
+SETTINGS = {f"{b} bits": learned(b) for b in (2, 4)}
 
 
-def network(words):
+def network(settings):
     """The network of the tutorial; its first input stays float, as there."""
     normalization = keras.layers.BatchNormalization
     parts = [keras.Input((28, 28, 1))]
@@ -42,9 +42,9 @@ def network(words):
         keras.layers.Softmax(),
     ]
     model = keras.Sequential(parts)
-    if words:
-        first = {k: v for k, v in words.items() if k != "input_quantizer"}
-        qf.quantize(model, [(qf.first, first), (None, words)])
+    if settings:
+        first = {k: v for k, v in settings.items() if k != "input_quantizer"}
+        qf.quantize(model, [(qf.first, first), (None, settings)])
     # Keras would compile with XLA, which takes twice as long for this network on a CPU.
     loss = "sparse_categorical_crossentropy"
     # A rate that ends at 0: without it networks differ by luck, from batch to batch.
@@ -66,9 +66,9 @@ def accuracy(model, data):
     return 100 * model.evaluate(*data[2:], batch_size=512, verbose=0)[1]
 
 
-def trained(words, data):
+def trained(settings, data):
     keras.utils.set_random_seed(0)
-    model = network(words)
+    model = network(settings)
     train(model, data)
     return model
 
@@ -107,7 +107,7 @@ pytestmark = [
 
 
 def test_learned_steps(data, floating):
-    found = {n: accuracy(trained(words, data), data) for n, words in WORDS.items()}
+    found = {n: accuracy(trained(settings, data), data) for n, settings in SETTINGS.items()}
     found["float"] = floating[1]
     show(found)
     assert found["2 bits"] >= found["float"] - 4.0

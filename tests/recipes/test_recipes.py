@@ -30,7 +30,7 @@ from qframe.registry.identifier import Identifier
 
 pytestmark = pytest.mark.ends
 
-WORDS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+SETTINGS = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
 
 def is_regex(text):
@@ -252,7 +252,7 @@ def test_bad_arguments():
     with pytest.raises(ArgumentError, match="rules are a dict"):
         qf.Recipe("ste_sign")
     with pytest.raises(ArgumentError, match="summary of a recipe is a text, found None"):
-        qf.Recipe(WORDS, summary=None)
+        qf.Recipe(SETTINGS, summary=None)
     with pytest.raises(UnknownNameError, match=r"^rule 2: unknown quantizer 'x'"):
         qf.Recipe([("Dense", None), ("Conv2D", {"kernel_quantizer": "x"})])
 
@@ -263,18 +263,18 @@ class Unnamed(qf.quantizers.Quantizer):
 
 
 @pytest.mark.parametrize(
-    ("selector", "words", "message"),
+    ("selector", "settings", "message"),
     [
-        (lambda layer: True, WORDS, "the selector <function .*select by a class name"),
-        (Position("second", 1), WORDS, "the selector qframe.second"),
+        (lambda layer: True, SETTINGS, "the selector <function .*select by a class name"),
+        (Position("second", 1), SETTINGS, "the selector qframe.second"),
         (None, {"kernel_quantizer": lambda x: x}, "kernel_quantizer=<function"),
         (None, {"bias_constraint": keras.constraints.NonNeg()}, "bias_constraint=<"),
         (None, {"kernel_quantizer": Unnamed()}, r"qframe.register\(Unnamed\)"),
         (None, {"kernel_quantizer": {"a": 1}}, "kernel_quantizer={'a': 1}"),
     ],
 )
-def test_what_a_file_cannot_hold(tmp_path, selector, words, message):
-    recipe = qf.Recipe([(qf.last, None), (selector, words)])
+def test_what_a_file_cannot_hold(tmp_path, selector, settings, message):
+    recipe = qf.Recipe([(qf.last, None), (selector, settings)])
     path = tmp_path / "r.toml"
     path.write_text("before")
     with pytest.raises(QFrameError, match=f"^rule 2: .*{message}"):
@@ -283,10 +283,10 @@ def test_what_a_file_cannot_hold(tmp_path, selector, words, message):
 
 
 def test_a_recipe_keeps_its_settings():
-    settings = dict(WORDS)
+    settings = dict(SETTINGS)
     recipe = qf.Recipe(settings)
     settings.clear()
-    assert recipe.rules == (Rule(None, WORDS),)
+    assert recipe.rules == (Rule(None, SETTINGS),)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
@@ -310,9 +310,9 @@ def test_bad_files(tmp_path):
     with pytest.raises(DataError, match=r"r\.toml: the file cannot be read: .*utf-8"):
         qf.Recipe.load(tmp_path / "r.toml")
     with pytest.raises(OutputError, match="absent does not exist; make it first"):
-        qf.Recipe(WORDS).save(tmp_path / "absent" / "r.toml")
+        qf.Recipe(SETTINGS).save(tmp_path / "absent" / "r.toml")
     with pytest.raises(OutputError, match=r"write for example 'r\.toml'"):
-        qf.Recipe(WORDS).save(tmp_path / "r")
+        qf.Recipe(SETTINGS).save(tmp_path / "r")
     with pytest.raises(DataError, match=r"does not exist; name a \.toml file"):
         recipes.get(str(tmp_path / "absent.toml"))
     (tmp_path / "r.txt").write_text("")
@@ -334,14 +334,14 @@ SIGN, CLIP = "binary:ste_sign(clip_value={})", "binary:weight_clip(clip_value={}
 
 @pytest.mark.parametrize("clip_value", [1.0, 1.25])
 def test_binarized_network(clip_value):
-    words = {
+    settings = {
         "kernel_quantizer": SIGN.format(clip_value),
         "kernel_constraint": CLIP.format(clip_value),
     }
     rows = qf.quantize(two_layers(), f"bnn(clip_value={clip_value})").quantized
     assert {row.path: dict(row.settings) for row in rows} == {
-        "a": words,
-        "b": {"input_quantizer": SIGN.format(clip_value), **words},
+        "a": settings,
+        "b": {"input_quantizer": SIGN.format(clip_value), **settings},
     }
 
 

@@ -50,7 +50,7 @@ NOT_RUN = {
     r"python train\.py .*|TF_CONFIG=.*": "needs many machines",
 }
 # What a reader puts in for a word in capitals.
-WORDS = {
+PLACEHOLDERS = {
     "MODEL.keras": "model.keras",
     "FIRST.keras": "float.keras",
     "SECOND.keras": "quantized.keras",
@@ -79,14 +79,14 @@ model.save("float.keras")
 qf.recipes.get("bnn").save("mine.toml")
 digits = data.load("digits")
 np.savez("test.npz", x=data.as_input(digits.x_test), y=digits.y_test)
-for words in json.loads(sys.argv[1]):
-    print("qframe", *words, flush=True)
-    output = Path(words[words.index("-o") + 1]) if "-o" in words else None
+for arguments in json.loads(sys.argv[1]):
+    print("qframe", *arguments, flush=True)
+    output = Path(arguments[arguments.index("-o") + 1]) if "-o" in arguments else None
     if output is not None:
         # Another command in the documents may write the same file.
         output.unlink(missing_ok=True)
     # Either what it returns, which is None, or an exit code.
-    assert not main(words, standalone_mode=False), words
+    assert not main(arguments, standalone_mode=False), arguments
     assert output is None or output.is_file(), output
 """
 EXAMPLE = re.compile(r"\bsave\w*\(\"([^\"{}/]+)\"")
@@ -127,10 +127,10 @@ def reasons(command):
 
 
 def of_qframe():
-    """The words after ``qframe`` of each documented command that is run in one process."""
+    """Yield the arguments of each documented command that runs in one process."""
     for command in documented():
         if command.startswith("qframe ") and not reasons(command):
-            yield [WORDS.get(word, word) for word in shlex.split(command)[1:]]
+            yield [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
 
 
 def test_documented_commands_are_run_or_say_why_not():
@@ -155,13 +155,13 @@ def test_documented_commands_leave_nothing_that_git_sees(clone, sdist):
     clone.bash(FIRST)
     for command in BEFORE:
         clone.bash(command)
-    words = list(of_qframe())
-    clone.bash(shlex.join(["python", "-I", "-c", QFRAME, json.dumps(words)]))
+    arguments = list(of_qframe())
+    clone.bash(shlex.join(["python", "-I", "-c", QFRAME, json.dumps(arguments)]))
     for command in AFTER:
         clone.bash(command)
     assert clone.status() == set()
 
-    outputs = {line[line.index("-o") + 1] for line in words if "-o" in line}
+    outputs = {line[line.index("-o") + 1] for line in arguments if "-o" in line}
     assert len(outputs) >= 4
     # The quickstart ran twice, and kept what was there.
     outputs |= {"qframe-quickstart.keras", "qframe-quickstart-2.keras", ".venv/", "dist/"}

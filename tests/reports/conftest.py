@@ -12,7 +12,7 @@ WEIGHTS = [RNG.normal(size=size).astype("float32") for size in ((6, 5), (5,), (5
 SLOTS = "kernel_quantizer", "input_quantizer"
 
 
-def network(*words):
+def network(*texts):
     """Two layers with a ReLU between, of the same weights each time."""
     layers = [
         keras.layers.Dense(5, name="first"),
@@ -21,8 +21,8 @@ def network(*words):
     ]
     model = keras.Sequential([keras.Input((6,)), *layers], name="known")
     model.set_weights(WEIGHTS)
-    if words:
-        qf.quantize(model, dict(zip(SLOTS, words, strict=False)))
+    if texts:
+        qf.quantize(model, dict(zip(SLOTS, texts, strict=False)))
     return model
 
 

@@ -169,11 +169,11 @@ def test_a_state_that_fits_no_line():
 
 
 def network():
-    words = {"kernel_constraint": "weight_clip", "use_bias": False}
+    settings = {"kernel_constraint": "weight_clip", "use_bias": False}
     model = keras.Sequential(
         [
             keras.Input((4,)),
-            qf.layers.QuantDense(8, kernel_quantizer="ste_sign", name="first", **words),
+            qf.layers.QuantDense(8, kernel_quantizer="ste_sign", name="first", **settings),
             qf.layers.QuantDense(
                 2, kernel_quantizer="integer", input_quantizer="ste_sign", name="last"
             ),
