@@ -25,8 +25,8 @@ def test_values(values, alpha):
     np.testing.assert_allclose(run(qf.activations.hard_tanh, values), np.clip(x, -1, 1))
     beyond = np.sign(x) * np.maximum(np.abs(x) - 1, 0)
     expected = np.clip(x, -1, 1) + alpha * beyond
-    found = run(qf.activations.leaky_tanh, values, alpha=alpha)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    actual = run(qf.activations.leaky_tanh, values, alpha=alpha)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_infinities_and_nan():

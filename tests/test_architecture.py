@@ -134,10 +134,10 @@ def attributes(path):
 
 def used(name, path):
     """The modules of the core that a module needs, however and whenever it imports them."""
-    found = {*imports(path), *attributes(path)}
+    result = {*imports(path), *attributes(path)}
     if name == "qframe":
-        found |= {*qframe._HOMES.values(), *(f"qframe.{word}" for word in qframe.__all__)}
-    for each in found:
+        result |= {*qframe._HOMES.values(), *(f"qframe.{word}" for word in qframe.__all__)}
+    for each in result:
         module = qframe._HOMES.get(each.removeprefix("qframe."), each)
         while module not in SOURCES and "." in module:  # a name in a module
             module = module.rpartition(".")[0]
@@ -166,10 +166,10 @@ def cycles(graph):
 
 
 def test_packages_import_what_is_below_them():
-    found = {name: set() for name in map(package, SOURCES)}
+    actual = {name: set() for name in map(package, SOURCES)}
     for name, other in IMPORTS:
-        found[name].add(other)
-    assert found == BELOW
+        actual[name].add(other)
+    assert actual == BELOW
 
 
 def test_no_import_closes_a_cycle():

@@ -53,8 +53,8 @@ def test_calls_are_as_ever():
     network.layers[0].quantizers["kernel"] = "magnitude_aware_sign"
     expected = keras.ops.convert_to_numpy(network(np.eye(3)))
     with qf.context.quantized_scope(True):
-        found = keras.ops.convert_to_numpy(network(np.eye(3)))
-    np.testing.assert_array_equal(found, expected)
+        actual = keras.ops.convert_to_numpy(network(np.eye(3)))
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_training_within_is_refused_or_as_ever():
@@ -121,11 +121,11 @@ def idle_slots():
 
 
 def in_a_thread(function):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(function()))
+    result = []
+    thread = threading.Thread(target=lambda: result.append(function()))
     thread.start()
     thread.join()
-    return found[0]
+    return result[0]
 
 
 @given(st.lists(st.tuples(CHANGES, IDLE), max_size=5), st.randoms(), st.booleans())
@@ -199,14 +199,14 @@ def test_blocks_of_two_threads_end_in_any_order():
 def test_a_model_is_in_float_in_threads_that_entered_a_scope_before():
     network = model()
     entered, begun, called, ended = (threading.Event() for _ in range(4))
-    found = []
+    actual = []
 
     def other():
         with qf.context.quantized_scope(False):
             entered.set()
             for event in (begun, ended):
                 event.wait()
-                found.append(keras.ops.convert_to_numpy(network(np.eye(3))))
+                actual.append(keras.ops.convert_to_numpy(network(np.eye(3))))
                 called.set()
 
     thread = threading.Thread(target=other)
@@ -217,8 +217,8 @@ def test_a_model_is_in_float_in_threads_that_entered_a_scope_before():
         called.wait()
     ended.set()
     thread.join()
-    np.testing.assert_array_equal(found[0], KERNEL)
-    np.testing.assert_array_equal(found[1], SIGNS)
+    np.testing.assert_array_equal(actual[0], KERNEL)
+    np.testing.assert_array_equal(actual[1], SIGNS)
 
 
 def test_a_model_is_in_float_in_threads_that_start_within():

@@ -58,9 +58,9 @@ def test_the_loss_by_hand(from_logits):
     hard = -np.log(softened(logits[0], 1)[np.arange(64), LABELS]).mean()
     s, t = (softened(part, 2) for part in logits)
     soft = 4 * (t * np.log(t / s)).sum(-1).mean()
-    found = model.train_on_batch(X, LABELS)
+    actual = model.train_on_batch(X, LABELS)
     np.testing.assert_allclose(
-        float(np.ravel(found)[0]), 0.25 * hard + 0.75 * soft, rtol=1e-4
+        float(np.ravel(actual)[0]), 0.25 * hard + 0.75 * soft, rtol=1e-4
     )
 
 

@@ -18,8 +18,8 @@ PACKAGES = ["qframe", *(plugin.target for plugin in PLUGINS)]
 def classes():
     """Every public class of every module."""
     for package in map(importlib.import_module, PACKAGES):
-        found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-        names = [m.name for m in found if not m.name.endswith("__main__")]
+        result = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        names = [m.name for m in result if not m.name.endswith("__main__")]
         for module in map(importlib.import_module, [package.__name__, *names]):
             for name, value in vars(module).items():
                 own = inspect.isclass(value) and value.__module__ == module.__name__

@@ -78,8 +78,8 @@ def test_commands_exist(document):
 
 
 def test_the_commands_are_found():
-    found = [arguments[0] for d in documents.ALL for arguments in commands(d) if arguments]
-    assert set(main.commands) <= set(found)
+    actual = [arguments[0] for d in documents.ALL for arguments in commands(d) if arguments]
+    assert set(main.commands) <= set(actual)
 
 
 @pytest.mark.parametrize(

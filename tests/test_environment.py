@@ -81,11 +81,11 @@ def test_the_template_is_a_distribution_of_its_own():
         assert str(site) != sysconfig.get_path("purelib")
         assert template is not None
         assert Path(template.origin or "").is_relative_to(site)
-        (found,) = metadata.distributions(name="qframe-plugin-template")
-        assert [entry.group for entry in found.entry_points] == ["qframe"]
-        assert {p.parts[0] for p in found.files or []} == {
+        (actual,) = metadata.distributions(name="qframe-plugin-template")
+        assert [entry.group for entry in actual.entry_points] == ["qframe"]
+        assert {p.parts[0] for p in actual.files or []} == {
             "qframe_template",
-            f"qframe_plugin_template-{found.version}.dist-info",
+            f"qframe_plugin_template-{actual.version}.dist-info",
         }
     else:
         assert template is None

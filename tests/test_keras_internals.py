@@ -271,9 +271,9 @@ def test_variables_that_code_reads_are_known_without_numbers(fails):
     x = keras.KerasTensor((None, 3))
     for layer in (called, read, reader):
         layer.build((None, 3))
-    found, whole = keras_internals.variables_read(reader, (x,), {}, lambda: False)
+    actual, whole = keras_internals.variables_read(reader, (x,), {}, lambda: False)
     assert whole == (not fails)
-    assert {(id(variable), *map(id, readers)) for variable, readers in found} == {
+    assert {(id(variable), *map(id, readers)) for variable, readers in actual} == {
         (id(read.kernel), id(reader))
     }
     assert keras_internals.variables_read(reader, (x,), {}, lambda: True) == ([], not fails)

@@ -37,9 +37,9 @@ def made(cls, base=None):
 
 def overriding(cls, name):
     """A subclass with a method, or property, that does what Keras's does."""
-    found = inspect.getattr_static(cls, name, None)
-    if isinstance(found, property):
-        own = property(lambda self: found.fget(self), found.fset)
+    result = inspect.getattr_static(cls, name, None)
+    if isinstance(result, property):
+        own = property(lambda self: result.fget(self), result.fset)
     else:
 
         def own(self, *args, **kwargs):
@@ -83,8 +83,8 @@ def test_the_methods_are_those_that_a_call_runs(cls):
 def test_each_method_that_a_call_uses_is_known_when_overridden(cls):
     assert override_of(made(cls)) is None
     for name in methods_of_call(cls):
-        found = override_of(made(overriding(cls, name), cls))
-        assert (found.owner, found.base, found.method) == ("Mine", cls.__name__, name)
+        actual = override_of(made(overriding(cls, name), cls))
+        assert (actual.owner, actual.base, actual.method) == ("Mine", cls.__name__, name)
     unused = [n for n in UNUSED if hasattr(cls, n) and n not in methods_of_call(cls)]
     assert len(unused) > 3
     for name in unused:
@@ -147,10 +147,10 @@ def single():
     ],
 )
 def test_overrides_in_other_places(layer, owner, method):
-    found = override_of(layer())
-    assert found.owner.startswith(owner)
-    assert found.method == method
-    assert str(found).endswith(f"which the call of {found.base} uses")
+    actual = override_of(layer())
+    assert actual.owner.startswith(owner)
+    assert actual.method == method
+    assert str(actual).endswith(f"which the call of {actual.base} uses")
 
 
 def test_a_method_of_keras_that_was_replaced(monkeypatch):

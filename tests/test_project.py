@@ -59,8 +59,8 @@ def test_workflow_runs_fixed_actions_that_may_only_read(workflow):
 
 def test_hooks_run_the_linter_of_the_lint_environment(project):
     (pinned,) = project["dependency-groups"]["lint"]
-    found = set(re.findall(r"ruff==[\d.]+", text(".pre-commit-config.yaml")))
-    assert found == {pinned}
+    actual = set(re.findall(r"ruff==[\d.]+", text(".pre-commit-config.yaml")))
+    assert actual == {pinned}
 
 
 def test_citation_is_of_this_version(project):

@@ -14,10 +14,10 @@ VERSIONS = sorted(p for p in Path(make.__file__).parent.iterdir() if p.name[0].i
 each_version = pytest.mark.parametrize("folder", VERSIONS, ids=lambda p: p.name)
 
 
-def assert_close(found, expected):
+def assert_close(result, expected):
     # They differ between examples by far more than what is allowed.
     assert expected.std(axis=0).min() > 0.05
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 @pytest.fixture

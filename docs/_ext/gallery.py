@@ -114,9 +114,9 @@ def expand(app: Sphinx, page: str, source: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     here = (Path(app.srcdir) / page).parent
 
-    def picture(found: re.Match[str]) -> str:
-        path = os.path.relpath(draw(found[1], folder), here)
-        return f"![The values and the surrogate gradient of {found[1]}]({path})"
+    def picture(match: re.Match[str]) -> str:
+        path = os.path.relpath(draw(match[1], folder), here)
+        return f"![The values and the surrogate gradient of {match[1]}]({path})"
 
     source[0] = re.sub(r"<!-- picture of (.+?) -->", picture, text)
 

@@ -60,14 +60,14 @@ def described(module: str, names: Iterator[str] | list[str]) -> str:
 def expand(app: Sphinx, page: str, source: list[str]) -> None:
     """Put the names into a page that asks for them."""
 
-    def names(found: re.Match[str]) -> str:
-        module, chosen = found.groups()
+    def names(match: re.Match[str]) -> str:
+        module, chosen = match.groups()
         offered = public_names(importlib.import_module(module))
         some = chosen.split(", ") if chosen else offered
         return described(module, some)
 
-    def of_plugins(found: re.Match[str]) -> str:
-        return described(f"qframe.{found[1]}s", plugin_names(found[1]))
+    def of_plugins(match: re.Match[str]) -> str:
+        return described(f"qframe.{match[1]}s", plugin_names(match[1]))
 
     text = re.sub(r"<!-- names of ([\w.]+)(?:: (.+?))? -->", names, source[0])
     source[0] = re.sub(r"<!-- (\w+)s of the plugins -->", of_plugins, text)

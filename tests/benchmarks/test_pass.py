@@ -58,8 +58,8 @@ def test_scaling():
     for shape in scaling.SHAPES:
         for size in (500, 1000, 2000):
             taken = rounds(shape(parts[:size]), scaling.RULES)
-            found = (milliseconds(*values[1:]) for values in taken.values())
-            rows.append([shape.__name__, str(size), *found])
+            actual = (milliseconds(*values[1:]) for values in taken.values())
+            rows.append([shape.__name__, str(size), *actual])
     columns = ["model", "layers", "plan (ms)", "quantize", "strip"]
     show(
         "the passes on growing models; the goal is: twice the layers, twice as long",

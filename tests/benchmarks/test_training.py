@@ -159,10 +159,10 @@ def test_accuracy(mnist):
                 name,
                 *(
                     f"{f(part):.2%}"
-                    for part in zip(*found, strict=True)
+                    for part in zip(*actual, strict=True)
                     for f in (statistics.median, min)
                 ),
             ]
-            for name, found in rows.items()
+            for name, actual in rows.items()
         ],
     )

@@ -17,7 +17,7 @@ SEEDS = range(1, 6)
 
 
 def test_accuracy(mnist):
-    rows, found = [], {"train": [], "test": []}
+    rows, actual = [], {"train": [], "test": []}
     for seed in SEEDS:
         out = subprocess.run(
             [sys.executable, str(SCRIPT), str(mnist), str(seed), "6"],
@@ -25,10 +25,10 @@ def test_accuracy(mnist):
             text=True,
             check=True,
         )
-        for name, values in found.items():
+        for name, values in actual.items():
             values.append(float(re.search(rf"{name} accuracy (\S+)", out.stdout)[1]))
-        rows.append([str(seed), *(f"{values[-1]:.2%}" for values in found.values())])
-    medians = (f"{statistics.median(values):.2%}" for values in found.values())
+        rows.append([str(seed), *(f"{values[-1]:.2%}" for values in actual.values())])
+    medians = (f"{statistics.median(values):.2%}" for values in actual.values())
     rows += [["median", *medians], ["goal", ">= 97.4%", ">= 96.5%"]]
     columns = ["seed", "train accuracy", "test accuracy"]
     show("the tutorial on MNIST, 6 epochs", columns, rows)

@@ -87,7 +87,7 @@ def test_whenever_training_is_killed_every_checkpoint_loads(tmp_path):
     # Children of a process that has imported Keras already, and done nothing with it.
     start = multiprocessing.get_context("forkserver")
     start.set_forkserver_preload(["keras", "qframe.callbacks", "qframe.layers"])
-    draw, found = random.Random(0), 0
+    draw, actual = random.Random(0), 0
     for kill in range(KILLS):
         folder = tmp_path / f"{kill}"
         folder.mkdir()
@@ -102,7 +102,7 @@ def test_whenever_training_is_killed_every_checkpoint_loads(tmp_path):
         child.join()
         assert child.exitcode == -signal.SIGKILL
         paths = checkpoints(folder)
-        found += len(paths)
+        actual += len(paths)
         for path in paths:
             model = qf.load_model(path)
             steps = int(model.optimizer.iterations)
@@ -110,4 +110,4 @@ def test_whenever_training_is_killed_every_checkpoint_loads(tmp_path):
             history = fit(model).history
             assert np.isfinite(history["loss"]).all()
             assert int(model.optimizer.iterations) == steps + len(X) // 16
-    assert found >= KILLS * 3 // 2
+    assert actual >= KILLS * 3 // 2

@@ -97,11 +97,11 @@ def test_bop_in_a_case_optimizer():
         fit(model, wrong)
 
 
-@pytest.mark.parametrize("found", [None, "0.1", float("nan"), np.inf, True, [0.1, 0.2]])
-def test_what_is_no_number_changes_nothing(found):
+@pytest.mark.parametrize("value", [None, "0.1", float("nan"), np.inf, True, [0.1, 0.2]])
+def test_a_value_that_is_not_a_number_changes_nothing(value):
     model = network()
     with pytest.raises(ArgumentError, match="must return a finite number"):
-        fit(model, HyperparameterScheduler(lambda e: found, "learning_rate"))
+        fit(model, HyperparameterScheduler(lambda e: value, "learning_rate"))
     assert float(ops.convert_to_numpy(model.optimizer.learning_rate)) == np.float32(0.05)
 
 

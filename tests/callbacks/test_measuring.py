@@ -28,11 +28,11 @@ def one(quantizer, kernel, **settings):
 
 def flips(quantizer, before, after):
     model = one(quantizer, before)
-    found = Flips()
-    found.update(quantized_weights(model))
+    result = Flips()
+    result.update(quantized_weights(model))
     model.layers[0].kernel.assign(np.array(after))
-    found.update(quantized_weights(model))
-    return found.results()["d/kernel"]
+    result.update(quantized_weights(model))
+    return result.results()["d/kernel"]
 
 
 @pytest.mark.parametrize(
@@ -76,19 +76,19 @@ def binary():
 @EACH_MODE
 def test_flips_of_each_step_are_in_the_logs(mode):
     class Kernels(keras.callbacks.Callback):
-        found = None
+        actual = None
 
         def on_train_begin(self, logs=None):
-            self.found = [np.sign(self.model.layers[0].get_weights()[0])]
+            self.recorded = [np.sign(self.model.layers[0].get_weights()[0])]
 
         def on_train_batch_end(self, batch, logs=None):
-            self.found.append(np.sign(self.model.layers[0].get_weights()[0]))
+            self.recorded.append(np.sign(self.model.layers[0].get_weights()[0]))
 
     optimizer = keras.optimizers.SGD(0.5)
     model = network(binary(), layers.Dense(2), mode=mode, optimizer=optimizer)
     kernels = Kernels()
     history = fit(model, QuantizationMetrics(per_layer=True), kernels, epochs=2).history
-    pairs = zip(kernels.found, kernels.found[1:], strict=False)
+    pairs = zip(kernels.recorded, kernels.recorded[1:], strict=False)
     each = [np.not_equal(a, b).mean() for a, b in pairs]
     expected = [np.mean(each[:4]), np.mean(each[4:])]
     assert max(expected) > 0
@@ -106,7 +106,7 @@ def test_flips_from_epoch_to_epoch_and_the_mean_over_weights():
     signs = [np.sign(part.get_weights()[0]) for part in parts]
     probe = Probe(lambda m: [np.sign(part.get_weights()[0]) for part in m.layers])
     history = fit(model, QuantizationMetrics("flip_ratio", flips="epoch"), probe, epochs=1)
-    changed = [np.not_equal(a, b) for a, b in zip(signs, probe.found[0], strict=True)]
+    changed = [np.not_equal(a, b) for a, b in zip(signs, probe.recorded[0], strict=True)]
     expected = np.concatenate([c.ravel() for c in changed]).mean()
     np.testing.assert_allclose(history.history["flip_ratio"], [expected], rtol=1e-5)
     assert "saturation" not in history.history
@@ -149,26 +149,28 @@ def test_the_log(tmp_path):
     model = network(qf.layers.QuantDense(4, **settings, name="a"), layers.Dense(2))
     probe = Probe(lambda m: m.layers[0].get_weights()[0])
     fit(model, QuantizationLogger(tmp_path), probe, epochs=2)
-    found = entries(tmp_path)
-    assert [step for step, _ in found["a/kernel/flip_ratio"]] == [0, 1]
-    kernel = probe.found[-1]
+    actual = entries(tmp_path)
+    assert [step for step, _ in actual["a/kernel/flip_ratio"]] == [0, 1]
+    kernel = probe.recorded[-1]
     values = np.sign(kernel) * np.abs(kernel).mean(0)
     error = np.square(kernel - values).sum() / np.square(kernel).sum()
-    np.testing.assert_allclose(found["a/kernel/quantization_error"][1][1], error, rtol=1e-4)
-    steps = [tag for tag in found if tag.startswith("a/input_quantizer/")]
+    np.testing.assert_allclose(
+        actual["a/kernel/quantization_error"][1][1], error, rtol=1e-4
+    )
+    steps = [tag for tag in actual if tag.startswith("a/input_quantizer/")]
     assert len(steps) == len(model.layers[0].quantizers["input"].weights)
-    _, latent = found["a/kernel/latent"][1]
+    _, latent = actual["a/kernel/latent"][1]
     assert latent[:, 2].sum() == kernel.size
     np.testing.assert_allclose([latent[0, 0], latent[-1, 1]], [kernel.min(), kernel.max()])
-    assert "a/kernel/quantized" in found
+    assert "a/kernel/quantized" in actual
 
 
 def test_the_log_by_batches(tmp_path):
     model = network(binary(), layers.Dense(2))
     fit(model, QuantizationLogger(tmp_path, update_freq=3, histograms=False), epochs=2)
-    found = entries(tmp_path)
-    assert [step for step, _ in found["a/kernel/saturation"]] == [3, 6]
-    assert "a/kernel/latent" not in found
+    actual = entries(tmp_path)
+    assert [step for step, _ in actual["a/kernel/saturation"]] == [3, 6]
+    assert "a/kernel/latent" not in actual
 
 
 def test_without_tensorboard_the_error_says_what_to_install(monkeypatch, tmp_path):

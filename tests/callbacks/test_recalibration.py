@@ -38,14 +38,14 @@ def test_each_epoch_ends_with_statistics_of_its_weights(tmp_path, validation):
     options = {"validation_data": (X, Y)} if validation else {}
     recalibrate = RecalibrateBatchNorm(X, batch_size=64)
     history = fit(model, recalibrate, save, probe, epochs=2, **options)
-    for epoch, (found, wanted) in enumerate(probe.found):
-        equal(found, wanted, rtol=1e-4, atol=1e-6)
+    for epoch, (actual, wanted) in enumerate(probe.recorded):
+        equal(actual, wanted, rtol=1e-4, atol=1e-6)
         again = qf.load_model(path.format(epoch=epoch + 1))
-        equal(statistics(again), found)
+        equal(statistics(again), actual)
         if validation:
             loss = again.evaluate(X, Y, verbose=0)
             np.testing.assert_allclose(history.history["val_loss"][epoch], loss, rtol=1e-5)
-    equal(statistics(model), probe.found[-1][0])
+    equal(statistics(model), probe.recorded[-1][0])
 
 
 def test_training_is_the_same_with_and_without():
@@ -72,7 +72,7 @@ def test_early_stopping_restores_them():
     probe = Probe(statistics)
     stop = keras.callbacks.EarlyStopping(patience=1, restore_best_weights=True)
     fit(model, RecalibrateBatchNorm(X), stop, probe, epochs=5, validation_data=(X, Y))
-    equal(statistics(model), probe.found[stop.best_epoch])
+    equal(statistics(model), probe.recorded[stop.best_epoch])
 
 
 def test_errors():

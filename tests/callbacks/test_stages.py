@@ -85,9 +85,9 @@ def test_all_but_the_steps_of_training_is_of_the_quantized_model(tmp_path):
     loss = model.evaluate(X, Y, verbose=0)
     np.testing.assert_allclose(history.history["val_loss"][0], loss, rtol=1e-6)
     again = qf.load_model(path)
-    np.testing.assert_array_equal(again.predict(X, verbose=0), probe.found[0])
+    np.testing.assert_array_equal(again.predict(X, verbose=0), probe.recorded[0])
     with qf.float_weights(model):
-        assert not np.allclose(model.predict(X, verbose=0), probe.found[0])
+        assert not np.allclose(model.predict(X, verbose=0), probe.recorded[0])
 
 
 def test_a_resumed_training_does_not_start_over():
@@ -155,14 +155,15 @@ def test_frozen_states_keep_every_bit_while_weights_train(mode, quantizer):
     model = with_state(quantizer, mode=mode, optimizer=keras.optimizers.Adam(0.01))
     probe = Probe(lambda m: (state(m.layers[0].quantizers["input"]), weights(m)[0]))
     fit(model, FreezeQuantizers(1), probe, epochs=3, shuffle=True)
-    first, second, third = probe.found
+    first, second, third = probe.recorded
     equal(second[0], first[0])
     equal(third[0], first[0])
     assert not np.array_equal(third[1], second[1])
     # It was for that training alone.
     fit(model, probe)
     changed = [
-        not np.array_equal(a, b) for a, b in zip(probe.found[-1][0], first[0], strict=True)
+        not np.array_equal(a, b)
+        for a, b in zip(probe.recorded[-1][0], first[0], strict=True)
     ]
     assert any(changed) or "widest" in quantizer
 
@@ -192,7 +193,7 @@ def test_both_at_once():
     model = with_state(AVERAGE)
     probe = Probe(lambda m: state(m.layers[0].quantizers["input"]))
     fit(model, QuantizerDelay(1), FreezeQuantizers(2), probe, epochs=4)
-    waiting, begun, frozen, still = probe.found
+    waiting, begun, frozen, still = probe.recorded
     assert not any(np.any(v) for v in waiting)
     assert any(np.any(v) for v in begun)
     equal(frozen, begun)
@@ -217,15 +218,15 @@ def test_each_stage_trains_with_its_bits(mode):
     fit(model, BitwidthSchedule({0: None, 1: 8, 3: 2}, rules), probe, epochs=4)
 
     expected = network(mode=mode)
-    found = []
+    actual = []
     for epoch, bits in enumerate([None, 8, 8, 2]):
         if bits:
             qf.quantize(expected, rules(bits))
         fit(expected, epochs=epoch + 1, initial_epoch=epoch)
-        found.append(weights(expected))
-    for (_, now), then in zip(probe.found, found, strict=True):
+        actual.append(weights(expected))
+    for (_, now), then in zip(probe.recorded, actual, strict=True):
         equal(now, then, rtol=1e-5, atol=1e-7)
-    assert [slots[0] for slots, _ in probe.found] == [
+    assert [slots[0] for slots, _ in probe.recorded] == [
         "None",
         *["kbit:dorefa(k_bit=8, mode='weights')"] * 2,
         "kbit:dorefa(k_bit=2, mode='weights')",
@@ -239,10 +240,10 @@ def test_validation_and_files_are_of_the_stage(tmp_path):
     probe = Probe(lambda m: m.predict(X, verbose=0))
     schedule = BitwidthSchedule({0: None, 1: 2}, rules)
     history = fit(model, schedule, save, probe, epochs=2, validation_data=(X, Y))
-    for epoch, found in enumerate(probe.found):
+    for epoch, actual in enumerate(probe.recorded):
         again = qf.load_model(path.format(epoch=epoch + 1))
-        np.testing.assert_allclose(again.predict(X, verbose=0), found, rtol=1e-6)
-        loss = float(np.mean(np.square(found - Y)))
+        np.testing.assert_allclose(again.predict(X, verbose=0), actual, rtol=1e-6)
+        loss = float(np.mean(np.square(actual - Y)))
         np.testing.assert_allclose(history.history["val_loss"][epoch], loss, rtol=1e-5)
 
 
@@ -256,7 +257,7 @@ def test_a_stage_of_float_empties_the_slots_that_the_rules_fill_and_no_others():
 
     probe = Probe(lambda m: [dict(part.quantizers) for part in m.layers])
     fit(model, BitwidthSchedule({0: None, 1: 2}, on_a), probe, epochs=2)
-    first, second = probe.found
+    first, second = probe.recorded
     assert first[0] == {}
     assert "k_bit=2" in str(second[0]["kernel"])
     assert "input" in first[1]
@@ -273,7 +274,7 @@ def test_a_resumed_schedule_is_at_its_stage():
         epochs=3,
         initial_epoch=2,
     )
-    assert "k_bit=8" in probe.found[0][0]
+    assert "k_bit=8" in probe.recorded[0][0]
 
 
 def test_a_failing_training_leaves_the_model_at_the_stage_it_reached():

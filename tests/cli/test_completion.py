@@ -16,8 +16,8 @@ pytestmark = pytest.mark.pure
 def completed(*arguments):
     """What the last of some arguments can become."""
     *before, last = arguments
-    found = ShellComplete(main, {}, "qframe", "_QFRAME_COMPLETE")
-    return [item.value for item in found.get_completions(before, last)]
+    result = ShellComplete(main, {}, "qframe", "_QFRAME_COMPLETE")
+    return [item.value for item in result.get_completions(before, last)]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -12,15 +12,15 @@ import qframe
 
 
 def test_what_is_installed(command):
-    found = json.loads(command("doctor", "--json").stdout)
-    versions = found["versions"]
+    actual = json.loads(command("doctor", "--json").stdout)
+    versions = actual["versions"]
     assert versions["qframe"] == qframe.__version__
     assert versions["keras"] == keras.__version__
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["backend"] == keras.backend.backend()
-    assert versions[found["backend"]] is not None
-    assert found["self_test"] == {"passed": True, "message": None}
-    assert "binary" in [plugin["namespace"] for plugin in found["plugins"]]
+    assert actual["backend"] == keras.backend.backend()
+    assert versions[actual["backend"]] is not None
+    assert actual["self_test"] == {"passed": True, "message": None}
+    assert "binary" in [plugin["namespace"] for plugin in actual["plugins"]]
 
 
 def test_table(command, broken):
@@ -34,10 +34,10 @@ def test_table(command, broken):
 
 def test_the_processor_is_that_of_numba(command):
     llvm = pytest.importorskip("llvmlite.binding", reason="numba is not installed")
-    found = json.loads(command("doctor", "--json").stdout)["cpu"]
-    assert found["name"] == llvm.get_host_cpu_name()
+    actual = json.loads(command("doctor", "--json").stdout)["cpu"]
+    assert actual["name"] == llvm.get_host_cpu_name()
     assert {key for key, there in llvm.get_host_cpu_features().items() if there} == set(
-        found["features"]
+        actual["features"]
     )
 
 
@@ -57,8 +57,8 @@ def test_a_model_that_does_not_come_back(command, monkeypatch):
     assert failed.exit_code == 1
     # Older versions of click mix standard error into what the runner sees.
     text = failed.output[failed.output.index("{") :]
-    found, _ = json.JSONDecoder().raw_decode(text)
-    assert found["self_test"]["passed"] is False
+    actual, _ = json.JSONDecoder().raw_decode(text)
+    assert actual["self_test"]["passed"] is False
 
 
 def test_an_error_in_the_self_test(command, monkeypatch):
@@ -78,6 +78,6 @@ def test_no_backend(process, tmp_path):
     path = os.pathsep.join([str(absent), os.environ.get("PYTHONPATH", "")])
     done = process("doctor", "--json", PYTHONPATH=path, KERAS_BACKEND="tensorflow")
     assert done.returncode == 1
-    found = json.loads(done.stdout)
-    assert found["backend"] is None
-    assert "pip install 'keras-qframe[tensorflow]'" in found["self_test"]["message"]
+    actual = json.loads(done.stdout)
+    assert actual["backend"] is None
+    assert "pip install 'keras-qframe[tensorflow]'" in actual["self_test"]["message"]

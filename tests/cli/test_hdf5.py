@@ -39,13 +39,13 @@ def folder(tmp_path, monkeypatch):
     ],
 )
 def test_command_takes_hdf5_as_it_takes_keras(command, folder, arguments, suffix):
-    found = [
+    actual = [
         command(*arguments.format(f"m{s}", f"m{s}").split()) for s in (suffix, ".keras")
     ]
     if "-o" in arguments:
-        found[1] = command(*arguments.format("m.keras", "m.keras").split(), "--force")
-    assert [result.exit_code for result in found] == [0, 0], found[0].output
-    sizes = [re.sub(r"\d+ bytes", "", result.output) for result in found]
+        actual[1] = command(*arguments.format("m.keras", "m.keras").split(), "--force")
+    assert [result.exit_code for result in actual] == [0, 0], actual[0].output
+    sizes = [re.sub(r"\d+ bytes", "", result.output) for result in actual]
     assert sizes[0] == sizes[1]
 
 

@@ -83,9 +83,9 @@ def test_json_of_a_plugin_that_prints_is_alone_on_standard_output(process, insta
 
 
 def test_list_of_broken_plugins(command, broken):
-    found = json.loads(command("list", "--json").stdout)
-    assert found["broken_plugins"] == ["broken"]
-    names = [each["name"] for each in found["components"]]
+    actual = json.loads(command("list", "--json").stdout)
+    assert actual["broken_plugins"] == ["broken"]
+    names = [each["name"] for each in actual["components"]]
     assert "binary:ste_sign" in names
     plugins = json.loads(command("plugins", "--json").stdout)["plugins"]
     (entry,) = (each for each in plugins if each["namespace"] == "broken")

@@ -60,10 +60,10 @@ def test_compare(command, folder):
     assert "100.00 %" in result.output
     assert "They part at 'b', the first layer that returns others." in result.output
     as_json = command("compare", *names, "--data", "data.npz", "--json")
-    found = json.loads(as_json.stdout)
-    assert found["first_divergence"] == "b"
-    assert [layer["path"] for layer in found["layers"]] == ["a", "b"]
-    one, other = found["models"]
+    actual = json.loads(as_json.stdout)
+    assert actual["first_divergence"] == "b"
+    assert [layer["path"] for layer in actual["layers"]] == ["a", "b"]
+    one, other = actual["models"]
     assert one["accuracy"] == 1
     assert one["memory_bits"] - other["memory_bits"] == 31 * 12
 

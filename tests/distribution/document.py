@@ -8,15 +8,15 @@ TEXT = (Path(__file__).parents[2] / "docs" / "distribution.md").read_text("utf-8
 
 def programs(*headings):
     """The blocks right below some headings, one within the other."""
-    path, found = [], {}
+    path, result = [], {}
     for part in re.split(r"^(?=#+ )", TEXT, flags=re.MULTILINE):
         if part:
             marks, title = re.match(r"(#+) (.*)", part).groups()
             path = [*path[: len(marks) - 1], title]
-            found[tuple(path[1:])] = re.findall(
+            result[tuple(path[1:])] = re.findall(
                 r"```py(?:thon)?\n(.*?)```", part, re.DOTALL
             )
-    return found[headings]
+    return result[headings]
 
 
 def run(*headings, skip=0, **names):

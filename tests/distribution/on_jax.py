@@ -44,8 +44,8 @@ def main(folder):
                 ]
                 file = f"{folder}/{name}.keras"
                 model.save(file)
-                found = [m.predict(X, verbose=0) for m in (model, qf.load_model(file))]
-                notes.facts[f"{name} reload"] = float(np.abs(found[0] - found[1]).max())
+                result = [m.predict(X, verbose=0) for m in (model, qf.load_model(file))]
+                notes.facts[f"{name} reload"] = float(np.abs(result[0] - result[1]).max())
     with notes.attempt("estimates"):
         # After the last scenario, whose model is distributed over the data.
         file = f"{folder}/normalized.keras"

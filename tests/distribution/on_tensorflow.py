@@ -52,8 +52,8 @@ def main(folder):
         file = f"{folder}/ranges.keras"
         models["ranges"].save(file)
         both = models["ranges"], qf.load_model(file)
-        found = [model.predict(X, verbose=0) for model in both]
-        notes.facts["reload"] = float(np.abs(found[0] - found[1]).max())
+        result = [model.predict(X, verbose=0) for model in both]
+        notes.facts["reload"] = float(np.abs(result[0] - result[1]).max())
     with notes.attempt("batch norm"):
         with strategy.scope():
             normalize = keras.layers.BatchNormalization(momentum=0.0)
@@ -82,8 +82,8 @@ def main(folder):
         with strategy.scope():
             pair = scenarios.pair()
         with qf.float_weights(pair[1]):
-            found = [model.predict(X, batch_size=BATCH, verbose=0) for model in pair]
-        notes.facts["float"] = float(np.abs(found[0] - found[1]).max())
+            result = [model.predict(X, batch_size=BATCH, verbose=0) for model in pair]
+        notes.facts["float"] = float(np.abs(result[0] - result[1]).max())
     with notes.attempt("document"):
         # TensorFlow's collectives take one strategy in a process, as the document says.
         tf.distribute.MirroredStrategy = lambda: strategy

@@ -169,9 +169,9 @@ def pair():
 
 def reported(first, second):
     """What a report on a model says, and its comparison with another."""
-    found = qf.report(second, X, verbose=0).activations
-    found += qf.compare(first, second, X, verbose=0).layers
-    noises = [layer.noise for layer in sorted(found, key=lambda layer: layer.path)]
+    result = qf.report(second, X, verbose=0).activations
+    result += qf.compare(first, second, X, verbose=0).layers
+    noises = [layer.noise for layer in sorted(result, key=lambda layer: layer.path)]
     return [np.array([noise.signal, noise.noise, noise.product]) for noise in noises]
 
 
@@ -196,8 +196,8 @@ class Notes:
             self.facts[name] = f"{type(error).__name__}: {error}"
             traceback.print_exc()
 
-    def arrays(self, name, found):
-        np.savez(self.folder / f"{name}.npz", *found)
+    def arrays(self, name, result):
+        np.savez(self.folder / f"{name}.npz", *result)
 
     def write(self):
         (self.folder / f"{self.who}.json").write_text(json.dumps(self.facts), "utf-8")

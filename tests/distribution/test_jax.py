@@ -35,18 +35,18 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_devices_are_as_one(folder, name):
-    found = facts(folder, "jax")
-    assert name not in found, found[name]
+    actual = facts(folder, "jax")
+    assert name not in actual, actual[name]
     assert_same(folder, name, "data")
 
 
 @pytest.mark.parametrize("name", ["ranges", "quantized"])
 def test_a_model_in_parts_is_as_one(folder, name):
-    found = facts(folder, "jax")
-    assert f"{name} in parts" not in found, found[f"{name} in parts"]
+    actual = facts(folder, "jax")
+    assert f"{name} in parts" not in actual, actual[f"{name} in parts"]
     assert_same(folder, name, "model")
-    assert found[f"{name} parts"] == [[6, 4], [6, 4]]
-    assert found[f"{name} reload"] <= 1e-6
+    assert actual[f"{name} parts"] == [[6, 4], [6, 4]]
+    assert actual[f"{name} reload"] <= 1e-6
 
 
 def test_the_programs_of_the_document_run(folder):
@@ -54,14 +54,14 @@ def test_the_programs_of_the_document_run(folder):
 
 
 def test_estimates_are_those_of_whole_batches(folder):
-    found = facts(folder, "jax")
-    assert "estimates" not in found, found["estimates"]
+    actual = facts(folder, "jax")
+    assert "estimates" not in actual, actual["estimates"]
     assert_same(folder, "estimates", "data")
 
 
 def test_reports_are_those_of_one_device(folder):
-    found = facts(folder, "jax")
-    assert "reports" not in found, found["reports"]
+    actual = facts(folder, "jax")
+    assert "reports" not in actual, actual["reports"]
     assert_same(folder, "reports", "data")
 
 
@@ -76,17 +76,17 @@ def processes(tmp_path_factory):
 @pytest.mark.parametrize("name", ["quantized", "flips", "flips on", "estimates"])
 def test_two_processes_are_as_one(processes, name):
     for rank in "01":
-        found = facts(processes, f"rank {rank}")
-        assert name not in found, found[name]
+        actual = facts(processes, f"rank {rank}")
+        assert name not in actual, actual[name]
     assert_same(processes, name, "rank 0", "rank 1")
 
 
 def test_what_else_works_in_two_processes(processes):
-    found = [facts(processes, f"rank {rank}") for rank in "01"]
-    assert found[0]["evaluate"] == found[1]["evaluate"] > 0
-    assert not {"goes on", "document"} & {*found[0], *found[1]}
+    actual = [facts(processes, f"rank {rank}") for rank in "01"]
+    assert actual[0]["evaluate"] == actual[1]["evaluate"] > 0
+    assert not {"goes on", "document"} & {*actual[0], *actual[1]}
     # As the documents say of Keras.
-    assert "non-addressable" in found[0]["predict"]
+    assert "non-addressable" in actual[0]["predict"]
     assert not list(processes.glob(".qframe-*"))
 
 

@@ -23,16 +23,16 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_devices_are_as_one(folder, name):
-    found = facts(folder, "tensorflow")
-    assert name not in found, found[name]
+    actual = facts(folder, "tensorflow")
+    assert name not in actual, actual[name]
     assert_same(folder, name, "mirrored")
     # What is saved is the first copy; the others must not say otherwise.
-    assert found[f"{name} copies"] == 0
+    assert actual[f"{name} copies"] == 0
 
 
 def test_a_model_is_quantized_within_its_strategy_from_outside_too(folder):
-    found = facts(folder, "tensorflow")
-    assert "outside" not in found, found["outside"]
+    actual = facts(folder, "tensorflow")
+    assert "outside" not in actual, actual["outside"]
     assert_same(folder, "quantized", "outside")
 
 
@@ -41,15 +41,15 @@ def test_the_program_of_the_document_runs(folder):
 
 
 def test_a_quantizer_with_variables_of_no_replica_is_an_error(folder):
-    found = facts(folder, "tensorflow")["made outside"]
-    assert found.startswith("ArgumentError: ")
-    assert "within the same strategy.scope()" in found
+    actual = facts(folder, "tensorflow")["made outside"]
+    assert actual.startswith("ArgumentError: ")
+    assert "within the same strategy.scope()" in actual
 
 
 def test_a_saved_model_loads_and_goes_on(folder):
-    found = facts(folder, "tensorflow")
-    assert {"goes on", "reload"} & set(found) == {"reload"}
-    assert found["reload"] <= 1e-6
+    actual = facts(folder, "tensorflow")
+    assert {"goes on", "reload"} & set(actual) == {"reload"}
+    assert actual["reload"] <= 1e-6
     assert_same(folder, "flips on", "mirrored")
 
 
@@ -59,14 +59,14 @@ def test_plain_batch_norm_is_that_of_the_first_replica(folder):
 
 @pytest.mark.parametrize("synchronized", [True, False])
 def test_estimates_are_of_whole_batches_or_of_the_parts_of_them(folder, synchronized):
-    found = facts(folder, "tensorflow")
-    assert "estimates" not in found, found["estimates"]
+    actual = facts(folder, "tensorflow")
+    assert "estimates" not in actual, actual["estimates"]
     assert_same(folder, f"estimates {synchronized}", "mirrored")
 
 
 def test_reports_are_those_of_one_device(folder):
-    found = facts(folder, "tensorflow")
-    assert "reports" not in found, found["reports"]
+    actual = facts(folder, "tensorflow")
+    assert "reports" not in actual, actual["reports"]
     assert_same(folder, "reports", "mirrored")
 
 
@@ -85,8 +85,8 @@ def workers(tmp_path_factory):
 @pytest.mark.parametrize("name", ["ranges", "flips", "document"])
 def test_two_workers_are_as_one(workers, name):
     for rank in "01":
-        found = facts(workers, f"worker {rank}")
-        assert name not in found, found[name]
+        actual = facts(workers, f"worker {rank}")
+        assert name not in actual, actual[name]
     if name != "document":
         assert_same(workers, name, "worker 0", "worker 1")
 

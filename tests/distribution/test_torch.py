@@ -21,7 +21,7 @@ def processes(tmp_path_factory):
 @pytest.mark.parametrize("name", ["ranges", "steps", "flips", "document"])
 def test_two_processes_are_as_one(processes, name):
     for rank in "01":
-        found = facts(processes, f"rank {rank}")
-        assert name not in found, found[name]
+        actual = facts(processes, f"rank {rank}")
+        assert name not in actual, actual[name]
     if name != "document":
         assert_same(processes, name, "rank 0", "rank 1")

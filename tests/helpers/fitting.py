@@ -76,10 +76,10 @@ class Probe(keras.callbacks.Callback):
 
     def __init__(self, ask):
         super().__init__()
-        self.ask, self.found = ask, []
+        self.ask, self.recorded = ask, []
 
     def on_epoch_end(self, epoch, logs=None):
-        self.found.append(self.ask(self.model))
+        self.recorded.append(self.ask(self.model))
 
 
 class Fail(keras.callbacks.Callback):

@@ -97,8 +97,8 @@ def test_a_model_is_quantized_by_the_adapter_of_a_plugin(install, monkeypatch):
     assert [row.path for row in report.quantized] == [layer.name, "dense"]
     kernel, bias = (keras.ops.convert_to_numpy(v) for v in layer.weights)
     expected = np.ones((1, 3), "float32") @ np.sign(kernel) + bias
-    found = keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3))))
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    actual = keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3))))
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
     qf.strip(model)
     monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
     registry.reset()

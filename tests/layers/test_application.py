@@ -121,9 +121,9 @@ def test_what_is_no_error_of_qframe_keeps_its_name_and_its_cause():
     layer = qf.layers.QuantDense(2, kernel_quantizer=divided, name="head")
     with pytest.raises(
         QFrameError, match=r"it raised ZeroDivisionError: by zero\."
-    ) as found:
+    ) as actual:
         layer.build((None, 3))
-    assert isinstance(found.value.__cause__, ZeroDivisionError)
+    assert isinstance(actual.value.__cause__, ZeroDivisionError)
 
 
 def test_an_error_of_an_observer_is_not_the_quantizers():

@@ -84,7 +84,7 @@ def axes_of_units(layer, attribute, run, x, units):
     weight = getattr(layer, attribute)
     value = ops.convert_to_numpy(weight)
     before = ops.convert_to_numpy(run(layer, x))
-    found = []
+    result = []
     for axis in range(value.ndim):
         changed = value.copy()
         np.moveaxis(changed, axis, 0)[0] += 0.5
@@ -94,8 +94,8 @@ def axes_of_units(layer, attribute, run, x, units):
         reached = moved.any(axis=tuple(range(moved.ndim - units)))
         assert reached.any()
         if not reached.all():
-            found.append(axis)
-    return found
+            result.append(axis)
+    return result
 
 
 @pytest.mark.long
@@ -112,11 +112,11 @@ def test_a_loud_output_unit_leaves_the_quantized_weights_of_the_others(name):
     axes = {w: axes_of_units(layer, w.attribute, run, x, units) for w in weights}
     quantizer = "integer(bits=4, granularity='channel')"
     qf.quantize(layer, {f"{w.prefix}_quantizer": quantizer for w in weights})
-    for weight, found in axes.items():
-        assert found, f"{weight.attribute} has no output units"
+    for weight, actual in axes.items():
+        assert actual, f"{weight.attribute} has no output units"
         variable = getattr(layer, weight.attribute)
         first = np.ones(variable.shape, bool)
-        for axis in found:
+        for axis in actual:
             chosen = np.arange(variable.shape[axis]) == 0
             shape = [-1 if a == axis else 1 for a in range(first.ndim)]
             first &= chosen.reshape(shape)
@@ -135,9 +135,9 @@ def test_a_loud_token_leaves_the_others_their_precision():
     table = numbers(6, 8)
     table[2] *= 1000
     embedding.embeddings.assign(table)
-    found = ops.convert_to_numpy(embedding(np.arange(6)))
+    actual = ops.convert_to_numpy(embedding(np.arange(6)))
     step = np.abs(table).max(axis=1, keepdims=True) / 127
-    np.testing.assert_allclose(found, np.rint(table / step) * step, rtol=1e-5)
+    np.testing.assert_allclose(actual, np.rint(table / step) * step, rtol=1e-5)
 
 
 def test_experts_that_are_registered_by_both_axes_have_scales_of_their_own():
@@ -157,5 +157,5 @@ def test_experts_that_are_registered_by_both_axes_have_scales_of_their_own():
     qf.quantize(layer, {"kernel_quantizer": "integer(granularity='channel')"})
     step = np.abs(kernel).max(axis=1, keepdims=True) / 127
     expected = np.einsum("ad,edf->aef", np.ones((2, 5)), np.rint(kernel / step) * step)
-    found = ops.convert_to_numpy(layer(np.ones((2, 5), "float32")))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    actual = ops.convert_to_numpy(layer(np.ones((2, 5), "float32")))
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)

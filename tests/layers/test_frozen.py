@@ -104,8 +104,8 @@ def test_what_follows_a_frozen_layer_trains():
     before = values(model.part)
     outputs = [keras.ops.convert_to_numpy(model(X, training=True)) for _ in range(2)]
     assert (outputs[0] != outputs[1]).any()  # what is dropped
-    for found, expected in zip(values(model.part), before, strict=True):
-        np.testing.assert_array_equal(found, expected)
+    for actual, expected in zip(values(model.part), before, strict=True):
+        np.testing.assert_array_equal(actual, expected)
     for quantizer in model.head.quantizers.values():
         (started,) = [v for v in quantizer.variables if v.name == "started"]
         assert keras.ops.convert_to_numpy(started) == 1

@@ -150,10 +150,10 @@ def test_the_gradient_reaches_the_latent_weight(case):
     assert set(inside.ravel()) == {False, True}
     upstream = rng.normal(size=output(plain, x).shape).astype("float32")
     name = latent(quantized, prefix).name
-    found, expected = (
+    actual, expected = (
         state_gradients(layer, x, upstream)[name] for layer in (quantized, plain)
     )
-    np.testing.assert_allclose(found, expected * inside, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected * inside, rtol=1e-4, atol=1e-5)
 
 
 @each_case
@@ -230,10 +230,10 @@ def test_a_saved_model_loads_in_a_process_that_imported_only_qframe(tmp_path):
     model = everything()
     x = [case.inputs(seed) for seed, case in enumerate(CASES)]
     model.save(tmp_path / "model.keras")
-    found = fresh_process.predict(tmp_path / "model.keras", x)
+    actual = fresh_process.predict(tmp_path / "model.keras", x)
     expected = model.predict(x, verbose=0)
-    assert len(found) == len(CASES)
-    for there, here in zip(found, expected, strict=True):
+    assert len(actual) == len(CASES)
+    for there, here in zip(actual, expected, strict=True):
         np.testing.assert_array_equal(there, here)
 
 

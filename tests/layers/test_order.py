@@ -50,8 +50,8 @@ def test_one_order(order, count, fill):
     order = order[:count]
     model = model_of(order, fill)
     canonical = [s for s in model.layers[0].adapter.slots if s in order]
-    found = [slot for slot, _ in names(model) if slot is not None]
-    assert list(dict.fromkeys(found)) == canonical
+    actual = [slot for slot, _ in names(model) if slot is not None]
+    assert list(dict.fromkeys(actual)) == canonical
     assert [slot for slot, _ in names(model)][:2] == [None, None]
     assert names(model) == names(model_of(canonical, "at once"))
 

@@ -75,10 +75,10 @@ def test_equals_valid_on_a_padded_input(configuration, value, static):
     plain.set_weights(model.get_weights())
     signs = np.where(x >= 0, 1, -1).astype("float32")
     by_hand = plain(padded(signs, kernel, strides, dilation, value, data_format))
-    found = model(x)
-    assert tuple(found.shape) == tuple(layer.compute_output_shape(x.shape))
+    actual = model(x)
+    assert tuple(actual.shape) == tuple(layer.compute_output_shape(x.shape))
     np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(found),
+        keras.ops.convert_to_numpy(actual),
         keras.ops.convert_to_numpy(by_hand),
         rtol=1e-4,
         atol=1e-5,

@@ -14,7 +14,7 @@ SIGN = "ste_sign"
 CLIPPED = {"kernel_quantizer": SIGN, "kernel_constraint": "weight_clip"}
 
 
-def found(model):
+def quantizers_in(model):
     return [repr(quantizer_of(v)) for v in model.trainable_variables]
 
 
@@ -26,7 +26,7 @@ def test_of_a_layer_that_is_built_later():
     model = keras.Sequential([layer])
     model(np.zeros((1, 3), "float32"))
     assert quantizer_of(layer.kernel) is layer.kernel_quantizer
-    assert found(model) == [BINARY, "None"]
+    assert quantizers_in(model) == [BINARY, "None"]
 
 
 def test_of_every_weight_of_a_layer_and_of_a_bias_that_is_not_there():
@@ -50,23 +50,28 @@ def test_of_a_model_that_is_quantized_and_stripped_after_construction():
     hidden = layers.Bidirectional(layers.LSTM(3, return_sequences=True))(shared(inputs))
     hidden = layers.MultiHeadAttention(1, 2)(hidden, hidden)
     model = keras.Model(inputs, layers.Dense(3)(shared(hidden[..., :3])))
-    assert set(found(model)) == {"None"}
+    assert set(quantizers_in(model)) == {"None"}
     settings = {"weight_quantizer": SIGN, "weight_constraint": "weight_clip"}
     qf.quantize(model, settings)
     expected = [None if "bias" in v.path else BINARY for v in model.trainable_variables]
-    assert found(model) == [str(word) for word in expected]
+    assert quantizers_in(model) == [str(word) for word in expected]
     copy = keras.models.clone_model(model)
-    assert found(copy) == found(model)
+    assert quantizers_in(copy) == quantizers_in(model)
     qf.strip(model)
-    assert set(found(model)) == {"None"}
-    assert found(copy) == [str(word) for word in expected]
+    assert set(quantizers_in(model)) == {"None"}
+    assert quantizers_in(copy) == [str(word) for word in expected]
 
 
 def test_of_a_loaded_model(tmp_path):
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2), layers.Dense(2)])
     qf.quantize(model, [(qf.first, CLIPPED), (layers.Dense, None)])
     model.save(tmp_path / "m.keras")
-    assert found(qf.load_model(tmp_path / "m.keras")) == [BINARY, "None", "None", "None"]
+    assert quantizers_in(qf.load_model(tmp_path / "m.keras")) == [
+        BINARY,
+        "None",
+        "None",
+        "None",
+    ]
 
 
 def test_follows_the_slot():

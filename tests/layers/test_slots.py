@@ -68,8 +68,8 @@ def test_blocks_are_those_of_the_slot_whatever_the_quantizer_was_used_for():
 
     np.testing.assert_array_equal(run(used, x)[0], expected)
     one = qf.quantizers.get("mxfp4")
-    found, layer = run(lambda: one, x)
-    np.testing.assert_array_equal(found, expected)
+    actual, layer = run(lambda: one, x)
+    np.testing.assert_array_equal(actual, expected)
     assert layer.input_quantizer.batched
     assert not layer.kernel_quantizer.batched
     # And by rules, which share what has no state.
@@ -169,8 +169,8 @@ def test_slots_of_a_model_are_in_call_order_each_once_with_their_paths():
     qf.quantize(
         model, [("re:inner", settings), ("re:head", {"output_quantizer": "ste_sign"})]
     )
-    found = [(slot.path, slot.name, slot.variable) for slot in iter_slots(model)]
-    assert found == [
+    actual = [(slot.path, slot.name, slot.variable) for slot in iter_slots(model)]
+    assert actual == [
         ("inner/shared", "input", None),
         ("inner/shared", "kernel", shared.kernel),
         (alone.name, "", None),

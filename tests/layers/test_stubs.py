@@ -7,5 +7,5 @@ from qframe.layers import stubs
 
 @pytest.mark.long
 def test_the_stub_is_up_to_date():
-    found = stubs.PATH.read_text(encoding="utf-8")
-    assert found == stubs.text(), "run python -m qframe.layers.stubs"
+    actual = stubs.PATH.read_text(encoding="utf-8")
+    assert actual == stubs.text(), "run python -m qframe.layers.stubs"

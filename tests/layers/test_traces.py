@@ -151,13 +151,13 @@ def test_a_callback_changes_a_model_that_trains(change, moment):
     for each in (model, twin):
         each.compile(keras.optimizers.SGD(0.1), "mse", **WITHOUT_XLA)
     options = {"batch_size": 4, "shuffle": False, "verbose": 0}
-    found = model.fit(X, Y, epochs=2, callbacks=[Change(moment, change)], **options)
+    actual = model.fit(X, Y, epochs=2, callbacks=[Change(moment, change)], **options)
     expected = []
     for epoch in range(2):
         if epoch == (moment == "on_epoch_end"):
             change(twin)
         expected += twin.fit(X, Y, **options).history["loss"]
-    np.testing.assert_allclose(found.history["loss"], expected, 1e-5)
+    np.testing.assert_allclose(actual.history["loss"], expected, 1e-5)
     np.testing.assert_allclose(model.predict(X, verbose=0), called(twin), 1e-4, 1e-5)
 
 
@@ -173,7 +173,7 @@ def test_within_an_epoch_it_holds_from_the_next_step_on():
     options = {"batch_size": 4, "shuffle": False, "verbose": 0}
     model.fit(X, Y, callbacks=[change, losses], **options)
     # The mean over the batches so far; the first was in float.
-    found = (4 * seen[-1] - seen[0]) / 3
-    assert found == pytest.approx(np.mean((called(model)[4:] - Y[4:]) ** 2), 1e-4)
-    assert found != pytest.approx(loss, 0.1)
+    actual = (4 * seen[-1] - seen[0]) / 3
+    assert actual == pytest.approx(np.mean((called(model)[4:] - Y[4:]) ** 2), 1e-4)
+    assert actual != pytest.approx(loss, 0.1)
     np.testing.assert_allclose(model.predict(X, verbose=0), called(model), 1e-5, 1e-6)

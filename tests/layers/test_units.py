@@ -86,8 +86,8 @@ def model(request):
 def assert_saved(model, folder):
     model.save(folder / "model.keras")
     loaded = qf.load_model(folder / "model.keras")
-    found, expected = map(keras.ops.convert_to_numpy, (loaded(X), model(X)))
-    np.testing.assert_array_equal(found, expected)
+    result, expected = map(keras.ops.convert_to_numpy, (loaded(X), model(X)))
+    np.testing.assert_array_equal(result, expected)
     assert slots(loaded) == slots(model)
 
 

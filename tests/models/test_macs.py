@@ -15,8 +15,8 @@ def macs_of(layer, *shapes, dtype="float32"):
     """The profile of a model of this layer: its MACs by precision."""
     inputs = [keras.Input(shape, dtype=dtype) for shape in shapes]
     model = keras.Model(inputs, layer(*inputs))
-    found = qf.models.profile(model).layers[-1]
-    return {mac.precision: mac.count for mac in found.macs}
+    result = qf.models.profile(model).layers[-1]
+    return {mac.precision: mac.count for mac in result.macs}
 
 
 def pairs(*ranges):

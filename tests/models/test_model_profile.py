@@ -100,22 +100,22 @@ def test_rich_cuts_no_figure(width):
 class Cells(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.tables, self.found = 0, []
+        self.tables, self.recorded = 0, []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tables += tag == "table"
 
     def handle_data(self, data):
-        self.found.append(data.strip())
+        self.recorded.append(data.strip())
 
 
 def test_html():
     page = Cells(ModelProfile("<b>&", (layer("<script>"),))._repr_html_())
     assert page.tables == 2
-    assert "<b>& stats" in page.found
-    assert "<script>" in page.found
-    assert "Total params" in page.found
+    assert "<b>& stats" in page.recorded
+    assert "<script>" in page.recorded
+    assert "Total params" in page.recorded
 
 
 def test_unicode_names():

@@ -106,8 +106,8 @@ def test_a_quantizer_is_asked_what_it_does(quantizer):
     report = qf.plan(model, [("Dense", {"input_quantizer": quantizer})])
     notes = [note for note in report.notes if "never negative" in note]
     numbers = np.linspace(0, 3, 50, dtype="float32")[:, None]
-    found = ops.convert_to_numpy(qf.quantizers.get(quantizer)(numbers))
-    assert bool(notes) == (np.ptp(found) == 0) == (quantizer in SIGNS)
+    actual = ops.convert_to_numpy(qf.quantizers.get(quantizer)(numbers))
+    assert bool(notes) == (np.ptp(actual) == 0) == (quantizer in SIGNS)
 
 
 def test_functions_and_outputs_are_asked_too():

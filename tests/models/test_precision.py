@@ -104,8 +104,8 @@ def test_into_and_out_of_a_nested_model():
         name="inner",
     )
     model = keras.Sequential([keras.Input((4,)), noop(2), inner, layers.Dense(2)])
-    found = {p.name: p.input_precision for p in qf.models.profile(model).layers}
-    assert found["inner/inside"] == 2
+    actual = {p.name: p.input_precision for p in qf.models.profile(model).layers}
+    assert actual["inner/inside"] == 2
     assert qf.models.profile(model).layers[-1].input_precision == 3
 
 
@@ -127,9 +127,9 @@ def test_calls_that_differ():
     shared = qf.layers.QuantDense(4, kernel_quantizer=noop(1))
     model = keras.Model(inputs, shared(noop(1)(shared(inputs))))
     profile = qf.models.profile(model)
-    found = next(p for p in profile.layers if p.kind == "QuantDense")
-    assert found.input_precision == "-, 1"
-    assert {m.precision: m.count for m in found.macs} == {1: 16, 32: 16}
+    actual = next(p for p in profile.layers if p.kind == "QuantDense")
+    assert actual.input_precision == "-, 1"
+    assert {m.precision: m.count for m in actual.macs} == {1: 16, 32: 16}
 
 
 def test_attention_has_the_bits_of_its_projections():
@@ -215,9 +215,9 @@ def test_weights_of_layers_within_a_layer():
     attention._tracker.unlock()
     attention._query_dense = projection
     model = keras.Model(inputs, attention(inputs, inputs))
-    found = qf.models.profile(model)
-    assert found.parameter_count(2) == 16
-    assert found.parameter_count() == model.count_params()
+    actual = qf.models.profile(model)
+    assert actual.parameter_count(2) == 16
+    assert actual.parameter_count() == model.count_params()
 
 
 @pytest.mark.parametrize("scale", [True, False])
@@ -225,9 +225,9 @@ def test_weights_of_layers_within_a_layer():
 def test_batch_normalization_is_fused(scale, center):
     layer = layers.BatchNormalization(scale=scale, center=center)
     model = keras.Sequential([keras.Input((4,)), layer])
-    found = qf.models.profile(model).layers[0]
-    assert [w.name for w in found.weights] == ["moving_mean", "moving_variance"]
-    assert found.parameter_count(trainable=False) == 8
+    actual = qf.models.profile(model).layers[0]
+    assert [w.name for w in actual.weights] == ["moving_mean", "moving_variance"]
+    assert actual.parameter_count(trainable=False) == 8
 
 
 def test_other_normalizations_are_not():

@@ -33,8 +33,8 @@ def test_shared_layer():
     one, many = keras.Input((5,)), keras.Input((3, 5))
     shared = layers.Dense(2, name="shared")
     model = keras.Model([one, many], [shared(one), shared(many), shared(one)])
-    found = rows(model)
-    assert found["shared"] == (5 * 2 + 2, (1 + 3 + 1) * 5 * 2)
+    actual = rows(model)
+    assert actual["shared"] == (5 * 2 + 2, (1 + 3 + 1) * 5 * 2)
     profile = qf.models.profile(model).layers[-1]
     assert profile.output_shapes == ((None, 2), (None, 3, 2))
 
@@ -80,8 +80,8 @@ def test_nested_model_called_with_two_shapes():
         layers.Flatten(name="small")(inner(small)),
         layers.Flatten(name="large")(inner(large)),
     ]
-    found = rows(keras.Model([small, large], outputs))
-    assert found["net/conv"] == (20, (3 * 3 + 7 * 6) * 18)
+    actual = rows(keras.Model([small, large], outputs))
+    assert actual["net/conv"] == (20, (3 * 3 + 7 * 6) * 18)
 
 
 def test_nested_model_called_with_a_dictionary():
@@ -89,9 +89,9 @@ def test_nested_model_called_with_a_dictionary():
     outputs = [layers.Dense(5, name="of_b")(b), layers.Dense(5, name="of_a")(a)]
     inner = keras.Model({"b": b, "a": a}, outputs, name="inner")
     x, y = keras.Input((2,)), keras.Input((3,))
-    found = rows(keras.Model([x, y], inner({"b": y, "a": x})))
-    assert found["inner/of_a"][1] == 10
-    assert found["inner/of_b"][1] == 15
+    actual = rows(keras.Model([x, y], inner({"b": y, "a": x})))
+    assert actual["inner/of_a"][1] == 10
+    assert actual["inner/of_b"][1] == 15
 
 
 def test_layer_shared_by_two_nested_models():
@@ -100,9 +100,9 @@ def test_layer_shared_by_two_nested_models():
     decoder = keras.Sequential([keras.Input((4,)), shared], name="decoder")
     inputs = keras.Input((4,))
     model = keras.Model(inputs, decoder(encoder(inputs)))
-    found = rows(model)
-    assert found["encoder/shared"] == (20, 2 * 16)
-    assert "decoder/shared" not in found
+    actual = rows(model)
+    assert actual["encoder/shared"] == (20, 2 * 16)
+    assert "decoder/shared" not in actual
     assert qf.models.profile(model).parameter_count() == model.count_params() == 20
 
 
@@ -181,8 +181,8 @@ def test_layer_that_is_not_called():
 def test_block_in_a_functional_model():
     inputs = keras.Input((5,))
     block = Block(name="block")
-    found = rows(keras.Model(inputs, block(inputs)))
-    assert found["block/first"] == (24, 20)
+    actual = rows(keras.Model(inputs, block(inputs)))
+    assert actual["block/first"] == (24, 20)
     twice = keras.Model(inputs, [block(inputs), block(inputs)])
     assert rows(twice)["block/first"] == (24, 40)
 
@@ -190,8 +190,8 @@ def test_block_in_a_functional_model():
 def test_block_called_with_another_shape_is_not_known():
     one, many = keras.Input((5,)), keras.Input((3, 5))
     block = Block(name="block")
-    found = rows(keras.Model([one, many], [block(one), block(many)]))
-    assert found["block/first"] == (24, None)
+    actual = rows(keras.Model([one, many], [block(one), block(many)]))
+    assert actual["block/first"] == (24, None)
 
 
 def test_block_with_weights_of_its_own():
@@ -206,9 +206,9 @@ def test_block_with_weights_of_its_own():
             return super().call(inputs) + self.shift
 
     inputs = keras.Input((5,))
-    found = rows(keras.Model(inputs, Shifted(name="block")(inputs)))
-    assert found["block"] == (2, None)
-    assert found["block/first"] == (24, 20)
+    actual = rows(keras.Model(inputs, Shifted(name="block")(inputs)))
+    assert actual["block"] == (2, None)
+    assert actual["block/first"] == (24, 20)
 
 
 def test_weights_of_a_subclassed_model():
@@ -261,19 +261,19 @@ def test_time_distributed_model():
 def test_bidirectional():
     inputs = keras.Input((6, 5))
     wrapper = layers.Bidirectional(layers.LSTM(3, name="lstm"), name="both")
-    found = rows(keras.Model(inputs, wrapper(inputs)))
+    actual = rows(keras.Model(inputs, wrapper(inputs)))
     one_way = 6 * (5 + 3) * 3 * 4
-    del found[next(iter(found))]
-    assert [macs for _, macs in found.values()] == [one_way, one_way]
-    assert all(name.startswith("both/") for name in found)
+    del actual[next(iter(actual))]
+    assert [macs for _, macs in actual.values()] == [one_way, one_way]
+    assert all(name.startswith("both/") for name in actual)
 
 
 def test_spectral_normalization():
     inputs = keras.Input((5,))
     wrapper = layers.SpectralNormalization(layers.Dense(2, name="dense"), name="norm")
-    found = rows(keras.Model(inputs, wrapper(inputs)))
-    assert found["norm/dense"] == (12, 10)
-    assert found["norm"] == (2, 0)  # its estimate of a singular vector
+    actual = rows(keras.Model(inputs, wrapper(inputs)))
+    assert actual["norm/dense"] == (12, 10)
+    assert actual["norm"] == (2, 0)  # its estimate of a singular vector
 
 
 def test_layer_twice_in_a_sequential_model():

@@ -65,7 +65,7 @@ def tutorial():
 
 
 def test_each_layer(tutorial):
-    found = [
+    actual = [
         (
             layer.name,
             layer.input_precision,
@@ -77,7 +77,7 @@ def test_each_layer(tutorial):
         )
         for layer in qf.models.profile(tutorial).layers
     ]
-    assert found == LAYERS
+    assert actual == LAYERS
 
 
 def test_totals(tutorial):
@@ -114,11 +114,11 @@ def test_without_macs(tutorial):
 
 def test_json(tutorial):
     profile = qf.models.profile(tutorial)
-    found = json.loads(json.dumps(profile.to_dict()))
-    assert found["parameters_by_bits"] == {"1": 93088, "32": 468}
-    assert found["macs_by_precision"] == {"1": 2599552, "32": 194688}
-    assert found["macs"] == sum(m["count"] for f in found["layers"] for m in f["macs"])
-    assert found["layers"][0]["output_shapes"] == [[None, 26, 26, 32]]
+    actual = json.loads(json.dumps(profile.to_dict()))
+    assert actual["parameters_by_bits"] == {"1": 93088, "32": 468}
+    assert actual["macs_by_precision"] == {"1": 2599552, "32": 194688}
+    assert actual["macs"] == sum(m["count"] for f in actual["layers"] for m in f["macs"])
+    assert actual["layers"][0]["output_shapes"] == [[None, 26, 26, 32]]
 
 
 def test_same_after_saving(tutorial, tmp_path):

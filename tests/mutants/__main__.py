@@ -161,8 +161,8 @@ def main() -> None:
         print(f"{outcome.outcome:8} {outcome.seconds:6.1f} s {mutant.diff}", flush=True)
         if given.out:
             shown = ("outcome", "by", "seconds")
-            found = {m.name: {k: getattr(o, k) for k in shown} for m, o in ended.items()}
-            given.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+            result = {m.name: {k: getattr(o, k) for k in shown} for m, o in ended.items()}
+            given.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     outcomes = {mutant: ended[mutant] for mutant in drawn}
     whole = (given.seed, given.count, given.only, tests) == (SEED, COUNT, None, TESTS)
     print(f"\n{table(outcomes)}\n")

@@ -23,18 +23,18 @@ def mutants(path: str, source: str) -> list[Mutant]:
     finder = _Finder(path, source)
     finder.visit(ast.parse(source))
     seen: Counter[tuple[str, str, str]] = Counter()
-    found = []
-    for mutant in sorted(finder.found, key=lambda m: (m.line, m.kind, m.after)):
+    result = []
+    for mutant in sorted(finder.recorded, key=lambda m: (m.line, m.kind, m.after)):
         key = mutant.kind, mutant.before.strip(), mutant.after.strip()
         seen[key] += 1
-        found.append(attrs.evolve(mutant, occurrence=seen[key]))
-    return found
+        result.append(attrs.evolve(mutant, occurrence=seen[key]))
+    return result
 
 
 class _Finder(ast.NodeVisitor):
     def __init__(self, path: str, source: str) -> None:
         self.path, self.lines = path, source.split("\n")
-        self.found: set[Mutant] = set()
+        self.recorded: set[Mutant] = set()
 
     def add(self, kind: str, line: int, start: int, end: int, new: str) -> None:
         """Replace a part of a line; the syntax tree counts columns in bytes."""
@@ -42,7 +42,7 @@ class _Finder(ast.NodeVisitor):
         data = before.encode()
         after = (data[:start] + new.encode() + data[end:]).decode()
         if before != after:
-            self.found.add(Mutant(self.path, line, kind, before, after))
+            self.recorded.add(Mutant(self.path, line, kind, before, after))
 
     def replace(self, kind: str, node: ast.expr, new: str) -> None:
         if node.lineno == node.end_lineno:

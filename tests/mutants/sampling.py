@@ -37,21 +37,21 @@ def group(path: str) -> str:
 def sample(files: dict[str, str], seed: int, count: int) -> list[Mutant]:
     """Draw this many mutants, and return them group by group."""
     lines: dict[str, int] = defaultdict(int)
-    found: dict[str, list[Mutant]] = defaultdict(list)
+    result: dict[str, list[Mutant]] = defaultdict(list)
     for path, source in files.items():
         lines[group(path)] += source.count("\n")
-        found[group(path)] += mutants(path, source)
-    empty = sorted(name for name in lines if not found[name])
-    if empty or not len(lines) <= count <= sum(map(len, found.values())):
-        least, most = len(lines), sum(map(len, found.values()))
+        result[group(path)] += mutants(path, source)
+    empty = sorted(name for name in lines if not result[name])
+    if empty or not len(lines) <= count <= sum(map(len, result.values())):
+        least, most = len(lines), sum(map(len, result.values()))
         raise ValueError(
             f"{count} mutants were asked for; there are {most} in {least} groups, "
             f"and none in {empty}; choose a number between these two"
         )
-    shares = _shares(lines, {name: len(of) for name, of in found.items()}, count)
+    shares = _shares(lines, {name: len(of) for name, of in result.items()}, count)
     drawn = []
-    for name in sorted(found):
-        order = (m for m in _ordered(found[name], seed) if m.compiles(files[m.path]))
+    for name in sorted(result):
+        order = (m for m in _ordered(result[name], seed) if m.compiles(files[m.path]))
         share = itertools.islice(order, shares[name])
         drawn += sorted(share, key=lambda m: (m.path, m.line, m.name))
     return drawn
@@ -68,7 +68,7 @@ def _shares(lines: dict[str, int], most: dict[str, int], count: int) -> dict[str
     return shares
 
 
-def _ordered(found: list[Mutant], seed: int) -> list[Mutant]:
+def _ordered(result: list[Mutant], seed: int) -> list[Mutant]:
     """Order by digest, and take the first of each kind before the second of any."""
 
     def digest(mutant: Mutant) -> str:
@@ -76,7 +76,7 @@ def _ordered(found: list[Mutant], seed: int) -> list[Mutant]:
 
     ranks: dict[str, int] = defaultdict(int)
     order = []
-    for mutant in sorted(found, key=digest):
+    for mutant in sorted(result, key=digest):
         kind = mutant.kind if mutant.kind in KINDS else ""
         order.append((ranks[kind], digest(mutant), mutant))
         ranks[kind] += 1

@@ -59,14 +59,14 @@ def test_mutants_of_unobserved_code_are_none(source):
 
 def test_name_of_equal_lines_is_unique_and_has_no_number():
     source = "x = 1\ny = 2\nx = 1\n"
-    found = mutants("a/b.py", source)
-    assert [mutant.name for mutant in found] == [
+    actual = mutants("a/b.py", source)
+    assert [mutant.name for mutant in actual] == [
         'a/b.py constant: "x = 1" -> "x = 2"',
         'a/b.py constant: "y = 2" -> "y = 3"',
         'a/b.py constant: "x = 1" -> "x = 2" (2)',
     ]
-    assert found[2].diff == 'a/b.py:3 constant: "x = 1" -> "x = 2"'
-    assert found[2].applied(source) == "x = 1\ny = 2\nx = 2\n"
+    assert actual[2].diff == 'a/b.py:3 constant: "x = 1" -> "x = 2"'
+    assert actual[2].applied(source) == "x = 1\ny = 2\nx = 2\n"
 
 
 def test_applied_to_another_source_is_refused():

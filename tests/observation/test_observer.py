@@ -59,7 +59,7 @@ class Both(Observer):
 @contextlib.contextmanager
 def recorded(model):
     """What the same layers take and return in eager calls, by patches of their methods."""
-    found = collections.defaultdict(list)
+    result = collections.defaultdict(list)
     patched = [(site.path, site.layer, site.layer.call) for site in observable_sites(model)]
 
     def recording(path, call):
@@ -67,7 +67,7 @@ def recorded(model):
             outputs = call(*args, **kwargs)
             ends = first(args), first(outputs)
             if None not in ends:
-                found[path].append([ops.convert_to_numpy(end) for end in ends])
+                result[path].append([ops.convert_to_numpy(end) for end in ends])
             return outputs
 
         return recorded
@@ -75,7 +75,7 @@ def recorded(model):
     for path, layer, call in patched:
         layer.__dict__["call"] = recording(path, call)
     try:
-        yield found
+        yield result
     finally:
         for _, layer, _ in patched:
             del layer.__dict__["call"]
@@ -97,9 +97,9 @@ def check(topology, quantize):
     assert set(notes) == set(calls) != set()
     tolerance = 2e-2 if "16" in topology.name else 1e-4
     for path, ends in notes.items():
-        for found, expected in zip(ends, zip(*calls[path], strict=True), strict=True):
+        for result, expected in zip(ends, zip(*calls[path], strict=True), strict=True):
             np.testing.assert_allclose(
-                found, np.concatenate(expected), tolerance, tolerance
+                result, np.concatenate(expected), tolerance, tolerance
             )
 
 
@@ -175,9 +175,9 @@ def test_an_observer_changes_what_a_layer_goes_on_with():
     sign = "ste_sign(clip_value=None)"
     dense = qf.layers.QuantDense(3, input_quantizer=sign, kernel_quantizer=sign)
     model = keras.Sequential([keras.Input((8,)), dense])
-    (found,) = observation.run(model, DATA, Doubled(), batch_size=4, verbose=0)["all"]
+    (actual,) = observation.run(model, DATA, Doubled(), batch_size=4, verbose=0)["all"]
     expected = 2 * DATA @ dense.get_weights()[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_compiled_model_is_observed_as_in_an_eager_run():
@@ -197,18 +197,18 @@ def test_a_compiled_model_is_observed_as_in_an_eager_run():
 
 
 def test_the_scope_of_the_caller_holds_in_the_steps():
-    found = []
+    actual = []
 
     class Scoped(Observer):
         def on_layer(self, layer, call, *args, **kwargs):
-            found.append(context.current().frozen)
+            actual.append(context.current().frozen)
             return call(*args, **kwargs)
 
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
     with context.scoped(frozen=True):
         observation.run(model, DATA, Scoped(), verbose=0)
-    assert found
-    assert all(found)
+    assert actual
+    assert all(actual)
     assert context.current().observer is None
 
 

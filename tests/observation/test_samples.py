@@ -13,8 +13,8 @@ SAMPLES = 256
 
 def sampled(x, shape=(), axis=-1):
     """The samples of each example and range."""
-    *_, found = samples.summary(ops.convert_to_tensor(x), shape, SAMPLES, axis)
-    return ops.convert_to_numpy(found)
+    *_, result = samples.summary(ops.convert_to_tensor(x), shape, SAMPLES, axis)
+    return ops.convert_to_numpy(result)
 
 
 @pytest.mark.once_per_backend
@@ -29,9 +29,9 @@ def test_samples_of_any_shape_see_a_loud_channel_anywhere(data):
     x[..., loud] = 1
     if first:
         x = np.moveaxis(x, -1, 1)
-    found = sampled(x, axis=1 if first else -1)
+    actual = sampled(x, axis=1 if first else -1)
     # As often as it is there, up to the two ends of its part.
-    seen, shown = np.nansum(found), np.isfinite(found).sum()
+    seen, shown = np.nansum(actual), np.isfinite(actual).sum()
     assert seen >= 1
     assert abs(seen - shown / channels) <= 2
 
@@ -41,10 +41,10 @@ def test_samples_of_any_shape_see_a_loud_channel_anywhere(data):
 def test_samples_go_evenly_along_every_axis(shape):
     # Each number is its place.
     x = np.arange(np.prod(shape), dtype="float32").reshape(1, *shape)
-    found = sampled(x).ravel()
+    actual = sampled(x).ravel()
     count = max(SAMPLES, 2 * shape[-1])
-    assert found.shape == (count,)
-    places = np.unravel_index(found.astype(int), shape)
+    assert actual.shape == (count,)
+    places = np.unravel_index(actual.astype(int), shape)
     for size, place in zip(shape, places, strict=True):
         assert np.abs(np.bincount(place, minlength=size) - count / size).max() <= 2
     # No axis follows another one, as with a stride: each quarter of two is a quarter.
@@ -56,8 +56,8 @@ def test_samples_go_evenly_along_every_axis(shape):
 @pytest.mark.once_per_backend
 def test_samples_by_channel_are_of_that_channel_and_all_where_they_are_few():
     x = np.arange(600, dtype="float32").reshape(1, 50, 4, 3)
-    found = sampled(x, (1, 1, 1, 3))
-    assert found.shape == (1, SAMPLES, 3)
+    actual = sampled(x, (1, 1, 1, 3))
+    assert actual.shape == (1, SAMPLES, 3)
     for channel in range(3):
-        held = found[0, :, channel]
+        held = actual[0, :, channel]
         assert set(held[np.isfinite(held)].astype(int)) == set(range(channel, 600, 3))

@@ -96,8 +96,8 @@ def test_schedules_of_both():
         threshold=schedules.PiecewiseConstantDecay([2], [0.5, 0.25]),
     )
     expected = reference(weights, gradients, threshold.__getitem__, gamma.__getitem__)
-    for found, step in zip(steps, expected, strict=True):
-        np.testing.assert_array_equal(found, step)
+    for actual, step in zip(steps, expected, strict=True):
+        np.testing.assert_array_equal(actual, step)
 
 
 def test_numbers_can_be_set_between_steps():
@@ -217,8 +217,8 @@ def test_small_gradients_add_up_in_every_dtype(dtype):
     bop = qf.optimizers.Bop(threshold=2.5e-8)
     for expected in ([1, -1, 1, -1], [1, -1, 1, -1], [-1, -1, 1, -1]):
         bop.apply([ops.convert_to_tensor(gradients, dtype)], [variable])
-        found = ops.convert_to_numpy(ops.cast(variable, "float32"))
-        np.testing.assert_array_equal(found, expected)
+        actual = ops.convert_to_numpy(ops.cast(variable, "float32"))
+        np.testing.assert_array_equal(actual, expected)
     (average,) = (v for v in bop.variables if v.path.endswith("average"))
     wide = "float64" if dtype == "float64" else "float32"
     assert keras.backend.standardize_dtype(average.dtype) == wide
@@ -230,11 +230,11 @@ def test_clipping_and_accumulation_come_before_the_average():
     how |= {"clipvalue": 0.5, "gradient_accumulation_steps": 2}
     variable = keras.Variable([1.0, 0.5])
     bop = qf.optimizers.Bop(**how)
-    found = []
+    actual = []
     for gradient in (8.0, 0.0, -8.0, 0.0):
         bop.apply([ops.convert_to_tensor([gradient, 0.0])], [variable])
-        found.append(ops.convert_to_numpy(variable).tolist())
-    assert found == [[1, 0.5], [-1, 1], [-1, 1], [1, 1]]
+        actual.append(ops.convert_to_numpy(variable).tolist())
+    assert actual == [[1, 0.5], [-1, 1], [-1, 1], [1, 1]]
     assert int(bop.iterations) == 2
 
 

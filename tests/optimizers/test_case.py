@@ -175,8 +175,8 @@ def test_a_stateless_step_changes_nothing_but_what_it_returns():
         for a, b in zip(kept, arrays(now), strict=True):
             np.testing.assert_array_equal(a, b)
     case.apply(gradients)
-    for found, expected in ((new, trained), (state, case.variables)):
-        for a, b in zip(arrays(found), arrays(expected), strict=True):
+    for actual, expected in ((new, trained), (state, case.variables)):
+        for a, b in zip(arrays(actual), arrays(expected), strict=True):
             np.testing.assert_array_equal(a, b)
 
 

@@ -91,8 +91,8 @@ def test_a_checkpoint_of_tensorflow_trains_on_to_the_bit(tmp_path):
     path = saved.write(str(tmp_path / "m"))
     again = binary_model.model()
     again.optimizer.build(again.trainable_variables)
-    found = tf.train.Checkpoint(model=again, optimizer=again.optimizer).read(path)
-    found.assert_consumed()
+    actual = tf.train.Checkpoint(model=again, optimizer=again.optimizer).read(path)
+    actual.assert_consumed()
     binary_model.assert_same(model, again)
     binary_model.assert_same(binary_model.train(model), binary_model.train(again))
 
@@ -185,6 +185,6 @@ def test_a_saved_model_trains_on_in_a_fresh_process(tmp_path):
         check=True,
     )
     binary_model.train(model)
-    with np.load(tmp_path / "found.npz") as found:
-        for name, expected in zip(found.files, binary_model.state(model), strict=True):
-            np.testing.assert_array_equal(found[name], expected)
+    with np.load(tmp_path / "found.npz") as actual:
+        for name, expected in zip(actual.files, binary_model.state(model), strict=True):
+            np.testing.assert_array_equal(actual[name], expected)

@@ -46,13 +46,13 @@ def build(name):
 
 def layers_of(model):
     """The layers by path; those of ConvNeXt are partly in models within the model."""
-    found = {}
+    result = {}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            found |= {f"{layer.name}/{path}": v for path, v in layers_of(layer).items()}
+            result |= {f"{layer.name}/{path}": v for path, v in layers_of(layer).items()}
         else:
-            found[layer.name] = layer
-    return found
+            result[layer.name] = layer
+    return result
 
 
 def having(layers, *attributes):

@@ -51,13 +51,13 @@ def test_minmax_is_that_of_the_float_model():
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "moving_average"])
 def test_batches_do_not_matter_and_each_run_is_the_same(method):
-    found = []
+    actual = []
     for batch_size in (7, 100, 7):
         model = network()
         qf.calibrate(model, DATA, method, batch_size=batch_size, verbose=0)
-        found.append(ranges(model))
-    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
-    assert found[0] == found[2]
+        actual.append(ranges(model))
+    np.testing.assert_allclose(actual[0], actual[1], rtol=1e-5, atol=1e-6)
+    assert actual[0] == actual[2]
 
 
 def test_moving_average_is_that_of_training_and_percentile_by_hand():
@@ -112,8 +112,8 @@ def test_mse_by_channel_is_near_the_best_step_of_each():
     model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     qf.quantize(model, {"input_quantizer": settings})
     qf.calibrate(model, data, "mse", verbose=0)
-    found = keras.ops.convert_to_numpy(model.layers[0].quantizers["input"](data))
-    for now, x in zip(np.square(found - data).mean(0), data.T, strict=True):
+    actual = keras.ops.convert_to_numpy(model.layers[0].quantizers["input"](data))
+    for now, x in zip(np.square(actual - data).mean(0), data.T, strict=True):
         steps = np.geomspace(0.01, 1, 400)[:, None] * np.abs(x).max() / 7
         tried = np.clip(np.rint(x / steps), -8, 7) * steps
         assert now <= 1.05 * np.square(tried - x).mean(1).min()
@@ -153,13 +153,13 @@ def test_a_dataset_of_tensorflow():
 def test_the_calibrated_model_is_near_the_float_one_and_is_saved(tmp_path):
     model = network()
     qf.calibrate(model, DATA, verbose=0)
-    found = model.predict(DATA, verbose=0)
+    actual = model.predict(DATA, verbose=0)
     with qf.float_weights(model):
         expected = model.predict(DATA, verbose=0)
-    assert 0 < np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
+    assert 0 < np.abs(actual - expected).max() < 0.03 * np.abs(expected).max()
     model.save(tmp_path / "m.keras")
     again = qf.load_model(tmp_path / "m.keras")
-    np.testing.assert_array_equal(again.predict(DATA, verbose=0), found)
+    np.testing.assert_array_equal(again.predict(DATA, verbose=0), actual)
 
 
 def test_training_goes_on_from_there_unless_it_is_frozen():
@@ -210,20 +210,20 @@ def test_steps_and_bounds_that_learn_start_from_the_data(name, method):
     (row,) = report.quantized
     assert " from " in row.settings["input_quantizer"]
     quantizer = model.layers[0].quantizers["input"]
-    found = keras.ops.convert_to_numpy(quantizer(data))
+    actual = keras.ops.convert_to_numpy(quantizer(data))
     # 16 levels over about 8 standard deviations.
-    assert np.sqrt(np.square(found - data).mean()) < 0.4
+    assert np.sqrt(np.square(actual - data).mean()) < 0.4
     if method == "minmax":
         step = {
             "lsq": max(-data.min() / 8, data.max() / 7),
             "lsq_plus": (data.max() - data.min()) / 15,
             "pact": data.max() / 15,
         }[name.split("(")[0]]
-        steps = np.diff(np.unique(found))
+        steps = np.diff(np.unique(actual))
         np.testing.assert_allclose(steps / step, np.rint(steps / step), rtol=1e-3)
         np.testing.assert_allclose(steps.min(), step, rtol=1e-3)
     model.compile("sgd", "mse", **WITHOUT_XLA)
-    before = np.abs(found).max()
+    before = np.abs(actual).max()
     model.fit(100 * data, np.zeros((100, 3)), verbose=0, epochs=1, batch_size=100)
     # Training does not start anew with the range of its first batch.
     after = np.abs(keras.ops.convert_to_numpy(quantizer(100 * data))).max()
@@ -260,8 +260,8 @@ def test_a_weight_has_the_range_that_it_has_itself():
     step = np.maximum(-kernel.min(0) / 4, kernel.max(0) / 3)
     (row,) = report.rows
     assert "a weight of 0 alone makes no range" in row.reason
-    found = qf.integers(model, strict=False)
-    np.testing.assert_allclose(found[f"{row.path}/kernel"].scale, step[None], rtol=1e-5)
+    actual = qf.integers(model, strict=False)
+    np.testing.assert_allclose(actual[f"{row.path}/kernel"].scale, step[None], rtol=1e-5)
 
 
 def test_one_range_that_does_not_fit_leaves_all_as_they_were():
@@ -302,8 +302,8 @@ def test_a_quantizer_that_is_a_layer_of_its_own(method):
         (row,) = qf.calibrate(model, DATA, method, verbose=0).quantized
         assert list(row.settings) == ["quantizer"]
     for one in (quantizer, built.layers[0], other.held):
-        found = keras.ops.convert_to_numpy(one(3 * DATA))
-        assert 2 < found.max() < np.abs(DATA).max() * 1.01
+        actual = keras.ops.convert_to_numpy(one(3 * DATA))
+        assert 2 < actual.max() < np.abs(DATA).max() * 1.01
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
@@ -312,17 +312,17 @@ def test_batches_of_sequences_of_other_lengths(method):
         for length in lengths:
             yield (np.tile(DATA[:4, None, :], (1, length, 1)),)
 
-    found = []
+    actual = []
     for lengths in ((3, 90), (3, 3), (90, 90)):
         model = keras.Sequential(
             [keras.Input((None, 8)), layers.Conv1D(3, 1), layers.GlobalAveragePooling1D()]
         )
         qf.quantize(model, "integer_inference")
         qf.calibrate(model, batches(*lengths), method, verbose=0)
-        found += ranges(model)[:1]
+        actual += ranges(model)[:1]
     # The same numbers, more or less often.
-    np.testing.assert_allclose(found[0], found[1], rtol=0.1)
-    np.testing.assert_allclose(found[0], found[2], rtol=0.1)
+    np.testing.assert_allclose(actual[0], actual[1], rtol=0.1)
+    np.testing.assert_allclose(actual[0], actual[2], rtol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -413,6 +413,6 @@ def test_every_topology(topology):
             qf.calibrate(model, topology.inputs(), verbose=0)
         return
     topology.compile(model)
-    found = qf.calibrate(model, topology.inputs(), verbose=0)
-    assert found.quantized
+    actual = qf.calibrate(model, topology.inputs(), verbose=0)
+    assert actual.quantized
     assert all(np.isfinite(y.astype(float)).all() for y in topology.call(model))

@@ -109,8 +109,8 @@ def test_the_numbers_that_stay_in_float_are_counted():
     model = network()
     expected = {"a": (12 + 3, 3), "norm": (4 * 3, 4 * 3), "b": (6, 0)}
     for report in (qf.plan(model, SIGN), qf.quantize(model, SIGN)):
-        found = {row.path: (row.numbers, row.in_float) for row in report.rows}
-        assert found == expected
+        actual = {row.path: (row.numbers, row.in_float) for row in report.rows}
+        assert actual == expected
         assert "15 of 33" in str(report)
     assert sum(numbers for numbers, _ in expected.values()) == model.count_params()
     kept = rows(qf.plan(model, [("re:^a$", None), (None, SIGN)]))

@@ -52,9 +52,9 @@ def kernel_of(quantizer, kernel):
     model = keras.Sequential([keras.Input((kernel.shape[0],)), dense])
     model.set_weights([kernel])
     qf.quantize(model, {"kernel_quantizer": quantizer})
-    ((path, found),) = qf.integers(model).items()
+    ((path, result),) = qf.integers(model).items()
     assert path == "head/kernel"
-    return found
+    return result
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,19 @@ def kernel_of(quantizer, kernel):
     ],
 )
 def test_golden_numbers(quantizer, kernel, values, scale, zero_point):
-    found = kernel_of(quantizer, kernel)
-    np.testing.assert_array_equal(found.values, values)
-    np.testing.assert_array_equal(found.scale, scale)
-    np.testing.assert_array_equal(found.zero_point, zero_point)
-    assert found.values.dtype == (np.int16 if np.max(values) > 127 else np.int8)
-    assert found.scale.dtype == np.float32
-    assert found.zero_point.dtype == np.int32
-    assert found.precision == qf.quantizers.get(quantizer).precision
+    actual = kernel_of(quantizer, kernel)
+    np.testing.assert_array_equal(actual.values, values)
+    np.testing.assert_array_equal(actual.scale, scale)
+    np.testing.assert_array_equal(actual.zero_point, zero_point)
+    assert actual.values.dtype == (np.int16 if np.max(values) > 127 else np.int8)
+    assert actual.scale.dtype == np.float32
+    assert actual.zero_point.dtype == np.int32
+    assert actual.precision == qf.quantizers.get(quantizer).precision
 
 
 def test_a_weight_without_numbers_has_integers_without_numbers():
-    found = qf.quantizers.get("ste_sign").integers(np.zeros((0, 2), "float32"))
-    assert found.values.shape == found.dequantized().shape == (0, 2)
+    actual = qf.quantizers.get("ste_sign").integers(np.zeros((0, 2), "float32"))
+    assert actual.values.shape == actual.dequantized().shape == (0, 2)
 
 
 # The conformance kit does the same with every quantizer, on one axis.
@@ -97,10 +97,10 @@ def test_a_weight_without_numbers_has_integers_without_numbers():
 @settings(max_examples=20)
 def test_integers_give_the_quantized_values_back(name, kernel, axis):
     quantizer = qf.quantizers.get(name)
-    found = quantizer.integers(kernel, channel_axis=axis)
+    actual = quantizer.integers(kernel, channel_axis=axis)
     channelwise = {"channel_axis": axis} if quantizer.traits.channelwise else {}
     value = keras.ops.convert_to_numpy(quantizer(kernel, **channelwise))
-    np.testing.assert_allclose(found.dequantized(), value, rtol=1e-6, atol=1e-37)
+    np.testing.assert_allclose(actual.dequantized(), value, rtol=1e-6, atol=1e-37)
 
 
 @pytest.mark.long
@@ -108,14 +108,14 @@ def test_integers_give_the_quantized_values_back(name, kernel, axis):
 def test_every_topology(topology):
     model = topology.model()
     report = qf.quantize(model, {"weight_quantizer": "magnitude_aware_sign"})
-    found = qf.integers(model)
+    actual = qf.integers(model)
     # A layer has as many as it has weights with a quantizer.
-    assert len(found) == sum(len(row.settings) for row in report.quantized)
+    assert len(actual) == sum(len(row.settings) for row in report.quantized)
     for row in report.quantized:
-        assert any(path.startswith(f"{row.path}/") for path in found)
+        assert any(path.startswith(f"{row.path}/") for path in actual)
     with qf.context.quantized_scope(True):
         saved = [np.abs(w).ravel() for w in model.get_weights()]
-    shipped = [np.abs(f.dequantized()).ravel() for f in found.values()]
+    shipped = [np.abs(f.dequantized()).ravel() for f in actual.values()]
     for weight in shipped:
         assert any(w.shape == weight.shape and np.allclose(w, weight) for w in saved)
 
@@ -209,18 +209,18 @@ def test_a_profile_counts_the_scales(name):
     assert weight.scale_bits == SCALE_BITS[name]
     elements = 3 * 3 * 20 * 8 * layer.kernel_quantizer.precision
     assert weight.memory == elements + SCALE_BITS[name]
-    found = qf.integers(model)["conv2d/kernel"]
+    actual = qf.integers(model)["conv2d/kernel"]
     sizes = {"mxfp4": 48, "integer(bits=4, granularity='group', group_size=32)": 48}
-    assert found.scale.size == sizes.get(name, found.scale.size)
-    assert found.scale.size <= 48
+    assert actual.scale.size == sizes.get(name, actual.scale.size)
+    assert actual.scale.size <= 48
     quantized = layer.quantized_weights()["kernel"]
     np.testing.assert_allclose(
-        found.dequantized(), keras.ops.convert_to_numpy(quantized), rtol=1e-6, atol=1e-7
+        actual.dequantized(), keras.ops.convert_to_numpy(quantized), rtol=1e-6, atol=1e-7
     )
 
 
 def test_a_zero_point_at_the_end_of_the_grid():
     x = np.linspace(0, 1, 6, dtype="float32")[:, None]
-    found = qf.quantizers.get("integer(symmetric=False)").integers(x)
-    assert found.zero_point == -128
-    np.testing.assert_allclose(found.dequantized(), x, atol=1e-6)
+    actual = qf.quantizers.get("integer(symmetric=False)").integers(x)
+    assert actual.zero_point == -128
+    np.testing.assert_allclose(actual.dequantized(), x, atol=1e-6)

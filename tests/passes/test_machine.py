@@ -42,8 +42,8 @@ TEXTS = st.sampled_from([WIDEST, LEARNED, SIGN, AVERAGE, INTEGER])
 INDEX = st.integers(0, 3)
 
 
-def near(found, expected, what):
-    np.testing.assert_allclose(found, expected, 1e-4, 1e-5, err_msg=what)
+def near(result, expected, what):
+    np.testing.assert_allclose(result, expected, 1e-4, 1e-5, err_msg=what)
 
 
 def filled(texts):
@@ -102,8 +102,8 @@ class Machine(RuleBasedStateMachine):
 
     @property
     def parts(self):
-        found = itertools.chain.from_iterable(n.parts for n in self.networks.values())
-        return list({id(part): part for part in found}.values())
+        result = itertools.chain.from_iterable(n.parts for n in self.networks.values())
+        return list({id(part): part for part in result}.values())
 
     def part(self, index):
         return self.parts[index % len(self.parts)]
@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
 
     # What models compute.
 
-    def compare(self, name, found, idle=(), parts=(), training=False):
+    def compare(self, name, result, idle=(), parts=(), training=False):
         """It is what NumPy computes, within `idle` of some parts; False in doubt."""
         doubt, expected = Doubt(), self.x.astype(float)
         for part in self.networks[name].parts:
@@ -130,7 +130,7 @@ class Machine(RuleBasedStateMachine):
         Machine.compared += 1
         Machine.doubtful += doubt.any
         if not doubt.any:
-            near(ops.convert_to_numpy(found), expected, f"outputs of {name}")
+            near(ops.convert_to_numpy(result), expected, f"outputs of {name}")
         return not doubt.any
 
     @invariant()
@@ -141,8 +141,8 @@ class Machine(RuleBasedStateMachine):
 
     def check_report(self, name, network):
         layers = qf.models.profile(network.model).layers
-        found = quantized(network.model)
-        said = {path.split("/")[-1]: settings for path, settings in found.items()}
+        result = quantized(network.model)
+        said = {path.split("/")[-1]: settings for path, settings in result.items()}
         for part in network.parts:
             settings = said.pop(part.holder.name, {})
             slots = {s: repr(qf.quantizers.get(text)) for s, text in part.slots.items()}
@@ -285,8 +285,8 @@ class Machine(RuleBasedStateMachine):
         self.stale = {"outer", "beside"}
 
     def quantized_part(self, index):
-        found = [part for part in self.parts if part.quantized]
-        return found[index % len(found)]
+        result = [part for part in self.parts if part.quantized]
+        return result[index % len(result)]
 
     @rule(name=TARGETS, index=INDEX)
     def strip(self, name, index):
@@ -342,13 +342,13 @@ class Machine(RuleBasedStateMachine):
     )
     def take_a_copy(self, name, copied, file):
         """A copy is the same; go on with that of the outer model."""
-        found, parts = self.check_copy(name, copied, file)
+        result, parts = self.check_copy(name, copied, file)
         if name == "outer":
             first, last = parts[0], self.networks["beside"].parts[-1]
             other = beside(self.kind, first.layer, last.layer)
             self.networks = {
-                "inner": Network(found.layers[-2], parts[:-1]),
-                "outer": Network(found, parts),
+                "inner": Network(result.layers[-2], parts[:-1]),
+                "outer": Network(result, parts),
                 "beside": Network(other, [first, last]),
             }
             # Its optimizer knows what there was, as that of a model which was trained.
@@ -358,29 +358,29 @@ class Machine(RuleBasedStateMachine):
     def check_copy(self, name, copied, file):
         """The copy of a model and its parts, which are and compute the same."""
         network = self.networks[name]
-        found = copied(network.model)
+        result = copied(network.model)
         outputs = ops.convert_to_numpy(network.model(self.x))
         weights = network.model.get_weights()
         if copied is not cloned:
-            np.testing.assert_array_equal(ops.convert_to_numpy(found(self.x)), outputs)
-            for a, b in zip(found.get_weights(), weights, strict=True):
+            np.testing.assert_array_equal(ops.convert_to_numpy(result(self.x)), outputs)
+            for a, b in zip(result.get_weights(), weights, strict=True):
                 np.testing.assert_array_equal(a, b)
         elif file:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "m.weights.h5"
                 network.model.save_weights(path)
-                found.load_weights(path)
+                result.load_weights(path)
         else:
-            found.set_weights(weights)
-        np.testing.assert_array_equal(ops.convert_to_numpy(found(self.x)), outputs)
+            result.set_weights(weights)
+        np.testing.assert_array_equal(ops.convert_to_numpy(result(self.x)), outputs)
         parts = [
             part.copied(layer, holder(layer))
             for part, layer in zip(
-                network.parts, self.parts_of_copy(name, found), strict=True
+                network.parts, self.parts_of_copy(name, result), strict=True
             )
         ]
-        self.check_report(f"copy of {name}", Network(found, parts))
-        return found, parts
+        self.check_report(f"copy of {name}", Network(result, parts))
+        return result, parts
 
     def parts_of_copy(self, name, model):
         if name == "inner":

@@ -62,14 +62,14 @@ def snapshot(model):
     optimizer = getattr(model, "optimizer", None)
     # First, for the first call of a recurrent cell gives it attributes.
     outputs = ops.convert_to_numpy(model(inputs())).tolist()
-    found = [site.layer for site in sites(model)]
+    result = [site.layer for site in sites(model)]
     return {
-        "classes": [type(layer) for layer in found],
-        "states": [state(layer) for layer in found],
-        "configs": [config(layer) for layer in found],
+        "classes": [type(layer) for layer in result],
+        "states": [state(layer) for layer in result],
+        "configs": [config(layer) for layer in result],
         "quantizers": [
             {slot: id(q) for slot, q in getattr(layer, "quantizers", {}).items()}
-            for layer in found
+            for layer in result
         ],
         "weights": [v.tolist() for v in values(model.weights)],
         "variables": [id(v) for v in model.trainable_variables],
@@ -95,12 +95,12 @@ def config(layer):
 
 def same(model, before):
     """Raise, and say in what, unless a model is as it was."""
-    for key, found in snapshot(model).items():
+    for key, result in snapshot(model).items():
         if key == "states":
-            for now, then in zip(found, before[key], strict=True):
+            for now, then in zip(result, before[key], strict=True):
                 for what, value in now.items():
                     assert value == then[what], what
-        assert found == before[key], key
+        assert result == before[key], key
 
 
 @examples
@@ -117,12 +117,12 @@ def test_a_plan_is_what_quantize_does_and_strip_the_way_back(count):
             same(model, before)
             return
         assert report.rows == planned.rows
-        found = quantized(model)
-        assert found.keys() == {row.path for row in report.quantized}
+        actual = quantized(model)
+        assert actual.keys() == {row.path for row in report.quantized}
         for row in report.quantized:
             for key, text in row.settings.items():
                 if key.endswith("_quantizer"):
-                    assert found[row.path][key] == text
+                    assert actual[row.path][key] == text
         qf.strip(model)
         same(model, before)
 
@@ -152,13 +152,13 @@ def test_other_rules_give_a_layer_what_they_give_a_plain_one(count):
         qf.quantize(model, first)
         earlier = quantized(model)
         rows = {row.path for row in qf.quantize(model, second).quantized}
-        found = quantized(model)
+        actual = quantized(model)
         qf.strip(model)
         qf.quantize(model, second)
         fresh = quantized(model)
         assert fresh.keys() == rows
         # What the second rules are not about stays as the first ones left it.
-        assert found == {**earlier, **fresh}
+        assert actual == {**earlier, **fresh}
 
     check()
 

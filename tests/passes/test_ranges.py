@@ -21,8 +21,8 @@ NUMBERS = {
 }
 
 
-def found(method, columns, bits, symmetric):
-    """The grids of the ranges that were found: the scale and the zero point."""
+def grids_of(method, columns, bits, symmetric):
+    """The grids of the ranges of a method: the scale and the zero point."""
     x = np.stack(columns, axis=1)
     quantizer = qf.quantizers.Integer(bits=bits, symmetric=symmetric, gather="widest")
     seen = InputStatistics(x.min(0)[None], x.max(0)[None], [0], x)
@@ -55,7 +55,7 @@ def error(x, scale, zero, bits):
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 def test_mse_is_as_small_as_by_brute_force(bits, symmetric):
-    grids = zip(*found("mse", [*NUMBERS.values()], bits, symmetric), strict=True)
+    grids = zip(*grids_of("mse", [*NUMBERS.values()], bits, symmetric), strict=True)
     for (name, x), grid in zip(NUMBERS.items(), grids, strict=True):
         best = min(error(x, *each, bits) for each in candidates(x, bits, symmetric))
         assert error(x, *grid, bits) <= 1.05 * best + 1e-12, name
@@ -79,7 +79,7 @@ def divergence(x, scale, zero, bits):
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_entropy_is_as_small_as_by_brute_force(symmetric):
     x = NUMBERS["heavy tails"]
-    ((scale,), (zero,)) = found("entropy", [x], 3, symmetric)
+    ((scale,), (zero,)) = grids_of("entropy", [x], 3, symmetric)
     tried = candidates(x, 3, symmetric)[:: 2 if symmetric else 11]
     best = min(divergence(x, *each, 3) for each in tried)
     assert divergence(x, scale, zero, 3) <= 1.05 * best

@@ -49,8 +49,8 @@ def averaged(batches):
     return [np.average(parts, axis=0, weights=sizes) for parts in (means, variances)]
 
 
-def same(found, expected, rtol=2e-5):
-    for a, b in zip(found, expected, strict=True):
+def same(result, expected, rtol=2e-5):
+    for a, b in zip(result, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
 
 
@@ -109,17 +109,17 @@ def test_nothing_else_changes_and_each_run_is_the_same():
     )
     before = [ops.convert_to_numpy(v) for v in model.variables]
     recalibrate(model)
-    found = [ops.convert_to_numpy(v) for v in model.variables]
+    actual = [ops.convert_to_numpy(v) for v in model.variables]
     changed = [
         v.name
-        for v, a, b in zip(model.variables, before, found, strict=True)
+        for v, a, b in zip(model.variables, before, actual, strict=True)
         if not np.array_equal(a, b)
     ]
     assert changed == ["moving_mean", "moving_variance"] * 2
     assert [layer.momentum for layer in (model.layers[1], model.layers[5])] == [0.99, 0.7]
     assert "call" not in vars(model.layers[1])
     recalibrate(model)
-    for a, b in zip(found, model.variables, strict=True):
+    for a, b in zip(actual, model.variables, strict=True):
         np.testing.assert_array_equal(a, ops.convert_to_numpy(b))
 
 

@@ -127,15 +127,15 @@ class Counts(dict):
             result = function(*args)
         finally:
             profile.disable()
-        found = sum(entry.callcount for entry in profile.getstats())
-        self.setdefault(name, []).append(found)
+        actual = sum(entry.callcount for entry in profile.getstats())
+        self.setdefault(name, []).append(actual)
         return result
 
     def check_linear(self):
         """Twice the layers, twice the calls, but for the first size: it made classes."""
-        for name, found in self.items():
-            for fewer, more in itertools.pairwise(found[1:]):
-                assert 1.5 < more / fewer < 2.1, (name, found)
+        for name, result in self.items():
+            for fewer, more in itertools.pairwise(result[1:]):
+                assert 1.5 < more / fewer < 2.1, (name, result)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -52,11 +52,11 @@ def test_the_table(tmp_path):
             cell = marks.setdefault((str(topology), column), set())
             holds = column != "train" or topology.trains
             (cell.add if holds else cell.discard)(letter)
-    found = write(text, marks)
+    actual = write(text, marks)
     if os.environ.get("QFRAME_WRITE_TABLE"):
-        DOCUMENT.write_text(found, "utf-8")
+        DOCUMENT.write_text(actual, "utf-8")
     else:
-        assert found == text, "the table is out of date; see the head of this test"
+        assert actual == text, "the table is out of date; see the head of this test"
 
 
 def test_what_is_not_trained_cannot_be_in_float_either():

@@ -141,11 +141,13 @@ def test_float64():
     inputs = np.random.default_rng(0).normal(size=(2, 8))
     kernel, bias = dense.get_weights()
     qf.quantize(dense, SETTINGS)
-    found = keras.ops.convert_to_numpy(
+    actual = keras.ops.convert_to_numpy(
         dense(keras.ops.convert_to_tensor(inputs, "float64"))
     )
-    assert found.dtype == "float64"
-    np.testing.assert_allclose(found, inputs @ np.where(kernel < 0, -1, 1) + bias, 0, 1e-13)
+    assert actual.dtype == "float64"
+    np.testing.assert_allclose(
+        actual, inputs @ np.where(kernel < 0, -1, 1) + bias, 0, 1e-13
+    )
 
 
 def test_a_subclassed_model_from_its_config_is_quantized_from_the_first_call():

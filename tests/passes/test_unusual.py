@@ -72,7 +72,7 @@ def test_a_function_may_know_the_shape_it_is_for():
 def test_the_output_of_what_does_not_say_its_shape_can_be_quantized(make, shape, expected):
     class Learned(qf.quantizers.Quantizer):
         def build(self, shape):
-            self.found = tuple(shape)
+            self.recorded = tuple(shape)
             self.step = self.add_weight(name="step", shape=(), initializer="ones")
 
         def call(self, inputs):
@@ -81,9 +81,9 @@ def test_the_output_of_what_does_not_say_its_shape_can_be_quantized(make, shape,
     part = make()
     model = keras.Sequential([keras.Input(shape), part])
     qf.quantize(model, {"output_quantizer": Learned()})
-    assert getattr(part, "cell", part).output_quantizer.found == expected
-    found = ops.convert_to_numpy(model(np.ones((2, *shape), "float32")))
-    assert set(np.unique(found)) <= {-1.0, 0.0, 1.0}
+    assert getattr(part, "cell", part).output_quantizer.recorded == expected
+    actual = ops.convert_to_numpy(model(np.ones((2, *shape), "float32")))
+    assert set(np.unique(actual)) <= {-1.0, 0.0, 1.0}
 
 
 # --- Constraints.
@@ -258,13 +258,13 @@ def test_what_a_cell_would_quantize_at_every_step_is_quantized_before(kind):
     plain = keras.models.clone_model(model)
     plain.set_weights(model.get_weights())
     qf.quantize(model, {"input_quantizer": "ste_sign"})
-    found = model(inputs)
+    actual = model(inputs)
     expected = plain(np.where(inputs < 0, -1, 1).astype("float32"))
-    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (found, expected)), 1e-5)
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (actual, expected)), 1e-5)
     with qf.float_weights(model):
-        found = model(inputs)
+        actual = model(inputs)
     np.testing.assert_allclose(
-        *map(keras.ops.convert_to_numpy, (found, plain(inputs))), 1e-5, 1e-6
+        *map(keras.ops.convert_to_numpy, (actual, plain(inputs))), 1e-5, 1e-6
     )
 
 

@@ -26,8 +26,8 @@ def table():
 
 def cells(peer):
     """The cells of a peer, by row."""
-    (found,) = (rows for head, rows in table().items() if head.split()[0] == peer)
-    return found
+    (result,) = (rows for head, rows in table().items() if head.split()[0] == peer)
+    return result
 
 
 def version(peer):

@@ -119,7 +119,7 @@ def with_weights(model):
 def recorded(model, x):
     """The outputs of a model, and what each layer with weights gets and gives."""
     numbers = {id(layer): number for number, layer in enumerate(with_weights(model))}
-    calls, found = collections.Counter(), {}
+    calls, result = collections.Counter(), {}
     call = tf.keras.layers.Layer.__call__
 
     @functools.wraps(call)
@@ -129,11 +129,11 @@ def recorded(model, x):
             number = numbers[id(layer)]
             key = f"{number}.{calls[number]}"
             calls[number] += 1
-            found[f"{key}.inputs"], found[f"{key}.outputs"] = args[0], outputs
+            result[f"{key}.inputs"], result[f"{key}.outputs"] = args[0], outputs
         return outputs
 
     with mock.patch.object(tf.keras.layers.Layer, "__call__", record):
-        return {"x": x, "y": model(x, training=False), **found}
+        return {"x": x, "y": model(x, training=False), **result}
 
 
 def main(folder):

@@ -119,9 +119,9 @@ def test_quantizers():
     np.testing.assert_array_equal(levels("ste_tern"), [-1, 0, 1])
     assert cells["2 to 8 bits"] == cells["fixed point"] == "yes"
     for bits in range(2, 9):
-        found = levels(f"quantized_bits({bits},0,1)")
-        assert len(found) == 2**bits - 1
-        np.testing.assert_array_equal(found * 2 ** (bits - 1) % 1, 0)
+        actual = levels(f"quantized_bits({bits},0,1)")
+        assert len(actual) == 2**bits - 1
+        np.testing.assert_array_equal(actual * 2 ** (bits - 1) % 1, 0)
 
 
 def test_file(tmp_path):

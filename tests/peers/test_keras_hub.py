@@ -122,8 +122,8 @@ MODELS = {
 
 
 def outputs(model, inputs):
-    found = keras.tree.flatten(model(inputs))
-    return np.concatenate([np.ravel(keras.ops.convert_to_numpy(each)) for each in found])
+    result = keras.tree.flatten(model(inputs))
+    return np.concatenate([np.ravel(keras.ops.convert_to_numpy(each)) for each in result])
 
 
 def quantized_layers(model):
@@ -140,12 +140,14 @@ def test_quantize_save_load_and_strip(name, tmp_path):
     in_float = outputs(model, inputs)
     report = qf.quantize(model, RULES)
     quantized = outputs(model, inputs)
-    found = quantized_layers(model)
-    assert len(report.quantized) == len(found) > 0
+    actual = quantized_layers(model)
+    assert len(report.quantized) == len(actual) > 0
     assert abs(quantized - in_float).max() > 1e-3
     model.save(tmp_path / "model.keras")
     loaded = qf.load_model(tmp_path / "model.keras")
-    assert [slots for _, slots in quantized_layers(loaded)] == [slots for _, slots in found]
+    assert [slots for _, slots in quantized_layers(loaded)] == [
+        slots for _, slots in actual
+    ]
     np.testing.assert_array_equal(outputs(loaded, inputs), quantized)
     qf.strip(model)
     assert not quantized_layers(model)
@@ -165,8 +167,8 @@ def generated(model):
         "token_ids": np.tile(np.arange(4)[:, None], (1, 6)),
         "padding_mask": np.tile(np.arange(6) < 1, (4, 1)).astype("int32"),
     }
-    found = model.generate(prompt, stop_token_ids=None)
-    return keras.ops.convert_to_numpy(found["token_ids"])
+    result = model.generate(prompt, stop_token_ids=None)
+    return keras.ops.convert_to_numpy(result["token_ids"])
 
 
 def test_generate_is_of_the_model_as_it_is():

@@ -128,10 +128,10 @@ def compare(model, saved):
     calls, shares = Counter(), {}
     call = keras.layers.Layer.__call__
 
-    def checked(found, key, layer=None, inputs=None):
-        expected, found = saved[key], np.asarray(found)
-        assert found.shape == expected.shape, key
-        apart, allowed = np.abs(found - expected), rounding(layer, inputs, expected)
+    def checked(result, key, layer=None, inputs=None):
+        expected, result = saved[key], np.asarray(result)
+        assert result.shape == expected.shape, key
+        apart, allowed = np.abs(result - expected), rounding(layer, inputs, expected)
         with np.errstate(divide="ignore"):
             shares[key] = np.divide(apart, allowed, where=apart > 0, out=0 * apart).max()
         return keras.ops.convert_to_tensor(expected)
@@ -179,8 +179,8 @@ def test_predictions_without_a_threshold_are_those_of_larq(name, larq):
     model, saved = loaded(name, larq)
     layers = [*with_weights(model)]
     assert not any(getattr(layer, "input_quantizer", None) for layer in layers)
-    found = model.predict(saved["x"], verbose=0)
-    assert np.abs(found - saved["y"]).max() <= 1e-4 * np.abs(saved["y"]).max()
+    actual = model.predict(saved["x"], verbose=0)
+    assert np.abs(actual - saved["y"]).max() <= 1e-4 * np.abs(saved["y"]).max()
 
 
 def wrong(model, saved):

@@ -144,12 +144,12 @@ def recomputed(quantizer, x):
     return value_and_gradient(call, x, np.ones_like(x))
 
 
-def disagreement(found, expected, x):
+def disagreement(result, expected, x):
     """Where arrays differ by more than what rounding in float32 adds."""
     with np.errstate(invalid="ignore"):
         allowed = 5e-7 * np.abs(x) + 3e-6 * np.abs(expected)
-        near = np.abs(found - expected) <= allowed
-    return ~(near | (found == expected) | (np.isnan(found) & np.isnan(expected)))
+        near = np.abs(result - expected) <= allowed
+    return ~(near | (result == expected) | (np.isnan(result) & np.isnan(expected)))
 
 
 # The rows of the table, each with what shows it.
@@ -306,8 +306,8 @@ def test_numbers_are_those_of_qkeras(word, seen):
                 assert broken, f"{word}({arguments}): {expected}"
                 seen |= broken
                 continue
-            found = recomputed(quantizer, x)
-            for rows, new, old in zip((VALUES, GRADIENTS), found, expected, strict=True):
+            actual = recomputed(quantizer, x)
+            for rows, new, old in zip((VALUES, GRADIENTS), actual, expected, strict=True):
                 apart = disagreement(new, old, x)
                 allowed = np.zeros(x.shape, bool)
                 for title, mask in rows.items():
@@ -378,8 +378,8 @@ def test_stochastic_ternary_draws():
     for alpha in (None, 2.0):
         with pytest.raises(AssertionError):
             values(qkeras.stochastic_ternary(alpha), training=True)
-        found = np.unique(drawn(ours("stochastic_ternary", {"alpha": alpha}), MANY))
-        np.testing.assert_array_equal(found, np.array([-1, 0, 1]) * (alpha or 1))
+        actual = np.unique(drawn(ours("stochastic_ternary", {"alpha": alpha}), MANY))
+        np.testing.assert_array_equal(actual, np.array([-1, 0, 1]) * (alpha or 1))
 
 
 @row(SHOWN, "`bernoulli` in inference")
@@ -427,8 +427,8 @@ def test_quadratic_draws_are_fair():
 def test_floor_with_draws():
     arguments = {"use_stochastic_rounding": True, "log2_rounding": "floor"}
     for word in ("quantized_po2", "quantized_relu_po2"):
-        found = values(getattr(qkeras, word)(**arguments), 10 * MANY, training=True)
-        assert np.unique(found).tolist() == [2]
+        actual = values(getattr(qkeras, word)(**arguments), 10 * MANY, training=True)
+        assert np.unique(actual).tolist() == [2]
         with pytest.raises(ArgumentError, match="floor"):
             ours(word, arguments)
 

@@ -80,22 +80,22 @@ pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWar
 
 def checks():
     """Those of all plugins; what no backend computes anew is left to TensorFlow."""
-    found = [check for plugin in OTHERS.items() for check in plugin_checks(*plugin)]
-    assert {check.name for check in found} >= PURE | OF_FORMULAS | NOT_OF_FORMULAS
+    result = [check for plugin in OTHERS.items() for check in plugin_checks(*plugin)]
+    assert {check.name for check in result} >= PURE | OF_FORMULAS | NOT_OF_FORMULAS
     if keras.backend.backend() == "tensorflow":
-        return found
-    return [check for check in found if check.name not in PURE | OF_FORMULAS]
+        return result
+    return [check for check in result if check.name not in PURE | OF_FORMULAS]
 
 
 def checks_of_variants():
     """Those of formulas, and all where an argument changes a state or a scale too."""
-    found = []
+    result = []
     for variant in VARIANTS:
         traits = getattr(subject_of(variant).sample, "traits", Traits())
         plain = traits.elementwise and not (traits.updates or traits.trainable)
         left_out = NOT_OF_FORMULAS if plain else {"saved_for_others"}
-        found += [check for check in checks_of(variant) if check.name not in left_out]
-    return found
+        result += [check for check in checks_of(variant) if check.name not in left_out]
+    return result
 
 
 def test_every_plugin_is_here():

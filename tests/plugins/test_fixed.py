@@ -177,9 +177,9 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("name", "x", "value", "gradient"), GOLDEN)
 def test_golden(name, x, value, gradient):
-    found = run(get(name), x)
-    np.testing.assert_array_equal(found[0], np.float32(value))
-    np.testing.assert_allclose(found[1], np.float32(gradient), rtol=1e-5)
+    actual = run(get(name), x)
+    np.testing.assert_array_equal(actual[0], np.float32(value))
+    np.testing.assert_allclose(actual[1], np.float32(gradient), rtol=1e-5)
 
 
 # Two channels: the largest are 3 and 4.3; thirds of them 1 and 1.43.
@@ -223,8 +223,8 @@ W = np.float32([[-3, 4.3], [1.4, -1.4], [1.5, 1.6], [0.4, 0.4]])
     ],
 )
 def test_automatic_scales_golden(name, value):
-    found, gradient = run(get(name), W)
-    np.testing.assert_allclose(found, np.float32(value), rtol=1e-5)
+    actual, gradient = run(get(name), W)
+    np.testing.assert_allclose(actual, np.float32(value), rtol=1e-5)
     np.testing.assert_array_equal(gradient, np.ones_like(W))
 
 
@@ -232,9 +232,9 @@ def test_automatic_scales_golden(name, value):
 def test_automatic_scales_are_exact_powers_of_two(mode):
     x = np.random.default_rng(0).normal(size=(50, 40)).astype("float32")
     x = x * np.float32(10.0) ** np.linspace(-5, 5, 40, dtype="float32")
-    found, _ = run(get("fixed:binary(alpha='auto_po2')"), x, mode)
+    actual, _ = run(get("fixed:binary(alpha='auto_po2')"), x, mode)
     nearest = np.rint(np.log2(np.abs(x).mean(axis=0) + 1e-7))
-    np.testing.assert_array_equal(np.abs(found), np.tile(2**nearest, (50, 1)))
+    np.testing.assert_array_equal(np.abs(actual), np.tile(2**nearest, (50, 1)))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -246,26 +246,26 @@ def test_powers_of_two_are_exact(mode):
     np.testing.assert_array_equal(run(floor, below, mode)[0], powers / 2)
     for x in (powers, below, powers * np.float32(1.4142)):
         np.testing.assert_array_equal(run(get("quantized_po2"), x, mode)[0], powers)
-    found = run(get("quantized_po2"), powers * np.float32(1.4143), mode)[0]
-    np.testing.assert_array_equal(found, 2 * powers)
+    actual = run(get("quantized_po2"), powers * np.float32(1.4143), mode)[0]
+    np.testing.assert_array_equal(actual, 2 * powers)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_large_numbers_and_nan(name):
     quantizer = get(name)
     x = np.float32([3e38, np.inf, -3e38, -np.inf, np.nan])
-    found = to_numpy(quantizer(x))
+    actual = to_numpy(quantizer(x))
     low, high = quantizer.traits.range
-    np.testing.assert_array_equal(found, [high, high, low, low, np.nan])
+    np.testing.assert_array_equal(actual, [high, high, low, low, np.nan])
     drawn = to_numpy(quantizer(x, training=True))
-    np.testing.assert_array_equal(drawn, found)
+    np.testing.assert_array_equal(drawn, actual)
 
 
 @pytest.mark.parametrize("name", ["quantized_po2", "quantized_relu_po2(8, None, 1)"])
 def test_powers_of_two_stay_in_float16(name):
     x = keras.ops.cast(np.float32([65504, -65504, 0.3, 0]), "float16")
-    found = get(name)(x)
-    np.testing.assert_array_equal(to_numpy(found), [32768, -32768, 0.25, 2.0**-24])
+    actual = get(name)(x)
+    np.testing.assert_array_equal(to_numpy(actual), [32768, -32768, 0.25, 2.0**-24])
     wide = keras.ops.cast(x, "bfloat16")
     np.testing.assert_array_equal(to_numpy(get(name)(wide))[:2], [65536, -65536])
 
@@ -274,8 +274,8 @@ def test_powers_of_two_stay_in_float16(name):
 
 
 def test_arguments_by_order_are_those_of_qkeras():
-    found = get("quantized_bits(4,0,1)")
-    assert repr(found).startswith("fixed:quantized_bits(bits=4, integer=0, symmetric=True")
+    actual = get("quantized_bits(4,0,1)")
+    assert repr(actual).startswith("fixed:quantized_bits(bits=4, integer=0, symmetric=True")
     assert get("quantized_relu(6,2)").parameters["integer"] == 2
     assert get("quantized_tanh(4, 0, 1)").symmetric is True
     assert get("quantized_sigmoid(4, 1)").symmetric is True
@@ -412,11 +412,11 @@ def integers_of(name):
     ],
 )
 def test_integers(name, values, scale, precision):
-    found = integers_of(name)
-    assert found.values.tolist() == values
-    np.testing.assert_allclose(found.scale, np.float32(scale), rtol=1e-6)
-    assert found.precision == precision
-    assert not found.zero_point.any()
+    actual = integers_of(name)
+    assert actual.values.tolist() == values
+    np.testing.assert_allclose(actual.scale, np.float32(scale), rtol=1e-6)
+    assert actual.precision == precision
+    assert not actual.zero_point.any()
 
 
 def test_powers_of_two_too_far_apart_are_no_integers():
@@ -424,9 +424,9 @@ def test_powers_of_two_too_far_apart_are_no_integers():
     with pytest.raises(QFrameError, match="states no integers"):
         integers_of("quantized_po2(7)")
     assert integers_of("quantized_po2(6)").values.dtype == np.int32
-    found = integers_of("quantized_po2(6, 1.0)")
-    assert found.values.tolist()[0] == [-(2**31), 2**31]
-    assert found.scale == np.float32(2.0**-31)
+    actual = integers_of("quantized_po2(6, 1.0)")
+    assert actual.values.tolist()[0] == [-(2**31), 2**31]
+    assert actual.scale == np.float32(2.0**-31)
 
 
 def test_precision_counts_the_sign():
@@ -570,5 +570,5 @@ def test_learns_with_draws():
     x = np.random.default_rng(0).normal(size=(640, 2)).astype("float32")
     y = x @ np.float32([[0.5], [-0.25]])
     model.fit(x, y, batch_size=32, epochs=15, verbose=0)
-    found = model.predict(np.eye(2, dtype="float32"), verbose=0)
-    np.testing.assert_allclose(found, [[0.5], [-0.25]], atol=0.125)
+    actual = model.predict(np.eye(2, dtype="float32"), verbose=0)
+    np.testing.assert_allclose(actual, [[0.5], [-0.25]], atol=0.125)

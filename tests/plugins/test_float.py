@@ -58,12 +58,12 @@ def type_of(name):
 def numbers(exponent_bits, mantissa_bits, largest, bias=None):
     """The numbers of a format from 0 upward, by the definition."""
     bias = 2 ** (exponent_bits - 1) - 1 if bias is None else bias
-    found = [
+    result = [
         math.ldexp((e > 0) + m / 2**mantissa_bits, max(e, 1) - bias)
         for e in range(2**exponent_bits)
         for m in range(2**mantissa_bits)
     ]
-    return np.array([x for x in found if x <= largest])
+    return np.array([x for x in result if x <= largest])
 
 
 def beside(x):
@@ -131,9 +131,9 @@ def beside(x):
     ],
 )
 def test_golden(name, x, value, gradient, mode):
-    found = run(qf.quantizers.get(name), x, mode)
-    np.testing.assert_array_equal(found[0], value)
-    np.testing.assert_array_equal(found[1], gradient)
+    actual = run(qf.quantizers.get(name), x, mode)
+    np.testing.assert_array_equal(actual[0], value)
+    np.testing.assert_array_equal(actual[1], gradient)
 
 
 # Against ml_dtypes.
@@ -142,9 +142,9 @@ def test_golden(name, x, value, gradient, mode):
 def every_case(name):
     """Every number of a format, every tie, and what is beside them."""
     _, e, m, _, largest = FORMATS[name]
-    found = numbers(e, m, largest)
-    ties = (found[1:] + found[:-1]) / 2
-    x = beside(np.concatenate([found, ties]))
+    result = numbers(e, m, largest)
+    ties = (result[1:] + result[:-1]) / 2
+    x = beside(np.concatenate([result, ties]))
     return x[np.abs(x) <= largest]
 
 
@@ -162,9 +162,9 @@ def test_rounding_is_that_of_ml_dtypes(name, mode):
 def test_rounding_of_half_floats_is_that_of_ml_dtypes(name, dtype):
     x = ops.cast(to_tensor(every_case(name)), dtype)
     given = to_numpy(x).astype("float32")
-    found = qf.quantizers.get(name)(x)
-    assert keras.backend.standardize_dtype(found.dtype) == dtype
-    np.testing.assert_array_equal(to_numpy(found), given.astype(type_of(name)))
+    actual = qf.quantizers.get(name)(x)
+    assert keras.backend.standardize_dtype(actual.dtype) == dtype
+    np.testing.assert_array_equal(to_numpy(actual), given.astype(type_of(name)))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -190,9 +190,9 @@ def test_the_differences_are_those_of_the_document():
         given, here, there = map(np.float32, row)
         np.testing.assert_array_equal(run(qf.quantizers.get(name), [given])[0], [here])
         if "float8" in name or ml_dtypes.__version__ >= "0.5":
-            found = np.array([given]).astype(type_of(name)).astype("float32")
-            np.testing.assert_array_equal(np.abs(found), [np.abs(there)])
-            assert (np.sign(found) == np.sign(there)) | np.isnan(there)
+            actual = np.array([given]).astype(type_of(name)).astype("float32")
+            np.testing.assert_array_equal(np.abs(actual), [np.abs(there)])
+            assert (np.sign(actual) == np.sign(there)) | np.isnan(there)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -203,8 +203,8 @@ def test_a_float_of_16_bits_is_numpys(mode):
     x = x[np.abs(x) <= 65504]
     name = "minifloat(exponent_bits=5, mantissa_bits=10, specials='ieee')"
     quantizer = qf.quantizers.get(name)
-    found = run(quantizer, x, mode)[0]
-    np.testing.assert_array_equal(found, x.astype("float16").astype("float32"))
+    actual = run(quantizer, x, mode)[0]
+    np.testing.assert_array_equal(actual, x.astype("float16").astype("float32"))
     patterns, _ = quantizer.codes(x)
     assert patterns.dtype == np.uint16
     expected = (x.astype("float16") + 0).view("uint16")
@@ -254,7 +254,7 @@ def test_scales_fit_the_largest_number(name, scale, power_of_two, mode):
     _, e, m, _, largest = FORMATS[name]
     x = normal((6, 5, 3)) * np.float32([1e-3, 1, 500])
     quantizer = qf.quantizers.get(name + f"(scale={scale!r}, power_of_two={power_of_two})")
-    found, gradient = run(quantizer, x, mode)
+    actual, gradient = run(quantizer, x, mode)
     np.testing.assert_array_equal(gradient, np.ones_like(x))
     parts = [(..., slice(None))] if scale == "tensor" else [(..., c) for c in range(3)]
     for part in parts:
@@ -262,12 +262,12 @@ def test_scales_fit_the_largest_number(name, scale, power_of_two, mode):
         steps = (x[part] / np.float32(s)).astype("float64")
         steps = np.clip(steps, -largest, largest)
         expected = nearest(steps, numbers(e, m, largest)) * s
-        np.testing.assert_allclose(found[part], expected, rtol=1e-6)
+        np.testing.assert_allclose(actual[part], expected, rtol=1e-6)
     patterns, scales = quantizer.codes(x)
     assert scales.shape == ((1, 1, 3) if scale == "channel" else (1, 1, 1))
     signs = np.where(patterns >= 2 ** (e + m), -1, 1)
     again = numbers(e, m, np.inf)[patterns % 2 ** (e + m)] * signs * scales
-    np.testing.assert_allclose(again, found, rtol=1e-6)
+    np.testing.assert_allclose(again, actual, rtol=1e-6)
 
 
 @pytest.mark.parametrize("power_of_two", [False, True])
@@ -283,18 +283,18 @@ def test_scales_of_unusual_tensors(power_of_two):
     assert value[1] == -value[2] == 6 * 2.0**125
     # Nothing is subnormal, and nothing finite becomes infinite.
     tiny = np.float32([2**-126, 2**-125, 1e-40])
-    found = run(quantizer, tiny)[0]
-    np.testing.assert_array_equal(found, [2**-126, 2**-125, 0])
+    actual = run(quantizer, tiny)[0]
+    np.testing.assert_array_equal(actual, [2**-126, 2**-125, 0])
     for dtype, most in (("float16", 65504.0), ("float32", 3.4e38), ("bfloat16", 3e38)):
-        found = to_numpy(quantizer(ops.cast(to_tensor(np.float32([most])), dtype)))
-        assert most / 2 < found.astype("float64")[0] < np.inf
+        actual = to_numpy(quantizer(ops.cast(to_tensor(np.float32([most])), dtype)))
+        assert most / 2 < actual.astype("float64")[0] < np.inf
 
 
 @pytest.mark.parametrize("axis", [None, -1])
 def test_a_vector_has_one_scale(axis):
     quantizer = qf.quantizers.Float4E2M1("channel")
-    found = quantizer(np.float32([3, 1.3, -0.2]), channel_axis=axis)
-    np.testing.assert_array_equal(to_numpy(found), [3, 1.5, -0.25])
+    actual = quantizer(np.float32([3, 1.3, -0.2]), channel_axis=axis)
+    np.testing.assert_array_equal(to_numpy(actual), [3, 1.5, -0.25])
 
 
 def test_integers_of_half_floats_are_exact():
@@ -302,10 +302,10 @@ def test_integers_of_half_floats_are_exact():
     kernel = normal((40, 4))
     for name in ("float8_e5m2(scale='channel')", "float8_e4m3(scale='tensor')"):
         x = ops.cast(to_tensor(kernel), "float16")
-        found = qf.quantizers.get(name).integers(x)
+        actual = qf.quantizers.get(name).integers(x)
         expected = qf.quantizers.get(name).integers(to_numpy(x).astype("float32"))
-        np.testing.assert_array_equal(found.values, expected.values)
-        np.testing.assert_array_equal(found.scale, expected.scale)
+        np.testing.assert_array_equal(actual.values, expected.values)
+        np.testing.assert_array_equal(actual.scale, expected.scale)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -315,8 +315,8 @@ def test_the_power_below_is_exact(mode):
     x = np.concatenate([x, np.nextafter(powers[1:], np.float32(0)), 1.7 * powers])
     expected = np.ldexp(np.float32(1), np.frexp(x)[1] - 1)
     power = straight_through(power_of, ops.ones_like)
-    found, _ = value_and_gradient(power, x, x, mode)
-    np.testing.assert_array_equal(found, expected)
+    actual, _ = value_and_gradient(power, x, x, mode)
+    np.testing.assert_array_equal(actual, expected)
 
 
 # Blocks.
@@ -339,7 +339,7 @@ def mx(name, **arguments):
 def blocks_of(row, name, size):
     """The values and scales of numbers that follow each other."""
     of, exponent = MX[name]
-    found = []
+    result = []
     for start in range(0, len(row), size):
         block = row[start : start + size].astype("float64")
         largest, scale = np.abs(block).max(), 2.0**-90
@@ -347,8 +347,8 @@ def blocks_of(row, name, size):
             scale *= 2
         scale /= 2.0**exponent
         values = nearest(np.clip(block / scale, -of[-1], of[-1]), of) * scale
-        found.append(np.stack([values, np.full(len(block), scale)]))
-    return np.concatenate(found, axis=1)
+        result.append(np.stack([values, np.full(len(block), scale)]))
+    return np.concatenate(result, axis=1)
 
 
 def uneven(shape, seed=0):
@@ -382,13 +382,13 @@ def test_blocks_of_kernels_run_through_each_channel(size):
         ((37,), -1),
     ):
         x = uneven(shape)
-        found = to_numpy(quantizer(to_tensor(x), channel_axis=axis))
+        actual = to_numpy(quantizer(to_tensor(x), channel_axis=axis))
         axes = (axis,) if isinstance(axis, int) and len(shape) > 1 else axis
         axes = [a % len(shape) for a in axes] if isinstance(axes, tuple) else []
         rows = np.moveaxis(x, axes, range(len(axes)))
         rows = rows.reshape(math.prod(shape[a] for a in axes), -1)
         expected = np.stack([blocks_of(row, "mxfp4", size)[0] for row in rows])
-        moved = np.moveaxis(found, axes, range(len(axes))).reshape(rows.shape)
+        moved = np.moveaxis(actual, axes, range(len(axes))).reshape(rows.shape)
         np.testing.assert_array_equal(moved, expected)
 
 
@@ -396,10 +396,10 @@ def test_blocks_of_kernels_run_through_each_channel(size):
 def test_blocks_along_an_axis(axis):
     x = uneven((5, 6, 7))
     quantizer = mx("mxfp6", block_size=4, axis=axis)
-    found = np.moveaxis(to_numpy(quantizer(to_tensor(x))), axis, -1)
-    for index in itertools.product(*map(range, found.shape[:-1])):
+    actual = np.moveaxis(to_numpy(quantizer(to_tensor(x))), axis, -1)
+    for index in itertools.product(*map(range, actual.shape[:-1])):
         row = np.moveaxis(x, axis, -1)[index]
-        np.testing.assert_array_equal(found[index], blocks_of(row, "mxfp6", 4)[0])
+        np.testing.assert_array_equal(actual[index], blocks_of(row, "mxfp6", 4)[0])
 
 
 def test_special_numbers_in_blocks():
@@ -441,11 +441,11 @@ def test_unknown_sizes(axis):
     quantizer = mx("mxfp4", block_size=4, axis=axis)
     x = uneven((5, 6, 7))
     unknown = tf.TensorSpec([None, None, None], tf.float32)
-    found = tf.function(quantizer, input_signature=[unknown])(x)
-    np.testing.assert_array_equal(to_numpy(found), to_numpy(quantizer(x)))
+    actual = tf.function(quantizer, input_signature=[unknown])(x)
+    np.testing.assert_array_equal(to_numpy(actual), to_numpy(quantizer(x)))
     known = tf.TensorSpec([None, 6, 7], tf.float32)
-    found = tf.function(quantizer, input_signature=[known])(x)
-    np.testing.assert_array_equal(to_numpy(found), to_numpy(quantizer(x)))
+    actual = tf.function(quantizer, input_signature=[known])(x)
+    np.testing.assert_array_equal(to_numpy(actual), to_numpy(quantizer(x)))
 
 
 @pytest.mark.parametrize("name", MX)
@@ -465,9 +465,9 @@ def test_codes_of_blocks(name):
     np.testing.assert_array_equal(elements * scales, to_numpy(quantizer(x)))
     # What E8M0 holds: powers of two.
     assert (np.frexp(scales)[0] == 0.5).all()
-    found = quantizer.integers(x)
-    assert found.scale.size == found.groups.count(x.shape)
-    np.testing.assert_array_equal(found.dequantized(), to_numpy(quantizer(x)))
+    actual = quantizer.integers(x)
+    assert actual.scale.size == actual.groups.count(x.shape)
+    np.testing.assert_array_equal(actual.dequantized(), to_numpy(quantizer(x)))
 
 
 # In layers.
@@ -506,19 +506,19 @@ def test_kernels_in_a_model():
     )
     kernel, bias = uneven((3, 3, 7, 4)), uneven((4,))
     conv.set_weights([kernel, bias])
-    found = qf.integers(model)
-    assert sorted(found) == ["conv/bias", "conv/kernel", "dense/kernel"]
-    values = found["conv/kernel"].dequantized().reshape(63, 4)
+    actual = qf.integers(model)
+    assert sorted(actual) == ["conv/bias", "conv/kernel", "dense/kernel"]
+    values = actual["conv/kernel"].dequantized().reshape(63, 4)
     for channel, row in enumerate(kernel.reshape(63, 4).T):
         expected = blocks_of(row, "mxfp6", 32)[0]
         np.testing.assert_array_equal(values[:, channel], expected)
     expected = blocks_of(bias, "mxint8", 32)[0]
-    np.testing.assert_array_equal(found["conv/bias"].dequantized(), expected)
-    scales = found["dense/kernel"].scale
+    np.testing.assert_array_equal(actual["conv/bias"].dequantized(), expected)
+    scales = actual["dense/kernel"].scale
     largest = np.abs(to_numpy(dense.kernel)).max(axis=0, keepdims=True)
     np.testing.assert_allclose(scales, largest / 57344 * 2.0**-16, rtol=1e-6)
-    assert found["dense/kernel"].values.dtype == np.int64
-    assert found["conv/kernel"].values.dtype == np.int8
+    assert actual["dense/kernel"].values.dtype == np.int64
+    assert actual["conv/kernel"].values.dtype == np.int8
 
 
 @pytest.mark.parametrize(
@@ -560,10 +560,10 @@ def test_stochastic_rounding_is_fair(name):
     x = rng.uniform(-1, 1, 40) * largest ** rng.uniform(0, 1, 40)
     x = np.float32([*x, of[1] / 4, -of[1] * 0.9])
     quantizer = qf.quantizers.get(f"{name}(rounding='stochastic', seed=0)")
-    found = drawn(quantizer, x).astype("float64")
-    error = 4 * found.std(axis=0) / np.sqrt(len(found))
-    assert (np.abs(found.mean(axis=0) - x) <= error + 1e-7 * np.abs(x)).all()
-    for column, number in zip(found.T, x, strict=True):
+    actual = drawn(quantizer, x).astype("float64")
+    error = 4 * actual.std(axis=0) / np.sqrt(len(actual))
+    assert (np.abs(actual.mean(axis=0) - x) <= error + 1e-7 * np.abs(x)).all()
+    for column, number in zip(actual.T, x, strict=True):
         below, above = of[of <= abs(number)].max(), of[of >= abs(number)].min()
         assert {*np.abs(column)} == {below, above}
     # What is a number of the format already stays, and beyond the end there is the end.
@@ -579,9 +579,9 @@ def test_stochastic_rounding_under_a_scale_is_fair():
     x = np.float32([0.7, -0.31, 0.011, 1.0])
     for power_of_two in (False, True):
         quantizer = qf.quantizers.Float4E2M1("tensor", power_of_two, "stochastic", seed=1)
-        found = drawn(quantizer, x).astype("float64")
-        error = 4 * found.std(axis=0) / np.sqrt(len(found))
-        assert (np.abs(found.mean(axis=0) - x) <= error + 1e-6).all()
+        actual = drawn(quantizer, x).astype("float64")
+        error = 4 * actual.std(axis=0) / np.sqrt(len(actual))
+        assert (np.abs(actual.mean(axis=0) - x) <= error + 1e-6).all()
 
 
 def test_stochastic_rounding_has_a_seed():
@@ -675,6 +675,6 @@ def test_codes_of_what_is_not_finite():
     ],
 )
 def test_names_and_precision(names, bits):
-    found = [qf.quantizers.get(name) for name in names]
-    assert {q.precision for q in found} == {bits}
-    assert len({type(q) for q in found}) == 1
+    actual = [qf.quantizers.get(name) for name in names]
+    assert {q.precision for q in actual} == {bits}
+    assert len({type(q) for q in actual}) == 1

@@ -55,10 +55,10 @@ def test_channels_and_groups_have_ranges_of_their_own():
     group = Integer(bits=2, granularity="group", group_size=2)
     expected = [[1, 10], [0, 0], [3, 20], [0, 0]]
     np.testing.assert_allclose(values(group, x), expected)
-    found = group.integers(x)
-    np.testing.assert_array_equal(found.values, [[1, 1], [0, 0], [1, 1], [0, 0]])
-    np.testing.assert_array_equal(found.scale, [[1, 3], [10, 20]])  # channel, group
-    spread, _ = found.spread()
+    actual = group.integers(x)
+    np.testing.assert_array_equal(actual.values, [[1, 1], [0, 0], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(actual.scale, [[1, 3], [10, 20]])  # channel, group
+    spread, _ = actual.spread()
     np.testing.assert_array_equal(spread, [[1, 10], [1, 10], [3, 20], [3, 20]])
 
 
@@ -135,14 +135,14 @@ def test_groups_run_over_all_numbers_of_a_channel(shape, axis, axes, arguments, 
     x = np.random.default_rng(4).normal(0.3, 1, shape).astype("float32")
     for size in (4, 128):
         quantizer = Integer(bits=4, granularity="group", group_size=size, **arguments)
-        found = to_numpy(quantizer(x, channel_axis=axis))
+        actual = to_numpy(quantizer(x, channel_axis=axis))
         expected = in_groups(x, axes, size, quantize)
         # A rounded quotient may differ by the last bit: compare to a part of a step.
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
         stored = quantizer.integers(x, channel_axis=axis)
-        np.testing.assert_allclose(stored.dequantized(), found, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(stored.dequantized(), actual, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(
-            quantizer.reference(x, axis), found, rtol=1e-5, atol=1e-6
+            quantizer.reference(x, axis), actual, rtol=1e-5, atol=1e-6
         )
 
 
@@ -157,9 +157,9 @@ def test_groups_fit_the_kernels_of_a_stem_and_of_attention():
         assert len(report.quantized) == (4 if layer is attention else 1)
     assert np.isfinite(to_numpy(stem(np.ones((1, 8, 8, 3), "float32")))).all()
     kernel = to_numpy(attention.query_dense.kernel)
-    found = to_numpy(attention.query_dense.quantized_weights()["kernel"])
+    actual = to_numpy(attention.query_dense.quantized_weights()["kernel"])
     expected = in_groups(kernel, (0,), 128, by_largest)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_groups_of_activations_are_channels_of_one_position():
@@ -221,10 +221,10 @@ def test_it_is_the_fake_quantization_of_tensorflow(low, length, bits, narrow):
     ]
     for expected, given_, range_, arguments in pairs:
         arguments |= {"bits": bits, "narrow_range": narrow}
-        found = values(in_range(*range_, given_.shape, **arguments), given_)
+        actual = values(in_range(*range_, given_.shape, **arguments), given_)
         # Ties: there TensorFlow rounds up, and we to even.
         tie = np.abs(np.abs(given_ / step % 1) - 0.5) < 1e-3
-        assert (np.isclose(found, expected, atol=1e-4) | tie).all()
+        assert (np.isclose(actual, expected, atol=1e-4) | tie).all()
         assert tie.mean() < 0.2
 
 
@@ -249,10 +249,10 @@ def row_of(what, low, high, x, why):
         tape.watch(given_)
         here = in_range(low, high, bits=2)(given_)
         there = tf.quantization.fake_quant_with_min_max_args(given_, low, high, 2)
-    found = here, there
+    result = here, there
     if what == "gradient":
-        found = [tape.gradient(y, given_) for y in found]
-    cells = [f"{float(y[0]) + 0.0:g}" for y in found]
+        result = [tape.gradient(y, given_) for y in result]
+    cells = [f"{float(y[0]) + 0.0:g}" for y in result]
     assert cells[0] != cells[1]
     return f"| {what} | {low:g} to {high:g} | {x:g} | {cells[0]} | {cells[1]} | {why} |"
 
@@ -310,8 +310,8 @@ def test_ranges_gather():
         assert float(quantizer.gathered.started) == 0
         quantizer(first, training=True)
         quantizer(second, training=True)
-        found = [float(end) for end in (quantizer.gathered.low, quantizer.gathered.high)]
-        np.testing.assert_allclose(found, ends)
+        actual = [float(end) for end in (quantizer.gathered.low, quantizer.gathered.high)]
+        np.testing.assert_allclose(actual, ends)
         quantizer.freeze()
         quantizer(10 * second, training=True)
         assert float(quantizer.gathered.low) == ends[0]
@@ -401,9 +401,9 @@ def test_the_axis_of_the_channels_comes_from_the_layer():
     model = keras.Sequential([keras.Input((4, 4, 2)), layer])
     settings = {"kernel_quantizer": "integer(bits=4, granularity='channel')"}
     qf.quantize(model, settings)
-    (found,) = qf.integers(model).values()
-    assert found.scale.shape == (1, 1, 3, 1)
+    (actual,) = qf.integers(model).values()
+    assert actual.scale.shape == (1, 1, 3, 1)
     assert axes_within_channels(4, -2) == (0, 1, 3)
     kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
     largest = np.abs(kernel).max((0, 1, 3), keepdims=True)
-    np.testing.assert_allclose(found.scale, largest / 7, rtol=1e-6)
+    np.testing.assert_allclose(actual.scale, largest / 7, rtol=1e-6)

@@ -88,9 +88,9 @@ def test_dorefa_sign_integers():
     model = model_of(conv, shape=(6, 6, 2))
     qf.quantize(model, {"kernel_quantizer": "dorefa_sign"})
     kernel = to_numpy(conv.kernel)
-    (found,) = qf.integers(model).values()
-    np.testing.assert_array_equal(found.values, np.sign(kernel))
-    np.testing.assert_allclose(np.unique(found.scale), np.abs(kernel).mean(), rtol=1e-5)
+    (actual,) = qf.integers(model).values()
+    np.testing.assert_array_equal(actual.values, np.sign(kernel))
+    np.testing.assert_allclose(np.unique(actual.scale), np.abs(kernel).mean(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -98,8 +98,8 @@ def test_dorefa_sign_integers():
 def test_dorefa_weights_of_zeros_are_larqs(bits, value, mode):
     quantizer = qf.quantizers.DoReFa(bits, "weights")
     for zero in (0.0, -0.0, 1e-40):
-        found, gradient = run(quantizer, np.full((3, 2), zero, "float32"), mode=mode)
-        np.testing.assert_allclose(found, np.full((3, 2), value), rtol=1e-6)
+        actual, gradient = run(quantizer, np.full((3, 2), zero, "float32"), mode=mode)
+        np.testing.assert_allclose(actual, np.full((3, 2), value), rtol=1e-6)
         np.testing.assert_array_equal(gradient, np.zeros((3, 2)))
 
 
@@ -135,10 +135,10 @@ def test_dorefa_is_larqs(bits, mode, dtype):
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_dorefa_of_16_bits_fits_into_16_bit_floats(mode, dtype):
     x = keras.ops.cast(np.linspace(-1, 1, 33, dtype="float32"), dtype)
-    found = qf.quantizers.DoReFa(16, mode)(x)
+    actual = qf.quantizers.DoReFa(16, mode)(x)
     expected, _ = larq_dorefa(to_numpy(x).astype("float64"), 16, mode)
     eps = 2.0**-10 if dtype == "float16" else 2.0**-7
-    np.testing.assert_allclose(to_numpy(found), expected, rtol=eps, atol=2e-5)
+    np.testing.assert_allclose(to_numpy(actual), expected, rtol=eps, atol=2e-5)
 
 
 @pytest.mark.parametrize("bits", [2, 12])
@@ -149,13 +149,13 @@ def test_dorefa_integers(bits):
     kernel = normal((4, 3))
     qf.quantize(model, {"kernel_quantizer": f"dorefa(k_bit={bits}, mode='weights')"})
     dense.set_weights([kernel])
-    found = qf.integers(model)[f"{dense.name}/kernel"]
+    actual = qf.integers(model)[f"{dense.name}/kernel"]
     expected, _ = larq_dorefa(kernel.astype("float64"), bits, "weights")
-    np.testing.assert_array_equal(found.values, np.rint(expected * n))
-    assert set(np.unique(found.values % 2)) == {1}
-    np.testing.assert_allclose(found.scale, 1 / n, rtol=1e-6)
-    assert not found.zero_point.any()
-    assert found.precision == bits
+    np.testing.assert_array_equal(actual.values, np.rint(expected * n))
+    assert set(np.unique(actual.values % 2)) == {1}
+    np.testing.assert_allclose(actual.scale, 1 / n, rtol=1e-6)
+    assert not actual.zero_point.any()
+    assert actual.precision == bits
 
 
 # PACT.
@@ -231,8 +231,8 @@ def test_lsq_golden(mode):
     np.testing.assert_allclose(gradient, upstream * [0, 1, 1, 1, 1, 1, 1, 0])
     # x / s is -18, -4, -1.4, 0, 0.6, 2.4, 3, 14.
     slope = np.array([-4, 0, 0.4, 0, 0.4, -0.4, 0, 3])
-    found = state_gradients(quantizer, x, upstream, mode)["step"]
-    np.testing.assert_allclose(found, upstream @ slope / math.sqrt(8 * 3), rtol=1e-5)
+    actual = state_gradients(quantizer, x, upstream, mode)["step"]
+    np.testing.assert_allclose(actual, upstream @ slope / math.sqrt(8 * 3), rtol=1e-5)
 
 
 CASES = {
@@ -259,8 +259,8 @@ def test_lsq_gradients_are_those_of_the_paper(case, mode):
     )
     of_x, of_step = lsq_gradients(x, upstream, step, low, high, axes, numbers)
     np.testing.assert_allclose(gradient, of_x, rtol=1e-5, atol=1e-6)
-    found = state_gradients(quantizer, x, upstream, mode)["step"]
-    np.testing.assert_allclose(found.ravel(), of_step.ravel(), rtol=1e-4, atol=1e-5)
+    actual = state_gradients(quantizer, x, upstream, mode)["step"]
+    np.testing.assert_allclose(actual.ravel(), of_step.ravel(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -299,11 +299,11 @@ def test_lsq_of_channels_in_layers():
         qf.quantize(model, {f"{prefix}_quantizer": "lsq(per_channel=True)"})
         kernel = next(w for w in layer.weights if tuple(w.shape) == shape)
         mean = np.abs(to_numpy(kernel)).mean(axes.get(shape, (0, 1, 2)), keepdims=True)
-        (found,) = qf.integers(model).values()
-        np.testing.assert_allclose(found.scale, 2 * mean / math.sqrt(7), rtol=1e-5)
-        assert found.values.min() >= -8
-        assert found.values.max() <= 7
-        assert found.values.dtype == np.int8
+        (actual,) = qf.integers(model).values()
+        np.testing.assert_allclose(actual.scale, 2 * mean / math.sqrt(7), rtol=1e-5)
+        assert actual.values.min() >= -8
+        assert actual.values.max() <= 7
+        assert actual.values.dtype == np.int8
 
 
 @pytest.mark.parametrize(
@@ -382,8 +382,8 @@ def test_ranges_of_channels():
     )
     assert quantizer.range_shape() == (1, 3)
     # The channel of zeros takes the largest step.
-    found = to_numpy(quantizer(np.float32([[-9, -9, -9], [9, 9, 9]])))
-    np.testing.assert_allclose(found, [[-2, -10, -10], [1, 5, 5]])
+    actual = to_numpy(quantizer(np.float32([[-9, -9, -9], [9, 9, 9]])))
+    np.testing.assert_allclose(actual, [[-2, -10, -10], [1, 5, 5]])
 
 
 @given(
@@ -437,8 +437,8 @@ def test_a_step_learns_and_is_saved(name, tmp_path):
     again = reloaded(model, tmp_path)
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
     state = [to_numpy(v) for v in again.layers[-1].variables]
-    for found, variable in zip(state, quantizer.variables, strict=True):
-        np.testing.assert_array_equal(found, to_numpy(variable))
+    for actual, variable in zip(state, quantizer.variables, strict=True):
+        np.testing.assert_array_equal(actual, to_numpy(variable))
 
 
 def test_a_step_below_zero_learns_its_way_back():
@@ -469,8 +469,8 @@ def test_infinity_leaves_the_gradients_finite():
         value, gradient = run(quantizer, x)
         assert np.isfinite(value).all()
         assert np.isfinite(gradient).all()
-        for found in state_gradients(quantizer, x, np.ones_like(x)).values():
-            assert np.isfinite(found).all()
+        for actual in state_gradients(quantizer, x, np.ones_like(x)).values():
+            assert np.isfinite(actual).all()
 
 
 def test_an_empty_batch_leaves_the_start_finite():
@@ -502,8 +502,8 @@ def test_sizes_that_are_not_known_count_when_they_are(eager):
     # Of the mean of (sum over 3 channels)^2, twice: both filters are ones.
     upstream = np.repeat(2 * 2 * value.sum(-1, keepdims=True) / 20, 3, -1)
     _, expected = lsq_gradients(x, upstream, step, -2, 1, (0, 1, 2), 15)
-    found = to_numpy(layer.input_quantizer.step.change)
-    np.testing.assert_allclose(-found, expected.ravel()[0], rtol=1e-4)
+    actual = to_numpy(layer.input_quantizer.step.change)
+    np.testing.assert_allclose(-actual, expected.ravel()[0], rtol=1e-4)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -517,12 +517,12 @@ def test_lsq_plus_golden(mode):
     value, gradient = run(quantizer, x, upstream, mode)
     np.testing.assert_allclose(value, [-1, -1, 1, 2], rtol=1e-6)
     np.testing.assert_allclose(gradient, [0, 2, 4, 0], rtol=1e-6)
-    found = state_gradients(quantizer, x, upstream, mode)
+    actual = state_gradients(quantizer, x, upstream, mode)
     # (x + 1) / 1 is -2, 0.2, 2.4, 6; n = 4 numbers, h = 3.
     scale = 1 / math.sqrt(4 * 3)
     expected = scale * (0 - 2 * 0.2 - 4 * 0.4 + 8 * 3)
-    np.testing.assert_allclose(found["step"], expected, rtol=1e-5)
-    np.testing.assert_allclose(found["offset"], scale * (1 + 8), rtol=1e-5)
+    np.testing.assert_allclose(actual["step"], expected, rtol=1e-5)
+    np.testing.assert_allclose(actual["offset"], scale * (1 + 8), rtol=1e-5)
 
 
 def test_lsq_plus_has_no_integers():
@@ -543,8 +543,8 @@ def test_state_is_kept_and_used_in_float32_under_mixed_precision():
     quantizer.step.start.assign(0.99)
     quantizer.step.started.assign(1.0)
     dense.kernel.assign([[2049 * 0.99]])
-    found = to_numpy(model(np.ones((1, 1), "float32")))
-    np.testing.assert_array_equal(found, np.float16([[2049 * 0.99]]))
+    actual = to_numpy(model(np.ones((1, 1), "float32")))
+    np.testing.assert_array_equal(actual, np.float16([[2049 * 0.99]]))
 
 
 # XNOR-Net.
@@ -580,10 +580,10 @@ def test_xnor_sign_integers():
     model = model_of(conv, shape=(6, 6, 2))
     qf.quantize(model, {"kernel_quantizer": "xnor_sign"})
     kernel = to_numpy(conv.kernel)
-    (found,) = qf.integers(model).values()
-    np.testing.assert_array_equal(found.values, np.sign(kernel))
+    (actual,) = qf.integers(model).values()
+    np.testing.assert_array_equal(actual.values, np.sign(kernel))
     mean = np.abs(kernel).mean((0, 1, 2), keepdims=True)
-    np.testing.assert_allclose(found.scale, mean, rtol=1e-5)
+    np.testing.assert_allclose(actual.scale, mean, rtol=1e-5)
 
 
 # Half-wave Gaussian quantization.
@@ -666,13 +666,13 @@ def test_wrong_arguments(make, message):
 
 def test_names_of_larq():
     for name in ("DoReFa", "DoReFaQuantizer", "dorefa_quantizer", "dorefa"):
-        found = qf.quantizers.get(name)
-        assert type(found).__name__ == "DoReFa"
-        assert found.parameters == {"k_bit": 2, "mode": "activations"}
-        assert found.precision == 2
+        actual = qf.quantizers.get(name)
+        assert type(actual).__name__ == "DoReFa"
+        assert actual.parameters == {"k_bit": 2, "mode": "activations"}
+        assert actual.precision == 2
     config = {"k_bit": 4, "mode": "weights"}
-    found = qf.quantizers.get({"class_name": "DoReFa", "config": config})
-    assert found.parameters == config
+    actual = qf.quantizers.get({"class_name": "DoReFa", "config": config})
+    assert actual.parameters == config
 
 
 @pytest.mark.parametrize(

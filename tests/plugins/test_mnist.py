@@ -89,8 +89,8 @@ def floating(data):
     return model, accuracy(model, data)
 
 
-def show(found):
-    print("\n" + "\n".join(f"{name:>12}  {value:.2f} %" for name, value in found.items()))
+def show(result):
+    print("\n" + "\n".join(f"{name:>12}  {value:.2f} %" for name, value in result.items()))
 
 
 pytestmark = [
@@ -107,15 +107,17 @@ pytestmark = [
 
 
 def test_learned_steps(data, floating):
-    found = {n: accuracy(trained(settings, data), data) for n, settings in SETTINGS.items()}
-    found["float"] = floating[1]
-    show(found)
-    assert found["2 bits"] >= found["float"] - 4.0
-    assert found["4 bits"] >= found["float"] - 1.0
+    actual = {
+        n: accuracy(trained(settings, data), data) for n, settings in SETTINGS.items()
+    }
+    actual["float"] = floating[1]
+    show(actual)
+    assert actual["2 bits"] >= actual["float"] - 4.0
+    assert actual["4 bits"] >= actual["float"] - 1.0
 
 
 def test_calibrated(data, floating):
-    twin, found = floating[0], {"float": floating[1]}
+    twin, actual = floating[0], {"float": floating[1]}
     for bits in (8, 4):
         # The float network, quantized and calibrated, not trained.
         model = network(None)
@@ -129,10 +131,10 @@ def test_calibrated(data, floating):
             metrics=["accuracy"],
             jit_compile=False,
         )
-        found[f"int{bits}"] = accuracy(model, data)
+        actual[f"int{bits}"] = accuracy(model, data)
     train(model, data)
-    found["int4 trained"] = accuracy(model, data)
-    show(found)
-    assert found["int8"] >= found["float"] - 0.5
-    assert found["int4"] >= found["float"] - 1.5
-    assert found["int4 trained"] >= found["float"] - 0.3
+    actual["int4 trained"] = accuracy(model, data)
+    show(actual)
+    assert actual["int8"] >= actual["float"] - 0.5
+    assert actual["int4"] >= actual["float"] - 1.5
+    assert actual["int4 trained"] >= actual["float"] - 0.3

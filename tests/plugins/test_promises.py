@@ -62,12 +62,12 @@ def promises(traits):
 
 
 def test_promises():
-    found = {}
+    actual = {}
     for plugin in registry.discover().values():
         if plugin.distribution == FIRST_PARTY:
             for subject in subjects_of(plugin.namespace, ()):
                 if isinstance(subject, QuantizerSubject):
                     name = str(subject.sample.identifier).partition("(")[0]
-                    found[name] = promises(subject.traits)
+                    actual[name] = promises(subject.traits)
     expected = {k: {*v.split(), "reference", "surrogate"} for k, v in PROMISES.items()}
-    assert found == expected
+    assert actual == expected

@@ -45,8 +45,8 @@ def normal(shape, seed=0, dtype="float32"):
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_ste_tern_golden(name, value, gradient, mode):
-    found = value_and_gradient(qf.quantizers.get(name), X, np.ones_like(X), mode)
-    np.testing.assert_array_equal(found, np.float32([value, gradient]))
+    actual = value_and_gradient(qf.quantizers.get(name), X, np.ones_like(X), mode)
+    np.testing.assert_array_equal(actual, np.float32([value, gradient]))
 
 
 def larq_tern(x, threshold):
@@ -58,39 +58,39 @@ def larq_tern(x, threshold):
 def test_ste_tern_is_larqs(shape, networks):
     x = normal(shape)
     threshold = 0.7 * np.abs(x).sum() / x.size if networks else 0.3
-    found = qf.quantizers.SteTern(0.3, networks, 1.0)(x)
-    np.testing.assert_array_equal(to_numpy(found), larq_tern(x, threshold))
+    actual = qf.quantizers.SteTern(0.3, networks, 1.0)(x)
+    np.testing.assert_array_equal(to_numpy(actual), larq_tern(x, threshold))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 def test_a_threshold_is_compared_in_the_dtype_of_the_input(dtype):
     x = keras.ops.cast(keras.ops.convert_to_tensor([0.05, -0.05, 0.049, 0.0]), dtype)
-    found = qf.quantizers.SteTern()(x)
-    assert found.dtype == x.dtype
-    np.testing.assert_array_equal(to_numpy(found), [1, -1, 0, 0])
+    actual = qf.quantizers.SteTern()(x)
+    assert actual.dtype == x.dtype
+    np.testing.assert_array_equal(to_numpy(actual), [1, -1, 0, 0])
 
 
 def test_the_mean_of_many_float16_does_not_overflow():
     x = keras.ops.cast(normal((400, 400)) * 100 + 200, "float16")
-    found = to_numpy(qf.quantizers.SteTern(ternary_weight_networks=True)(x))
+    actual = to_numpy(qf.quantizers.SteTern(ternary_weight_networks=True)(x))
     x = to_numpy(x).astype("float64")
     threshold = np.float16(0.7 * np.abs(x).mean())
-    np.testing.assert_array_equal(found, larq_tern(x, np.float64(threshold)))
-    assert 0.5 < (found == 1).mean() < 0.9
+    np.testing.assert_array_equal(actual, larq_tern(x, np.float64(threshold)))
+    assert 0.5 < (actual == 1).mean() < 0.9
 
 
 def test_subnormals_count_as_zero():
     x = np.full(9, 1e-40, "float32")
     for name in ("ste_tern(threshold_value=0)", "ste_tern(ternary_weight_networks=True)"):
         for sign in (1, -1):
-            found = qf.quantizers.get(name)(sign * x)
-            np.testing.assert_array_equal(to_numpy(found), np.zeros(9))
+            actual = qf.quantizers.get(name)(sign * x)
+            np.testing.assert_array_equal(to_numpy(actual), np.zeros(9))
 
 
 def test_nan_stays_nan():
     for name in ("ste_tern", "ste_tern(ternary_weight_networks=True)", "trained_ternary"):
-        found = to_numpy(qf.quantizers.get(name)(np.float32([np.nan, 1.0])))
-        assert np.isnan(found[0])
+        actual = to_numpy(qf.quantizers.get(name)(np.float32([np.nan, 1.0])))
+        assert np.isnan(actual[0])
 
 
 def test_ste_tern_integers():
@@ -100,10 +100,10 @@ def test_ste_tern_integers():
     model = keras.Sequential([keras.Input((3,)), dense])
     kernel = np.float32([[0.6, -0.6], [0.4, -0.4], [0.0, 1.0]])
     dense.set_weights([kernel, np.zeros(2)])
-    found = qf.integers(model)[f"{dense.name}/kernel"]
-    assert found.values.tolist() == [[1, -1], [0, 0], [0, 1]]
-    assert float(found.scale) == 1.0
-    assert found.precision == 2
+    actual = qf.integers(model)[f"{dense.name}/kernel"]
+    assert actual.values.tolist() == [[1, -1], [0, 0], [0, 1]]
+    assert float(actual.scale) == 1.0
+    assert actual.precision == 2
 
 
 # Learned levels.
@@ -127,8 +127,11 @@ def test_trained_ternary_golden(mode):
     value, gradient = value_and_gradient(quantizer, Y, UPSTREAM, mode)
     np.testing.assert_array_equal(value, [[3, -3, 0], [3, 0, 0]])
     np.testing.assert_array_equal(gradient, UPSTREAM * [[3, 3, 1], [3, 1, 1]])
-    found = state_gradients(quantizer, Y, UPSTREAM, mode)
-    assert {name: float(g) for name, g in found.items()} == {"positive": 3, "negative": -10}
+    actual = state_gradients(quantizer, Y, UPSTREAM, mode)
+    assert {name: float(g) for name, g in actual.items()} == {
+        "positive": 3,
+        "negative": -10,
+    }
 
 
 def test_scales_start_from_the_first_batch_of_training():
@@ -152,11 +155,11 @@ def test_scales_start_from_the_first_batch_of_training():
 def test_a_side_without_numbers(x, value):
     x = np.float32(x)
     quantizer = trained(x)
-    found, gradient = value_and_gradient(quantizer, x, np.ones_like(x))
-    np.testing.assert_array_equal(found, value)
+    actual, gradient = value_and_gradient(quantizer, x, np.ones_like(x))
+    np.testing.assert_array_equal(actual, value)
     assert np.isfinite(gradient).all()
     # Both sides have the same scale.
-    np.testing.assert_array_equal(to_numpy(quantizer(-x)), -found)
+    np.testing.assert_array_equal(to_numpy(quantizer(-x)), -actual)
 
 
 @pytest.mark.parametrize("scale", [-2.0, 0.0])
@@ -192,8 +195,8 @@ def test_a_tensor_of_zeros_learns():
     model = keras.Sequential([keras.Input((2,)), dense])
     target = np.float32([[1, -1], [-1, 1]])
     fit(model, np.eye(2, dtype="float32"), target, 60)
-    found = model.predict(np.eye(2, dtype="float32"), verbose=0)
-    np.testing.assert_allclose(found, target, atol=0.3)
+    actual = model.predict(np.eye(2, dtype="float32"), verbose=0)
+    np.testing.assert_allclose(actual, target, atol=0.3)
 
 
 def test_trained_ternary_is_saved_with_what_it_learned(tmp_path):
@@ -214,12 +217,12 @@ def test_trained_ternary_after_quantize():
     model = keras.Sequential([keras.Input((4,)), dense])
     qf.quantize(model, {"kernel_quantizer": "trained_ternary(threshold=0.25)"})
     kernel = keras.ops.convert_to_numpy(dense.kernel)
-    found = model.predict(np.eye(4, dtype="float32"), verbose=0)
+    actual = model.predict(np.eye(4, dtype="float32"), verbose=0)
     edge = np.abs(kernel).max() / 4
     for side, sign in ((kernel > edge, 1), (kernel < -edge, -1)):
         expected = sign * np.abs(kernel[side]).mean()
-        np.testing.assert_allclose(found[side], expected, rtol=1e-5)
-    assert not found[np.abs(kernel) <= edge].any()
+        np.testing.assert_allclose(actual[side], expected, rtol=1e-5)
+    assert not actual[np.abs(kernel) <= edge].any()
 
 
 # Arguments and names.
@@ -247,8 +250,8 @@ def test_wrong_arguments(make, message):
 
 def test_names_of_larq():
     config = {"threshold_value": 0.1, "ternary_weight_networks": True, "clip_value": 2.0}
-    found = qf.quantizers.get({"class_name": "SteTern", "config": config})
-    assert found.parameters == config
+    actual = qf.quantizers.get({"class_name": "SteTern", "config": config})
+    assert actual.parameters == config
     assert qf.quantizers.ste_tern.parameters == {
         "threshold_value": 0.05,
         "ternary_weight_networks": False,

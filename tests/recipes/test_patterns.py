@@ -69,10 +69,10 @@ TOKENS = st.sampled_from(
 @example("a*" * 4000)
 def test_parse_of_any_text_is_a_bounded_pattern_or_an_error(text):
     try:
-        found = patterns.parse(text)
+        actual = patterns.parse(text)
     except ArgumentError:
         return
-    assert len(found.program) <= 10_000
+    assert len(actual.program) <= 10_000
     assert is_regex(text)
 
 
@@ -95,9 +95,9 @@ class Reading(str):
 )
 def test_found_in_reads_each_character_at_most_once_for_each_step(regex):
     text = Reading("a" * 200 + "!")
-    found = patterns.parse(regex)
-    assert not found.matches(text)
-    assert text.reads <= len(text) * len(found.program)
+    actual = patterns.parse(regex)
+    assert not actual.matches(text)
+    assert text.reads <= len(text) * len(actual.program)
 
 
 @pytest.mark.parametrize(

@@ -413,8 +413,8 @@ def test_every_kind_of_weight_is_quantized():
     }
     assert slots["bwn"] == weights | {"head": set()}
     assert slots["bnn"] == {
-        path: found | ({"input"} if path != "stem" else set())
-        for path, found in weights.items()
+        path: actual | ({"input"} if path != "stem" else set())
+        for path, actual in weights.items()
     }
 
 

@@ -210,10 +210,10 @@ def test_discover_of_a_plugin_that_raises_anything_records_it_for_all_others(
     source, reason = RAISERS[name]
     install("acme", f"print('hello')\n{source}", "acme-broken")
     assert resolve("ste_sign") == "binary:ste_sign"
-    found = Registry().discover()["acme"]
-    assert reason in found.error
-    assert found.error
-    assert "acme_m.py, line " in found.place or not found.place
+    actual = Registry().discover()["acme"]
+    assert reason in actual.error
+    assert actual.error
+    assert "acme_m.py, line " in actual.place or not actual.place
     assert capfd.readouterr().out == ""
 
 
@@ -320,12 +320,12 @@ def test_adapters_are_found_by_the_package_of_their_class(install, monkeypatch):
         """,
         "acme-quant",
     )
-    found = Registry().adapters()
-    assert {package: [c.name for c in every] for package, every in found.items()} == {
+    actual = Registry().adapters()
+    assert {package: [c.name for c in every] for package, every in actual.items()} == {
         "acme_layers": ["Scale", "Shift"],
         "other_layers": ["Turn"],
     }
-    turn = found["other_layers"][0]
+    turn = actual["other_layers"][0]
     assert (turn.qualified_name, turn.distribution) == ("acme:Turn", "acme-quant")
     assert turn in Registry().components("adapter")
     monkeypatch.setenv("QFRAME_DISABLE_PLUGINS", "acme")
@@ -342,9 +342,9 @@ def test_registering_in_a_notebook():
             return 2 + 0 * inputs
 
     try:
-        found = qf.quantizers.get("twice")
-        assert type(found) is Twice
-        assert repr(found) == "local:twice"
+        actual = qf.quantizers.get("twice")
+        assert type(actual) is Twice
+        assert repr(actual) == "local:twice"
         registry.reset()
         assert type(qf.quantizers.get("local:twice")) is Twice
     finally:

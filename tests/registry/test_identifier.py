@@ -82,9 +82,9 @@ def test_numpy_scalars_print_as_numbers():
 
 
 def test_arguments_by_order_where_they_are_asked_for():
-    found = Identifier.parse("quantized_bits(4, 0, True)", positional=True)
-    assert found.positional == (4, 0, True)
-    assert str(found) == "quantized_bits(4, 0, True)"
+    actual = Identifier.parse("quantized_bits(4, 0, True)", positional=True)
+    assert actual.positional == (4, 0, True)
+    assert str(actual) == "quantized_bits(4, 0, True)"
     with pytest.raises(IdentifierError, match="mixes arguments with and without a key"):
         Identifier.parse("quantized_bits(4, integer=0)", positional=True)
     with pytest.raises(IdentifierError, match=r"'f\(x\)' of an argument is not a literal"):
@@ -124,11 +124,11 @@ TOKENS = st.sampled_from(
 def test_parse_of_any_text_is_an_identifier_that_can_be_written_or_an_error(
     positional, text
 ):
-    found = None
+    actual = None
     with contextlib.suppress(IdentifierError):
-        found = Identifier.parse(text, positional=positional)
-    if found is not None:
-        assert Identifier.parse(str(found), positional=positional) == found
+        actual = Identifier.parse(text, positional=positional)
+    if actual is not None:
+        assert Identifier.parse(str(actual), positional=positional) == actual
 
 
 @pytest.mark.parametrize(

@@ -109,16 +109,16 @@ def commands(text):
 
 def documented():
     """Every command in the documents, once."""
-    found = {}
+    result = {}
     for document in DOCUMENTS:
         for block in documents.blocks(document):
             if block.language == "console":
-                found.update(dict.fromkeys(commands(block.text)))
+                result.update(dict.fromkeys(commands(block.text)))
         for span in documents.spans(document):
             first, _, rest = span.partition(" ")
             if first in PROGRAMS and rest:
-                found.update(dict.fromkeys([span]))
-    return list(found)
+                result.update(dict.fromkeys([span]))
+    return list(result)
 
 
 def reasons(command):
@@ -134,17 +134,17 @@ def of_qframe():
 
 
 def test_documented_commands_are_run_or_say_why_not():
-    found = documented()
+    actual = documented()
     run = {FIRST, *BEFORE, *AFTER}
-    assert run <= set(found)
+    assert run <= set(actual)
     unknown = [
         command
-        for command in found
+        for command in actual
         if command not in run and not command.startswith("qframe ") and not reasons(command)
     ]
     assert unknown == []
     used = {
-        pattern for command in found if command not in run for pattern in reasons(command)
+        pattern for command in actual if command not in run for pattern in reasons(command)
     }
     assert set(NOT_RUN) - used == set()
 

@@ -53,16 +53,16 @@ def test_the_wheel_holds_the_packages_and_no_more(wheel):
 
 
 def test_the_metadata(wheel):
-    found = wheel.metadata
-    assert found["Name"] == "keras-qframe"
-    assert found["Version"] == PROJECT["version"]
-    assert found["License-Expression"] == "Apache-2.0"
-    (name,) = found.get_all("License-File")
+    actual = wheel.metadata
+    assert actual["Name"] == "keras-qframe"
+    assert actual["Version"] == PROJECT["version"]
+    assert actual["License-Expression"] == "Apache-2.0"
+    (name,) = actual.get_all("License-File")
     text = wheel.read(f"{wheel.info}/licenses/{name}").decode()
     assert text == (ROOT / "LICENSE").read_text("utf-8")
     extras = PROJECT["optional-dependencies"]
-    assert set(found.get_all("Provides-Extra")) == set(extras)
-    asked = [Requirement(r) for r in found.get_all("Requires-Dist")]
+    assert set(actual.get_all("Provides-Extra")) == set(extras)
+    asked = [Requirement(r) for r in actual.get_all("Requires-Dist")]
     for extra, requirements in {"": PROJECT["dependencies"], **extras}.items():
         assert {Requirement(r).name for r in requirements} == {
             r.name
@@ -76,9 +76,9 @@ def test_the_metadata(wheel):
 
 def test_the_readme_renders(wheel):
     """As on a package index, whose renderer drops what it does not trust."""
-    found = wheel.metadata
-    assert found["Description-Content-Type"] == "text/markdown"
-    page = markdown.render(found.get_payload(decode=True).decode())
+    actual = wheel.metadata
+    assert actual["Description-Content-Type"] == "text/markdown"
+    page = markdown.render(actual.get_payload(decode=True).decode())
     assert page
     for tag in ("<h1", "<h2", "<pre", "<table", "<img"):
         assert tag in page, tag
@@ -106,13 +106,13 @@ def test_the_checkout_builds_the_same_wheel(wheel, build):
 def test_the_commands_work_outside_of_the_checkout(program):
     assert program("qframe", "--version") == f"qframe, version {PROJECT['version']}\n"
     assert "binary:ste_sign" in program("qframe", "list")
-    found = json.loads(program("qframe", "doctor", "--json"))
-    assert found["self_test"] == {"passed": True, "message": None}
-    assert found["backend"] == "tensorflow"
-    assert {plugin["namespace"] for plugin in found["plugins"]} == set(
+    actual = json.loads(program("qframe", "doctor", "--json"))
+    assert actual["self_test"] == {"passed": True, "message": None}
+    assert actual["backend"] == "tensorflow"
+    assert {plugin["namespace"] for plugin in actual["plugins"]} == set(
         PROJECT["entry-points"]["qframe"]
     )
-    assert [plugin for plugin in found["plugins"] if plugin["error"]] == []
+    assert [plugin for plugin in actual["plugins"] if plugin["error"]] == []
 
 
 ENTRIES = """

@@ -20,22 +20,22 @@ def compare(first, second, x, labels=None):
 def test_where_they_part(known, x, weights):
     first, second = known(), known()
     qf.quantize(second, [(qf.last, {"kernel_quantizer": "ste_sign"})])
-    found = compare(first, second, x)
-    assert [layer.path for layer in found.layers] == ["first", "relu", "last"]
-    assert [layer.noise.noise for layer in found.layers[:2]] == [0, 0]
-    assert found.first_divergence.path == "last"
+    actual = compare(first, second, x)
+    assert [layer.path for layer in actual.layers] == ["first", "relu", "last"]
+    assert [layer.noise.noise for layer in actual.layers[:2]] == [0, 0]
+    assert actual.first_divergence.path == "last"
     hidden = np.maximum(x @ weights[0] + weights[1], 0)
     y, q = hidden @ weights[2], hidden @ np.where(weights[2] >= 0, 1, -1)
     error = np.linalg.norm(q - y) / np.linalg.norm(y)
-    assert found.layers[2].noise.relative_error == pytest.approx(error, rel=1e-4)
-    assert "They part at 'last'" in str(found)
+    assert actual.layers[2].noise.relative_error == pytest.approx(error, rel=1e-4)
+    assert "They part at 'last'" in str(actual)
 
 
 def test_equal_models(known, x):
-    found = compare(known(), known(), x)
-    assert found.first_divergence is None
-    assert found.conclusion == "All 3 layers that both have return the same."
-    assert found.to_dict()["first_divergence"] is None
+    actual = compare(known(), known(), x)
+    assert actual.first_divergence is None
+    assert actual.conclusion == "All 3 layers that both have return the same."
+    assert actual.to_dict()["first_divergence"] is None
 
 
 @pytest.mark.parametrize("kind", ["numbers", "column", "one-hot"])
@@ -44,11 +44,11 @@ def test_accuracy(known, x, weights, kind):
     right = y.argmax(-1)
     labels = np.where(np.arange(50) < 10, (right + 1) % 3, right)
     given = {"numbers": labels, "column": labels[:, None], "one-hot": np.eye(3)[labels]}
-    found = compare(known(), known("ste_sign"), x, given[kind])
+    actual = compare(known(), known("ste_sign"), x, given[kind])
     q = np.maximum(x @ np.sign(weights[0]) + weights[1], 0) @ np.sign(weights[2])
     expected = 0.8, (q.argmax(-1) == labels).mean()
-    assert found.accuracies == pytest.approx(expected)
-    assert "80.00 %" in str(found)
+    assert actual.accuracies == pytest.approx(expected)
+    assert "80.00 %" in str(actual)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_accuracy_of_one_output(x, activation, bias, low):
     model.set_weights([np.eye(6, 1), np.array([bias])])
     labels = np.where(x[:, 0] > 0, 1, low)
     right = ((x[:, 0] + bias > 0) == (labels == 1)).mean()
-    found = compare(model, keras.models.clone_model(model), x, labels)
-    assert found.accuracies[0] == pytest.approx(right)
+    actual = compare(model, keras.models.clone_model(model), x, labels)
+    assert actual.accuracies[0] == pytest.approx(right)
 
 
 def test_figures_in_json(known, x):
-    found = compare(known(), known("ste_sign"), x)
-    figures = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    actual = compare(known(), known("ste_sign"), x)
+    figures = json.loads(json.dumps(actual.to_dict(), allow_nan=False))
     assert set(figures) == {"models", "layers", "first_divergence"}
     one, other = figures["models"]
     assert one["memory_bits"] == 32 * 50
@@ -76,7 +76,7 @@ def test_figures_in_json(known, x):
     assert one["accuracy"] is None
     keys = {"path", "kind", "relative_error", "sqnr_db", "cosine", "shapes"}
     assert set(figures["layers"][0]) == keys
-    assert found._repr_html_().count("<table>") == 2
+    assert actual._repr_html_().count("<table>") == 2
 
 
 def sequential(*layers, size=6):
@@ -90,25 +90,25 @@ def dense(units, name):
 def test_layers_of_other_shapes_and_alone(x):
     first = sequential(dense(4, "a"), dense(5, "b"), dense(3, "c"))
     second = sequential(dense(7, "a"), dense(3, "c"), keras.layers.ReLU(name="d"))
-    found = compare(first, second, x)
-    assert [layer.path for layer in found.layers] == ["a", "c"]
-    assert found.layers[0].shapes == ((None, 4), (None, 7)) or (
-        [shape[1:] for shape in found.layers[0].shapes] == [(4,), (7,)]
+    actual = compare(first, second, x)
+    assert [layer.path for layer in actual.layers] == ["a", "c"]
+    assert actual.layers[0].shapes == ((None, 4), (None, 7)) or (
+        [shape[1:] for shape in actual.layers[0].shapes] == [(4,), (7,)]
     )
-    assert found.layers[0].differs
-    assert found.first_divergence.path == "a"
-    assert found.alone == (("b",), ("d",))
-    assert "2 layers are in one of them only" in found.conclusion
-    json.dumps(found.to_dict(), allow_nan=False)
-    (line,) = (line for line in str(found).splitlines() if re.match(r"\| +a ", line))
+    assert actual.layers[0].differs
+    assert actual.first_divergence.path == "a"
+    assert actual.alone == (("b",), ("d",))
+    assert "2 layers are in one of them only" in actual.conclusion
+    json.dumps(actual.to_dict(), allow_nan=False)
+    (line,) = (line for line in str(actual).splitlines() if re.match(r"\| +a ", line))
     assert re.search(r"\((\w+), 4\) and \(\1, 7\)", line)
 
 
 def test_models_that_share_layers(x):
     shared = dense(4, "a")
     first, second = (sequential(shared, dense(3, "b")) for _ in range(2))
-    found = compare(first, second, x)
-    assert found.first_divergence.path == "b"
+    actual = compare(first, second, x)
+    assert actual.first_divergence.path == "b"
     assert "call" not in shared.__dict__
 
 

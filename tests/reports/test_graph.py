@@ -15,13 +15,13 @@ class Shapes(HTMLParser):
 
     def __init__(self, html, tag):
         super().__init__()
-        self.tag, self.found = tag, []
+        self.tag, self.recorded = tag, []
         self.feed(html)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         if tag == self.tag:
-            self.found.append(dict(attrs))
+            self.recorded.append(dict(attrs))
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def html():
 
 
 def test_boxes_are_as_large_as_the_layout_holds_them(html):
-    boxes = [shape for shape in Shapes(html, "rect").found if "rx" in shape]
+    boxes = [shape for shape in Shapes(html, "rect").recorded if "rx" in shape]
     sizes = [(float(shape["width"]), float(shape["height"])) for shape in boxes]
     assert sizes == [BOX] * 4
     assert all(float(shape["x"]) >= 0 and float(shape["y"]) >= 0 for shape in boxes)
 
 
 def test_curves_leave_and_arrive_upright_and_bend_halfway(html):
-    paths = [p["d"] for p in Shapes(html, "path").found if p.get("class") == "edge"]
+    paths = [p["d"] for p in Shapes(html, "path").recorded if p.get("class") == "edge"]
     curves = 0
     for path in paths:
         numbers = [float(n) for n in re.findall(r"[\d.]+", path)]

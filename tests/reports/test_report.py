@@ -30,9 +30,9 @@ def report(model, data=None, **options):
 
 
 def test_weights(known, weights):
-    found = report(known("ste_sign")).weights
-    assert [w.path for w in found] == ["first/kernel", "last/kernel"]
-    for row, kernel in zip(found, (weights[0], weights[2]), strict=True):
+    actual = report(known("ste_sign")).weights
+    assert [w.path for w in actual] == ["first/kernel", "last/kernel"]
+    for row, kernel in zip(actual, (weights[0], weights[2]), strict=True):
         assert row.noise.decibels == pytest.approx(decibels(kernel, sign(kernel)))
         assert row.count == kernel.size
         assert row.bits == 1
@@ -63,7 +63,7 @@ def test_saturation_of_weights_with_observed_ends(known, weights):
 
 
 def test_activations(known, x, weights):
-    found = report(known("ste_sign", "dorefa(k_bit=2, mode='activations')"), x).activations
+    actual = report(known("ste_sign", "dorefa(k_bit=2, mode='activations')"), x).activations
     first, bias, last = weights
 
     def clip(x):
@@ -76,7 +76,7 @@ def test_activations(known, x, weights):
         "relu": (float_relu, quantized_relu),
         "last": (float_relu @ last, clip(quantized_relu) @ sign(last)),
     }
-    rows = {row.path: row for row in found}
+    rows = {row.path: row for row in actual}
     assert set(rows) == set(expected)
     for path, (before, after) in expected.items():
         row = rows[path]
@@ -87,7 +87,7 @@ def test_activations(known, x, weights):
         levels = clip(inputs)
         share = ((levels == 0) | (levels == 1)).mean()
         assert rows[path].saturation == pytest.approx({"input": share})
-    order = [row.noise.decibels for row in found]
+    order = [row.noise.decibels for row in actual]
     assert order == sorted(order)
 
 

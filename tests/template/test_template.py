@@ -60,8 +60,8 @@ def test_the_model_computes_what_the_formulas_say(saved):
         steps = 2 * np.tanh(kernel)
         assert (np.abs(steps % 1 - 0.5) > 1e-4).all()
         x = x @ (np.round(steps) / 2) + sum(bias)
-    found = keras.ops.convert_to_numpy(model(np.load(f"{path}.npy")))
-    np.testing.assert_allclose(found, x, rtol=1e-5, atol=1e-6)
+    actual = keras.ops.convert_to_numpy(model(np.load(f"{path}.npy")))
+    np.testing.assert_allclose(actual, x, rtol=1e-5, atol=1e-6)
     integers = qf.integers(model)
     assert {key for key in integers if "bias" not in key} == {"mix/matrix", "dense/kernel"}
     assert set(integers["mix/matrix"].values.ravel()) <= {-2, -1, 0, 1, 2}
@@ -72,11 +72,11 @@ def test_a_fresh_process_loads_the_model_to_the_bit(process, saved):
     loaded = process("-c", LOAD, path)
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.count("template:stepped_tanh(steps=2)") == 2
-    with np.load(f"{path}.npz") as found:
+    with np.load(f"{path}.npz") as actual:
         for index, weight in enumerate(model.get_weights()):
-            np.testing.assert_array_equal(found[f"arr_{index}"], weight)
+            np.testing.assert_array_equal(actual[f"arr_{index}"], weight)
         y = keras.ops.convert_to_numpy(model(np.load(f"{path}.npy")))
-        np.testing.assert_array_equal(found["y"], y)
+        np.testing.assert_array_equal(actual["y"], y)
 
 
 def test_without_the_plugin_the_error_says_what_to_install(process, saved):

@@ -399,8 +399,8 @@ class _(MeanSign):
     def integers(self, inputs, channel_axis=-1):
         import attrs
 
-        found = super().integers(inputs, channel_axis)
-        return attrs.evolve(found, scale=2 * found.scale)
+        result = super().integers(inputs, channel_axis)
+        return attrs.evolve(result, scale=2 * result.scale)
 
 
 @mutant("integers", "not on the grid")

@@ -20,14 +20,14 @@ def qframe_components():
 
 def failures(namespace, *identifiers):
     """What each failing check of a manifest says, by its name."""
-    found = {}
+    result = {}
     for check in plugin_checks(namespace, identifiers):
         if check.name in ("reads", "light", "loads", "documented"):
             try:
                 check()
             except Exception as error:
-                found[check.name] = str(error)
-    return found
+                result[check.name] = str(error)
+    return result
 
 
 def manifest(component, imports=""):
@@ -110,9 +110,9 @@ def test_expected_failures_are_strict(pytester):
         """
     )
     result = pytester.runpytest_inprocess("-rA")
-    found = result.parseoutcomes()
+    actual = result.parseoutcomes()
     # A failure that was expected; levels; and one that was expected and passes.
-    assert (found["xfailed"], found["failed"]) == (1, 2)
+    assert (actual["xfailed"], actual["failed"]) == (1, 2)
     result.stdout.fnmatch_lines(["*XPASS(strict)*it was wrong once*"])
 
 

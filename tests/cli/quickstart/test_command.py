@@ -90,8 +90,8 @@ def test_output_without_a_name_replaces_no_file(arrays, save, tmp_path, monkeypa
     for seed in ("1", "2", "3"):
         result = CliRunner().invoke(main, [*arguments, "--seed", seed])
         assert result.exit_code == 0, result.output
-    found = {path.name: path.read_text() for path in tmp_path.glob("*.keras")}
-    assert found == {
+    actual = {path.name: path.read_text() for path in tmp_path.glob("*.keras")}
+    assert actual == {
         "qframe-quickstart.keras": "seed 1",
         "qframe-quickstart-2.keras": "seed 2",
         "qframe-quickstart-3.keras": "seed 3",
@@ -112,8 +112,8 @@ def test_output_without_a_name_forced_replaces_the_first_file(
         Path(name).write_text("before")
     result = CliRunner().invoke(main, ["quickstart", "--data", save(arrays), "--force"])
     assert result.exit_code == 0, result.output
-    found = {path.name: path.read_text() for path in tmp_path.glob("*.keras")}
-    assert found == {
+    actual = {path.name: path.read_text() for path in tmp_path.glob("*.keras")}
+    assert actual == {
         "qframe-quickstart.keras": "after",
         "qframe-quickstart-2.keras": "before",
     }
