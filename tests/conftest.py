@@ -1,4 +1,4 @@
-"""What every test starts from, and which tests an environment runs."""
+"""The fixtures of every test, and the selection of tests in an environment."""
 
 import collections
 import gc
@@ -22,8 +22,8 @@ settings.load_profile("fixed")
 # where it is first imported within a test.
 SEED = int(os.environ.get("QFRAME_SEED", "0"))
 
-# Where a test runs, by its mark. One without a mark may fail on any version of Keras or its
-# backend, and runs everywhere.
+# The environments of a test, by its mark. One without a mark may fail on any version of Keras
+# or its backend, and runs everywhere.
 SHARES = {
     "pure": {"newest", "oldest", "quick"},
     "ends": {"newest", "oldest", "jax", "torch"},
@@ -34,7 +34,7 @@ SHARES = {
     "sample": {"oldest", "between"},
 }
 PLACES = ("newest", "oldest", "between", "jax", "torch", "quick")
-# What holds on the ends of a row of versions may fail between them where it leans on what
+# Tests that pass on the ends of a row of versions may fail between them if they use what
 # Keras changes: how layers are called, traced, trained and saved. These folders and modules
 # are about that, and plugins, commands and reports are not.
 BETWEEN = (

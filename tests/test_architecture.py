@@ -85,7 +85,7 @@ BELOW = {
         *("models", "passes", "callbacks", "distillation", "zoo", "utils", "reports"),
     },
 }
-# What the plan of the packages promises.
+# The limits of the plan of the packages.
 MOST_PACKAGES, MOST_IMPORTS = 30, 120
 
 

@@ -1,4 +1,4 @@
-"""What the documents show beside examples: commands, files and links, which exist.
+"""Commands, files and links in the documents.
 
 Examples are the blocks of `python`, and tests/test_docs.py runs them. Commands are not run
 here, and settings are read; a block of any other language says why nothing is done with it,

@@ -2,7 +2,7 @@
 
 A resolver is free to surprise: to take a newer Keras, to leave out a floor, or to let
 the tests import the source folder instead of the installed package. Outside of tox
-there is no promise, and nothing to test.
+nothing is promised, and nothing tested.
 """
 
 import os
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not ENVIRONMENT, reason="not run by tox")
 
 
 def requirements(*extras: str) -> list[Requirement]:
-    """What the installed package asks for, with these extras."""
+    """The requirements of the installed package, with these extras."""
     declared = map(Requirement, metadata.requires("keras-qframe") or [])
     return [
         r
@@ -93,7 +93,7 @@ def test_the_template_is_a_distribution_of_its_own():
 
 @pytest.mark.skipif(ENVIRONMENT != "packed", reason="not where packed files are run")
 def test_there_is_no_keras():
-    """What is there is what `qframe.packed` and these tests need, and no more."""
+    """The environment has what `qframe.packed` and these tests need, and no more."""
     for name in ("keras", "h5py", "click", "tomlkit"):
         assert util.find_spec(name) is None
     assert util.find_spec("numba")

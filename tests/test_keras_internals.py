@@ -185,12 +185,12 @@ def test_takes_training_is_what_fit_asks():
         def call(self, x):
             return x
 
-    class Told(keras.Model):
+    class Trained(keras.Model):
         def call(self, x, training=None):
             return x
 
     assert not keras_internals.takes_training(Plain())
-    assert keras_internals.takes_training(Told())
+    assert keras_internals.takes_training(Trained())
     assert keras_internals.takes_training(keras.Sequential([keras.Input((1,))]))
 
 

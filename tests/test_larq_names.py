@@ -38,7 +38,7 @@ NAMES = {
 }
 PAIRS = [(module, name) for module, names in NAMES.items() for name in names.split()]
 TABLE = (Path(__file__).parents[1] / "docs" / "larq.md").read_text("utf-8")
-# What another column of the table says to use instead, by the names in the first.
+# The replacements in another column of the table, by the names in the first.
 ELSEWHERE = {
     name
     for row in re.findall(r"^\| (.*?) \| (.*?) \|$", TABLE, re.MULTILINE)

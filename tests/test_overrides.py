@@ -50,7 +50,7 @@ def overriding(cls, name):
 
 
 def images(layer):
-    """What a layer takes: an image, or two."""
+    """The inputs of a layer: an image, or two."""
     x = keras.ops.convert_to_tensor(np.ones((1, 4, 4, 2), "float32"))
     merges = hasattr(layer, "_merge_function")
     return [x, x] if merges else x

@@ -1,6 +1,6 @@
-"""What calibration takes, against a plain `predict` over the same images.
+"""The time of calibration, against a plain `predict` over the same images.
 
-Both trace the model anew each time, as a first call does. Run by ``tox run -e bench``.
+Both trace the model each time, as a first call does. Run by ``tox run -e bench``.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""What quantization adds to a training step, against the same model in float.
+"""The overhead of quantization in a training step, against the same model in float.
 
 The models are in one process and take turns, step by step; a ratio is that of the medians.
 Run by ``tox run -e bench``.
@@ -77,7 +77,7 @@ CASES = [
 ]
 
 
-# How a step runs, and whether Keras is asked to compile it for that.
+# The ways to run a step, and the argument of Keras that compiles it.
 MODES = {
     "tensorflow": {"graph": False, "xla": True},
     "jax": {"xla": True},

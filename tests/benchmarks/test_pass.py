@@ -1,4 +1,4 @@
-"""What `plan`, `quantize` and `strip` take, on known models and on growing ones."""
+"""The time of `plan`, `quantize` and `strip`, on known models and on growing ones."""
 
 import statistics
 

@@ -1,4 +1,4 @@
-"""What each quantizer costs, forward and backward, against a ReLU on the same tensor.
+"""The time of each quantizer, forward and backward, against a ReLU on the same tensor.
 
 Every registered quantizer that needs no arguments is in the table, those of other
 distributions too. Run by ``tox run -e bench``.

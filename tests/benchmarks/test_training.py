@@ -1,4 +1,4 @@
-"""What ways to train do for the tutorial's network on MNIST, side by side.
+"""The accuracy of ways to train the tutorial's network on MNIST, side by side.
 
 The variables QFRAME_SEEDS and QFRAME_EPOCHS set how many (by default 5 seeds, from 0, and
 6 epochs). One seed of one epoch takes some minutes on two cores.

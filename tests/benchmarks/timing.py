@@ -1,4 +1,4 @@
-"""How the benchmarks measure and show."""
+"""Measurements of the benchmarks, and their tables."""
 
 import statistics
 import time
@@ -9,7 +9,7 @@ from rich.table import Table
 
 
 def seconds(action: Callable) -> float:
-    """What one call takes."""
+    """The seconds of one call."""
     start = time.perf_counter()
     action()
     return time.perf_counter() - start

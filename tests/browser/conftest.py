@@ -9,7 +9,7 @@ from browser_programs import WRITE, missing, start
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory):
-    """A Chromium with a profile of its own."""
+    """A Chromium with a separate profile."""
     if missing():  # no reason to skip: it is what these tests are for
         pytest.fail(f"there is no {' and no '.join(missing())}. {WRITE}")
     driver = start(tmp_path_factory.mktemp("profile"))

@@ -1,4 +1,4 @@
-"""The picture of a report in the documents, made anew by `tox run -e picture`.
+"""The picture of a report in the documents, drawn by `tox run -e picture`.
 
 A small residual network is trained on the digits that come with qframe, quantized to 8
 and 4 bits, and reported with data. The picture is that page down to the table of layers.

@@ -129,7 +129,7 @@ def test_errors(make, message):
 
 
 def entries(folder):
-    """What is written: by its tag, the steps and numbers."""
+    """The written logs: steps and numbers by tag."""
     from tensorboard.backend.event_processing import event_accumulator
     from tensorboard.util import tensor_util
 

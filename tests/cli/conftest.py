@@ -24,7 +24,7 @@ def command():
 
 @pytest.fixture
 def process(tmp_path):
-    """Run a command in a process of its own, in an empty directory."""
+    """Run a command in a separate process, in an empty directory."""
 
     def run(*arguments, **environment):
         done = subprocess.run(

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.pure
 
 
 def completed(*arguments):
-    """What the last of some arguments can become."""
+    """The completions of the last argument."""
     *before, last = arguments
     result = ShellComplete(main, {}, "qframe", "_QFRAME_COMPLETE")
     return [item.value for item in result.get_completions(before, last)]

@@ -92,7 +92,7 @@ def main(folder):
 
 
 def apart(variable):
-    """How far the copies of a variable are from each other."""
+    """The largest difference between the copies of a variable."""
     copies = [np.asarray(copy, "float64") for copy in variable.value.values]
     return float(max(np.abs(copy - copies[0]).max() for copy in copies))
 

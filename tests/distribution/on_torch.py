@@ -1,4 +1,4 @@
-"""Train the scenarios as one of two processes, in a loop of one's own, with PyTorch.
+"""Train the scenarios as one of two processes, in a custom loop, with PyTorch.
 
 Usage: python on_torch.py FOLDER RANK PORT
 """

@@ -1,4 +1,4 @@
-"""Train the scenarios as one of two workers, in a loop of one's own, with TensorFlow.
+"""Train the scenarios as one of two workers, in a custom loop, with TensorFlow.
 
 Usage: python on_workers.py FOLDER RANK PORT PORT
 """

@@ -43,7 +43,7 @@ def free_ports(count):
 
 
 def start(log, script, *arguments):
-    """Run a script of this folder in a process, and a group, of its own."""
+    """Run a script of this folder in a separate process and process group."""
     folders = map(str, (HERE.parent, HERE.parent / "helpers"))
     path = os.pathsep.join([*folders, os.environ.get("PYTHONPATH", "")])
     with log.open("w") as out:
@@ -78,7 +78,7 @@ def run_together(folder, *commands, timeout=500):
 
 
 def facts(folder, who):
-    """What a process found."""
+    """The results of a process."""
     return json.loads((folder / f"{who}.json").read_text("utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""What is trained on one device and on several, and must come out the same.
+"""Models that train on one device and on several, with equal results.
 
 Each scenario makes a compiled model; `trained` trains it for ten steps on all of the data,
 or on the part of each batch that one of several processes has.
@@ -27,7 +27,7 @@ Y = _RNG.normal(size=(BATCH * STEPS, 2)).astype("float32")
 
 @keras.saving.register_keras_serializable("tests")
 class Stranger(Quantizer):
-    """Keeps state of its own, without a thought of replicas."""
+    """A quantizer whose state ignores replicas."""
 
     precision = 8
 
@@ -168,7 +168,7 @@ def pair():
 
 
 def reported(first, second):
-    """What a report on a model says, and its comparison with another."""
+    """The figures of a report on a model, and of its comparison with another."""
     result = qf.report(second, X, verbose=0).activations
     result += qf.compare(first, second, X, verbose=0).layers
     noises = [layer.noise for layer in sorted(result, key=lambda layer: layer.path)]
@@ -182,7 +182,7 @@ def trained(model, x=X, y=Y, batch_size=BATCH):
 
 
 class Notes:
-    """What a process finds, for the test that started it: arrays and facts by name."""
+    """The results of a process for its test: arrays and facts by name."""
 
     def __init__(self, folder, who):
         self.folder, self.who, self.facts = Path(folder), who, {}

@@ -40,14 +40,14 @@ def blocks(document):
 
 
 def spans(document):
-    """What stands between backticks within the text."""
+    """The code between backticks within the text."""
     for token in _within(document):
         if token.type == "code_inline":
             yield token.content
 
 
 def links(document):
-    """Where the links and pictures of a document point to."""
+    """The targets of the links and pictures of a document."""
     for token in _within(document):
         address = token.attrGet("href") or token.attrGet("src")
         if address:

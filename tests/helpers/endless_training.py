@@ -1,4 +1,4 @@
-"""Training that does not end by itself, for a process of its own."""
+"""Endless training, for a separate process."""
 
 import keras
 

@@ -1,6 +1,6 @@
-"""What layers must compute, in NumPy, from separate formulas.
+"""The values that layers must compute, in NumPy, from separate formulas.
 
-Nothing here asks qframe what is quantized: a part is told what was done to its layer.
+Nothing here asks qframe what is quantized: the tests record it in a part for each layer.
 """
 
 import attrs
@@ -167,7 +167,7 @@ class Part:
         self.slots, self.states, self.quantized = {}, {}, False
 
     def __call__(self, x, doubt, training=False, idle=(), seen=None):
-        """What the layer returns; `seen` gets what reaches each slot."""
+        """Return the outputs of the layer; `seen` gets the inputs of each slot."""
         training = training and self.trainable
 
         def read(slot, value):

@@ -9,7 +9,7 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(64, 6)).astype("float32")
 Y = RNG.normal(size=(64, 2)).astype("float32")
 
-# How Keras runs a step of training; the first where a test says nothing else, and alone
+# The ways of Keras to run a training step; the first is the default of tests, and alone
 # on the versions of TensorFlow between the oldest and the newest.
 MODES = {
     "tensorflow": ["graph", pytest.param("eager", marks=pytest.mark.ends)],

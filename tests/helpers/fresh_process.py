@@ -39,7 +39,7 @@ def arrays(topology, model):
 
 
 def quantized(model):
-    """What is quantized in a model, by path: the slots and constraints."""
+    """The filled slots and the constraints of a model, by path."""
     results = {}
     for site in sites(model):
         if isinstance(site.layer, qf.layers.Quantized):
@@ -54,7 +54,7 @@ def quantized(model):
 
 
 def steps(model):
-    """How many steps the optimizer has made."""
+    """The number of steps of the optimizer."""
     # Keras 3.5 does not count those of an optimizer that scales the loss.
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     return int(optimizer.iterations)

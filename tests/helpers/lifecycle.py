@@ -1,4 +1,4 @@
-"""What must hold for a model from the day it is quantized to the day it is stripped.
+"""The life of a model, from `quantize` to `strip`, and what must hold in it.
 
 A lifecycle has four parts, the columns of docs/topologies.md; `lifecycles` runs those of
 many models, which one fresh process reloads.
@@ -122,7 +122,7 @@ class Lifecycle:
                         yield getattr(site.layer, weight.attribute)
 
     def save(self):
-        """What the fresh process is given, and what it has to find."""
+        """The inputs of the fresh process, and the results to expect."""
         path = self.folder / f"{self.topology}.keras"
         self.model.save(path)
         np.savez(path.with_suffix(".npz"), **arrays(self.topology, self.model))
@@ -140,14 +140,14 @@ class Lifecycle:
         plain.set_weights(before)
         plain.save_weights(file)
         with warnings.catch_warnings():
-            # Keras says that there is nothing for the optimizer in that file.
+            # Keras warns that the file has nothing for the optimizer.
             warnings.simplefilter("ignore", UserWarning)
             self.model.load_weights(file)
         same(values(self.model.weights), before, "weight")
         self.model.set_weights(trained)
 
     def reload(self, actual):
-        """What the fresh process found is what was saved, and training goes on there."""
+        """The fresh process loads what was saved, and training continues there."""
         assert "error" not in actual, actual["error"]
         path = self.folder / str(self.topology)
         with np.load(f"{path}.npz") as saved, np.load(f"{path}.loaded.npz") as loaded:
@@ -182,7 +182,7 @@ class Lifecycle:
 
 
 def lifecycles(topologies, folder):
-    """What does not hold: the error by topology and column."""
+    """The failures: the error by topology and column."""
     cycles = [Lifecycle(topology, folder) for topology in topologies]
     errors = {}
 

@@ -12,7 +12,7 @@ WIDTH, TIME = 4, 3
 
 @keras.saving.register_keras_serializable("tests")
 class Graph(keras.Model):
-    """A graph that its own config makes anew, as those of KerasHub."""
+    """A graph that its config creates again, as those of KerasHub."""
 
     def __init__(self, width, **kwargs):
         x = keras.Input((WIDTH,))
@@ -110,7 +110,7 @@ class Network:
     parts: list
 
     def __call__(self, x, doubt, **options):
-        """What the model returns, in NumPy."""
+        """Return the outputs of the model, in NumPy."""
         for part in self.parts:
             x = part(x, doubt, **options)
         return x

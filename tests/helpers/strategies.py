@@ -1,4 +1,4 @@
-"""What the kit's strategies draw from in the properties of the passes."""
+"""The choices of the kit's strategies in the properties of the passes."""
 
 import keras
 from hypothesis import strategies as st

@@ -1,7 +1,7 @@
 """One model of each topology, with how many of its layers have a kernel.
 
 A fresh process that reloads these models imports this module and qframe, no more: it
-holds every class of its own that a saved model needs.
+holds every custom class that a saved model needs.
 """
 
 import contextlib
@@ -124,7 +124,7 @@ def functional_in_subclassed():
 
 @keras.saving.register_keras_serializable("tests")
 class Backbone(keras.Model):
-    """A graph that its own config makes anew, as those of KerasHub."""
+    """A graph that its config creates again, as those of KerasHub."""
 
     def __init__(self, width=4, **kwargs):
         x = keras.Input(VECTOR)
@@ -171,7 +171,7 @@ def functional_subclass_around_the_graph_of_another():
 
 @keras.saving.register_keras_serializable("tests")
 class Named(keras.Sequential):
-    """A stack of layers that its own config makes anew."""
+    """A stack of layers that its config creates again."""
 
     def __init__(self, **kwargs):
         super().__init__([keras.Input(VECTOR), layers.Dense(8), Backbone()], **kwargs)

@@ -32,7 +32,7 @@ class Learned(Quantizer):
 
 
 class Fragile(Quantizer):
-    """Raises from the moment that it is told to."""
+    """Raises once it is set to."""
 
     broken = False
 

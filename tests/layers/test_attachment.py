@@ -1,4 +1,4 @@
-"""What a recurrent layer does with the slots of its cells."""
+"""Recurrent layers and the slots of their cells."""
 
 import keras
 import numpy as np

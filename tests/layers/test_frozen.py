@@ -82,7 +82,7 @@ def test_a_frozen_layer_draws_nothing():
 
 
 class OfCode(keras.Model):
-    """Its call is told whether it is one of training, and tells no layer."""
+    """Its call takes `training`, and passes it to no layer."""
 
     def __init__(self):
         super().__init__()

@@ -47,7 +47,7 @@ def rows():
 
 
 def run(make, x, **changes):
-    """What a layer returns, whose quantizers come from `make`."""
+    """Return the outputs of a layer whose quantizers come from `make`, and the layer."""
     settings = {"input_quantizer": make(), "kernel_quantizer": make(), **changes}
     layer = qf.layers.QuantDense(6, use_bias=False, **settings)
     model = keras.Sequential([keras.Input((6,)), layer])

@@ -46,7 +46,7 @@ def assert_agree(models):
         np.testing.assert_allclose(loss, np.mean((called(model) - Y) ** 2), 1e-5)
 
 
-def test_all_models_with_a_layer_trace_anew(models):
+def test_all_models_with_a_layer_trace_again(models):
     inner, *_ = models
     assert_agree(models)
     in_float = [called(model) for model in models]
@@ -89,7 +89,7 @@ def test_what_was_first_traced_in_float_weights_is_not_kept():
     assert np.abs(model.predict(X, verbose=0) - before).max() > 0.1
 
 
-def test_functions_of_other_calls_are_made_anew():
+def test_functions_of_other_calls_are_made_again():
     class Writer(keras.Sequential):
         """As a language model of KerasHub, which keeps what it traced of `generate`."""
 

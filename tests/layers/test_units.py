@@ -1,4 +1,4 @@
-"""What Keras saves as a whole is saved with what is quantized in it now."""
+"""Layers that Keras saves as one object, with their current quantizers."""
 
 import keras
 import numpy as np

@@ -20,7 +20,7 @@ def macs_of(layer, *shapes, dtype="float32"):
 
 
 def pairs(*ranges):
-    """How often the innermost statement of nested loops runs."""
+    """The number of runs of the innermost statement of nested loops."""
     return sum(1 for _ in itertools.product(*(range(n) for n in ranges)))
 
 
@@ -138,7 +138,7 @@ def test_separable():
         depthwise_quantizer=SIGN,
         pointwise_quantizer=SIGN,
     )
-    # The pointwise part gets sums of signs, which are no longer one bit.
+    # The pointwise part gets sums of signs, which have more than one bit.
     assert macs_of(layer, (5, 6, 4)) == {1: 4 * 5 * 2 * 2 * 4, 32: 4 * 5 * 4 * 3}
 
 
@@ -302,7 +302,7 @@ def test_total_with_an_unknown_term():
 
 @keras.saving.register_keras_serializable("qframe_tests")
 class Doubling(layers.Dense):
-    """Keras's layer with a call of its own."""
+    """A layer of Keras with an overridden call."""
 
     def call(self, inputs):
         return 2 * super().call(inputs)

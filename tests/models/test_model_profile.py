@@ -1,4 +1,4 @@
-"""How profiles are written."""
+"""Profiles as text, HTML and JSON."""
 
 import html.parser
 import io

@@ -1,4 +1,4 @@
-"""What is said of settings that cannot work, held to what the models then return."""
+"""The notes on settings that cannot work, compared with outputs of the models."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What holds for any model, tried on many."""
+"""Properties of profiles of any model."""
 
 import itertools
 import math
@@ -14,7 +14,7 @@ some = settings(max_examples=25)
 
 
 def taps(size, kernel, stride, padding, dilation):
-    """Where a kernel is laid along an axis, one element a place."""
+    """The positions of a kernel along an axis, with one product each."""
     reach = dilation * (kernel - 1) + 1
     if padding == "same":
         return range(0, size, stride)

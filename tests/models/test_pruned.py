@@ -1,4 +1,4 @@
-"""What is said of pruned weights whose zeros do not stay."""
+"""The notes on pruned weights whose zeros do not stay."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What is said of activations that have no range yet."""
+"""The notes on activations that have no range yet."""
 
 import keras
 import numpy as np

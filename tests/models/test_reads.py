@@ -1,4 +1,4 @@
-"""What is said of quantized weights that other code reads as they were.
+"""The notes on quantized weights that other code reads as latent values.
 
 A latent weight that doubles keeps its sign. So where the kernels are signs, the outputs
 move with the latent weights only where something reads these.
@@ -272,7 +272,7 @@ def test_a_note_where_what_is_latent_reaches_the_output(way):
     assert not qf.models.profile(model).notes
 
 
-# What is no read of a weight.
+# Code that does not read a weight.
 
 
 class Sized(keras.Model):

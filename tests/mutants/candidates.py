@@ -172,7 +172,7 @@ class _Finder(ast.NodeVisitor):
 
 
 def _is_text(node: ast.expr) -> bool:
-    """Tell whether this is text, for which operators have another meaning."""
+    """Return whether this is text, for which operators have another meaning."""
     return isinstance(node, ast.JoinedStr) or isinstance(
         getattr(node, "value", None), str | bytes
     )

@@ -68,7 +68,7 @@ class Mutant:
         return "\n".join(lines)
 
     def compiles(self, source: str) -> bool:
-        """Tell whether the source is still Python with this change."""
+        """Return whether the source is still Python with this change."""
         try:
             compile(self.applied(source), self.path, "exec", dont_inherit=True)
         except SyntaxError:

@@ -77,7 +77,7 @@ class Runner:
         return _outcome(status, output.replace(here, ""), seconds)
 
     def imports(self, area: Area, path: str, timeout: float) -> bool:
-        """Tell whether these tests import a module: if so, they fail when it raises."""
+        """Return whether these tests import a module: if so, they fail when it raises."""
         source = f"raise RuntimeError({CANARY!r})\n"
         return self.run(area, {path: source}, timeout).outcome == FOUND
 

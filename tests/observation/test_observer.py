@@ -58,7 +58,7 @@ class Both(Observer):
 
 @contextlib.contextmanager
 def recorded(model):
-    """What the same layers take and return in eager calls, by patches of their methods."""
+    """The inputs and outputs of the same layers in eager calls, by patched methods."""
     result = collections.defaultdict(list)
     patched = [(site.path, site.layer, site.layer.call) for site in observable_sites(model)]
 

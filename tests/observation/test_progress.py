@@ -12,7 +12,7 @@ import qframe as qf
 
 
 class Stream(io.StringIO):
-    """What is written to standard error."""
+    """The text of standard error."""
 
     terminal = True
 

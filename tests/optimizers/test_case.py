@@ -45,7 +45,7 @@ def arrays(tensors):
 
 
 def make(kind):
-    """An optimizer with state, by number; each does something of its own."""
+    """An optimizer with state, by number; each computes something else."""
     return [
         lambda: Adam(0.1, clipnorm=0.5),
         lambda: SGD(keras.optimizers.schedules.ExponentialDecay(0.3, 2, 0.5), momentum=0.9),

@@ -1,4 +1,4 @@
-"""What leaves a quantized model as it was, on every topology; one model serves for all."""
+"""Calls that do not change a quantized model, on every topology."""
 
 import copy
 

@@ -31,7 +31,7 @@ def ranges(model):
 
 
 def outputs_of_first(model):
-    """What the first layer returns in float."""
+    """Return the outputs of the first layer in float."""
     kernel, bias = model.layers[0].get_weights()[:2]
     return np.maximum(DATA @ kernel + bias, 0)
 
@@ -225,7 +225,7 @@ def test_steps_and_bounds_that_learn_start_from_the_data(name, method):
     model.compile("sgd", "mse", **WITHOUT_XLA)
     before = np.abs(actual).max()
     model.fit(100 * data, np.zeros((100, 3)), verbose=0, epochs=1, batch_size=100)
-    # Training does not start anew with the range of its first batch.
+    # Training does not start again with the range of its first batch.
     after = np.abs(keras.ops.convert_to_numpy(quantizer(100 * data))).max()
     assert after < 5 * before
 

@@ -1,4 +1,4 @@
-"""What a report says a plan replaces, and how many numbers stay in float."""
+"""The replaced settings and the numbers in float, in reports of plans."""
 
 import keras
 import pytest

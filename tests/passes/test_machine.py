@@ -1,4 +1,4 @@
-"""What is called quantized computes quantized, after any operations on any model.
+"""Quantized layers compute quantized values, after any operations on any model.
 
 The machine keeps what each layer must be in plain Python, and computes in NumPy what the
 models must return.
@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=MODELS)
     def call_in_training(self, name):
-        """What gathers does so, unless it is frozen."""
+        """Update the ranges of quantizers that gather, unless they are frozen."""
         network = self.networks[name]
         sure = self.compare(name, network.model(self.x, training=True), training=True)
         self.go_on(network, set(), sure)
@@ -257,8 +257,8 @@ class Machine(RuleBasedStateMachine):
             if some:
                 part.rules(some)
                 texts = {s: repr(qf.quantizers.get(t)) for s, t in some.items()}
-                told = rows.pop(part.holder.name)
-                assert told == {f"{s}_quantizer": text for s, text in texts.items()}
+                listed = rows.pop(part.holder.name)
+                assert listed == {f"{s}_quantizer": text for s, text in texts.items()}
         assert not rows
         if LEARNED in settings.values():
             self.stale = {"outer", "beside"}
@@ -390,7 +390,7 @@ class Machine(RuleBasedStateMachine):
         return model.layers[1:]
 
     def teardown(self):
-        """What was traced, what is said, a file, and the way back to the float models."""
+        """Check traces, reports, a file, and the way back to the float models."""
         if not hasattr(self, "networks"):
             return
         for name in sorted(self.traced):

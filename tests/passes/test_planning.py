@@ -10,7 +10,7 @@ SIGN = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 
 
 class Scaled(layers.Layer):
-    """A layer around a Dense, with a weight of its own or only that of the Dense."""
+    """A layer around a Dense, with an additional weight or only that of the Dense."""
 
     def __init__(self, own, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""What holds for any model under any rules."""
+"""Properties of the passes for any model under any rules."""
 
 import pytest
 from hypothesis import given, settings

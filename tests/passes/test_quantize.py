@@ -110,7 +110,7 @@ def test_live_access():
         head.quantizers["depthwise"] = "ste_sign"
 
 
-def test_predictions_are_traced_anew():
+def test_predictions_are_traced_again():
     model = network()
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 2)).astype("float32")
     before = model.predict(x, verbose=0)

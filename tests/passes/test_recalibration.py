@@ -1,4 +1,4 @@
-"""The statistics of batch normalization, estimated anew from data."""
+"""The statistics of batch normalization, estimated again from data."""
 
 import inspect
 import subprocess

@@ -13,7 +13,7 @@ from keras import layers
 
 import qframe as qf
 
-# What is counted is calls of qframe's own code, for which one backend is enough.
+# These tests count calls of qframe's code, for which one backend is enough.
 pytestmark = pytest.mark.long
 
 LEVELS = 20
@@ -38,7 +38,7 @@ def pool():
         while len(built) < count:
             built.append(dense(len(built)))
             built[-1].build((None, 1))
-        # No model of before is alive: it would be told of what changes in its layers.
+        # No earlier model is alive: it would be updated when its layers change.
         for part in built:
             part._inbound_nodes.clear()
             part._outbound_nodes.clear()
@@ -70,7 +70,7 @@ def nested(parts):
 
 
 class Block(layers.Layer):
-    """A layer that holds layers, and maybe one of its own kind."""
+    """A layer that holds layers, perhaps of the same class."""
 
     def __init__(self, parts, inner=None):
         super().__init__()
@@ -118,7 +118,7 @@ SIZES = (140, 280, 560)
 
 
 class Counts(dict):
-    """How many functions were called for each of some actions, size after size."""
+    """The number of function calls by action, size after size."""
 
     def __call__(self, name, function, *args):
         profile = cProfile.Profile()
@@ -132,7 +132,7 @@ class Counts(dict):
         return result
 
     def check_linear(self):
-        """Twice the layers, twice the calls, but for the first size: it made classes."""
+        """Check that calls double with the layers, after the first size, which adds classes."""
         for name, result in self.items():
             for fewer, more in itertools.pairwise(result[1:]):
                 assert 1.5 < more / fewer < 2.1, (name, result)

@@ -64,7 +64,7 @@ def test_pickles(name):
     same(topology.call(again), topology.call(model), "output")
 
 
-def test_what_training_had_compiled_is_traced_anew():
+def test_compiled_training_is_traced_again():
     topology = named("sequential")
     model = topology.model()
     model.compile("sgd", "mse", jit_compile=False)

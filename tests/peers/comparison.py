@@ -1,7 +1,7 @@
 """The table of README.md that compares qframe with others.
 
 For each of its columns there is a module `test_cells_of_NAME.py`. It names every row by
-``cells["row"]`` and holds the cell against what the peer does, but for cells marked as
+``cells["row"]`` and compares the cell with what the peer does, except for cells marked as
 read. tests/test_comparison.py sees that no row is left out.
 """
 

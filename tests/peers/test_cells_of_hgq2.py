@@ -1,4 +1,4 @@
-"""What the column of HGQ2 says in README.md."""
+"""The column of HGQ2 in README.md."""
 
 from importlib import metadata
 

@@ -1,4 +1,4 @@
-"""What the column of Keras's own `quantize` says in README.md."""
+"""The column of Keras's own `quantize` in README.md."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What the column of Larq says in README.md. It needs a process of its own: see below."""
+"""The column of Larq in README.md, in a separate process: see below."""
 
 import os
 import subprocess

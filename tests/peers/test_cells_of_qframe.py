@@ -1,4 +1,4 @@
-"""What the column of qframe says in README.md, as briefly as of the others.
+"""The column of qframe in README.md, as briefly as the others.
 
 The whole suite is about it; this tests the cells of the table.
 """

@@ -1,4 +1,4 @@
-"""What the column of QKeras, as `qkeras-v3`, says in README.md."""
+"""The column of QKeras, as `qkeras-v3`, in README.md."""
 
 import re
 from importlib import metadata
@@ -54,7 +54,7 @@ def test_quantize():
 
 
 def test_topologies():
-    """What is in another layer is left as it is, without a word."""
+    """Layers within another layer stay as they are, without a warning."""
     assert cells["attention, recurrent cells, nested and subclassed models"] == "no"
     nested = model_quantize(model(model(layers.Dense(3))), CONFIG, 4)
     assert kinds(nested.layers[1])[1] == "Dense"

@@ -1,4 +1,4 @@
-"""What the column of tfmot says in README.md."""
+"""The column of tfmot in README.md."""
 
 from importlib import metadata
 

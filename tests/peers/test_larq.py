@@ -1,6 +1,6 @@
 """Layers with weights that Larq saved compute here what they compute there.
 
-Larq runs on tf-keras in a process of its own: see `larq_side`. The networks marked long
+Larq runs on tf-keras in a separate process: see `larq_side`. The networks marked long
 are of the families that the others stand for: `tox run -e larq -- -m "long or not long"`.
 
 Two libraries add floats in different orders, which depend on the processor too. Where a sum
@@ -103,7 +103,7 @@ def with_weights(model):
 
 
 def rounding(layer, inputs, expected):
-    """How far the order of additions may put two results of a layer apart."""
+    """The largest difference of a layer by the order of its additions."""
     if (expected == np.rint(expected)).all():
         # Sums of signs, which are the same in any order.
         return 0

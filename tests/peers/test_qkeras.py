@@ -1,7 +1,7 @@
 """The quantizers of QKeras compute what QKeras computes, except what docs/qkeras.md lists.
 
 Each row of the table there is a difference that this file shows: either where numbers may
-differ on the grids of arguments below, and do somewhere, or in a test of its own.
+differ on the grids of arguments below, and do somewhere, or in a separate test.
 """
 
 import functools
@@ -124,7 +124,7 @@ def ours(word, arguments):
 
 
 def computed(word, arguments, x):
-    """What QKeras computes, and its gradient; or the error."""
+    """The value and gradient of QKeras; or the error."""
     tensor = tf.constant(x)
     try:
         with tf.GradientTape() as tape:
@@ -136,7 +136,7 @@ def computed(word, arguments, x):
 
 
 def recomputed(quantizer, x):
-    """What qframe computes, and its gradient."""
+    """The value and gradient of qframe."""
     call = quantizer
     if quantizer.traits.channelwise and x.ndim == 1:
         # A vector is a bias, which has no output channels.
@@ -145,7 +145,7 @@ def recomputed(quantizer, x):
 
 
 def disagreement(result, expected, x):
-    """Where arrays differ by more than what rounding in float32 adds."""
+    """A mask of the differences of arrays beyond rounding in float32."""
     with np.errstate(invalid="ignore"):
         allowed = 5e-7 * np.abs(x) + 3e-6 * np.abs(expected)
         near = np.abs(result - expected) <= allowed
@@ -153,14 +153,14 @@ def disagreement(result, expected, x):
 
 
 # The rows of the table, each with what shows it.
-# Where numbers may differ: of word, arguments and x a mask for values, or (with "gradient")
+# Expected differences: of quantizer, arguments and x a mask for values, or (with "gradient")
 # for gradients.
 VALUES = {}
 GRADIENTS = {}
-# What is an error here, and what is an error there, by word and arguments.
+# The errors of qframe, and those of QKeras, by quantizer and arguments.
 REFUSED = {}
 BROKEN = {}
-# Tests of their own.
+# Separate tests.
 SHOWN = {}
 
 
@@ -336,7 +336,7 @@ def test_the_table_lists_these_differences():
     assert sorted(listed[2:]) == sorted(titles)
 
 
-# What is no grid of numbers.
+# Rows about other things than a grid of numbers.
 
 X = np.float32([[-0.7, 0.3], [0.1, 0.6], [0.26, -0.9]])
 MANY = np.full((10_000, 1), 0.3, "float32")

@@ -89,7 +89,7 @@ def test_magnitude_follows_the_channel_axis(axis, magnitudes):
     np.testing.assert_allclose(np.abs(y), np.broadcast_to(magnitudes, x.shape))
 
 
-# What the conformance kit leaves out.
+# Beyond the conformance kit.
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)

@@ -56,7 +56,7 @@ VARIANTS = [
     # What it starts from is seen in one turn; five come to much the same from anywhere.
     "fixed:ternary(alpha='auto', number_of_unrolls=1)",
 ]
-# What an argument of an elementwise quantizer changes is a formula. What that does in a
+# An argument of an elementwise quantizer changes a formula. What that does in a
 # layer, and in a file, is checked with the defaults.
 NOT_OF_FORMULAS = {
     "in_layer",
@@ -67,10 +67,10 @@ NOT_OF_FORMULAS = {
     "saved_model",
     "trains",
 }
-# What no backend computes.
+# Checks that compute on no backend.
 PURE = {"documented", "identifier", "light", "loads", "name", "parameters", "reads"}
-# What a formula promises: where TensorFlow keeps it, the others do that compute the same
-# values and gradients, as `reference` and `surrogate` tell of the same tensors.
+# The promises of a formula: if TensorFlow keeps one, so do others that compute the same
+# values and gradients, as `reference` and `surrogate` say of the same tensors.
 OF_FORMULAS = {
     *("bits", "elementwise", "idempotent", "levels"),
     *("monotone", "odd", "range_", "support"),
@@ -79,7 +79,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWar
 
 
 def checks():
-    """Those of all plugins; what no backend computes anew is left to TensorFlow."""
+    """Those of all plugins; checks that no backend repeats run on TensorFlow."""
     result = [check for plugin in OTHERS.items() for check in plugin_checks(*plugin)]
     assert {check.name for check in result} >= PURE | OF_FORMULAS | NOT_OF_FORMULAS
     if keras.backend.backend() == "tensorflow":

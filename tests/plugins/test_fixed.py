@@ -446,7 +446,7 @@ def sigmoid(x):
 
 
 def channel(*numbers):
-    """A channel of many numbers, some of which tell its scale."""
+    """A channel of many numbers, some of which determine its scale."""
     return np.resize(np.float32(numbers), (DRAWS, 1))
 
 
@@ -503,7 +503,7 @@ def test_draws_are_fair(name, x, at, mean):
     assert len(seen) >= DRAWS / 2
     error = seen.std() / math.sqrt(len(seen))
     assert abs(seen.mean() - mean) <= 4 * error + 1e-5
-    # Only values that there are, and the next of them.
+    # Only values of the grid, and the next of them.
     assert len(np.unique(seen)) <= 3
     axis = (-1,) if quantizer.traits.channelwise else ()
     expected = quantizer.traits.expectation(x.astype("float64"), *axis)

@@ -32,7 +32,7 @@ def values(quantizer, x, **kwargs):
         ({"bits": 2}, [1.0, 0.6, -0.2], [1, 1, 0]),
         # From 0 to 3 in three steps, with zero at the smallest integer.
         ({"bits": 2, "symmetric": False}, [0.2, 1.4, 3.0, 0.0], [0, 1, 3, 0]),
-        # From -1 to 2, and 0 is a step of its own.
+        # From -1 to 2, where 0 is a step.
         ({"bits": 2, "symmetric": False}, [-1.0, 2.0, 0.4, 0.0], [-1, 2, 0, 0]),
         # All above zero: the range begins at zero all the same.
         ({"bits": 2, "symmetric": False}, [3.0, 2.6], [3, 3]),

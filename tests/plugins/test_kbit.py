@@ -276,7 +276,7 @@ def test_lsq_starts_from_the_first_batch_of_training(batched):
         return 2 * np.abs(x).mean() / math.sqrt(7)
 
     quantizer(first)
-    # Before training the step is that of the tensor at hand.
+    # Before training the step is that of the current tensor.
     np.testing.assert_allclose(steps(second), start(second), rtol=1e-5)
     quantizer(first, training=True)
     quantizer(second, training=True)

@@ -1,4 +1,4 @@
-"""What our quantizers promise: a promise taken back would take its checks along."""
+"""The promises of our quantizers: a withdrawn promise would withdraw its checks."""
 
 import attrs
 import pytest

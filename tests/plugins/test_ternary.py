@@ -147,7 +147,7 @@ def test_scales_start_from_the_first_batch_of_training():
     ("x", "value"),
     [
         ([0.0, 0.0, 0.0], [0, 0, 0]),
-        # No negative number is beyond the threshold, so there is no scale of their own.
+        # No negative number is beyond the threshold, so that these have no scale.
         ([4.0, 2.0, -0.5], [3, 3, 0]),
         ([-4.0, -2.0, 0.5], [-3, -3, 0]),
     ],

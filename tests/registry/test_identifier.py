@@ -99,7 +99,7 @@ def test_parse_of_what_python_cannot_evaluate_is_an_error_of_identifiers(value):
         Identifier.parse(f"a(b={value})")
 
 
-# What the grammar is made of, and what resembles it.
+# The parts of the grammar, and what resembles them.
 TOKENS = st.sampled_from(
     [
         *("q", "binary", ":", "(", ")", "[", "]", "{", "}", ",", "=", "a=", "b=", " "),

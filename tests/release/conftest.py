@@ -1,4 +1,4 @@
-"""What would be published: built once, and installed where there is nothing else."""
+"""The distributions to publish: built once, and installed in an empty environment."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ UV = Path(sysconfig.get_path("scripts")) / "uv"
 
 
 def run(*command, folder, **environment):
-    """What a command prints, in a folder and without the settings of this process."""
-    # Git tells the programs that it starts which repository is its own.
+    """The output of a command, in a folder and without the settings of this process."""
+    # Git passes its repository to the programs that it starts.
     ours = ("PYTHON", "GIT_")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     done = subprocess.run(

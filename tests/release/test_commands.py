@@ -17,7 +17,7 @@ FIRST = next(
     for block in documents.blocks(documents.ROOT / "README.md")
     if block.language == "console"
 )
-# What the other commands need.
+# The requirements of the other commands.
 BEFORE = [
     "python3 -m pip install -e '.[tensorflow,testing]'",
     "pip install 'keras-qframe[packed]'",
@@ -49,7 +49,7 @@ NOT_RUN = {
     # docs/distribution.md, which tests/distribution follows.
     r"python train\.py .*|TF_CONFIG=.*": "needs many machines",
 }
-# What a reader puts in for a word in capitals.
+# Replacements for words in capitals, as a reader makes them.
 PLACEHOLDERS = {
     "MODEL.keras": "model.keras",
     "FIRST.keras": "float.keras",

@@ -1,4 +1,4 @@
-"""Where the boxes of graphs stand."""
+"""The positions of boxes in graphs."""
 
 import itertools
 

@@ -1,7 +1,7 @@
 """Write a file of each kind as this version does: ``python tests/saved/make.py``.
 
 They go to a folder named after the version, which is made once, for its release, with the
-oldest Keras that it supports. A folder of a released version is never made anew.
+oldest Keras that it supports. A folder of a released version is never changed.
 """
 
 from pathlib import Path
@@ -47,7 +47,7 @@ def mixed():
 
 
 def binary():
-    """What the target `packed` takes."""
+    """A model for the target `packed`."""
     return keras.Sequential(
         [
             keras.Input((8, 8, 2)),

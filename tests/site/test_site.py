@@ -62,7 +62,7 @@ def test_every_public_name_is_in_the_reference(documented):
 
 
 def test_every_public_name_has_a_docstring():
-    """One of its own: of a name without any, Sphinx shows the signature alone."""
+    """Sphinx shows only the signature of a name without a docstring."""
     own = [*public_names(), *((c.qualified_name, registry.load(c)) for c in QUANTIZERS)]
     without = [
         name

@@ -1,4 +1,4 @@
-"""How the kit compares arrays."""
+"""Comparisons of arrays in the kit."""
 
 import numpy as np
 from hypothesis import given

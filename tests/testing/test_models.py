@@ -1,4 +1,4 @@
-"""What the kit draws models from."""
+"""The choices of the kit for models."""
 
 import keras
 

@@ -61,7 +61,7 @@ def mutant(check, message, found_by=QUANTIZERS):
 
 @mutant("levels", "between the levels")
 class _(Thirds):
-    """zero at a tie: a value that is no level."""
+    """zero at a tie: a value that is not a level."""
 
     def value(self, inputs):
         return ops.where(inputs == 0, inputs, super().value(inputs))
@@ -487,7 +487,7 @@ class _(Coin):
 
 @mutant("seeded", "the same seed")
 class _(Coin):
-    """no seed: of its own."""
+    """no seed."""
 
     def noise(self, inputs):
         drawn = np.random.default_rng().uniform(-0.5, 0.5, inputs.shape)

@@ -1,4 +1,4 @@
-"""What the kit says of a whole plugin."""
+"""The checks of the kit for a whole plugin."""
 
 import re
 
@@ -19,7 +19,7 @@ def qframe_components():
 
 
 def failures(namespace, *identifiers):
-    """What each failing check of a manifest says, by its name."""
+    """The messages of the failing checks of a manifest, by name."""
     result = {}
     for check in plugin_checks(namespace, identifiers):
         if check.name in ("reads", "light", "loads", "documented"):
@@ -76,7 +76,7 @@ def test_two_plugins_with_one_namespace(install):
 
 @pytest.mark.long
 def test_a_plugin_without_a_test_file(pytester):
-    """``pytest --qframe`` in a process of its own."""
+    """``pytest --qframe`` in a separate process."""
     pytester.makepyfile("def test_that_must_not_run(): assert False")
     result = pytester.runpytest_subprocess("--qframe", "ternary", "-q", "-k", "levels")
     assert result.ret == 0

@@ -1,4 +1,4 @@
-"""How the kit is called, and what it says of a wrong call."""
+"""Calls of the kit, and its errors for wrong ones."""
 
 import pytest
 

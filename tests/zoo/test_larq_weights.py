@@ -58,7 +58,7 @@ def model():
 
 
 def entries():
-    """What a file has for `model`."""
+    """The tensors of a file for `model`."""
     return {
         "quant_conv2d_7": {"quant_conv2d_7/kernel:0": array(3, 3, 3, 4)},
         "max_pooling2d": {},
@@ -192,7 +192,7 @@ def test_a_model_in_a_model(tmp_path):
 
 @keras.saving.register_keras_serializable("larq_weights")
 class Scaled(keras.Model):
-    """It has a weight of its own beside its layers."""
+    """A model with a weight beside its layers."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -246,7 +246,7 @@ def other_order(written):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "parts"),
     [
         (lambda w: without(w, "quant_dense"), ["3 in the file", "3 match", "- "]),
         (other_layer, ["5 in the file", "4 match", "dense_1"]),
@@ -257,13 +257,13 @@ def other_order(written):
         (lambda w: {}, ["0 in the file, 0 match"]),
     ],
 )
-def test_what_does_not_fit_is_told_and_nothing_is_loaded(change, told, tmp_path):
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(change, parts, tmp_path):
     made = model()
     before = arrays(made)
     path = write(tmp_path / "w.h5", change(entries()))
     with pytest.raises(DataError) as caught:
         qf.load_larq_weights(made, path)
-    for text in ["not those of 'small'", "Nothing was loaded", *told]:
+    for text in ["not those of 'small'", "Nothing was loaded", *parts]:
         assert text in str(caught.value)
     assert_same(arrays(made), before)
 

@@ -17,7 +17,7 @@ from qframe.zoo import densenet
 from qframe.zoo.network import Design, network
 
 PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
-# What Larq 0.13.3 says of the networks of larq-zoo 2.4.0: `count_params()`, and of its
+# Figures of Larq 0.13.3 for the networks of larq-zoo 2.4.0: `count_params()`, and of its
 # summary the size, the MACs and the share of them that are in few bits.
 LARQ = {
     "BinaryAlexNet": (61_859_192, "7.45 MiB", "841 M", 0.9134),
@@ -34,13 +34,13 @@ LARQ = {
     "QuickNet": (13_243_720, "4.17 MiB", "1.88 B", 0.9842),
     "QuickNetLarge": (23_359_304, "5.40 MiB", "3.73 B", 0.9920),
 }
-# How many scales go with the signs of a kernel: one for each channel, or for all.
+# The number of scales of the signs of a kernel: one for each channel, or for all.
 SCALES = {
     "BiRealNet": lambda shape: shape[-1],
     "XNORNet": lambda shape: shape[-1],
     "DoReFaNet": lambda shape: 1,
 }
-# What was published: the older sizes count all four numbers of a batch normalization.
+# The published sizes: older ones count all four numbers of a batch normalization.
 PUBLISHED = {
     "BinaryAlexNet": 7.49,
     "BiRealNet": 4.03,
@@ -131,7 +131,7 @@ def travel(network, folder, size):
         keras.optimizers.SGD(0.5), "sparse_categorical_crossentropy", run_eagerly=eager
     )
     before = kernels(model)
-    # Where a network is sure of what it is told, there is no gradient.
+    # A network that is certain has no gradient.
     other = (to_numpy(model(x, training=True)).argmax(-1) + 1) % 3
     assert np.isfinite(model.train_on_batch(x, other))
     for old, new in zip(before, kernels(model), strict=True):
@@ -220,11 +220,11 @@ def test_imagenet_says_what_to_do(name):
     for top, file in zip((True, False), network.design.files, strict=True):
         with pytest.raises(ArgumentError) as caught:
             network(weights="imagenet", include_top=top)
-        told = str(caught.value)
-        assert f"https://github.com/larq/zoo/releases/download/{file}" in told
+        message = str(caught.value)
+        assert f"https://github.com/larq/zoo/releases/download/{file}" in message
         arguments = "" if top else "include_top=False, "
         call = f"{name}({arguments}weights='{Path(file).name}')"
-        assert call in told
+        assert call in message
 
 
 @pytest.mark.parametrize(
