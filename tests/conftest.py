@@ -22,7 +22,7 @@ settings.load_profile("fixed")
 # where it is first imported within a test.
 SEED = int(os.environ.get("QFRAME_SEED", "0"))
 
-# The environments of a test, by its mark. One without a mark may fail on any version of Keras
+# The environments of a test, by its mark. One without may fail on any version of Keras
 # or its backend, and runs everywhere.
 SHARES = {
     "pure": {"newest", "oldest", "quick"},

@@ -132,7 +132,7 @@ class Counts(dict):
         return result
 
     def check_linear(self):
-        """Check that calls double with the layers, after the first size, which adds classes."""
+        """Check that calls double with the layers, after the first size."""
         for name, result in self.items():
             for fewer, more in itertools.pairwise(result[1:]):
                 assert 1.5 < more / fewer < 2.1, (name, result)

@@ -153,7 +153,7 @@ def disagreement(result, expected, x):
 
 
 # The rows of the table, each with what shows it.
-# Expected differences: of quantizer, arguments and x a mask for values, or (with "gradient")
+# Expected differences: of quantizer, arguments and x a mask for values or (with "gradient")
 # for gradients.
 VALUES = {}
 GRADIENTS = {}
