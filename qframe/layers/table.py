@@ -96,7 +96,7 @@ _ATTENDS = (
     "only. Export what is before or after it"
 )
 _RECURS = (
-    "a recurrent layer repeats its cell for each step, and the runtime has no loop. "
+    "a recurrent layer repeats its cell for each step, and the target has no loop. "
     "Replace it with convolutions, or export what is before or after it"
 )
 _UNKNOWN = LayerRow(counter="unknown")

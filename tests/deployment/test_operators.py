@@ -144,7 +144,5 @@ def test_an_operation_of_a_user_is_refused():
             return keras.KerasTensor(x.shape, x.dtype)
 
     x = keras.Input((3,))
-    with pytest.raises(
-        ExportError, match=r"\(Doubled\): the runtime has no such operation"
-    ):
+    with pytest.raises(ExportError, match=r"\(Doubled\): the target has no such operation"):
         lower(keras.Model(x, Doubled()(x)), TARGET)

@@ -130,7 +130,7 @@ def _outputs_of(
 ) -> list[Traced]:
     dtype = getattr(layer, "compute_dtype", "float32")
     if dtype != "float32":
-        raise QFrameError(f"it computes in {dtype}, and the runtime in float32")
+        raise QFrameError(f"it computes in {dtype}, and the target in float32")
     inner = keras_internals.graph_of(layer)
     if inner is None or not _match(inner.inputs, inputs):
         return [lowering_of(layer)(tracer, layer, inputs)]
@@ -145,7 +145,7 @@ def _operation(tracer: Tracer, node: Any, operands: list[Traced]) -> Traced:
     op = node.operation
     (output,) = node.outputs
     if output.dtype != "float32":
-        raise QFrameError(f"it computes in {output.dtype}, and the runtime in float32")
+        raise QFrameError(f"it computes in {output.dtype}, and the target in float32")
     by_id = dict(zip(map(id, node.arguments.keras_tensors), operands, strict=True))
     args, kwargs = keras.tree.map_structure(
         lambda part: by_id.get(id(part), part), (node.arguments.args, node.arguments.kwargs)

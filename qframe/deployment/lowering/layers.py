@@ -43,7 +43,7 @@ def lowering_of(layer: Any) -> Lowering:
         if row is not None and row.refusal is not None:
             raise QFrameError(row.refusal)
         raise QFrameError(
-            f"the runtime has no such layer. Replace it, or put it before or after what is "
+            f"the target has no such layer. Replace it, or put it before or after what is "
             f"exported. These can be used: {', '.join(known)}"
         )
     override = override_of(layer)

@@ -36,7 +36,7 @@ def add_operation(
     """
     if name is None or name not in OPERATORS:
         raise QFrameError(
-            "the runtime has no such operation. Replace it, or put it before or after what "
+            "the target has no such operation. Replace it, or put it before or after what "
             f"is exported. These can be used: {', '.join(sorted(OPERATORS))}"
         )
     return OPERATORS[name](tracer, op, *arguments)
@@ -148,7 +148,7 @@ def _global_pool(function: str) -> Operator:
         axes = sorted(axis % (len(x.shape) + 1) for axis in axes)
         if axes != list(range(1, len(x.shape))) or getattr(op, "initial", None) is not None:
             raise QFrameError(
-                f"it reduces axes {axes}, and the runtime all but those of the batch and "
+                f"it reduces axes {axes}, and the target all but those of the batch and "
                 "the channels"
             )
         return add_global_pool(tracer, x, function, bool(op.keepdims))
@@ -234,7 +234,7 @@ def _item(tracer: Tracer, op: Any, x: Traced, key: Any) -> Traced:
 
 def _cast(tracer: Tracer, op: Any, x: Traced) -> Traced:
     if op.dtype != "float32":
-        raise QFrameError(f"it casts to {op.dtype}, and the runtime computes in float32")
+        raise QFrameError(f"it casts to {op.dtype}, and the target computes in float32")
     return x
 
 

@@ -64,7 +64,7 @@ def embedding(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     (x,) = inputs
     if layer.mask_zero:
         raise QFrameError(
-            "its mask_zero=True hides steps from later layers, which the runtime cannot "
+            "its mask_zero=True hides steps from later layers, which the target cannot "
             "do. Build it with mask_zero=False"
         )
     x = tracer.real(x)
