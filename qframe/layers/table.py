@@ -92,7 +92,7 @@ def _no_products(lowering: str | None = None) -> LayerRow:
 
 
 _ATTENDS = (
-    "attention multiplies tensors with each other, and the runtime multiplies with weights "
+    "attention multiplies tensors with each other, and the target multiplies with weights "
     "only. Export what is before or after it"
 )
 _RECURS = (
