@@ -51,7 +51,7 @@ def notes_of(model: Any, slots_of: SlotsOf = filled_slots) -> list[Note]:
 
 def _constant(constant: Constant) -> Note:
     """Return the note on a quantizer that is constant."""
-    remedies = [f"take the activation of {constant.source!r} away"]
+    remedies = [f"remove the activation of {constant.source!r}"]
     if constant.source != constant.reader:
         remedies.insert(0, "put keras.layers.BatchNormalization() between the two")
     argument = ""
@@ -60,8 +60,8 @@ def _constant(constant: Constant) -> Note:
         remedies.append(f"give {constant.reader!r} a rule with {argument}None")
     return Note(
         f"{constant.reader!r} quantizes what {constant.source!r} returns, which is never "
-        f"negative: {argument}{constant.quantizer!r} makes one value of all of it, and "
-        f"nothing of the input gets through. Do one of these: {'; '.join(remedies)}.",
+        f"negative: {argument}{constant.quantizer!r} makes one value of all of it, so "
+        f"that outputs ignore the input. Do one of these: {'; '.join(remedies)}.",
         ConstantActivationsWarning,
     )
 
@@ -81,9 +81,9 @@ def _latent(read: LatentRead) -> Note:
     """Return the note on a quantized weight whose latent values other code reads."""
     key = slot_attribute(read.prefix)
     return Note(
-        f"{read.reader!r} reads the {read.attribute} of {read.path!r} in code of its "
-        f"own, which gets the latent weights: {key}={read.quantizer!r} is not applied "
-        "there. For the quantized ones, read `.value` of them in the call of a layer, "
+        f"{read.reader!r} reads the {read.attribute} of {read.path!r} in its own code, "
+        f"which gets the latent weights: {key}={read.quantizer!r} is not applied there. "
+        "For the quantized ones, read `.value` of them in the call of a layer, "
         "under `with qframe.context.quantized_scope(True):`; or give "
         f"{read.path!r} {key}=None."
     )
@@ -97,7 +97,7 @@ def _rangeless(paths: tuple[str, ...], remedy: str) -> list[Note]:
     return [
         Note(
             "no range is set yet for the activations that are quantized in "
-            f"{', '.join(map(repr, paths[:3]))}{more}: each batch has its own, and so what "
-            f"is predicted depends on the batch. Before you predict, {remedy}."
+            f"{', '.join(map(repr, paths[:3]))}{more}: each batch has its own, so that "
+            f"predictions depend on the batch. Before you predict, {remedy}."
         )
     ]

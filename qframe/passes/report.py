@@ -41,7 +41,7 @@ class Row:
             if key in self.replaced:
                 lines.append(f"in place of {self.replaced[key]}")
         removed = (key for key in self.replaced if key not in self.settings)
-        lines += [f"taken away: {key}={self.replaced[key]}" for key in removed]
+        lines += [f"removed: {key}={self.replaced[key]}" for key in removed]
         if self.reason:
             lines.append(self.reason if self.settings else f"skipped: {self.reason}")
         return lines

@@ -90,7 +90,7 @@ def test_quantizing_anew_says_what_is_replaced_by_what():
         "kernel_constraint": CLIP,
     }
     assert f"in place of {sign}" in str(done)
-    assert f"taken away: input_quantizer={sign}" in str(done)
+    assert f"removed: input_quantizer={sign}" in str(done)
     other = rows(done)["b"]
     assert other.reason == "no rule selects it; it keeps the quantizers that it has"
     assert set(model.get_layer("b").quantizers) == {"input", "kernel"}
