@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ from keras import ops, tree
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError, NotBuiltError
-from qframe.validation import boolean, positive_number
+from qframe.validation import boolean, finite_number
 
 
 def distill(
@@ -74,9 +73,7 @@ def distill(
             "the student and the teacher are the same model. Clone it before it is "
             "quantized: keras.models.clone_model(model), then set_weights."
         )
-    temperature = positive_number("distill", "temperature", temperature)
-    if math.isinf(temperature):
-        raise ArgumentError("temperature of distill must be finite, found infinity.")
+    temperature = finite_number("distill", "temperature", temperature)
     number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
     if not number or not 0 <= alpha <= 1:
         raise ArgumentError(f"alpha of distill must be from 0 to 1, found {alpha!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
@@ -17,6 +18,17 @@ def positive_number(owner: str, name: str, value: Any) -> float:
             f"Write for example {owner}({name}=1.0)."
         )
     return float(value)
+
+
+def finite_number(owner: str, name: str, value: Any) -> float:
+    """`value` as a float; raises `ArgumentError` unless it is positive and finite."""
+    number = positive_number(owner, name, value)
+    if math.isinf(number):
+        raise ArgumentError(
+            f"{name} of {owner} must be finite, found {shown(value)}. Write for example "
+            f"{owner}({name}=1.0)."
+        )
+    return number
 
 
 def number_from_zero(owner: str, name: str, value: Any) -> float:

@@ -22,7 +22,7 @@ from qframe.quantizers.arithmetic import (
     within,
     within_array,
 )
-from qframe.validation import positive_number
+from qframe.validation import finite_number, positive_number
 
 
 def reference_sign(x: Any) -> Any:
@@ -163,9 +163,7 @@ class SwishSign(Quantizer):
 
     def __init__(self, beta: float = 5.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.beta = positive_number("SwishSign", "beta", beta)
-        if np.isinf(self.beta):
-            raise ArgumentError("beta of SwishSign must be finite, found inf.")
+        self.beta = finite_number("SwishSign", "beta", beta)
 
     @property
     def traits(self) -> Traits:

@@ -9,6 +9,7 @@ from keras import ops
 
 from qframe.quantizers import Traits, axes_within_channels
 from qframe.quantizers.arithmetic import axes_of_array
+from qframe.validation import finite_number
 from qframe_fixed.base import (
     ScaledIntegerQuantizer,
     TanhGradient,
@@ -20,7 +21,6 @@ from qframe_fixed.options import (
     Alpha,
     alpha_of,
     exponents_of,
-    finite_number,
     flag,
     set_constants,
 )

@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 from qframe.errors import ArgumentError
-from qframe.validation import integer_within, positive_number
+from qframe.validation import integer_within
 
 Alpha = float | str | None
 
@@ -56,13 +56,6 @@ def alpha_of(owner: str, alpha: Any) -> Alpha:
         f"alpha of {owner} must be None, a positive finite number, 'auto' or 'auto_po2', "
         f"found {alpha!r}."
     )
-
-
-def finite_number(owner: str, name: str, value: Any) -> float:
-    """`value` as a float; raises `ArgumentError` unless it is positive and finite."""
-    if math.isinf(number := positive_number(owner, name, value)):
-        raise ArgumentError(f"{name} of {owner} must be finite, found {value!r}.")
-    return number
 
 
 def exponents_of(owner: str, alpha: Alpha, low: Any, high: Any) -> tuple[Any, Any]:

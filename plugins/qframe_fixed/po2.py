@@ -11,7 +11,7 @@ from keras import ops
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
-from qframe.validation import integer_within, one_of
+from qframe.validation import finite_number, integer_within, one_of
 from qframe_fixed.base import (
     StochasticQuantizer,
     leaky_slope,
@@ -20,7 +20,7 @@ from qframe_fixed.base import (
     reference_sign,
     sign,
 )
-from qframe_fixed.options import finite_number, flag, set_constants, slope_of
+from qframe_fixed.options import flag, set_constants, slope_of
 from qframe_fixed.powers import LEAST, MOST, reference_powers, to_powers
 
 # Including those of subnormal numbers, which no device flushes to zero in float16.

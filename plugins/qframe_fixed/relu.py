@@ -11,7 +11,7 @@ from keras import ops
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits, clip_through
 from qframe.quantizers.arithmetic import wide, wide_array
-from qframe.validation import integer_within
+from qframe.validation import finite_number, integer_within
 from qframe_fixed.base import (
     ScaledIntegerQuantizer,
     leaky_slope,
@@ -19,7 +19,7 @@ from qframe_fixed.base import (
     reference_leaky_slope,
     rounded,
 )
-from qframe_fixed.options import finite_number, flag, set_constants, slope_of
+from qframe_fixed.options import flag, set_constants, slope_of
 
 
 class QuantizedRelu(ScaledIntegerQuantizer):

@@ -10,9 +10,9 @@ from keras import ops
 from qframe.errors import ArgumentError
 from qframe.quantizers import Traits
 from qframe.quantizers.arithmetic import axes_of_array, tiny
-from qframe.validation import integer_within
+from qframe.validation import finite_number, integer_within
 from qframe_fixed.base import ScaledIntegerQuantizer, TanhGradient
-from qframe_fixed.options import Alpha, alpha_of, finite_number, flag
+from qframe_fixed.options import Alpha, alpha_of, flag
 from qframe_fixed.scales import (
     EPSILON,
     deviation,

@@ -12,7 +12,7 @@ from qframe.errors import ArgumentError
 from qframe.quantizers import Quantizer, Traits, clip_through
 from qframe.quantizers.arithmetic import as_array, positive, wide, wide_array, with_gradient
 from qframe.quantizers.ranges import checked_ends
-from qframe.validation import integer_within, number_from_zero, positive_number
+from qframe.validation import finite_number, integer_within, number_from_zero
 
 
 class PACT(Quantizer):
@@ -51,12 +51,7 @@ class PACT(Quantizer):
     ) -> None:
         super().__init__(**kwargs)
         self.bits = integer_within("PACT", "bits", bits, 1, 16)
-        self.alpha = positive_number("PACT", "alpha", alpha)
-        if np.isinf(self.alpha):
-            raise ArgumentError(
-                "alpha of PACT must be finite, found inf. Write for example "
-                "PACT(alpha=10.0)."
-            )
+        self.alpha = finite_number("PACT", "alpha", alpha)
         self.alpha_decay = number_from_zero("PACT", "alpha_decay", alpha_decay)
         self.precision = self.bits
 
