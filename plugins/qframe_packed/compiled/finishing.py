@@ -105,7 +105,7 @@ class Finish(Parameters):
         factor, divisor = np.float32(rounding.factor), np.float32(rounding.divisor)
         rectifies, ends = most is not None, (rounding.low, rounding.high)
         bottom, top = ends
-        if rectifies and isinstance(floats, int):
+        if most is not None and isinstance(floats, int):
             # Only the codes depend on the ReLU, which is a clip of them too.
             with np.errstate(over="ignore"):
                 bounds = np.array([min(0, most), most], np.float32)

@@ -61,7 +61,7 @@ def test_a_product_has_the_instructions(case, target):
     bits = 8 * np.dtype(kind.item).itemsize
     item = ir.FloatType() if kind.item is np.float32 else ir.IntType(bits)
     factor = kind.factor(b, b.load(at(b, image, 0, item)))
-    weights = kind.weights(b, b.load(at(b, panel, 0, kind.vector)))
+    (weights,) = kind.weights(b, b.load(at(b, panel, 0, kind.vector)))
     place = at(b, sums, 0, kind.vector)
     b.store(kind.add(b, b.load(place), factor, weights), place)
     b.ret_void()
