@@ -52,6 +52,10 @@ class Depthwise(Parameters):
     def peak(self) -> float:
         return peak_of(FLOATS)
 
+    @property
+    def numbers(self) -> int:
+        return self.height * self.width * self.image.items
+
     @staticmethod
     @numba.njit
     def run(samples: int, p: Any) -> None:

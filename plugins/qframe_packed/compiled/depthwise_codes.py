@@ -153,6 +153,10 @@ class DepthwiseCodes(Parameters):
         return peak_of(CODES)
 
     @property
+    def numbers(self) -> int:
+        return self.rows * self.columns * self.channels
+
+    @property
     def body(self) -> Any:
         kind = self.size, self.stride
         return _BODIES[kind if self.slides else None, self._alone is not None]

@@ -203,7 +203,6 @@ class Engine:
         for step, owner in zip(self.schedule.steps, self.schedule.owners, strict=True):
             if step.peak:
                 operation: Any = self.graph.nodes[owner].operation
-                numbers = self.schedule.values[len(self.graph.inputs) + owner].shape
-                products = math.prod((*numbers, *operation.kernel.shape[1:]))
+                products = step.numbers * math.prod(operation.kernel.shape[1:])
                 shares[owner] = products / (seconds[owner] * step.peak)
         return shares

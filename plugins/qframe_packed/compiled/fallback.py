@@ -38,7 +38,7 @@ class Fallback:
     out: Buffer
     result: Value
     label = "numpy"
-    peak = 0.0
+    peak, numbers = 0.0, 0
 
     def buffers(self) -> list[Buffer]:
         """Buffers that the operation reads or writes."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import numba
+from llvmlite import ir
 
 from qframe_packed.compiled.addresses import floats_at, integers_at
 from qframe_packed.compiled.dots import Dot, Packed
@@ -16,10 +17,53 @@ from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import Address, Parameters
 from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.tiles import BITS, TILES, add_products
-from qframe_packed.compiled.vectors import LONGEST, copy, padded
+from qframe_packed.compiled.vectors import (
+    LONGEST,
+    copy,
+    emitter,
+    integer,
+    load,
+    loop,
+    over_channels,
+    over_rows,
+    padded,
+    store,
+    whole_vectors,
+)
 
 # Bytes of the pixels that an epilogue works on at a time, to stay in the cache.
 NEAR = 2**14
+
+
+@emitter
+def _largest(
+    b: Any, values: Any, width: Any, size: Any, channels: Any, pooled: Any, signs: Any
+) -> None:
+    """Replace pixels by the largest ones of `pooled`, or the smallest where signs turn."""
+    row = b.mul(width, integer(4))
+
+    def body(kind: Any, index: Any) -> None:
+        offset = b.mul(index, integer(4))
+        numbers = ir.VectorType(ir.IntType(32), kind.count)
+        turned = load(b, numbers, b.add(signs, offset))
+
+        def turn(x: Any, kind: Any) -> Any:
+            return b.bitcast(b.xor(b.bitcast(x, numbers), turned), kind)
+
+        def window(source: Any, out: Any) -> None:
+            def pixel(index: Any, address: Any, largest: Any) -> tuple[Any, ...]:
+                x = turn(load(b, kind, address), kind)
+                found = b.select(b.fcmp_ordered(">", x, largest), x, largest)
+                return b.add(address, row), found
+
+            first = b.add(source, row), turn(load(b, kind, source), kind)
+            _, largest = loop(b, integer(1), pooled, 1, first, pixel)
+            store(b, turn(largest, kind), out)
+
+        start = b.add(values, offset)
+        over_rows(b, size, (start, start), (b.mul(row, pooled), row), window)
+
+    over_channels(b, whole_vectors(b, channels), body)
 
 
 @attrs.frozen(eq=False)
@@ -56,6 +100,8 @@ class Gemm(Parameters):
     width: int  # floats of a pixel in `values` and `starts`
     channels: int  # output channels
     epilogue: Epilogue
+    pooled: int = 1  # pixels, one after the other, of which the largest sum is taken
+    signs: Address = 0  # of each channel: the sign bit if the smallest sum is taken
 
     @property
     def label(self) -> str:
@@ -71,6 +117,10 @@ class Gemm(Parameters):
     @property
     def peak(self) -> float:
         return peak_of(TILES[self.tile].kind) / (self.planes * self.weight_planes)
+
+    @property
+    def numbers(self) -> int:
+        return self.pixels * self.channels
 
     @staticmethod
     @numba.njit
@@ -124,6 +174,9 @@ class Gemm(Parameters):
                             4 * width,
                             factor,
                         )
+            if p.pooled > 1:
+                first, size = first // p.pooled, size // p.pooled
+                _largest(values, width, size, p.channels, p.pooled, p.signs)
             apply(values, width, first, size, p.channels, epilogue.table, epilogue.count)
 
 

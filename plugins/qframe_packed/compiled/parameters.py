@@ -98,6 +98,11 @@ class Parameters(Record):
         return 0.0
 
     @property
+    def numbers(self) -> int:
+        """Sums of products of a sample; 0 if it makes none."""
+        return 0
+
+    @property
     def label(self) -> str:
         """Name of the kernel in summaries."""
         return type(self).__name__.lower()

@@ -32,12 +32,14 @@ class Reading:
         codes: read by products of codes, and by no product of bits.
         large: integers that may exceed float32, and are kept as int32.
         terms: affine functions of codes that are nothing but one of two terms of a sum.
+        single: read by one operation, and not returned.
     """
 
     bits: frozenset[int]
     codes: frozenset[int]
     large: frozenset[int]
     terms: frozenset[int]
+    single: frozenset[int]
 
     @classmethod
     def of(cls, graph: PackedGraph, values: Sequence[Value]) -> Reading:
@@ -64,27 +66,32 @@ class Reading:
             if is_large(values[index]) and not (rounds and index not in integers):
                 large.add(index)
         codes -= bits
-        terms = _terms(graph, values, codes, large)
-        return cls(frozenset(bits), frozenset(codes), frozenset(large), terms)
+        reads = Counter([*graph.outputs, *(i for node in graph.nodes for i in node.inputs)])
+        single = {i for i, count in reads.items() if count == 1} - {*graph.outputs}
+        terms = _terms(graph, values, codes, large, single)
+        return cls(*map(frozenset, (bits, codes, large, terms, single)))
 
 
 def _terms(
-    graph: PackedGraph, values: Sequence[Value], codes: set[int], large: set[int]
-) -> frozenset[int]:
+    graph: PackedGraph,
+    values: Sequence[Value],
+    codes: set[int],
+    large: set[int],
+    single: set[int],
+) -> set[int]:
     """Affine functions of codes that are nothing but one of two terms of a sum."""
     nodes, first = graph.nodes, len(graph.inputs)
-    reads = Counter([*graph.outputs, *(i for node in nodes for i in node.inputs)])
     terms = set[int]()
     for node in nodes:
         operation: Any = node.operation
         alike = len({values[i].shape for i in node.inputs}) == 1
         adds = isinstance(operation, operations.Merge) and operation.function == "add"
         if adds and alike and len(node.inputs) == 2 and large.isdisjoint(node.inputs):
-            inside = [i for i in node.inputs if i >= first and reads[i] == 1]
+            inside = [i for i in node.inputs if i >= first and i in single]
             found = [i for i in inside if _is_affine_of(nodes[i - first], codes)]
             if len(found) == 1:
                 terms.update(found)
-    return frozenset(terms)
+    return terms
 
 
 def _is_affine_of(node: Node, codes: set[int]) -> bool:

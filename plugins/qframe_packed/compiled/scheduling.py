@@ -20,10 +20,11 @@ from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.forms import Ending, Forms
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.fusing import fused, widened
-from qframe_packed.compiled.gemm import Pointwise
+from qframe_packed.compiled.gemm import Gemm, Pointwise
 from qframe_packed.compiled.joining import Join
 from qframe_packed.compiled.layout import Bits, Image
 from qframe_packed.compiled.levels import Nearest, levels_of
+from qframe_packed.compiled.maxima import with_maxima
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.operands import operands_of
 from qframe_packed.compiled.parameters import Parameters
@@ -251,6 +252,8 @@ class Schedule(Forms):
 
     def _schedule_pool(self, index: int, source: int, operation: Any) -> None:
         value, result = self.values[source], self.values[index]
+        if self._pool_sums(index, source, operation):
+            return
         if index in self._reading.codes:
             self._pool_codes(index, source, operation)
             return
@@ -261,6 +264,21 @@ class Schedule(Forms):
         else:
             out = self._float_buffer(index)
         self._add(Pool.of(read, out, operation, value, result, bits))
+
+    def _pool_sums(self, index: int, source: int, operation: Any) -> bool:
+        """Let the kernel of a tensor pool its sums, if it can and nothing else reads it."""
+        kernel = self._kernels.get(source)
+        if not isinstance(kernel, Gemm) or not isinstance(operation, operations.MaxPool):
+            return False
+        chain = {*kernel.epilogue.by_tensor}
+        if kernel.epilogue.last != source or not chain <= self._reading.single:
+            return False
+        pools = with_maxima(kernel, operation, self.values[source].shape)
+        if pools is None:
+            return False
+        self.steps[kernel.epilogue.step] = pools
+        self._extend(pools, index)
+        return True
 
     def _pool_codes(self, index: int, source: int, operation: Any) -> None:
         image = Image.of_codes(self.values[index].shape, (0, 0, 0, 0))
