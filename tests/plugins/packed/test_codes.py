@@ -91,7 +91,7 @@ def test_products():
     seen = set()
 
     @given(products(), st.booleans())
-    @settings(max_examples=250)
+    @settings(max_examples=200)
     def run(case, packs):
         # Weights of a few bits stay packed where a pixel is alone, or everywhere.
         with mock.patch.object(codes, "_FAR", 0 if packs else codes._FAR):

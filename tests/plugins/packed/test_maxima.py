@@ -65,7 +65,7 @@ def test_pools():
     seen = set()
 
     @given(pools())
-    @settings(max_examples=150)
+    @settings(max_examples=100)
     def run(case):
         kinds = check(*case)
         seen.add(any("pool" in kind for kind in kinds))
