@@ -65,3 +65,11 @@ def test_what_numpy_multiplies_has_no_share():
     engine = Engine(chain((3, 5), levels(200), op.Dense(kernel=wide)))
     assert "float" not in engine.kernels[-1]
     assert engine.shares([1.0, 1.0]) == [None, None]
+
+
+def test_products_that_a_pool_drops_do_not_count(monkeypatch):
+    monkeypatch.setattr(gemm, "peak_of", {CODES: 1e5}.__getitem__)
+    weights = integers(9, 1, 1, 70, of=range(-99, 99))
+    engine = Engine(chain((4, 5, 70), levels(200), conv(weights), op.MaxPool()))
+    # The last column is in no window.
+    assert engine.shares([2.0] * 3) == [None, pytest.approx(4 * 4 * 9 * 70 / 2e5), None]
