@@ -164,10 +164,9 @@ class Engine:
             session = self._free.pop()
         except IndexError:
             session = Session(self.schedule, self.samples)
-        try:
-            session.run(inputs, outputs)
-        finally:
-            self._free.append(session)
+        session.run(inputs, outputs)
+        # One that is interrupted may have addresses of arrays that no longer exist.
+        self._free.append(session)
 
     @property
     def kernels(self) -> list[str]:

@@ -11,6 +11,7 @@ from packed_graphs import chain, computed, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled import ports
 from qframe_packed.compiled.engine import Engine, Session
+from qframe_packed.compiled.memory import Memory
 from qframe_packed.graph import Node, PackedGraph
 
 pytestmark = pytest.mark.pure
@@ -116,6 +117,24 @@ def test_outputs_that_something_else_uses(case):
         for output, expected in zip(actual, computed(graph, x), strict=True):
             np.testing.assert_array_equal(output, expected)
         assert not any(np.shares_memory(output, x) for output in actual)
+
+
+@pytest.mark.usefixtures("any_size")
+def test_no_address_remains_of_an_interrupted_prediction(monkeypatch):
+    engine, move = Engine(chain(SHAPE, AFFINE)), Memory.move
+    x, other = halves(1, *SHAPE), halves(2, *SHAPE)
+
+    def interrupted(*arguments):
+        move(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Memory, "move", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.predict([x])
+    # Not a plain array, so that it is copied.
+    (found,) = engine.predict([other.astype(np.float64)])
+    np.testing.assert_array_equal(found, computed(engine.graph, other)[0])
 
 
 @pytest.mark.usefixtures("any_size")
