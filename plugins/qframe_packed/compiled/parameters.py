@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -80,9 +81,7 @@ class Parameters(Record):
     @property
     def function(self) -> Function:
         """The function that a table calls."""
-        *numbers, _ = names_of(self.body)
-        record = numba.from_dtype(define(type(self)))
-        return function(self.body, *[numba.int64] * len(numbers), record)
+        return _function_of(self.body, type(self))  # type: ignore[arg-type]
 
     def functions(self) -> list[Function]:
         return [self.function, *super().functions()]
@@ -106,6 +105,13 @@ class Parameters(Record):
     def label(self) -> str:
         """Name of the kernel in summaries."""
         return type(self).__name__.lower()
+
+
+@functools.cache
+def _function_of(body: Any, record: type[Record]) -> Function:
+    # A model has many kernels of few kinds, and numba takes long to read a dtype.
+    *numbers, _ = names_of(body)
+    return function(body, *[numba.int64] * len(numbers), numba.from_dtype(define(record)))
 
 
 def define(record: type[Record]) -> np.dtype[Any]:
