@@ -25,6 +25,8 @@ from qframe_packed.compiled.vectors import (
 )
 
 Array = NDArray[Any]
+# The only number that changes no other one, and no zero, when it is added.
+NO_SHIFT = -0.0
 
 
 def _at_most(b: Any, x: Any, highest: Any) -> Any:
@@ -55,7 +57,9 @@ def _leaky_tanh(b: Any, x: Any, alpha: Any) -> Any:
 
 
 def _prelu(b: Any, x: Any, alpha: Any) -> Any:
-    return _above(b, x, ir.Constant(x.type, None), b.fmul(alpha, x))
+    zero = ir.Constant(x.type, None)
+    # A zero of the product is added to another one, and has no sign after that.
+    return _above(b, x, zero, b.fadd(b.fmul(alpha, x), zero))
 
 
 # Functions by name, which emit the result for a vector `x` and up to three operands.
@@ -159,7 +163,8 @@ def stages_of(operation: Any, width: int) -> list[Parameters] | None:
             # It makes integers floats, which they are in an epilogue.
             return []
         case operations.Affine(scale=scale, shift=shift):
-            return [Elementwise.of("affine", row(scale, width, 1), row(shift, width))]
+            parts = row(scale, width, 1), row(shift, width, NO_SHIFT)
+            return [Elementwise.of("affine", *parts)]
         case operations.PReLU(alpha=alpha) if alpha.size == alpha.shape[-1]:
             return [Elementwise.of("prelu", row(alpha.reshape(-1), width))]
         case operations.Activation(function="relu", alpha=alpha, most=most, threshold=edge):

@@ -21,6 +21,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe_packed.compiled.elementwise import NO_SHIFT
 from qframe_packed.compiled.finishing_code import body
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
@@ -30,8 +31,6 @@ from qframe_packed.compiled.rounding import LANES
 
 Array = NDArray[Any]
 _ALL, _CODES_ALONE = body(alone=False), body(alone=True)
-# The only number that changes no other one, and no zero, when it is added.
-_NO_SHIFT = -0.0
 # The largest integer, in absolute value, that a number is rounded to.
 LARGEST = 2**15 - 1
 
@@ -49,7 +48,7 @@ class Residual(Record):
     unit: float = 1.0
     low: float = 0.0
     scale: float = 1.0
-    shift: float = _NO_SHIFT
+    shift: float = NO_SHIFT
 
 
 @attrs.frozen(eq=False)
@@ -84,7 +83,7 @@ class Finish(Parameters):
         codes: Address,
         image: Image,
         scale: Any = 1,
-        shift: Any = _NO_SHIFT,
+        shift: Any = NO_SHIFT,
         residual: Residual | None = None,
         most: float | None = None,
         floats: Address = 0,

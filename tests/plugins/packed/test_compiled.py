@@ -45,6 +45,19 @@ def test_graphs(rules, monkeypatch):
     assert_drawn(seen, {(kind, True) for kind in both | exact} | rounded)
 
 
+def test_the_sign_of_zero():
+    """The sign of a zero, by what is divided by it."""
+    nodes = (
+        Node(op.Round(low=-1, high=1), (0,)),
+        Node(op.Affine(scale=F([-1, 1, 0.5])), (1,)),
+        Node(op.Affine(), (1,)),
+        Node(op.PReLU(alpha=F([-0.5, 0.5, 0])), (3,)),
+        Node(op.Merge(function="divide"), (0, 2)),
+        Node(op.Merge(function="divide"), (0, 4)),
+    )
+    check(PackedGraph(((3,),), nodes, (5, 6)), F([[0.25, -0.25, 0.5], [-0.5, 0.3, 2]]))
+
+
 @st.composite
 def products(draw):
     """A quantizer, a product with integers, and often another quantizer."""
