@@ -180,8 +180,9 @@ class Engine:
         """The median time of each node, for a batch of noise and one thread."""
         session = Session(self.schedule, batch)
         rng = np.random.default_rng(0)
-        # Numbers from 0 to 1 are indices of a row too.
-        inputs = [rng.random((batch, *s), np.float32) for s in self.graph.inputs]
+        # Numbers from 0 to 1 are indices of a row too. They are not float32, so that they
+        # are copied to the memory that the steps below read.
+        inputs = [rng.random((batch, *shape)) for shape in self.graph.inputs]
         session.run(inputs, self._room(batch))
         runs = [run for step in self.schedule.steps for run in session.bind([step])]
         times = np.zeros((repeats, len(self.graph.nodes)))

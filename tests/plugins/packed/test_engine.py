@@ -439,3 +439,17 @@ def test_profile(runtime):
     assert with_share == {"stem", "binary", "two_bits", "dense"}
     with pytest.raises(ArgumentError, match="engine='numba'"):
         Runtime(NETWORK).summary(profile=True)
+
+
+def test_a_profile_is_of_noise(monkeypatch):
+    """Noise in an image that is large enough to be read where it is."""
+    sessions, bind = [], Session.bind
+
+    def bound(session, steps):
+        sessions.append(session)
+        return bind(session, steps)
+
+    monkeypatch.setattr(Session, "bind", bound)
+    Engine(chain((64, 64, 2), op.Activation(function="relu"))).seconds(batch=1, repeats=1)
+    (port,) = sessions[-1]._inputs
+    assert port.memory.array(port.buffer, F).mean() > 0.4
