@@ -64,6 +64,10 @@ class Packed(Dot):
     weight_bits: int = 4
 
     @property
+    def name(self) -> str:
+        return f"{super().name}{self.weight_bits}"
+
+    @property
     def sharing(self) -> int:
         return 8 // self.weight_bits
 

@@ -30,6 +30,11 @@ class Kind:
     longest: int | None = None
 
     @property
+    def name(self) -> str:
+        """The part of the names of functions that says the kind."""
+        return type(self).__name__.lower()
+
+    @property
     def vector(self) -> Any:
         """Type of a register of weights, and of sums."""
         raise NotImplementedError

@@ -56,7 +56,7 @@ def _function_of(kind: Kind) -> Function:
         for i, result in enumerate(results, 1):
             b.store(result, at(b, memory, i * _ROOM, kind.vector), align=_ROOM)
 
-    emit.__qualname__ = f"{type(kind).__name__.lower()}_{kind.lanes}"
+    emit.__qualname__ = f"{kind.name}_{kind.lanes}"
     return function(emitter(emit), numba.int64, numba.int64)
 
 

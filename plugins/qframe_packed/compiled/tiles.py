@@ -107,8 +107,7 @@ def _function_of(tile: Tile) -> Function:
 
     kind = tile.kind
     shape = f"{kind.lanes}_{tile.pixels}x{tile.vectors}"
-    name = f"{type(kind).__name__}{getattr(kind, 'weight_bits', '')}".lower()
-    emit.__qualname__ = f"{name}_{shape}"
+    emit.__qualname__ = f"{kind.name}_{shape}"
     return function(emitter(emit), *[types.int64] * 10, types.float32)
 
 

@@ -8,12 +8,12 @@ from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled import depthwise, depthwise_codes, gemm, peaks
 from qframe_packed.compiled.engine import Engine
-from qframe_packed.compiled.tiles import BITS, CODES, FLOATS
+from qframe_packed.compiled.tiles import BITS, CODES, FLOATS, PACKED
 
 pytestmark = pytest.mark.pure
 
 
-@pytest.mark.parametrize("kind", [BITS, CODES, FLOATS], ids=lambda k: type(k).__name__)
+@pytest.mark.parametrize("kind", [BITS, CODES, *PACKED, FLOATS], ids=lambda k: k.name)
 def test_a_peak_is_measured_once(kind):
     found = peaks.peak_of(kind)
     # A register of products in each cycle of a second, or in a thousand of them.
