@@ -46,9 +46,27 @@ def _leaky_relu(b: Any, x: Any, threshold: Any, highest: Any, alpha: Any) -> Any
     return _at_most(b, _above(b, x, threshold, below), highest)
 
 
-def _hard_tanh(b: Any, x: Any) -> Any:
-    low, high = (ir.Constant(x.type, [end] * x.type.count) for end in (-1.0, 1.0))
+def _constant(x: Any, number: float) -> Any:
+    return ir.Constant(x.type, [number] * x.type.count)
+
+
+def _clip(b: Any, x: Any, low: Any, high: Any) -> Any:
     return _at_most(b, b.select(b.fcmp_ordered("<", x, low), low, x), high)
+
+
+def _hard_tanh(b: Any, x: Any) -> Any:
+    return _clip(b, x, _constant(x, -1.0), _constant(x, 1.0))
+
+
+def _hard_sigmoid(b: Any, x: Any) -> Any:
+    line = b.fadd(b.fdiv(x, _constant(x, 6.0)), _constant(x, 0.5))
+    return _clip(b, line, _constant(x, 0.0), _constant(x, 1.0))
+
+
+def _extreme(b: Any, x: Any, other: Any, sign: str) -> Any:
+    """The larger or the smaller number; NaN if one of both is."""
+    chosen = b.or_(b.fcmp_ordered(sign, x, other), b.fcmp_unordered("uno", x, x))
+    return b.select(chosen, x, other)
 
 
 def _leaky_tanh(b: Any, x: Any, alpha: Any) -> Any:
@@ -67,6 +85,9 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "affine": lambda b, x, scale, shift: b.fadd(b.fmul(x, scale), shift),
     "relu": _relu,
     "leaky_relu": _leaky_relu,
+    "clip": _clip,
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": lambda b, x: b.fmul(x, _hard_sigmoid(b, x)),
     "hard_tanh": _hard_tanh,
     "leaky_tanh": _leaky_tanh,
     "prelu": _prelu,
@@ -74,10 +95,17 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "subtract": lambda b, x, other: b.fsub(x, other),
     "subtract_from": lambda b, x, other: b.fsub(other, x),
     "multiply": lambda b, x, other: b.fmul(x, other),
-    "divide": lambda b, x, divisor: b.fdiv(x, divisor),
+    "divide": lambda b, x, other: b.fdiv(x, other),
+    "divide_from": lambda b, x, other: b.fdiv(other, x),
+    "maximum": lambda b, x, other: _extreme(b, x, other, ">="),
+    "minimum": lambda b, x, other: _extreme(b, x, other, "<="),
+    "average": lambda b, total, count: b.fdiv(total, count),
 }
 # Functions whose operand is a tensor.
-MERGES = ("add", "subtract", "subtract_from", "multiply")
+MERGES = (
+    *("add", "subtract", "subtract_from", "multiply", "divide", "divide_from"),
+    *("maximum", "minimum"),
+)
 
 
 def _body(name: str, function: Callable[..., Any]) -> Any:
@@ -168,15 +196,22 @@ def stages_of(operation: Any, width: int) -> list[Parameters] | None:
         case operations.PReLU(alpha=alpha) if alpha.size == alpha.shape[-1]:
             return [Elementwise.of("prelu", row(alpha.reshape(-1), width))]
         case operations.Activation(function="relu", alpha=alpha, most=most, threshold=edge):
-            ends = row(edge, width), row(np.inf if most is None else most, width)
+            ends = row(edge, width), row(_or_infinite(most), width)
             if alpha == 0:
                 return [Elementwise.of("relu", *ends)]
             return [Elementwise.of("leaky_relu", *ends, row(alpha, width))]
         case operations.Activation(function="leaky_tanh", alpha=alpha):
             return [Elementwise.of("leaky_tanh", row(alpha, width))]
-        case operations.Activation(function="hard_tanh"):
-            return [Elementwise.of("hard_tanh")]
+        case operations.Activation(function="clip", least=least, most=most):
+            low, high = (-np.inf if least is None else least), _or_infinite(most)
+            return [Elementwise.of("clip", row(low, width), row(high, width))]
+        case operations.Activation(function="hard_sigmoid" | "hard_silu" | "hard_tanh"):
+            return [Elementwise.of(operation.function)]
     return None
+
+
+def _or_infinite(most: float | None) -> float:
+    return np.inf if most is None else most
 
 
 def row(numbers: Any, width: int, default: float = 0) -> Array:

@@ -20,6 +20,7 @@ from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.forms import Ending, Forms
 from qframe_packed.compiled.functions import Function
 from qframe_packed.compiled.fusing import fused, widened
+from qframe_packed.compiled.gating import Gate
 from qframe_packed.compiled.gemm import Gemm, Pointwise
 from qframe_packed.compiled.joining import Join
 from qframe_packed.compiled.layout import Bits, Image
@@ -34,8 +35,6 @@ from qframe_packed.compiled.reading import is_depthwise, multiplies_codes
 from qframe_packed.compiled.tiles import FLOATS
 from qframe_packed.compiled.vectors import LONGEST, padded
 from qframe_packed.graph import Node, PackedGraph
-
-_MERGES = ("add", "average", "multiply", "subtract")
 
 
 class Schedule(Forms):
@@ -117,8 +116,10 @@ class Schedule(Forms):
                 return
             case operations.Merge() if not self._reading.terms.isdisjoint(node.inputs):
                 self._schedule_sum(index, node)
-            case operations.Merge() if self._can_merge(node):
+            case operations.Merge() if len(self._shapes(node)) == 1:
                 self._schedule_merge(index, node)
+            case operations.Merge(function="multiply") if self._is_gated(index, node):
+                self._schedule_gate(index, node)
             case operations.Reshape():
                 self._schedule_reshape(index, source)
             case operations.MaxPool() | operations.AveragePool():
@@ -168,10 +169,20 @@ class Schedule(Forms):
         else:
             self._extend(self._ending_at(source), index, Nearest.of(operation))
 
-    def _can_merge(self, node: Node) -> bool:
-        operation: Any = node.operation
-        shapes = {self.values[i].shape for i in node.inputs}
-        return len(shapes) == 1 and operation.function in _MERGES
+    def _shapes(self, node: Node) -> set[tuple[int, ...]]:
+        return {self.values[i].shape for i in node.inputs}
+
+    def _is_gated(self, index: int, node: Node) -> bool:
+        """Return whether a tensor is multiplied by one pixel."""
+        *pixels, channels = self.values[index].shape
+        one = (*(1 for _ in pixels), channels)
+        return len(node.inputs) == 2 and self._shapes(node) == {(*pixels, channels), one}
+
+    def _schedule_gate(self, index: int, node: Node) -> None:
+        factors, source = sorted(node.inputs, key=lambda i: math.prod(self.values[i].shape))
+        gate = Gate(self.floats(factors), math.prod(self.values[source].shape[:-1]))
+        # The factors are known now, and were not before the step that computes the source.
+        self._extend(self._load(source), index, gate)
 
     def _schedule_sum(self, index: int, node: Node) -> None:
         """A sum of two tensors, of which one is an affine function of codes."""
@@ -198,13 +209,13 @@ class Schedule(Forms):
             kernel = self._load(last)
         others.remove(last)
         name = "add" if function == "average" else function
-        if function == "subtract" and node.inputs[0] != last:
-            name = "subtract_from"
+        if function in ("subtract", "divide") and node.inputs[0] != last:
+            name = f"{function}_from"
         size = 4 * kernel.channels
         merges = [Elementwise.of(name, self.floats(i), pixel_bytes=size) for i in others]
         if function == "average":
             divisor = row(len(node.inputs), kernel.width)
-            merges.append(Elementwise.of("divide", divisor))
+            merges.append(Elementwise.of("average", divisor))
         self._extend(kernel, index, *merges)
 
     def _schedule_product(self, index: int, node: Node) -> None:

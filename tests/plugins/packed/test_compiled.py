@@ -125,6 +125,9 @@ STEPS = {
     "AFFINE": op.Affine(scale=F([2] * 16), shift=F([1] * 16)),
     "RELU": op.Activation(function="relu", most=1),
     "LEAKY_RELU": op.Activation(function="relu", alpha=0.5),
+    "CLIP": op.Activation(function="clip", least=-0.5, most=1),
+    "HARD_SIGMOID": op.Activation(function="hard_sigmoid"),
+    "HARD_SILU": op.Activation(function="hard_silu"),
     "HARD_TANH": op.Activation(function="hard_tanh"),
     "LEAKY_TANH": op.Activation(function="leaky_tanh", alpha=0.5),
     "PRELU": op.PReLU(alpha=np.full((1, 1, 16), 0.5, F)),
@@ -132,7 +135,11 @@ STEPS = {
     "SUBTRACT": op.Merge(function="subtract"),
     "SUBTRACT_FROM": op.Merge(function="subtract"),
     "MULTIPLY": op.Merge(function="multiply"),
-    "DIVIDE": op.Merge(function="average"),
+    "DIVIDE": op.Merge(function="divide"),
+    "DIVIDE_FROM": op.Merge(function="divide"),
+    "MAXIMUM": op.Merge(function="maximum"),
+    "MINIMUM": op.Merge(function="minimum"),
+    "AVERAGE": op.Merge(function="average"),
     "LEVELS": op.Quantize(thresholds=F([*range(-20, 0), *range(9, 20)])),
     "EVEN_LEVELS": levels(32),
     "PACK": sign(),
@@ -149,7 +156,7 @@ def test_a_chain_leaves_its_source_to_other_readers(code):
     }
     shape, operation = (3, 2, 16), STEPS[code]
     read = (0, 1) if isinstance(operation, op.Merge) else (0,)
-    if code == "SUBTRACT_FROM":
+    if code.endswith("_FROM"):
         # A chain goes on from what is computed last, which is the second here.
         first = op.MaxPool(pool=(1, 1), strides=(1, 1))
         nodes = (Node(first, (0,)), Node(operation, (1, 2)))

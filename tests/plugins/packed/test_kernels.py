@@ -265,8 +265,9 @@ def test_operations(case, monkeypatch):
 def test_activations(function):
     graph = chain((3, 9), op.Activation(function=function, alpha=0.5))
     kinds = check(graph, halves(20, 3, 9), exact=function != "softmax")
-    codes = {"hard_tanh": "HARD_TANH", "leaky_tanh": "LEAKY_TANH", "relu": "LEAKY_RELU"}
-    codes["softmax"] = "softmax"
+    stages = ("clip", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_tanh")
+    codes = {name: name.upper() for name in stages}
+    codes |= {"relu": "LEAKY_RELU", "softmax": "softmax"}
     assert {*codes} <= {*op.FUNCTIONS}
     assert codes.get(function, "numpy") in kinds
 
@@ -282,14 +283,14 @@ BEFORE = (
     Node(op.Affine(scale=F([0.5, -1, 0, 2])), (2,)),
     Node(conv(integers(4, 3, 3, 5, seed=1), pads=(1, 1, 1, 1)), (0,)),
 )
-WAYS = {"add": "ADD", "subtract": "SUBTRACT", "multiply": "MULTIPLY", "average": "DIVIDE"}
+WAYS = ("add", "subtract", "multiply", "divide", "maximum", "minimum", "average")
 
 
 @pytest.mark.parametrize(
     "inputs",
     [(2, 4), (4, 2), (3, 4), (2, 3), (3, 2), (2, 2), (1, 1), (1, 2), (4, 1), (0, 0)],
 )
-@pytest.mark.parametrize("function", [*WAYS, "maximum", "minimum"])
+@pytest.mark.parametrize("function", WAYS)
 def test_merges(function, inputs):
     """What is merged is computed before or after one another, or is one tensor."""
     after = Node(sign(), (5,)), Node(conv(integers(3, 1, 1, 4)), (6,))
@@ -299,16 +300,22 @@ def test_merges(function, inputs):
     if 0 not in inputs:
         graph = PackedGraph(graph.inputs, (*graph.nodes, after[1]), (7,))
     kinds = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4, seed=1))
-    way = WAYS.get(function, "numpy")
-    assert {way, f"{way}_FROM"} & kinds
+    assert {function.upper(), f"{function}_from".upper()} & kinds
 
 
 @pytest.mark.parametrize(
     ("inputs", "code"),
-    [((2, 4), "SUBTRACT_FROM"), ((4, 2), "SUBTRACT"), ((3, 3), "SUBTRACT")],
+    [
+        ((2, 4), "SUBTRACT_FROM"),
+        ((4, 2), "SUBTRACT"),
+        ((3, 3), "SUBTRACT"),
+        ((2, 4), "DIVIDE_FROM"),
+        ((4, 2), "DIVIDE"),
+    ],
 )
 def test_a_chain_goes_on_from_what_is_computed_last(inputs, code):
-    graph = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, merge("subtract", *inputs)), (5,))
+    function = code.removesuffix("_FROM").lower()
+    graph = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, merge(function, *inputs)), (5,))
     kinds = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4))
     assert kinds == {"float", "surround", "AFFINE", "STORE", code}
 
@@ -323,7 +330,46 @@ def test_merges_of_many_and_of_other_shapes(function):
         Node(op.Reshape(shape=(1, 1, 4)), (5,)),
     )
     wide = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, *small, merge(function, 6, 4)), (7,))
-    assert "numpy" in check(wide, *x)
+    assert ("GATE" if function == "multiply" else "numpy") in check(wide, *x)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 21, 64])
+@pytest.mark.parametrize("pixels", [(3,), (1, 2), (40, 40)])
+@pytest.mark.parametrize("first", [True, False])
+def test_an_image_is_multiplied_by_one_pixel_of_the_same_sample(channels, pixels, first):
+    shape, one = (*pixels, channels), (*(1 for _ in pixels), channels)
+    inputs = (0, 1) if first else (1, 0)
+    after = Node(levels(20), (2,)), Node(op.Merge(function="add"), (2, 0))
+    graph = PackedGraph((shape, one), (merge("multiply", *inputs), *after), (2, 3, 4))
+    x = [halves(5, *size, seed=seed) for seed, size in enumerate((shape, one))]
+    x[1][0].flat[0] = np.nan
+    assert "GATE" in check(graph, *x)
+
+
+def test_pixels_of_more_than_one_size_are_multiplied_by_numpy():
+    x = halves(2, 3, 1, 4), halves(2, 1, 5, 4)
+    graph = PackedGraph(((3, 1, 4), (1, 5, 4)), (merge("multiply", 0, 1),), (2,))
+    assert check(graph, *x) == {"numpy"}
+
+
+ENDS = [(-1.0, 2.0), (None, 0.5), (-0.5, None), (2.0, -1.0)]
+
+
+@pytest.mark.parametrize(("least", "most"), ENDS)
+def test_numbers_that_are_not_finite_are_clipped_as_in_numpy(least, most):
+    x = np.resize(np.append(BAD, [-0.0, 0.0, 1e-40, -7, 7]), (2, 3, 11)).astype(F)
+    clip = op.Activation(function="clip", least=least, most=most)
+    hard = [op.Activation(function=name) for name in ("hard_sigmoid", "hard_silu")]
+    for operation in (clip, *hard):
+        assert "numpy" not in check(chain((3, 11), operation), x)
+
+
+@pytest.mark.parametrize("function", ["divide", "maximum", "minimum"])
+def test_numbers_that_are_not_finite_are_merged_as_in_numpy(function):
+    numbers = np.append(BAD, [-0.0, 1e-40, -7, 7]).astype(F)
+    pairs = np.stack(np.meshgrid(numbers, numbers), axis=-1).reshape(1, -1, 2)
+    graph = PackedGraph(((49,), (49,)), (merge(function, 0, 1),), (2,))
+    assert check(graph, pairs[..., 0], pairs[..., 1]) >= {function.upper()}
 
 
 def test_a_tensor_is_returned_and_read_in_every_form():
