@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -73,12 +74,17 @@ def _even_thresholds(
     reached: Callable[[Array], Array], scale: float, low: int, high: int
 ) -> Array | None:
     """The thresholds of a quantizer that rounds by a rule; None for any other."""
-    for rounding in roundings(scale):
-        thresholds = even_thresholds(rounding, low, high)
-        if not np.isfinite(thresholds).all() or not reached(thresholds).all():
+    for _, group in itertools.groupby(roundings(scale), lambda rounding: rounding.rule):
+        candidates = np.stack([even_thresholds(rounding, low, high) for rounding in group])
+        candidates = candidates[np.isfinite(candidates).all(axis=1)]
+        if not len(candidates):
             continue
-        if not reached(np.nextafter(thresholds, np.float32(-np.inf))).any():
-            return thresholds
+        # A call of the quantizer takes much longer than the numbers in it.
+        below = np.nextafter(candidates, np.float32(-np.inf))
+        at_them, before_them = reached(np.stack([candidates, below]))
+        equal = at_them.all(axis=1) & ~before_them.any(axis=1)
+        if equal.any():
+            return np.asarray(candidates[equal.argmax()])
     return None
 
 
@@ -89,5 +95,5 @@ def _integers(quantizer: Quantizer, x: Array) -> tuple[Array, float, int]:
     if result.scale.size > 1 or result.zero_point.size > 1:
         raise QFrameError(f"{quantizer!r} has more than one scale")
     zero_point = int(result.zero_point.reshape(()))
-    integers = result.values.astype(np.int64).reshape(-1) - zero_point
+    integers = result.values.astype(np.int64).reshape(x.shape) - zero_point
     return integers, float(result.scale.reshape(())), zero_point
