@@ -1,6 +1,6 @@
 """The tests of packed models on ARM processors, which QEMU emulates.
 
-    python tests/arm/emulated.py FOLDER [arguments of pytest]
+    python tests/arm/emulated.py FOLDER [--processor NAME] [arguments of pytest]
 
 It makes an environment in the folder, once, and runs the tests that need no Keras on
 processors with the instructions of PROCESSORS, which takes about half an hour. It needs
@@ -78,8 +78,9 @@ def python_of(folder, root):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, help="of the environment")
-    folder, arguments = parser.parse_known_args()
-    folder = folder.folder.resolve()
+    parser.add_argument("--processor", choices=PROCESSORS, help="else all of them")
+    chosen, arguments = parser.parse_known_args()
+    folder = chosen.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     python = python_of(folder, root_of(folder))
     path = os.pathsep.join(map(str, packages_of(folder)))
@@ -87,14 +88,14 @@ def main():
     options = ["-m", "not long", "-p", "no:cacheprovider"]
     options += [f"--ignore={module}" for module in with_keras]
     failed = []
-    for processor, features in PROCESSORS.items():
-        print(f"{processor}: {features}", flush=True)
+    for processor in [chosen.processor] if chosen.processor else PROCESSORS:
+        print(f"{processor}: {PROCESSORS[processor]}", flush=True)
         environment = {
             **os.environ,
             "PYTHONPATH": path,
             "KERAS_BACKEND": "",
             "NUMBA_CPU_NAME": "generic",
-            "NUMBA_CPU_FEATURES": features,
+            "NUMBA_CPU_FEATURES": PROCESSORS[processor],
             "NUMBA_CACHE_DIR": str(folder / "cache" / processor),
         }
         command = [python, "-m", "pytest", *options, *(arguments or [TESTS])]
