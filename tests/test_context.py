@@ -73,7 +73,7 @@ def test_training_within_is_refused_or_as_ever():
     assert (network.get_weights()[0] != KERNEL).any()
 
 
-def test_what_is_written_goes_to_the_latent_weights(tmp_path):
+def test_assignments_change_latent_weights(tmp_path):
     network = model()
     network.save_weights(tmp_path / "latent.weights.h5")
     with qf.context.quantized_scope(True):

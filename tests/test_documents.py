@@ -86,7 +86,7 @@ def test_the_commands_are_found():
     "arguments",
     ["reports m.keras", "report --out m.html", "report a.keras b.keras", "--loud"],
 )
-def test_a_command_that_is_not_there_is_found_out(arguments):
+def test_unknown_command_fails(arguments):
     with pytest.raises((AssertionError, click.UsageError)):
         check(arguments.split())
 

@@ -116,7 +116,7 @@ def opened_heads(browser, table):
     return [" ".join(head.text.replace("\xa0", " ").strip("↑↓ ").split()) for head in heads]
 
 
-def test_what_is_not_known_stays_last(opened):
+def test_unknown_values_stay_last(opened):
     index = opened_heads(opened, 2).index("Input saturated (%)")
     for _ in range(2):
         click(opened, 2, index)

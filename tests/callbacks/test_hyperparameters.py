@@ -106,7 +106,7 @@ def test_a_value_that_is_not_a_number_changes_nothing(value):
 
 
 @pytest.mark.parametrize("number", [np.float32(0.5), np.array(0.5), 0.5])
-def test_what_is_a_number(number):
+def test_numbers_of_any_type_are_taken(number):
     callback = HyperparameterScheduler(lambda e: number, "learning_rate")
     assert fit(network(), callback).history["learning_rate"] == [0.5]
 

@@ -33,7 +33,7 @@ def test_unknown_shell(command):
     assert "'bash', 'zsh', 'fish'" in result.output
 
 
-def test_what_is_completed():
+def test_commands_options_and_names_are_completed():
     assert completed("qu") == ["quickstart", "quantize"]
     assert completed("list", "--kind", "re") == ["recipe"]
     assert completed("show", "ste_s") == ["ste_sign"]

@@ -11,7 +11,7 @@ import pytest
 import qframe
 
 
-def test_what_is_installed(command):
+def test_doctor_lists_versions_backend_and_plugins(command):
     actual = json.loads(command("doctor", "--json").stdout)
     versions = actual["versions"]
     assert versions["qframe"] == qframe.__version__

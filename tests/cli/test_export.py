@@ -40,7 +40,9 @@ def test_export(command, saved, tmp_path):
     assert command(*arguments, "--force").exit_code == 0
 
 
-def test_what_is_wrong_is_said_early(command, saved, tmp_path, monkeypatch):
+def test_wrong_targets_and_paths_fail_before_a_backend_starts(
+    command, saved, tmp_path, monkeypatch
+):
     monkeypatch.setattr("qframe.cli.source.start_backend", None)
     out = str(tmp_path / "m.safetensors")
     for target, path, why in (

@@ -93,7 +93,7 @@ def test_list_of_broken_plugins(command, broken):
     assert entry["components"] == 0
 
 
-def test_what_json_has_not_is_null(capsys):
+def test_values_without_json_are_null(capsys):
     from qframe.cli.output import print_json
 
     print_json({"a": [float("nan"), (float("inf"), 1)]})

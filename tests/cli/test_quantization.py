@@ -69,7 +69,7 @@ def test_a_recipe_in_a_file(command, saved, tmp_path):
     assert settings == {"a": {}, "b": {"kernel_quantizer": sign}}
 
 
-def test_what_cannot_work_is_said_once(command, tmp_path):
+def test_note_is_printed_once(command, tmp_path):
     dense = [keras.layers.Dense(4, "relu", name="a"), keras.layers.Dense(2, name="b")]
     path = tmp_path / "m.keras"
     keras.Sequential([keras.Input((8,)), *dense]).save(path)
@@ -151,7 +151,7 @@ def test_wrong_arguments_are_said_before_a_backend_starts(
         ("argument.toml", "clip_value of SteSign must be a positive number"),
     ],
 )
-def test_what_fails_later_writes_nothing(command, folder, recipe, message):
+def test_failure_after_loading_writes_nothing(command, folder, recipe, message):
     result = command("quantize", "m.keras", "-r", recipe, "-o", "m.keras", "--force")
     assert result.exit_code == 1
     assert message in result.output

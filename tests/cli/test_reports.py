@@ -105,7 +105,7 @@ def test_bad_data_is_said_before_a_backend_starts(command, folder, monkeypatch, 
     assert not (folder / "r.html").exists()
 
 
-def test_what_fails_later_writes_nothing(command, folder):
+def test_failure_after_loading_writes_nothing(command, folder):
     np.savez("other.npz", x=X[:, :5])
     for data, source, message in (
         ("other.npz", "quantized.keras", "the data has the shape (20, 5)"),

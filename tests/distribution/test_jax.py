@@ -81,7 +81,7 @@ def test_two_processes_are_as_one(processes, name):
     assert_same(processes, name, "rank 0", "rank 1")
 
 
-def test_what_else_works_in_two_processes(processes):
+def test_two_processes_evaluate_and_refuse_as_documented(processes):
     actual = [facts(processes, f"rank {rank}") for rank in "01"]
     assert actual[0]["evaluate"] == actual[1]["evaluate"] > 0
     assert not {"goes on", "document"} & {*actual[0], *actual[1]}

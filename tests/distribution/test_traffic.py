@@ -32,7 +32,7 @@ def test_the_table():
 
 
 @pytest.mark.long
-def test_what_it_counts():
+def test_counted_variables_are_those_of_quicknet():
     from qframe import zoo
 
     variables = zoo.QuickNet().trainable_variables

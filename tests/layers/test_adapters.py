@@ -81,7 +81,7 @@ def test_the_nearest_class_decides(install):
     assert adapter_of(keras.layers.Dense) != adapter
 
 
-def test_what_a_process_registers_goes_before(install, monkeypatch):
+def test_names_of_the_process_precede_others(install, monkeypatch):
     install("acme", "'acme.layers:Scale', kernel='w', bias='b'")
     scale = layer_class("acme", "Scale")
     qf.register_layer(scale, kernel="b", channel_axis=0)
@@ -162,7 +162,7 @@ def test_plugins_that_differ_are_an_error_until_the_user_decides(install, monkey
         ({"input": "w"}, "input_quantizer is that of an activation"),
     ],
 )
-def test_what_is_registered_is_checked(weights, message):
+def test_registration_is_checked(weights, message):
     with pytest.raises(ArgumentError, match=message):
         qf.register_layer(type("Scale", (keras.layers.Layer,), {}), **weights)
 

@@ -98,7 +98,7 @@ def test_a_slot_keeps_its_quantizer_where_another_does_not_fit():
 
 
 @pytest.mark.parametrize("slot", ["input", "kernel", "bias", "output"])
-def test_what_a_quantizer_raises_in_a_call_begins_with_the_path_of_the_layer(slot):
+def test_error_of_a_quantizer_in_a_call_begins_with_the_path_of_the_layer(slot):
     layer = qf.layers.QuantDense(2, name="head", **{f"{slot}_quantizer": Fragile()})
     layer.build((None, 3))
     layer.quantizers[slot].broken = True
@@ -117,7 +117,7 @@ def test_the_cell_of_a_recurrent_layer_is_named_too():
         layer.cell.quantizers[slot].broken = False
 
 
-def test_what_is_no_error_of_qframe_keeps_its_name_and_its_cause():
+def test_foreign_errors_keep_their_name_and_cause():
     layer = qf.layers.QuantDense(2, kernel_quantizer=divided, name="head")
     with pytest.raises(
         QFrameError, match=r"it raised ZeroDivisionError: by zero\."

@@ -74,7 +74,7 @@ def test_the_block_ends_by_an_exception_too():
     np.testing.assert_array_equal(outputs(model), [[-1, -1]])
 
 
-def test_what_is_saved_within_is_quantized_when_loaded(tmp_path):
+def test_model_saved_within_the_scope_loads_quantized(tmp_path):
     model = dense()
     qf.quantize(model, BINARY)
     with qf.float_weights(model):

@@ -93,7 +93,7 @@ class OfCode(keras.Model):
         return self.head(self.dropout(self.part(x)))
 
 
-def test_what_follows_a_frozen_layer_trains():
+def test_layers_after_a_frozen_layer_train():
     model = OfCode()
     model(X)
     model.part.trainable = False

@@ -119,7 +119,7 @@ def test_one_object_stays_one_in_slots_of_a_kind():
 
 
 @pytest.mark.parametrize("before", ["kernel", "input"])
-def test_what_has_learned_from_a_weight_is_not_for_activations(before):
+def test_quantizer_with_state_of_a_weight_is_refused_for_activations(before):
     after = {"kernel": "input", "input": "kernel"}[before]
     quantizer = qf.quantizers.get("lsq")
     layer = qf.layers.QuantDense(2, **{f"{before}_quantizer": quantizer})

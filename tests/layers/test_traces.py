@@ -81,7 +81,7 @@ def test_training_is_of_the_layers_as_they_are(models):
     assert histories[0].history == histories[1].history
 
 
-def test_what_was_first_traced_in_float_weights_is_not_kept():
+def test_first_trace_within_float_weights_is_discarded():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
     qf.quantize(model, SIGN)
     with qf.float_weights(model):

@@ -72,7 +72,7 @@ def test_of_what_is_frozen_training_gathers_none():
         {"input_quantizer": "integer"},  # asked to be that of each batch
     ],
 )
-def test_nothing_is_said_where_no_range_is_sought(settings):
+def test_no_note_for_quantizers_without_a_range(settings):
     assert [n for n in qf.plan(network(), settings).notes if "range" in n] == []
 
 

@@ -303,7 +303,7 @@ def state_of(model):
     return model.losses, model.calls, model.last, [*model.seen], {**model.facts}, generators
 
 
-def test_what_the_code_sets_and_draws_is_as_before():
+def test_search_of_reads_restores_attributes_and_random_state():
     model = called(Sized())
     before = state_of(model)
 
@@ -417,7 +417,7 @@ THINGS = {
 
 
 @pytest.mark.parametrize("name", THINGS)
-def test_whatever_a_layer_holds_a_model_is_quantized(name):
+def test_layers_with_unusual_attributes_are_quantized(name):
     thing, hoarder = THINGS[name](), Hoarder()
     hoarder.read = lambda: (thing, hoarder.weights)  # so that it is called
     vars(hoarder)["thing"] = thing  # Keras asks what is set
@@ -499,7 +499,7 @@ class Constant(layers.Layer):
 
 
 @pytest.mark.parametrize("options", [{"depth": 5}, {}], ids=["deep", "constant"])
-def test_what_cannot_be_called_is_quantized_all_the_same(options):
+def test_model_without_a_symbolic_call_is_quantized(options):
     model = Deep() if options else Constant()
     model.build((None, 3), **options)
     assert len(qf.quantize(model, SIGNS).quantized) == 1

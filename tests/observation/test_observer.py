@@ -143,7 +143,7 @@ def test_a_layer_that_is_called_by_its_call_alone_is_observed_too():
     ],
     ids=["lstm", "stacked", "bidirectional"],
 )
-def test_what_is_called_in_a_loop_over_time_is_not_observed(make, quantized):
+def test_calls_in_a_loop_over_time_are_not_observed(make, quantized):
     model = keras.Sequential([keras.Input((5, 8)), make()])
     if quantized:
         qf.quantize(model, {"weight_quantizer": "ste_sign", "input_quantizer": "ste_sign"})

@@ -41,7 +41,7 @@ def calibrate(monkeypatch):
     return run
 
 
-def test_what_takes_long_shows_a_bar(calibrate, capsys):
+def test_long_run_shows_a_bar(calibrate, capsys):
     assert re.search(r"calibration .*3/3", calibrate(5, True))
     assert capsys.readouterr().out == ""
 

@@ -115,7 +115,7 @@ def test_numbers_can_be_set_between_steps():
 
 
 @pytest.mark.parametrize("name", ["threshold", "gamma", "learning_rate"])
-def test_what_cannot_be_set(name):
+def test_wrong_hyperparameters_are_refused_when_set(name):
     half = schedules.ExponentialDecay(0.5, 10, 0.5)
     bop = qf.optimizers.Bop()
     for wrong in (half, -1.0, "fast", None, float("nan")):
@@ -171,7 +171,7 @@ def test_gamma_is_at_most_one():
         ("clip_norm", 0.1, "'clipnorm'"),
     ],
 )
-def test_what_bop_does_not_take(key, value, said):
+def test_unsupported_arguments_of_bop_are_refused(key, value, said):
     with pytest.raises(ArgumentError, match=said):
         qf.optimizers.Bop(**{key: value})
 

@@ -323,7 +323,7 @@ def test_variables_that_are_not_known():
         ((is_kernel, keras.optimizers.LossScaleOptimizer),),
     ],
 )
-def test_what_is_no_pair(pairs):
+def test_arguments_other_than_pairs_are_refused(pairs):
     with pytest.raises(ArgumentError, match=r"CaseOptimizer\(\(predicate, optimizer\)"):
         CaseOptimizer(*pairs)
 

@@ -97,7 +97,7 @@ def test_a_checkpoint_of_tensorflow_trains_on_to_the_bit(tmp_path):
     binary_model.assert_same(binary_model.train(model), binary_model.train(again))
 
 
-def test_what_was_set_is_saved(tmp_path):
+def test_changed_hyperparameters_are_saved(tmp_path):
     model = binary_model.model(many())
     bop = model.optimizer.optimizers[0]
     bop.gamma, bop.threshold = 0.125, 0.25

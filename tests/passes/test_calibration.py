@@ -333,7 +333,7 @@ def test_batches_of_sequences_of_other_lengths(method):
         ("integer(gather='widest', symmetric=False)", "percentile"),
     ],
 )
-def test_what_is_constant_or_dead_does_not_stop_the_others(quantizer, method):
+def test_constant_and_dead_inputs_do_not_stop_others(quantizer, method):
     # Beside a live branch, one that a ReLU never lets through, and one that is always 3.
     inputs = keras.Input((8,))
     parts = {

@@ -412,7 +412,7 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.once_per_backend
-def test_what_is_called_quantized_computes_quantized():
+def test_quantized_layers_compute_quantized_values():
     default = settings()
     count = 4 if default.max_examples == 100 else default.max_examples
     chosen = settings(

@@ -177,7 +177,7 @@ class Explosive(Offset):
 
 
 @examples
-def test_what_fails_half_way_is_rolled_back(count):
+def test_failed_pass_is_rolled_back(count):
     @settings(max_examples=count)
     @given(models(), st.booleans(), st.integers(1, 4), st.data())
     def check(model, quantized_before, fuse, data):

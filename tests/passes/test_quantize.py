@@ -218,7 +218,7 @@ def test_bad_rules_change_nothing(name):
     assert not any("kernel_quantizer" in vars(layer) for layer in model.layers)
 
 
-def test_what_is_no_model_or_not_built():
+def test_other_objects_and_models_that_are_not_built_are_refused():
     with pytest.raises(ArgumentError, match="takes a Keras model"):
         qf.quantize("model.keras", SIGN)
     with pytest.raises(NotBuiltError, match="not built"):
@@ -234,7 +234,7 @@ def test_state_that_learns_needs_a_new_optimizer():
     assert type(model.get_layer("head")) is layers.Dense
 
 
-def test_what_fails_half_way_is_rolled_back():
+def test_failed_pass_is_rolled_back():
     class Explosive(qf.quantizers.Quantizer):
         def build(self, shape):
             if tuple(shape) == (None, 16):

@@ -190,7 +190,7 @@ class Untrained(keras.Model):
         return self.normalize(x)
 
 
-def test_where_training_uses_no_statistics_of_batches_there_is_nothing_to_do():
+def test_layers_that_train_without_batch_statistics_are_skipped():
     model = Untrained()
     model(DATA)
     with pytest.raises(ArgumentError, match="inference mode"):

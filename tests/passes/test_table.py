@@ -59,7 +59,7 @@ def test_the_table(tmp_path):
         assert actual == text, "the table is out of date; see the head of this test"
 
 
-def test_what_is_not_trained_cannot_be_in_float_either():
+def test_topologies_that_do_not_train_fail_in_float_too():
     for topology in TOPOLOGIES:
         if not topology.trains:
             model = topology.model()

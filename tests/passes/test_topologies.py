@@ -23,7 +23,7 @@ SAMPLE = [
 
 
 @pytest.mark.every_case
-@pytest.mark.sample  # of the journey of each topology
+@pytest.mark.sample  # of the lifecycle of each topology
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_quantize_and_strip(topology):
     model = topology.model()

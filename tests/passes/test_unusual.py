@@ -177,7 +177,7 @@ def test_a_single_layer():
 # --- Quantized by Keras.
 
 
-def test_what_keras_quantized_is_left_and_said():
+def test_layers_quantized_by_keras_are_skipped_and_reported():
     model = network(layers.Dense(4, name="a"), layers.Dense(2, name="b"))
     model.quantize("int8")
     before, variables = outputs(model), values(model.weights)
@@ -250,7 +250,7 @@ UPDATES = "lsq(bits=4)"  # writes the start of its step to a variable
 
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
-def test_what_a_cell_would_quantize_at_every_step_is_quantized_before(kind):
+def test_input_of_a_cell_is_quantized_before_the_loop(kind):
     model = keras.Sequential(
         [keras.Input((5, 3)), getattr(layers, kind)(4, return_sequences=True)]
     )
@@ -290,7 +290,7 @@ def test_a_step_starts_before_the_loop_over_time():
         ("input", lambda: layers.RNN([layers.GRUCell(4), layers.GRUCell(4)])),
     ],
 )
-def test_what_writes_within_a_loop_over_time(slot, make):
+def test_quantizer_that_writes_in_a_loop_over_time(slot, make):
     model = keras.Sequential([keras.Input((5, 3)), make()])
     settings = {f"{slot}_quantizer": UPDATES}
     if keras.backend.backend() == "jax":

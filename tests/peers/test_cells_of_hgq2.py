@@ -84,7 +84,7 @@ def test_bit_widths_are_learned():
         assert (old != new).any()
 
 
-def test_what_is_not_there():
+def test_missing_features():
     names = [name.lower() for name in public()]
     assert cells["a small file"] == "no"
     assert not [w for w in names if "export" in w or "save" in w]

@@ -82,7 +82,7 @@ def test_quantizers():
         assert len(levels(quantizer)) == 2**bits
 
 
-def test_what_is_not_there():
+def test_missing_features():
     assert cells["fixed point"] == "no"
     assert {
         name

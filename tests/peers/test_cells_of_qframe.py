@@ -144,7 +144,7 @@ def test_report():
     assert "dense" in str(qf.models.profile(made))
 
 
-def test_what_is_not_there():
+def test_missing_features():
     quantizers = [c.name for c in qf.registry.discovery.registry.components("quantizer")]
     names = [name.lower() for name in [*qf.__all__, *quantizers]]
     assert cells["GPTQ, AWQ"] == cells["pruning, clustering"] == "no"

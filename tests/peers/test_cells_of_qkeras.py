@@ -128,7 +128,7 @@ def test_report(capsys):
     assert re.search(r"^ *head .*smult_4", capsys.readouterr().out, re.MULTILINE)
 
 
-def test_what_is_not_there():
+def test_missing_features():
     assert cells["a small file"] == "no"
     assert not [w for w in public() if "export" in w or "tflite" in w]
     assert cells["GPTQ, AWQ"] == cells["pruning, clustering"] == "no"

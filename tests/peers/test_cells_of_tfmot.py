@@ -141,7 +141,7 @@ def test_file():
     assert sizes[1] < 0.35 * sizes[0]
 
 
-def test_what_else_there_is():
+def test_reports_and_other_methods():
     assert cells["a report on each layer"] == "no"
     assert not [w for w in public() if "report" in w or "summary" in w]
     assert cells["GPTQ, AWQ"] == "no"

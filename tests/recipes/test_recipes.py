@@ -273,7 +273,7 @@ class Unnamed(qf.quantizers.Quantizer):
         (None, {"kernel_quantizer": {"a": 1}}, "kernel_quantizer={'a': 1}"),
     ],
 )
-def test_what_a_file_cannot_hold(tmp_path, selector, settings, message):
+def test_recipe_that_a_file_cannot_store_is_refused(tmp_path, selector, settings, message):
     recipe = qf.Recipe([(qf.last, None), (selector, settings)])
     path = tmp_path / "r.toml"
     path.write_text("before")

@@ -17,7 +17,7 @@ def compare(first, second, x, labels=None):
     return qf.compare(first, second, x, labels, verbose=0)
 
 
-def test_where_they_part(known, x, weights):
+def test_first_divergence_is_named(known, x, weights):
     first, second = known(), known()
     qf.quantize(second, [(qf.last, {"kernel_quantizer": "ste_sign"})])
     actual = compare(first, second, x)
@@ -112,7 +112,7 @@ def test_models_that_share_layers(x):
     assert "call" not in shared.__dict__
 
 
-def test_what_cannot_be_compared(x):
+def test_incomparable_models_are_refused(x):
     model = sequential(dense(3, "a"))
     for other, message in (
         (sequential(dense(3, "a"), size=5), r"takes \(None, 6\) and .* takes \(None, 5\)"),

@@ -57,7 +57,7 @@ def test_low_and_high():
         (ops.tanh, -1.5, 1.5),
     ],
 )
-def test_where_it_is_drawn(quantizer, low, high):
+def test_default_limits_of_a_plot(quantizer, low, high):
     (x, _), _ = lines(qf.plot_quantizer(quantizer))
     np.testing.assert_allclose((x[0], x[-1]), (low, high), rtol=1e-5)
 
@@ -88,7 +88,7 @@ def test_blocks_are_of_all_sizes():
     assert (np.diff(y) >= 0).all()
 
 
-def test_what_learns_starts_from_normal_numbers():
+def test_learned_state_starts_from_normal_numbers():
     (_, y), (x, gradient) = lines(qf.plot_quantizer("lsq(bits=3)"))
     batch = np.random.default_rng(0).normal(size=(1024, 1))
     step = 2 * np.abs(batch).mean() / np.sqrt(3)

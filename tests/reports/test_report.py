@@ -194,7 +194,7 @@ def test_data_that_does_not_fit(known, data, error, message):
         report(known("ste_sign"), data)
 
 
-def test_what_is_no_quantized_model(known, x):
+def test_other_objects_and_float_models_are_refused(known, x):
     with pytest.raises(ArgumentError, match=r"takes a keras\.Model"):
         report("model.keras")
     with pytest.raises(NotBuiltError, match="no weights yet"):

@@ -36,7 +36,7 @@ def test_sound_quantizers_pass(cls):
     check_quantizer(cls)
 
 
-def test_what_learns_only_from_numbers_beyond_its_range_learns():
+def test_state_that_learns_only_beyond_the_range_learns():
     [check] = [check for check in quantizer_checks(Reach) if check.name == "learns"]
     check()
 

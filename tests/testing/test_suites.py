@@ -49,7 +49,7 @@ def test_every_check_says_what_it_promises():
         assert str(check) == f"binary:ste_sign(clip_value=1.0)-{check.name}"
 
 
-def test_what_is_not_registered_is_told_so():
+def test_class_that_is_not_registered_is_refused():
     class Stray(Thirds):
         pass
 

@@ -257,7 +257,7 @@ def other_order(written):
         (lambda w: {}, ["0 in the file, 0 match"]),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_is_loaded(change, parts, tmp_path):
+def test_file_that_does_not_fit_is_refused_and_nothing_is_loaded(change, parts, tmp_path):
     made = model()
     before = arrays(made)
     path = write(tmp_path / "w.h5", change(entries()))

@@ -77,7 +77,7 @@ def test_all_are_here():
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", LARQ)
-def test_what_they_cost_is_what_larq_says(name):
+def test_costs_equal_those_of_larq(name):
     network = getattr(qf.zoo, name)
     model = network()
     profile = qf.models.profile(model)
