@@ -14,9 +14,9 @@ PEERS = Path(comparison.__file__).parent
 def test_every_cell_is_held_or_marked(head):
     name = head.split()[0]
     source = (PEERS / f"test_cells_of_{name.lower()}.py").read_text("utf-8")
-    held = set(re.findall(r'cells\["(.+?)"\]', source))
+    checked = set(re.findall(r'cells\["(.+?)"\]', source))
     rows = comparison.cells(name)
-    assert held == {r for r, cell in rows.items() if not cell.endswith(comparison.READ)}
+    assert checked == {r for r, cell in rows.items() if not cell.endswith(comparison.READ)}
 
 
 def test_the_table_is_found():

@@ -25,12 +25,12 @@ def free_ports(count):
 
     Who holds the same port of UDP may use it, so that no two runs of these tests take one.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         ports = []
         for port in PORTS:
             if len(ports) == count:
                 break
-            claim = held.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            claim = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
             try:
                 claim.bind(("127.0.0.1", port))
                 with socket.socket() as tried:

@@ -36,8 +36,8 @@ def model_of(order, fill):
 def names(model):
     """The variables by slot and name."""
     (dense,) = model.layers
-    held = {id(v): s for s, q in dense.quantizers.items() for v in q.variables}
-    return [(held.get(id(v)), v.name) for v in dense.variables]
+    owners = {id(v): s for s, q in dense.quantizers.items() for v in q.variables}
+    return [(owners.get(id(v)), v.name) for v in dense.variables]
 
 
 @given(

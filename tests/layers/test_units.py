@@ -67,8 +67,8 @@ def leaves(model):
 
 
 def slots(model):
-    held = [each for each in model._flatten_layers() if isinstance(each, Quantized)]
-    return [{slot: repr(q) for slot, q in layer.quantizers.items()} for layer in held]
+    quantized = [each for each in model._flatten_layers() if isinstance(each, Quantized)]
+    return [{slot: repr(q) for slot, q in layer.quantizers.items()} for layer in quantized]
 
 
 def classes(model):

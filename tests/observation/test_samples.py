@@ -59,5 +59,5 @@ def test_samples_by_channel_are_of_that_channel_and_all_where_they_are_few():
     actual = sampled(x, (1, 1, 1, 3))
     assert actual.shape == (1, SAMPLES, 3)
     for channel in range(3):
-        held = actual[0, :, channel]
-        assert set(held[np.isfinite(held)].astype(int)) == set(range(channel, 600, 3))
+        kept = actual[0, :, channel]
+        assert set(kept[np.isfinite(kept)].astype(int)) == set(range(channel, 600, 3))

@@ -63,13 +63,13 @@ def test_equals_every_optimizer_alone(kinds, with_default):
     last = kinds[-1] if with_default else None
     case = CaseOptimizer(
         *(
-            (lambda v, held=held: v.name in held, make(kind))
-            for kind, held in names.items()
+            (lambda v, group=group: v.name in group, make(kind))
+            for kind, group in names.items()
             if kind != last
         ),
         default_optimizer=make(last) if with_default else None,
     )
-    parts = {kind: [v for v in alone if v.name in held] for kind, held in names.items()}
+    parts = {kind: [v for v in alone if v.name in group] for kind, group in names.items()}
     optimizers = {kind: make(kind) for kind in parts}
     rng = np.random.default_rng(1)
     for _ in range(4):
@@ -143,9 +143,9 @@ def test_a_step_without_finite_gradients_is_left_out():
             scaled.apply(gradients)
             return
         # What Keras scales on JAX it scales in stateless steps only.
-        held = [v.value for v in scaled.variables], gradients, [v.value for v in whole]
+        state = [v.value for v in scaled.variables], gradients, [v.value for v in whole]
         for pair in zip(
-            (whole, scaled.variables), scaled.stateless_apply(*held), strict=True
+            (whole, scaled.variables), scaled.stateless_apply(*state), strict=True
         ):
             for variable, value in zip(*pair, strict=True):
                 variable.assign(value)
@@ -223,9 +223,9 @@ def test_variables_are_those_of_all_and_can_be_set():
     trained = variables(2)
     case = CaseOptimizer((lambda v: v.name == "v0", Bop()), default_optimizer=Adam())
     case.build(trained)
-    held = [id(v) for v in case.variables]
-    assert len(set(held)) == len(held)
-    assert {id(v) for o in case.optimizers for v in o.variables} < set(held)
+    ids = [id(v) for v in case.variables]
+    assert len(set(ids)) == len(ids)
+    assert {id(v) for o in case.optimizers for v in o.variables} < set(ids)
     given = [np.full(v.shape, i, "float32") for i, v in enumerate(case.variables)]
     case.set_weights(given)
     for a, b in zip(arrays(case.variables), given, strict=True):

@@ -78,11 +78,11 @@ def check(model):
     assert {row.path for row in report.quantized} == with_kernel
     for index, row in enumerate(report.quantized):
         quantizers = layers[row.path].quantizers
-        held = {f"{slot}_quantizer": repr(q) for slot, q in quantizers.items()}
+        actual = {f"{slot}_quantizer": repr(q) for slot, q in quantizers.items()}
         expected = {k: v for k, v in row.settings.items() if k.endswith("_quantizer")}
-        assert held == expected
-        assert ("input_quantizer" in held) == (index > 0)
-        assert {"kernel_quantizer", "depthwise_quantizer"} & set(held)
+        assert actual == expected
+        assert ("input_quantizer" in actual) == (index > 0)
+        assert {"kernel_quantizer", "depthwise_quantizer"} & set(actual)
     # Whatever else learns is in the report too.
     scales = having(layers, "gamma", "beta")
     assert {row.path for row in report.skipped} == scales

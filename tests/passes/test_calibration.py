@@ -26,8 +26,8 @@ def network():
 def ranges(model):
     """Both ends of each range, by the index of the layer."""
     quantized = [layer for layer in model.layers if hasattr(layer, "quantizers")]
-    held = [layer.quantizers["input"].gathered for layer in quantized]
-    return [[float(keras.ops.convert_to_numpy(e)) for e in (g.low, g.high)] for g in held]
+    kept = [layer.quantizers["input"].gathered for layer in quantized]
+    return [[float(keras.ops.convert_to_numpy(e)) for e in (g.low, g.high)] for g in kept]
 
 
 def outputs_of_first(model):
@@ -287,10 +287,10 @@ def test_a_quantizer_that_is_a_layer_of_its_own(method):
     class Subclassed(keras.Model):
         def __init__(self):
             super().__init__()
-            self.held = qf.quantizers.get("integer(gather='widest')")
+            self.inner = qf.quantizers.get("integer(gather='widest')")
 
         def call(self, inputs):
-            return self.held(inputs)
+            return self.inner(inputs)
 
     other = Subclassed()
     with pytest.raises(ArgumentError, match="has no weights yet"):
@@ -301,7 +301,7 @@ def test_a_quantizer_that_is_a_layer_of_its_own(method):
     for model in (keras.Sequential(parts), built, other):
         (row,) = qf.calibrate(model, DATA, method, verbose=0).quantized
         assert list(row.settings) == ["quantizer"]
-    for one in (quantizer, built.layers[0], other.held):
+    for one in (quantizer, built.layers[0], other.inner):
         actual = keras.ops.convert_to_numpy(one(3 * DATA))
         assert 2 < actual.max() < np.abs(DATA).max() * 1.01
 
@@ -354,11 +354,11 @@ def test_constant_and_dead_inputs_do_not_stop_others(quantizer, method):
     assert "input_quantizer: only the number 0 reached it" in rows["dead"].reason
     assert "input_quantizer: only the number 3 reached it" in rows["constant"].reason
     assert "only the number 3" in str(report)
-    held = {name: model.get_layer(name).quantizers["input"] for name in rows}
+    by_name = {name: model.get_layer(name).quantizers["input"] for name in rows}
     for name, numbers in {"constant": [0.0, 3.0], "dead": [0.0, 1.0]}.items():
-        kept = keras.ops.convert_to_numpy(held[name](numbers))
+        kept = keras.ops.convert_to_numpy(by_name[name](numbers))
         np.testing.assert_allclose(kept, numbers, rtol=1e-6)
-    live = keras.ops.convert_to_numpy(held["live"](DATA))
+    live = keras.ops.convert_to_numpy(by_name["live"](DATA))
     assert np.abs(live - DATA).mean() < 0.2
 
 

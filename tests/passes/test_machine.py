@@ -146,12 +146,12 @@ class Machine(RuleBasedStateMachine):
         for part in network.parts:
             settings = said.pop(part.holder.name, {})
             slots = {s: repr(qf.quantizers.get(text)) for s, text in part.slots.items()}
-            held = {
+            actual = {
                 k.removesuffix("_quantizer"): v
                 for k, v in settings.items()
                 if "straint" not in k
             }
-            assert held == slots, (name, part.holder.name)
+            assert actual == slots, (name, part.holder.name)
             (row,) = [each for each in layers if part.layer.name in each.name.split("/")]
             bits = {w.name: w.bits for w in row.weights}
             for slot in part.weights:

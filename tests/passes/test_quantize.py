@@ -77,16 +77,16 @@ def test_a_key_that_one_layer_has_not_skips_it_and_says_so():
 
 
 def test_quantizing_again_with_the_same_rules_changes_nothing():
-    def held(model):
+    def ids_in(model):
         slots = [getattr(layer, "quantizers", {}) for layer in model.layers]
-        return [id(quantizer) for held in slots for quantizer in held.values()]
+        return [id(quantizer) for filled in slots for quantizer in filled.values()]
 
     model = network()
     qf.quantize(model, BNN)
-    before = held(model)
+    before = ids_in(model)
     qf.quantize(model, BNN)
     assert len(before) == 6
-    assert held(model) == before
+    assert ids_in(model) == before
 
 
 def test_other_rules_replace_the_slots():

@@ -89,7 +89,7 @@ GOLDEN = [
         [0, 1, 1, 0, 0],
     ),
     ("quantized_relu(3, 0, 0, 0.0, False, None, False)", [9], [0.875], [1]),
-    # Beyond 3.5 steps the value is held to 3.
+    # Beyond 3.5 steps the value is clipped to 3.
     (
         "quantized_tanh(3)",
         [-2, -1, -0.9, 0.125, 0.375, 0.8, 0.875, 1],
