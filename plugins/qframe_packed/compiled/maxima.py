@@ -1,4 +1,4 @@
-"""Max pools of 2x2 pixels right behind a product: the largest of 4 sums in a chunk.
+"""Max pools of 2x2 codes right behind a product: the largest of 4 sums in a chunk.
 
 The functions that follow the sums, up to the pool, keep their order, or turn it round in
 channels with a negative scale. So they are computed of the largest sum, or of the smallest

@@ -281,6 +281,9 @@ class Schedule(Forms):
         kernel = self._kernels.get(source)
         if not isinstance(kernel, Gemm) or not isinstance(operation, operations.MaxPool):
             return False
+        if self.values[source].span is None:
+            # The largest one of a positive and of a negative zero is either.
+            return False
         chain = {*kernel.epilogue.by_tensor}
         if kernel.epilogue.last != source or not chain <= self._reading.single:
             return False
