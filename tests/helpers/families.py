@@ -1,5 +1,7 @@
 """The smallest network of each family of `keras.applications`, with random weights."""
 
+from collections import Counter
+
 import attrs
 import keras
 import numpy as np
@@ -34,7 +36,7 @@ class Family:
                 layer.moving_variance.assign(rng.uniform(0.5, 1.5, size))
         return model
 
-    def images(self, count=4):
+    def images(self, count=2):
         """Noise in the range that it takes."""
         x = np.random.default_rng(1).uniform(0, 255, (count, self.size, self.size, 3))
         return (x if self.rescales else x / 127.5 - 1).astype("float32")
@@ -61,6 +63,8 @@ FAMILIES = {
 def quantized(model, images):
     """The model in 8 bits, with ranges of these images."""
     qf.quantize(model, "integer_inference")
+    # Compiling takes much longer than a few images.
+    model.run_eagerly = True
     qf.calibrate(model, images, verbose=0)
     return model
 
@@ -68,6 +72,14 @@ def quantized(model, images):
 def difference(found, expected):
     """The largest difference, relative to the largest number."""
     return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def in_numpy(runtime):
+    """How many operations, by name, the compiled engine leaves to NumPy."""
+    kernels = zip(runtime.graph.nodes, runtime._engine.kernels, strict=True)
+    operations = [node.operation for node, kernel in kernels if "numpy" in kernel]
+    names = Counter(getattr(op, "function", op.name) for op in operations)
+    return ", ".join(f"{count} `{name}`" for name, count in names.items()) or "none"
 
 
 def distance_before_flips(model, images):

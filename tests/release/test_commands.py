@@ -30,7 +30,7 @@ AFTER = [
 # Commands that are not run here, as regular expressions, and why not.
 NOT_RUN = {
     # What these leave is in .tox, and in the caches that tests leave.
-    r"tox (list|run|run-parallel)( -[em] (?!picture)[\w-]+)?( -- -k sign)?": "runs this",
+    r"tox (list|run|run-parallel)( -[em] (?!picture)[\w-]+)?( -- -k \w+)?": "runs this",
     r"python3 -m venv \.venv && .* && \.venv/bin/tox run-parallel -m ci": "runs this",
     r"tox run -e picture": "changes a file that is under version control, as it should",
     r"python tests/saved/make\.py": "makes files that are put under version control",
