@@ -37,9 +37,10 @@ _DTYPES = {
     "I8": np.dtype("i1"),
     "U8": np.dtype("u1"),
 }
-# The most bytes of JSON, for each byte of a file and in any: real graphs have fewer, and a
-# file of a few bytes can be made that inflates to gigabytes.
-_INFLATION, _LEAST_TEXT = 16, 2**20
+# The most bytes of JSON, for each byte of a file, in any small one, and at all: real graphs
+# have fewer, and a file of a few bytes can be made that inflates to gigabytes. In memory
+# JSON takes up to 40 times as much.
+_INFLATION, _LEAST_TEXT, _MOST_TEXT = 16, 2**20, 2**23
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -135,7 +136,7 @@ def _decode(content: bytes) -> PackedGraph:
     tensors = {name: _array(name, part) for name, part in parts}
     text = metadata.get("graph", "")
     if metadata["version"] != _PLAIN:
-        text = _inflated(text, _LEAST_TEXT + _INFLATION * len(content))
+        text = _inflated(text, min(_LEAST_TEXT + _INFLATION * len(content), _MOST_TEXT))
     if metadata.get("sha256") != digest(text, tensors):
         raise DataError("its digest is that of another content")
     graph = PackedGraph.from_json(_json(text), tensors)

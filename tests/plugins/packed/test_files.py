@@ -362,6 +362,12 @@ def test_a_graph_that_inflates_to_gigabytes_is_refused_at_once():
         tracemalloc.stop()
 
 
+def test_a_graph_of_many_megabytes_is_refused_however_large_the_file_is():
+    content = files.signed(" " * 2**24, {"0": np.zeros(2**20, np.uint8)})
+    with pytest.raises(DataError, match="larger than that of any model"):
+        files.decode(content)
+
+
 def _damaged(random):
     """The file with a few bytes changed, lost or added."""
     content = bytearray(CONTENT)
