@@ -487,7 +487,7 @@ class _(Coin):
 
 @mutant("seeded", "the same seed")
 class _(Coin):
-    """no seed."""
+    """no seed: a new generator for each call."""
 
     def noise(self, inputs):
         drawn = np.random.default_rng().uniform(-0.5, 0.5, inputs.shape)
