@@ -185,7 +185,7 @@ def test_networks_of_any_form():
     run()
     assert np.mean(exact) > 0.7
     assert channels == {True, False}
-    kinds = {"PACK", "LEVELS", "EVEN_LEVELS", "ADD", "STORE", "chain", "numpy"}
+    kinds = {"PACK", "LEVELS", "EVEN_LEVELS", "ADD", "STORE", "chain"}
     assert_drawn(seen, kinds)
 
 
