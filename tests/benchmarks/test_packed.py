@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
+from benchmarks.lite import lite
 from benchmarks.timing import interleaved, show
 from qframe.cli.quickstart import network
 
@@ -36,41 +37,6 @@ MODELS = {
     "tutorial": (network.build, (1, 64)),
     "QuickNet": (lambda: qf.zoo.QuickNet(), (1, 64)),
 }
-
-
-def lite(model, batch, whole):
-    """LiteRT with the model, as float32 or as int8."""
-    import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
-
-    shape = (batch, *model.input_shape[1:])
-    # Its own converter of Keras models leaves variables, which it quantizes not.
-    function = tf.function(lambda x: model(x, training=False))
-    frozen = convert_variables_to_constants_v2(
-        function.get_concrete_function(tf.TensorSpec(shape))
-    )
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    if whole:
-        noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([x] for x in noise)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    interpreter = Interpreter(model_content=converter.convert(), num_threads=1)
-    interpreter.allocate_tensors()
-    given = interpreter.get_input_details()[0]
-    found = interpreter.get_output_details()[0]
-    x = np.ones(shape, given["dtype"])
-
-    def run():
-        interpreter.set_tensor(given["index"], x)
-        interpreter.invoke()
-        return interpreter.get_tensor(found["index"])
-
-    return run
 
 
 @pytest.mark.parametrize("name", MODELS)
