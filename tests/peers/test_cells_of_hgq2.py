@@ -29,7 +29,7 @@ def test_the_version():
 
 def test_there_is_no_word_for_a_model():
     """Quantized layers are written as such, in models of any kind."""
-    assert cells["quantizes an existing model"] == cells["takes it back"] == "no"
+    assert cells["quantizes an existing model"] == cells["undoes it"] == "no"
     names = [name.lower() for name in public()]
     assert not [
         w for w in names if w.startswith(("quantize_", "convert", "from_", "strip"))

@@ -37,7 +37,7 @@ def test_quantize():
     assert model.quantize("int8") is None
     assert model.layers[0] is before
     assert kernel(before) == "int8"
-    assert cells["takes it back"] == "no"
+    assert cells["undoes it"] == "no"
     with pytest.raises(ValueError, match="already quantized"):
         model.quantize("int8")
     assert not [

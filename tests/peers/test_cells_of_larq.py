@@ -42,7 +42,7 @@ def test_the_version():
 
 def test_there_is_no_word_for_a_model():
     """Quantized layers are written as such, in models of any kind."""
-    assert cells["quantizes an existing model"] == cells["takes it back"] == "no"
+    assert cells["quantizes an existing model"] == cells["undoes it"] == "no"
     starts = ("quantize_", "convert", "from_", "strip")
     assert not [word for word in NAMES if word.startswith(starts)]
     assert cells["attention, recurrent cells, nested and subclassed models"] == "by hand"

@@ -45,7 +45,7 @@ def test_quantize_and_back():
     assert cells["quantizes an existing model"] == "in place"
     assert [row.path for row in qf.quantize(before, FOUR).quantized] == ["dense"]
     assert before.get_layer("dense") is dense
-    assert cells["takes it back"] == "yes"
+    assert cells["undoes it"] == "yes"
     qf.strip(before)
     assert type(dense) is layers.Dense
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(dense.kernel), kernel)

@@ -49,7 +49,7 @@ def test_quantize():
     assert made is not before
     assert kinds(before)[1] == "Dense"
     assert kinds(made)[1] == "QDense"
-    assert cells["takes it back"] == "no"
+    assert cells["undoes it"] == "no"
     assert not [w for w in public() if w.startswith(("strip", "unquantize", "dequantize"))]
 
 

@@ -41,7 +41,7 @@ def test_quantize():
     assert made is not model
     assert type(model.layers[0]) is layers.Dense
     assert type(made.get_layer("quant_dense")) is quantization.QuantizeWrapperV2
-    assert cells["takes it back"] == "no"
+    assert cells["undoes it"] == "no"
     assert not [w for w in public() if w.startswith(("strip", "unquantize", "dequantize"))]
 
 

@@ -121,6 +121,6 @@ def multiplies_codes(operation: Any, value: Value) -> bool:
 
 
 def is_depthwise(operation: Any, value: Value) -> bool:
-    """Return whether a product multiplies each channel by weights of its own."""
+    """Return whether a product is a depthwise convolution."""
     groups = getattr(operation, "groups", 1)
     return groups > 1 and (groups, groups) == (value.shape[-1], operation.kernel.shape[0])

@@ -116,7 +116,7 @@ class Rounding:
         words, codes = ir.VectorType(_I16, 2 * LANES), ir.VectorType(_I8, GROUP)
         levels = []
         for y in ys:
-            # NaN stays, and becomes the lowest integer, as everything that is too large.
+            # The conversion below turns NaN and too large numbers into the lowest integer.
             y = b.select(b.fcmp_ordered("<", self._top, y), self._top, y)
             levels.append(self._converted(y, packs.to_numbers))
         to_words = declared(b, packs.to_words, words, [numbers] * 2)

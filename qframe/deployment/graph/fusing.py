@@ -96,7 +96,7 @@ def pad_integers(draft: Draft, key: int, node: Node) -> bool:
 
 
 def join_reshapes(draft: Draft, key: int, node: Node) -> bool:
-    """Reshape once instead of twice, and not at all to the shape that there is."""
+    """Merge consecutive reshapes, and remove one that keeps the shape."""
     if not isinstance(node.operation, Reshape):
         return False
     (source,) = node.inputs
