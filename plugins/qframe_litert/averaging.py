@@ -1,0 +1,65 @@
+"""Means of windows and images, and images of another size."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.deployment.graph.fused import Fused
+from qframe.deployment.graph.values import Value
+from qframe.errors import QFrameError
+from qframe_litert.elementwise import requantize
+from qframe_litert.products import channelwise
+from qframe_litert.windows import pool
+from qframe_litert.writer import Edge, Writer
+
+
+def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write the mean of each window.
+
+    The runtime's own pool returns the grid that it reads. A depthwise convolution with
+    equal weights rounds to another grid at once.
+    """
+    operation: Any = fused.operation
+    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)  # type: ignore[arg-type]
+    if same and fused.activation is None:
+        return pool(writer, "AVERAGE_POOL_2D", operation, x, value)
+    if any(operation.pads):
+        before = attrs.evolve(value, grid=x.grid)
+        y = pool(writer, "AVERAGE_POOL_2D", operation, x, before, "mean")
+        return requantize(writer, y, value, fused.activation)
+    channels = x.shape[2]
+    kernel = np.ones((channels, *operation.pool, 1), np.int8)
+    scale = np.full(channels, 1 / math.prod(operation.pool), np.float32)
+    shift = np.zeros(channels)
+    settings = fused.activation, operation.strides
+    return channelwise(writer, x, value, kernel, scale, shift, *settings)
+
+
+def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write the mean of each channel."""
+    if fused.activation is not None:
+        raise QFrameError("a ReLU follows its mean, and no quantizer is between them")
+    axes = writer.constant("axes", range(1, len(x.shape)))
+    return writer.emit("MEAN", (x.index, axes), value, "ReducerOptions")
+
+
+def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write an image of another size, bilinear; the runtime keeps the grid."""
+    operation: Any = fused.operation
+    size = writer.constant("size", operation.size)
+    between = attrs.evolve(value, grid=x.grid)
+    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)  # type: ignore[arg-type]
+    part = None if same and fused.activation is None else "resized"
+    y = writer.emit(
+        "RESIZE_BILINEAR",
+        (x.index, size),
+        between,
+        "ResizeBilinearOptions",
+        part,
+        HalfPixelCenters=True,
+    )
+    return y if part is None else requantize(writer, y, value, fused.activation)

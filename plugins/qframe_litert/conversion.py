@@ -1,0 +1,138 @@
+"""From a deployment graph to a LiteRT model: the table of all operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.fused import Fused
+from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.values import Value
+from qframe.deployment.lowering.refusals import Refusals
+from qframe.errors import QFrameError
+from qframe_litert import averaging, elementwise, moving, products
+from qframe_litert.model import LiteModel
+from qframe_litert.writer import Edge, Settings, Writer
+
+# What a fused node computes, and an operation that only moves integers.
+FUSED: Mapping[type, Callable[..., Edge]] = {
+    op.Activation: elementwise.activation,
+    op.Affine: elementwise.affine,
+    op.AveragePool: averaging.average_pool,
+    op.Conv2D: products.convolution,
+    op.Dense: products.dense,
+    op.GlobalPool: averaging.global_average,
+    op.Merge: elementwise.merge,
+    op.PReLU: elementwise.prelu,
+    op.Resize: averaging.resize,
+}
+MOVING: Mapping[type, Callable[..., Edge]] = {
+    op.Concatenate: moving.concatenate,
+    op.GlobalPool: moving.global_max,
+    op.MaxPool: moving.max_pool,
+    op.Pad: moving.pad,
+    op.Repeat: moving.repeat,
+    op.Reshape: moving.reshape,
+    op.Slice: moving.chosen,
+    op.Transpose: moving.transpose,
+}
+
+
+class Conversion:
+    """Writes the nodes of a graph, in order.
+
+    Args:
+        graph: a graph that `qframe.deployment.graph.fusing.fuse` returned.
+        settings: how it is written.
+    """
+
+    def __init__(self, graph: Graph, settings: Settings) -> None:
+        self._graph = graph
+        self._values = graph.values()
+        self._writer = Writer(graph, settings)
+        self._refusals = Refusals("litert")
+        self._edges: dict[int, Edge] = {}
+
+    def model(self) -> LiteModel:
+        """The model; raises `ExportError`, which names all layers that are refused."""
+        for index in range(len(self._graph.inputs)):
+            self._read_input(index)
+        for index, node in enumerate(self._graph.nodes, len(self._graph.inputs)):
+            self._writer.begin(node)
+            try:
+                self._edges[index] = self._write(index, node)
+            except QFrameError as error:
+                self._refusals.add(node.name, node.operation, error)
+                self._edges[index] = Edge(0, self._values[index])
+        self._refusals.check()
+        model = self._writer.model
+        model.outputs = [self._edges[index].index for index in self._graph.outputs]
+        return model
+
+    def _read_input(self, index: int) -> None:
+        """Add an input of the model: the integers of its quantizer, or indices."""
+        readers = [
+            (i, node)
+            for i, node in enumerate(self._graph.nodes, len(self._graph.inputs))
+            if index in node.inputs
+        ]
+        if not readers:
+            return
+        place, node = readers[0]
+        self._writer.begin(node)
+        self._writer.name = f"input_{index}"
+        try:
+            kinds = {type(node.operation) for _, node in readers}
+            if kinds == {op.Lookup}:
+                value = Value(self._graph.inputs[index])
+                edge = self._writer.activation(value, dtype="int32")
+            elif kinds == {op.Quantize} and len(readers) == 1:
+                edge = self._writer.activation(self._values[place])
+            else:
+                raise QFrameError(
+                    "several layers read this input, each with a quantizer of its own. "
+                    "Quantize it once, by a quantizer layer after keras.Input"
+                )
+        except QFrameError as error:
+            self._refusals.add(node.name, node.operation, error)
+            edge = Edge(0, self._values[place])
+        self._edges[index] = edge
+        self._writer.model.inputs.append(edge.index)
+
+    def _write(self, index: int, node: Node) -> Edge:
+        operation, value = node.operation, self._values[index]
+        inputs = [self._edges[i] for i in node.inputs]
+        if isinstance(operation, Fused):
+            _check_quantizer(operation.quantize)
+            convert = FUSED.get(type(operation.operation))
+            if convert is not None:
+                return convert(self._writer, operation, *inputs, value)
+            raise QFrameError("the runtime has no operator for it")
+        if isinstance(operation, op.Quantize):
+            _check_quantizer(operation)
+            return self._edges[node.inputs[0]]
+        if isinstance(operation, op.Dequantize):
+            return inputs[0]
+        if isinstance(operation, op.Lookup):
+            return self._look_up(operation, inputs[0], value)
+        convert = MOVING.get(type(operation))
+        if convert is None:
+            raise QFrameError("the runtime has no operator for it")
+        return convert(self._writer, operation, *inputs, value)
+
+    def _look_up(self, operation: op.Lookup, x: Edge, value: Value) -> Edge:
+        rows = operation.kernel.integers().astype(np.int64)
+        table = self._writer.integers("rows", rows, value.grid)  # type: ignore[arg-type]
+        return self._writer.emit("GATHER", (table, x.index), value, "GatherOptions")
+
+
+def _check_quantizer(quantize: Any) -> None:
+    """Raise `QFrameError` for a quantizer that the runtime's rounding does not match."""
+    if quantize is not None and quantize.rounding is None:
+        raise QFrameError(
+            "its quantizer does not round to the nearest integer, and the runtime does. "
+            "Take one that does, such as 'integer'"
+        )

@@ -1,0 +1,159 @@
+"""Operators on each number: of several tensors, activations, and changes of the grid."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.deployment.graph.fused import Fused
+from qframe.deployment.graph.operations import Activation, Dequantize, Reshape
+from qframe.deployment.graph.reference import run
+from qframe.deployment.graph.values import Grid, Value
+from qframe.errors import QFrameError
+from qframe_litert.epilogues import Epilogue
+from qframe_litert.model import Tensor
+from qframe_litert.moving import reshape
+from qframe_litert.products import channelwise
+from qframe_litert.writer import ENDS, Edge, Writer
+
+# The weight of a scale by channel. The larger it is, the finer are the steps of the shift.
+_WEIGHT = 127
+
+
+def requantize(writer: Writer, x: Edge, value: Value, activation: Any = None) -> Edge:
+    """Write the same numbers on another grid."""
+    epilogue = Epilogue.of(writer, activation, value, fuses=False)
+    inputs, options = (x.index,), "QuantizeOptions"
+    out = writer.emit("QUANTIZE", inputs, value, options, epilogue.name)
+    return epilogue.finish(writer, out)
+
+
+def affine(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write ``x * scale + shift``, as a depthwise convolution of single pixels."""
+    operation: Any = fused.operation
+    if operation.scale is None and operation.shift is None:
+        return requantize(writer, x, value, fused.activation)
+    channels = x.shape[-1]
+    scale = 1.0 if operation.scale is None else operation.scale.astype(float)
+    scale = np.broadcast_to(scale, (channels,))
+    if not scale.all():
+        raise QFrameError("it multiplies a channel by 0, which leaves nothing of it")
+    kernel = np.where(scale < 0, -_WEIGHT, _WEIGHT).reshape(-1, 1, 1, 1)
+    shift = 0.0 if operation.shift is None else operation.shift
+    pixels = 1, math.prod(x.shape[:-1]), channels
+    image = reshape(writer, Reshape(pixels), x, attrs.evolve(x.value, shape=pixels))
+    flat, steps = attrs.evolve(value, shape=pixels), np.abs(scale) / _WEIGHT
+    out = channelwise(
+        *(writer, image, flat, kernel, steps.astype(np.float32)),
+        *(np.broadcast_to(shift, (channels,)), fused.activation),
+    )
+    return reshape(writer, Reshape(value.shape), out, value)
+
+
+_MERGES = {"add": ("ADD", "Add"), "subtract": ("SUB", "Sub"), "multiply": ("MUL", "Mul")}
+
+
+def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
+    """Write a function of two tensors."""
+    *inputs, value = inputs_and_value
+    function = fused.operation.function  # type: ignore[attr-defined]
+    if len(inputs) != 2:
+        raise QFrameError(
+            f"it takes {len(inputs)} tensors, and the runtime two. Write several layers"
+        )
+    if function in ("maximum", "minimum"):
+        # Rounding is monotone: the larger of two rounded numbers is the rounded larger one.
+        x, y = (on_grid(writer, edge, value.grid) for edge in inputs)
+        epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
+        code, options, settings = function.upper(), "MaximumMinimumOptions", {}
+    elif function in _MERGES:
+        x, y = inputs
+        epilogue = Epilogue.of(writer, fused.activation, value)
+        code, name = _MERGES[function]
+        options, settings = f"{name}Options", {"FusedActivationFunction": epilogue.function}
+    else:
+        raise QFrameError(f"the runtime cannot {function} integers")
+    edges = x.index, y.index
+    out = writer.emit(code, edges, value, options, epilogue.name, **settings)
+    return epilogue.finish(writer, out)
+
+
+def on_grid(writer: Writer, x: Edge, grid: Grid) -> Edge:
+    """A tensor on a grid: itself, or the same numbers rounded to that one."""
+    if writer.grid_in_file(x.grid) == writer.grid_in_file(grid):
+        return x
+    value = Value(x.shape, grid)
+    return writer.emit("QUANTIZE", (x.index,), value, "QuantizeOptions", "rescaled")
+
+
+# The functions that return a grid of the runtime: code, the scale in 8 bits, zero point.
+_FIXED = {
+    "sigmoid": ("LOGISTIC", 2.0**-8, -128, None),
+    "tanh": ("TANH", 2.0**-7, 0, None),
+    "softmax": ("SOFTMAX", 2.0**-8, -128, "SoftmaxOptions"),
+}
+
+
+def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write an activation that is not fused, of integers."""
+    operation: Any = fused.operation
+    function = operation.function
+    if fused.activation is not None:
+        raise QFrameError("a ReLU follows its activation, and no quantizer is between them")
+    if function in _FIXED:
+        code, scale, zero_point, options = _FIXED[function]
+        if writer.settings.activations == "int16":
+            scale, zero_point = 2.0**-15, 0
+        settings = {"Beta": 1.0} if options else {}
+        if writer.grid_in_file(value.grid) == (scale, zero_point):
+            return writer.emit(code, (x.index,), value, options, **settings)
+        if function == "softmax":
+            low, high = (n - zero_point for n in ENDS[writer.settings.activations])
+            fixed = Value(value.shape, Grid(low, high, 1, scale))
+            y = writer.emit(code, (x.index,), fixed, options, "softmax", **settings)
+            return requantize(writer, y, value)
+    if function == "relu" and not operation.alpha and not operation.threshold:
+        return requantize(writer, x, value, operation)
+    return lookup(writer, fused, x, value)
+
+
+def prelu(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write a ReLU with slopes that are the same in all pixels."""
+    alpha = fused.operation.alpha  # type: ignore[attr-defined]
+    if alpha.size == 1:
+        one = Activation("relu", float(alpha.reshape(())))
+        return lookup(writer, attrs.evolve(fused, operation=one), x, value)
+    raise QFrameError("its slopes differ. Write keras.layers.LeakyReLU, which has one")
+
+
+def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+    """Write a function of each number as a table of all results, which is exact."""
+    if writer.settings.activations != "int8":
+        raise QFrameError(
+            f"{fused.operation.name} of 16 bits is not in the runtime. Write activations=8"
+        )
+    scale, zero_point = writer.grid_in_file(x.grid)
+    low, high = ENDS["int8"]
+    steps = np.arange(low, high + 1, dtype=np.int32) - zero_point
+    real = run(Dequantize(scale=scale), steps)
+    results = run(fused.quantize, run(fused.operation, real))
+    # Integers of 8 bits from -128 on, as indices from 0 on.
+    wide = writer.model.add_tensor(_indices(writer, x, "wide"))
+    settings = {"InDataType": _INT8, "OutDataType": _INT32}
+    writer.operator("CAST", 1, (x.index,), wide, "CastOptions", **settings)
+    index = writer.model.add_tensor(_indices(writer, x, "index"))
+    inputs = wide, writer.constant("first", -low)
+    writer.operator("ADD", 1, inputs, index, "AddOptions")
+    table = writer.integers("table", results, value.grid)  # type: ignore[arg-type]
+    return writer.emit("GATHER", (table, index), value, "GatherOptions")
+
+
+_INT8, _INT32 = 9, 2
+
+
+def _indices(writer: Writer, x: Edge, part: str) -> Tensor:
+    shape = writer.settings.batch, *x.shape
+    return Tensor(f"{writer.name}/{part}", shape, "int32")

@@ -1,0 +1,92 @@
+"""The ends of the range of a result: saturation, activations, and clipping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.deployment.graph.values import Value
+from qframe.errors import QFrameError
+from qframe_litert.writer import ENDS, Edge, Writer
+
+NONE, RELU, RELU6 = 0, 1, 3
+
+
+@attrs.frozen
+class Epilogue:
+    """What follows the sums of an operator.
+
+    Args:
+        function: the code of the activation that the operator computes itself.
+        low: an integer, counted from the zero point, below which results are raised by an
+            operator of their own; None for none.
+        high: one above which they are lowered; None for none.
+    """
+
+    function: int
+    low: int | None
+    high: int | None
+
+    @classmethod
+    def of(
+        cls, writer: Writer, activation: Any, value: Value, *, fuses: bool = True
+    ) -> Epilogue:
+        """The epilogue of an operator that returns a value after a ReLU or nothing.
+
+        Args:
+            writer: knows the integers of the file.
+            activation: a ReLU of the graph; None for none.
+            value: the result.
+            fuses: whether the operator computes a ReLU itself. Default True.
+
+        Raises:
+            QFrameError: the activation is another one.
+        """
+        grid: Any = value.grid
+        _, zero_point = writer.grid_in_file(grid)
+        least, most = (end - zero_point for end in ENDS[writer.settings.activations])
+        low, high, function = grid.span.low, grid.span.high, NONE
+        if activation is not None:
+            _check_relu(activation)
+            # Rounding is monotone: what is clipped and then rounded is what is rounded
+            # and then clipped.
+            low, top = max(low, 0), activation.most
+            last = high if top is None else int(np.rint(np.float32(top / grid.scale)))
+            high = min(high, last)
+            if fuses and top == 6 and last == high < most:
+                function, most = RELU6, last
+            elif fuses and low > least:
+                function = RELU
+            least = least if function == NONE else max(least, 0)
+        raised = low if low > least else None
+        lowered = high if high < most else None
+        return cls(function, raised, lowered)
+
+    @property
+    def name(self) -> str | None:
+        """The end of the name of a result that is clipped afterwards."""
+        return None if self.low is None and self.high is None else "sums"
+
+    def finish(self, writer: Writer, out: Edge) -> Edge:
+        """Clip the result of the operator where it does not saturate by itself."""
+        for code, end in (("MAXIMUM", self.low), ("MINIMUM", self.high)):
+            if end is not None:
+                last = code == "MINIMUM" or self.high is None
+                limit = writer.integers(code.lower(), [end], out.grid)
+                clipped = writer.activation(out.value, None if last else "low")
+                writer.operator(
+                    *(code, writer.version(code), (out.index, limit), clipped.index),
+                    "MaximumMinimumOptions",
+                )
+                out = clipped
+        return out
+
+
+def _check_relu(activation: Any) -> None:
+    if activation.function != "relu" or activation.alpha or activation.threshold:
+        raise QFrameError(
+            f"its activation {activation.function!r} is not a plain ReLU, and reads sums "
+            "that are not quantized. Write it as a layer, and quantize what it reads"
+        )

@@ -1,0 +1,60 @@
+"""The exporter of LiteRT files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from qframe.errors import PluginError
+from qframe.validation import integer_within, one_of
+
+
+@attrs.frozen
+class LiteRTExporter:
+    """Write a model as integers for LiteRT, formerly TensorFlow Lite.
+
+    Args:
+        activations: the bits of activations, 8 or 16. Default 8.
+        weights: how weights are stored, ``"int8"``, or ``"int4"`` for those of up to 4
+            bits. Default ``"int8"``.
+        batch: the number of samples, or None for any. Default None.
+
+    Raises:
+        ArgumentError: an argument has another value.
+
+    Example:
+        >>> import qframe as qf
+        >>> qf.export(model, "m.tflite", target="litert")  # doctest: +SKIP
+    """
+
+    activations: int = attrs.field(default=8)
+    weights: str = attrs.field(default="int8")
+    batch: int | None = attrs.field(default=None)
+
+    def __attrs_post_init__(self) -> None:
+        one_of("LiteRTExporter", "activations", self.activations, (8, 16))
+        one_of("LiteRTExporter", "weights", self.weights, ("int8", "int4"))
+        if self.batch is not None:
+            integer_within("LiteRTExporter", "batch", self.batch, 1, 2**16)
+
+    def __call__(self, model: Any, path: Path) -> None:
+        """Write the file; raises `ExportError` first for an unsupported layer."""
+        try:
+            from qframe_litert.flatbuffer import encode
+        except ImportError as error:
+            raise PluginError(
+                f"the target 'litert' needs packages that cannot be imported ({error}). "
+                "Write: pip install 'keras-qframe[litert]'"
+            ) from error
+        from qframe.deployment.graph.checks import require_grids
+        from qframe.deployment.graph.fusing import fuse
+        from qframe.deployment.lowering import ExportTarget, lower
+        from qframe_litert.conversion import Conversion
+        from qframe_litert.writer import Settings
+
+        graph = fuse(lower(model, ExportTarget("litert", levels=2**16)))
+        require_grids(graph, "litert")
+        settings = Settings(f"int{self.activations}", self.weights, self.batch)
+        path.write_bytes(encode(Conversion(graph, settings).model(), "qframe"))

@@ -1,0 +1,72 @@
+"""Operators that move, join, repeat or choose numbers and change none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qframe.deployment.graph.values import Value
+from qframe.errors import QFrameError
+from qframe_litert.windows import bordered, pool
+from qframe_litert.writer import Edge, Writer
+
+
+def reshape(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write another shape of the same numbers; nothing for the same shape."""
+    if x.shape == value.shape:
+        return x
+    batch = writer.settings.batch
+    shape = writer.constant("shape", (-1 if batch is None else batch, *value.shape))
+    return writer.emit("RESHAPE", (x.index, shape), value, "ReshapeOptions")
+
+
+def pad(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write zeros around an image."""
+    return bordered(writer, x, operation.pads)
+
+
+def max_pool(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write the largest number of each window."""
+    return pool(writer, "MAX_POOL_2D", operation, x, value)
+
+
+def global_max(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write the largest number of each channel."""
+    axes = writer.constant("axes", range(1, len(x.shape)))
+    return writer.emit("REDUCE_MAX", (x.index, axes), value, "ReducerOptions")
+
+
+def concatenate(writer: Writer, operation: Any, *inputs_and_value: Any) -> Edge:
+    """Write tensors of one grid side by side."""
+    *inputs, value = inputs_and_value
+    indices, settings = tuple(x.index for x in inputs), {"Axis": operation.axis}
+    return writer.emit("CONCATENATION", indices, value, "ConcatenationOptions", **settings)
+
+
+def chosen(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write a slice with steps; the batch stays whole."""
+    parts = zip(operation.starts, operation.sizes, operation.steps, strict=True)
+    ends = [start + (size - 1) * step + 1 for start, size, step in parts]
+    begin = writer.constant("begin", (0, *operation.starts))
+    end = writer.constant("end", (0, *ends))
+    steps = writer.constant("steps", (1, *operation.steps))
+    settings = {"BeginMask": 1, "EndMask": 1}
+    inputs = x.index, begin, end, steps
+    return writer.emit("STRIDED_SLICE", inputs, value, "StridedSliceOptions", **settings)
+
+
+def transpose(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write another order of the axes."""
+    axes = writer.constant("axes", (0, *operation.axes))
+    return writer.emit("TRANSPOSE", (x.index, axes), value, "TransposeOptions")
+
+
+def repeat(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+    """Write each row or column of an image several times."""
+    if len(x.shape) != 3 or operation.axis == 3:
+        raise QFrameError(
+            f"it repeats numbers along axis {operation.axis} of {list(x.shape)}, and the "
+            "runtime rows and columns of an image"
+        )
+    size = writer.constant("size", value.shape[:2])
+    name = "ResizeNearestNeighborOptions"
+    return writer.emit("RESIZE_NEAREST_NEIGHBOR", (x.index, size), value, name)

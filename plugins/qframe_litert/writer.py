@@ -1,0 +1,221 @@
+"""From the operations of a deployment graph to the operators of a LiteRT model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.values import Grid, Value
+from qframe.errors import QFrameError
+from qframe_litert.model import LiteModel, Operator, Quantization, Tensor
+
+# By type of activations: the ends, and what a version of an operator is looked up by.
+ENDS: Mapping[str, tuple[int, int]] = {
+    "int8": (-(2**7), 2**7 - 1),
+    "int16": (-(2**15), 2**15 - 1),
+}
+
+
+@attrs.frozen
+class Settings:
+    """How a model is written.
+
+    Args:
+        activations: the type of activations, ``"int8"`` or ``"int16"``.
+        weights: the type of weights, ``"int8"`` or ``"int4"``.
+        batch: the number of samples; None for any.
+    """
+
+    activations: str = "int8"
+    weights: str = "int8"
+    batch: int | None = None
+
+
+@attrs.frozen
+class Edge:
+    """A tensor of the file that operators pass on.
+
+    Args:
+        index: its index in the file.
+        value: its shape without the batch, and its grid as the graph has it.
+    """
+
+    index: int
+    value: Value
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.value.shape
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of the integers."""
+        assert self.value.grid is not None  # noqa: S101
+        return self.value.grid
+
+
+class Writer:
+    """Adds tensors and operators to a LiteRT model.
+
+    Args:
+        graph: the graph whose nodes are written.
+        settings: how it is written.
+    """
+
+    def __init__(self, graph: Graph, settings: Settings) -> None:
+        self.graph, self.settings = graph, settings
+        self.model = LiteModel()
+        self.name = ""
+
+    def begin(self, node: Node) -> None:
+        """Name what follows by the layer of a node."""
+        self.name = node.name
+
+    def grid_in_file(self, grid: Grid) -> tuple[float, int]:
+        """The scale and the zero point of a grid in the type of activations.
+
+        Raises:
+            QFrameError: the type does not have its integers.
+        """
+        low, high = ENDS[self.settings.activations]
+        span, kind = grid.span, self.settings.activations
+        if span.step != 1:
+            raise QFrameError(
+                f"its integers are {span.step} apart, from {span.low} to {span.high}, and "
+                f"those of {kind} are neighbours"
+            )
+        if span.count > high - low + 1:
+            raise QFrameError(
+                f"it has {span.count} levels, and {kind} has {high - low + 1}. Quantize it "
+                f"to {8 * np.dtype(kind).itemsize} bits or fewer"
+            )
+        if kind == "int16":
+            if span.low < low or span.high > high:
+                raise QFrameError(
+                    f"its integers reach from {span.low} to {span.high}, and those of "
+                    "int16 have their zero point at 0. Make its quantizer symmetric"
+                )
+            return float(grid.scale), 0
+        # What is below the smallest integer saturates.
+        return float(grid.scale), low - span.low
+
+    def activation(self, value: Value, part: str | None = None, dtype: str = "") -> Edge:
+        """Add a tensor that an operator returns, or that the model reads.
+
+        Args:
+            value: its shape and grid.
+            part: what it is beside the result of the current layer. Default None.
+            dtype: that of indices. Default: by the grid.
+        """
+        quantization = None
+        if value.grid is not None:
+            scale, zero_point = self.grid_in_file(value.grid)
+            quantization = Quantization(np.float32(scale), zero_point)
+            dtype = dtype or self.settings.activations
+        tensor = Tensor(
+            self.name if part is None else f"{self.name}/{part}",
+            (self.settings.batch, *value.shape),
+            dtype or "float32",
+            quantization,
+        )
+        return Edge(self.model.add_tensor(tensor), value)
+
+    def constant(self, kind: str, array: Any, dtype: str = "int32") -> int:
+        """Add a constant of the current layer, such as the axes of a mean."""
+        return self.model.constant(f"{self.name}/{kind}", array, dtype)
+
+    def integers(self, kind: str, integers: Any, grid: Grid) -> int:
+        """Add constant integers, counted from the zero point, on the grid of a tensor."""
+        scale, zero_point = self.grid_in_file(grid)
+        dtype = self.settings.activations
+        data = (np.asarray(integers) + zero_point).astype(dtype)
+        quantization = Quantization(np.float32(scale), zero_point)
+        name = f"{self.name}/{kind}"
+        return self.model.add_tensor(Tensor(name, data.shape, dtype, quantization, data))
+
+    def weights(
+        self,
+        kind: str,
+        array: Any,
+        dtype: str,
+        scale: Any,
+        shape: Any = None,
+        axis: int = 0,
+    ) -> int:
+        """Add integers of a kernel or of a bias; returns the index of the tensor."""
+        name = f"{self.name}/{kind}"
+        quantization = Quantization(np.asarray(scale, np.float32), 0, axis)
+        tensor = Tensor(name, shape or array.shape, dtype, quantization, array)
+        return self.model.add_tensor(tensor)
+
+    def operator(
+        self,
+        code: str,
+        version: int,
+        inputs: tuple[int, ...],
+        output: int,
+        options: str | None = None,
+        **fields: Any,
+    ) -> None:
+        """Add an operator with one output."""
+        self.model.operators.append(
+            Operator(code, version, inputs, (output,), options, fields)
+        )
+
+    def emit(
+        self,
+        code: str,
+        inputs: tuple[int, ...],
+        value: Value,
+        options: str | None = None,
+        part: str | None = None,
+        **fields: Any,
+    ) -> Edge:
+        """Add an operator whose result is a new tensor; returns it."""
+        edge = self.activation(value, part)
+        self.operator(code, self.version(code), inputs, edge.index, options, **fields)
+        return edge
+
+    def version(self, code: str) -> int:
+        """The version of an operator for the type of activations."""
+        eight, sixteen = VERSIONS[code]
+        return eight if self.settings.activations == "int8" else sixteen
+
+
+# The version in which a built-in operator got integers of 8 bits, and of 16.
+VERSIONS: Mapping[str, tuple[int, int]] = {
+    "ADD": (2, 3),
+    "AVERAGE_POOL_2D": (2, 3),
+    "CAST": (1, 1),
+    "CONCATENATION": (2, 3),
+    "CONV_2D": (3, 4),
+    "DEPTHWISE_CONV_2D": (3, 5),
+    "FULLY_CONNECTED": (12, 7),
+    "GATHER": (2, 4),
+    "HARD_SWISH": (1, 1),
+    "LEAKY_RELU": (2, 2),
+    "LOGISTIC": (2, 3),
+    "MAXIMUM": (2, 3),
+    "MAX_POOL_2D": (2, 3),
+    "MEAN": (2, 3),
+    "MINIMUM": (2, 3),
+    "MUL": (2, 4),
+    "PAD": (2, 3),
+    "PADV2": (2, 2),
+    "PRELU": (1, 1),
+    "QUANTIZE": (1, 2),
+    "REDUCE_MAX": (2, 3),
+    "RESHAPE": (1, 1),
+    "RESIZE_BILINEAR": (3, 4),
+    "RESIZE_NEAREST_NEIGHBOR": (3, 4),
+    "SOFTMAX": (2, 3),
+    "STRIDED_SLICE": (2, 4),
+    "SUB": (2, 5),
+    "TANH": (2, 3),
+    "TRANSPOSE": (2, 5),
+}
