@@ -12,6 +12,7 @@ from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.elementwise import requantize
+from qframe_litert.model import Options
 from qframe_litert.products import channelwise
 from qframe_litert.windows import pool
 from qframe_litert.writer import Edge, Writer
@@ -24,7 +25,7 @@ def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     equal weights rounds to another grid at once.
     """
     operation: Any = fused.operation
-    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)  # type: ignore[arg-type]
+    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)
     if same and fused.activation is None:
         return pool(writer, "AVERAGE_POOL_2D", operation, x, value)
     if any(operation.pads):
@@ -44,7 +45,7 @@ def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     if fused.activation is not None:
         raise QFrameError("a ReLU follows its mean, and no quantizer is between them")
     axes = writer.constant("axes", range(1, len(x.shape)))
-    return writer.emit("MEAN", (x.index, axes), value, "ReducerOptions")
+    return writer.emit("MEAN", (x.index, axes), value, Options("ReducerOptions"))
 
 
 def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
@@ -52,14 +53,13 @@ def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     operation: Any = fused.operation
     size = writer.constant("size", operation.size)
     between = attrs.evolve(value, grid=x.grid)
-    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)  # type: ignore[arg-type]
+    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)
     part = None if same and fused.activation is None else "resized"
     y = writer.emit(
         "RESIZE_BILINEAR",
         (x.index, size),
         between,
-        "ResizeBilinearOptions",
+        Options("ResizeBilinearOptions", {"HalfPixelCenters": True}),
         part,
-        HalfPixelCenters=True,
     )
     return y if part is None else requantize(writer, y, value, fused.activation)

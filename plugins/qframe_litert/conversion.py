@@ -14,7 +14,7 @@ from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.refusals import Refusals
 from qframe.errors import QFrameError
 from qframe_litert import averaging, elementwise, moving, products
-from qframe_litert.model import LiteModel
+from qframe_litert.model import LiteModel, Options
 from qframe_litert.writer import Edge, Settings, Writer
 
 # What a fused node computes, and an operation that only moves integers.
@@ -125,8 +125,10 @@ class Conversion:
 
     def _look_up(self, operation: op.Lookup, x: Edge, value: Value) -> Edge:
         rows = operation.kernel.integers().astype(np.int64)
-        table = self._writer.integers("rows", rows, value.grid)  # type: ignore[arg-type]
-        return self._writer.emit("GATHER", (table, x.index), value, "GatherOptions")
+        table = self._writer.integers("rows", rows, value.grid)
+        return self._writer.emit(
+            "GATHER", (table, x.index), value, Options("GatherOptions")
+        )
 
 
 def _check_quantizer(quantize: Any) -> None:

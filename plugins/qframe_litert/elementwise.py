@@ -14,7 +14,7 @@ from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Grid, Value
 from qframe.errors import QFrameError
 from qframe_litert.epilogues import Epilogue
-from qframe_litert.model import Tensor
+from qframe_litert.model import Options, Tensor
 from qframe_litert.moving import reshape
 from qframe_litert.products import channelwise
 from qframe_litert.writer import ENDS, Edge, Writer
@@ -26,7 +26,7 @@ _WEIGHT = 127
 def requantize(writer: Writer, x: Edge, value: Value, activation: Any = None) -> Edge:
     """Write the same numbers on another grid."""
     epilogue = Epilogue.of(writer, activation, value, fuses=False)
-    inputs, options = (x.index,), "QuantizeOptions"
+    inputs, options = (x.index,), Options("QuantizeOptions")
     out = writer.emit("QUANTIZE", inputs, value, options, epilogue.name)
     return epilogue.finish(writer, out)
 
@@ -68,32 +68,34 @@ def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
         # Rounding is monotone: the larger of two rounded numbers is the rounded larger one.
         x, y = (on_grid(writer, edge, value.grid) for edge in inputs)
         epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
-        code, options, settings = function.upper(), "MaximumMinimumOptions", {}
+        code, options = function.upper(), Options("MaximumMinimumOptions")
     elif function in _MERGES:
         x, y = inputs
         epilogue = Epilogue.of(writer, fused.activation, value)
         code, name = _MERGES[function]
-        options, settings = f"{name}Options", {"FusedActivationFunction": epilogue.function}
+        settings = {"FusedActivationFunction": epilogue.function}
+        options = Options(f"{name}Options", settings)
     else:
         raise QFrameError(f"the runtime cannot {function} integers")
-    edges = x.index, y.index
-    out = writer.emit(code, edges, value, options, epilogue.name, **settings)
+    out = writer.emit(code, (x.index, y.index), value, options, epilogue.name)
     return epilogue.finish(writer, out)
 
 
-def on_grid(writer: Writer, x: Edge, grid: Grid) -> Edge:
+def on_grid(writer: Writer, x: Edge, grid: Grid | None) -> Edge:
     """A tensor on a grid: itself, or the same numbers rounded to that one."""
     if writer.grid_in_file(x.grid) == writer.grid_in_file(grid):
         return x
     value = Value(x.shape, grid)
-    return writer.emit("QUANTIZE", (x.index,), value, "QuantizeOptions", "rescaled")
+    return writer.emit(
+        "QUANTIZE", (x.index,), value, Options("QuantizeOptions"), "rescaled"
+    )
 
 
 # The functions that return a grid of the runtime: code, the scale in 8 bits, zero point.
 _FIXED = {
     "sigmoid": ("LOGISTIC", 2.0**-8, -128, None),
     "tanh": ("TANH", 2.0**-7, 0, None),
-    "softmax": ("SOFTMAX", 2.0**-8, -128, "SoftmaxOptions"),
+    "softmax": ("SOFTMAX", 2.0**-8, -128, Options("SoftmaxOptions", {"Beta": 1.0})),
 }
 
 
@@ -107,13 +109,12 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         code, scale, zero_point, options = _FIXED[function]
         if writer.settings.activations == "int16":
             scale, zero_point = 2.0**-15, 0
-        settings = {"Beta": 1.0} if options else {}
         if writer.grid_in_file(value.grid) == (scale, zero_point):
-            return writer.emit(code, (x.index,), value, options, **settings)
+            return writer.emit(code, (x.index,), value, options)
         if function == "softmax":
             low, high = (n - zero_point for n in ENDS[writer.settings.activations])
             fixed = Value(value.shape, Grid(low, high, 1, scale))
-            y = writer.emit(code, (x.index,), fixed, options, "softmax", **settings)
+            y = writer.emit(code, (x.index,), fixed, options, "softmax")
             return requantize(writer, y, value)
     if function == "relu" and not operation.alpha and not operation.threshold:
         return requantize(writer, x, value, operation)
@@ -142,13 +143,13 @@ def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     results = run(fused.quantize, run(fused.operation, real))
     # Integers of 8 bits from -128 on, as indices from 0 on.
     wide = writer.model.add_tensor(_indices(writer, x, "wide"))
-    settings = {"InDataType": _INT8, "OutDataType": _INT32}
-    writer.operator("CAST", 1, (x.index,), wide, "CastOptions", **settings)
+    cast = Options("CastOptions", {"InDataType": _INT8, "OutDataType": _INT32})
+    writer.operator("CAST", (x.index,), wide, cast)
     index = writer.model.add_tensor(_indices(writer, x, "index"))
     inputs = wide, writer.constant("first", -low)
-    writer.operator("ADD", 1, inputs, index, "AddOptions")
-    table = writer.integers("table", results, value.grid)  # type: ignore[arg-type]
-    return writer.emit("GATHER", (table, index), value, "GatherOptions")
+    writer.operator("ADD", inputs, index, Options("AddOptions"), version=1)
+    table = writer.integers("table", results, value.grid)
+    return writer.emit("GATHER", (table, index), value, Options("GatherOptions"))
 
 
 _INT8, _INT32 = 9, 2

@@ -9,6 +9,7 @@ import numpy as np
 
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
+from qframe_litert.model import Options
 from qframe_litert.writer import ENDS, Edge, Writer
 
 NONE, RELU, RELU6 = 0, 1, 3
@@ -76,10 +77,8 @@ class Epilogue:
                 last = code == "MINIMUM" or self.high is None
                 limit = writer.integers(code.lower(), [end], out.grid)
                 clipped = writer.activation(out.value, None if last else "low")
-                writer.operator(
-                    *(code, writer.version(code), (out.index, limit), clipped.index),
-                    "MaximumMinimumOptions",
-                )
+                options = Options("MaximumMinimumOptions")
+                writer.operator(code, (out.index, limit), clipped.index, options)
                 out = clipped
         return out
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from qframe.errors import PluginError
+from qframe.errors import ArgumentError, PluginError
 from qframe.validation import integer_within, one_of
 
 
@@ -34,7 +34,11 @@ class LiteRTExporter:
     batch: int | None = attrs.field(default=None)
 
     def __attrs_post_init__(self) -> None:
-        one_of("LiteRTExporter", "activations", self.activations, (8, 16))
+        if self.activations not in (8, 16):
+            raise ArgumentError(
+                f"activations of LiteRTExporter are 8 or 16 bits, found "
+                f"{self.activations!r}. Write for example LiteRTExporter(activations=8)."
+            )
         one_of("LiteRTExporter", "weights", self.weights, ("int8", "int4"))
         if self.batch is not None:
             integer_within("LiteRTExporter", "batch", self.batch, 1, 2**16)

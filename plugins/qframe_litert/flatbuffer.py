@@ -95,12 +95,8 @@ class _Encoder:
         """Write an operator; `code` is the index of its code and version."""
         options, kind = None, None
         if operator.options is not None:
-            settings = {
-                key: self.numbers(value) if isinstance(value, tuple) else value
-                for key, value in operator.settings.items()
-            }
-            options = self.table(operator.options, **settings)
-            kind = getattr(tflite.BuiltinOptions, operator.options)
+            options = self.table(operator.options.table, **operator.options.fields)
+            kind = getattr(tflite.BuiltinOptions, operator.options.table)
         inputs, outputs = self.numbers(operator.inputs), self.numbers(operator.outputs)
         return self.table(
             "Operator",

@@ -17,12 +17,12 @@ class Quantization:
     """The real numbers of integers: ``scale * (integer - zero_point)``.
 
     Args:
-        scale: float32, one number, or one for each index of an axis.
+        scale: one number, or one for each index of an axis, as float32.
         zero_point: the integer of 0.0. Default 0.
         axis: the axis of the scales. Default 0.
     """
 
-    scale: Array
+    scale: Any
     zero_point: int = 0
     axis: int = 0
 
@@ -48,6 +48,19 @@ class Tensor:
 
 
 @attrs.frozen(eq=False)
+class Options:
+    """The settings of an operator.
+
+    Args:
+        table: the name of their table in the schema, such as ``"Conv2DOptions"``.
+        fields: the fields that are set.
+    """
+
+    table: str
+    fields: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(eq=False)
 class Operator:
     """An operator of a file.
 
@@ -56,16 +69,14 @@ class Operator:
         version: the version of its definition, which a runtime has to know.
         inputs: indices of tensors; -1 for one that is left out.
         outputs: indices of tensors.
-        options: the name of the table of options, such as ``"Conv2DOptions"``.
-        settings: the fields of that table.
+        options: None for an operator without settings.
     """
 
     code: str
     version: int
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    options: str | None = None
-    settings: Mapping[str, Any] = attrs.field(factory=dict)
+    options: Options | None = None
 
 
 @attrs.define(eq=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
+from qframe_litert.model import Options
 from qframe_litert.windows import bordered, pool
 from qframe_litert.writer import Edge, Writer
 
@@ -16,7 +17,7 @@ def reshape(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
         return x
     batch = writer.settings.batch
     shape = writer.constant("shape", (-1 if batch is None else batch, *value.shape))
-    return writer.emit("RESHAPE", (x.index, shape), value, "ReshapeOptions")
+    return writer.emit("RESHAPE", (x.index, shape), value, Options("ReshapeOptions"))
 
 
 def pad(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
@@ -32,14 +33,14 @@ def max_pool(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
 def global_max(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
     """Write the largest number of each channel."""
     axes = writer.constant("axes", range(1, len(x.shape)))
-    return writer.emit("REDUCE_MAX", (x.index, axes), value, "ReducerOptions")
+    return writer.emit("REDUCE_MAX", (x.index, axes), value, Options("ReducerOptions"))
 
 
 def concatenate(writer: Writer, operation: Any, *inputs_and_value: Any) -> Edge:
     """Write tensors of one grid side by side."""
     *inputs, value = inputs_and_value
-    indices, settings = tuple(x.index for x in inputs), {"Axis": operation.axis}
-    return writer.emit("CONCATENATION", indices, value, "ConcatenationOptions", **settings)
+    options = Options("ConcatenationOptions", {"Axis": operation.axis})
+    return writer.emit("CONCATENATION", tuple(x.index for x in inputs), value, options)
 
 
 def chosen(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
@@ -49,15 +50,14 @@ def chosen(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
     begin = writer.constant("begin", (0, *operation.starts))
     end = writer.constant("end", (0, *ends))
     steps = writer.constant("steps", (1, *operation.steps))
-    settings = {"BeginMask": 1, "EndMask": 1}
-    inputs = x.index, begin, end, steps
-    return writer.emit("STRIDED_SLICE", inputs, value, "StridedSliceOptions", **settings)
+    options = Options("StridedSliceOptions", {"BeginMask": 1, "EndMask": 1})
+    return writer.emit("STRIDED_SLICE", (x.index, begin, end, steps), value, options)
 
 
 def transpose(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
     """Write another order of the axes."""
     axes = writer.constant("axes", (0, *operation.axes))
-    return writer.emit("TRANSPOSE", (x.index, axes), value, "TransposeOptions")
+    return writer.emit("TRANSPOSE", (x.index, axes), value, Options("TransposeOptions"))
 
 
 def repeat(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
@@ -68,5 +68,5 @@ def repeat(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
             "runtime rows and columns of an image"
         )
     size = writer.constant("size", value.shape[:2])
-    name = "ResizeNearestNeighborOptions"
-    return writer.emit("RESIZE_NEAREST_NEIGHBOR", (x.index, size), value, name)
+    options = Options("ResizeNearestNeighborOptions")
+    return writer.emit("RESIZE_NEAREST_NEIGHBOR", (x.index, size), value, options)

@@ -13,6 +13,7 @@ from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.epilogues import Epilogue
+from qframe_litert.model import Options
 from qframe_litert.windows import padding_of
 from qframe_litert.writer import Edge, Writer
 
@@ -84,11 +85,10 @@ def _product(
     biases = writer.weights("bias", bias, bias.dtype.name, fused.scale)
     epilogue = Epilogue.of(writer, fused.activation, value)
     out = writer.activation(value, epilogue.name)
-    version = _FOUR_BITS[code] if four else version or writer.version(code)
-    options = _OPTIONS[code]
+    version = _FOUR_BITS[code] if four else version
     settings["FusedActivationFunction"] = epilogue.function
-    inputs = x.index, weights, biases
-    writer.operator(code, version, inputs, out.index, options, **settings)
+    options = Options(_OPTIONS[code], settings)
+    writer.operator(code, (x.index, weights, biases), out.index, options, version)
     return epilogue.finish(writer, out)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.images import pads_of
 from qframe.errors import QFrameError
+from qframe_litert.model import Options
 from qframe_litert.writer import Edge, Writer
 
 SAME, VALID = 0, 1
@@ -43,9 +44,11 @@ def bordered(writer: Writer, x: Edge, pads: tuple[int, ...], pad: float = 0.0) -
     widths = writer.constant("pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
     value = attrs.evolve(x.value, shape=shape)
     if not pad:
-        return writer.emit("PAD", (x.index, widths), value, "PadOptions", "padded")
+        return writer.emit("PAD", (x.index, widths), value, Options("PadOptions"), "padded")
     number = writer.integers("pad", np.int32(pad), x.grid)
-    return writer.emit("PADV2", (x.index, widths, number), value, "PadV2Options", "padded")
+    return writer.emit(
+        "PADV2", (x.index, widths, number), value, Options("PadV2Options"), "padded"
+    )
 
 
 def pool(
@@ -63,15 +66,11 @@ def pool(
             f"its padding {list(operation.pads)} is neither 'same' nor 'valid'. Write "
             "keras.layers.ZeroPadding2D before it"
         )
-    return writer.emit(
-        code,
-        (x.index,),
-        value,
-        "Pool2DOptions",
-        part,
-        Padding=padding,
-        StrideH=operation.strides[0],
-        StrideW=operation.strides[1],
-        FilterHeight=operation.pool[0],
-        FilterWidth=operation.pool[1],
-    )
+    settings = {
+        "Padding": padding,
+        "StrideH": operation.strides[0],
+        "StrideW": operation.strides[1],
+        "FilterHeight": operation.pool[0],
+        "FilterWidth": operation.pool[1],
+    }
+    return writer.emit(code, (x.index,), value, Options("Pool2DOptions", settings), part)

@@ -11,7 +11,7 @@ import numpy as np
 from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.values import Grid, Value
 from qframe.errors import QFrameError
-from qframe_litert.model import LiteModel, Operator, Quantization, Tensor
+from qframe_litert.model import LiteModel, Operator, Options, Quantization, Tensor
 
 # By type of activations: the ends, and what a version of an operator is looked up by.
 ENDS: Mapping[str, tuple[int, int]] = {
@@ -53,9 +53,8 @@ class Edge:
         return self.value.shape
 
     @property
-    def grid(self) -> Grid:
+    def grid(self) -> Any:
         """The grid of the integers."""
-        assert self.value.grid is not None  # noqa: S101
         return self.value.grid
 
 
@@ -76,12 +75,13 @@ class Writer:
         """Name what follows by the layer of a node."""
         self.name = node.name
 
-    def grid_in_file(self, grid: Grid) -> tuple[float, int]:
+    def grid_in_file(self, grid: Grid | None) -> tuple[float, int]:
         """The scale and the zero point of a grid in the type of activations.
 
         Raises:
             QFrameError: the type does not have its integers.
         """
+        assert grid is not None  # noqa: S101
         low, high = ENDS[self.settings.activations]
         span, kind = grid.span, self.settings.activations
         if span.step != 1:
@@ -129,7 +129,7 @@ class Writer:
         """Add a constant of the current layer, such as the axes of a mean."""
         return self.model.constant(f"{self.name}/{kind}", array, dtype)
 
-    def integers(self, kind: str, integers: Any, grid: Grid) -> int:
+    def integers(self, kind: str, integers: Any, grid: Grid | None) -> int:
         """Add constant integers, counted from the zero point, on the grid of a tensor."""
         scale, zero_point = self.grid_in_file(grid)
         dtype = self.settings.activations
@@ -156,35 +156,29 @@ class Writer:
     def operator(
         self,
         code: str,
-        version: int,
         inputs: tuple[int, ...],
         output: int,
-        options: str | None = None,
-        **fields: Any,
+        options: Options | None = None,
+        version: int | None = None,
     ) -> None:
-        """Add an operator with one output."""
-        self.model.operators.append(
-            Operator(code, version, inputs, (output,), options, fields)
-        )
+        """Add an operator with one output; its version is that of the activations."""
+        eight, sixteen = VERSIONS[code]
+        if version is None:
+            version = eight if self.settings.activations == "int8" else sixteen
+        self.model.operators.append(Operator(code, version, inputs, (output,), options))
 
     def emit(
         self,
         code: str,
         inputs: tuple[int, ...],
         value: Value,
-        options: str | None = None,
+        options: Options | None = None,
         part: str | None = None,
-        **fields: Any,
     ) -> Edge:
         """Add an operator whose result is a new tensor; returns it."""
         edge = self.activation(value, part)
-        self.operator(code, self.version(code), inputs, edge.index, options, **fields)
+        self.operator(code, inputs, edge.index, options)
         return edge
-
-    def version(self, code: str) -> int:
-        """The version of an operator for the type of activations."""
-        eight, sixteen = VERSIONS[code]
-        return eight if self.settings.activations == "int8" else sixteen
 
 
 # The version in which a built-in operator got integers of 8 bits, and of 16.
