@@ -14,8 +14,8 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from qframe.deployment.arrays import check_arrays
 from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, PluginError
 from qframe.paths import AnyPath
@@ -146,7 +146,7 @@ class Runtime:
         """
         if type(threads) is not int or threads < 1:
             raise ArgumentError(f"threads is a whole number from 1 on, found {threads!r}.")
-        inputs = self._check_inputs(x)
+        inputs = check_arrays(x, self.graph.inputs)
         outputs = self._engine.predict(inputs, threads)
         return outputs if len(outputs) > 1 else outputs[0]
 
@@ -158,34 +158,6 @@ class Runtime:
         """
         self._engine.predict([np.zeros((1, *shape)) for shape in self.graph.inputs])
         return self
-
-    def _check_inputs(self, x: Any) -> list[NDArray[Any]]:
-        count = len(self.graph.inputs)
-        if count > 1 and (not isinstance(x, (list, tuple)) or len(x) != count):
-            raise ArgumentError(
-                f"predict takes a list of {count} arrays, found {type(x).__name__}."
-            )
-        arrays = []
-        for argument, shape in zip(x if count > 1 else [x], self.graph.inputs, strict=True):
-            try:
-                array = np.asarray(argument)
-            except ValueError as error:  # rows of several lengths
-                raise ArgumentError(f"predict takes arrays: {error}.") from error
-            if array.dtype.kind not in "fiub":
-                raise ArgumentError(
-                    f"predict takes real numbers, found {array.dtype}. Write for example "
-                    "x.astype('float32')."
-                )
-            if array.shape[1:] != shape or not array.ndim:
-                expected = ", ".join(map(str, ("batch", *shape)))
-                raise ArgumentError(
-                    f"predict takes an array of shape ({expected}), found {array.shape}."
-                )
-            arrays.append(array)
-        if len({len(array) for array in arrays}) > 1:
-            sizes = ", ".join(str(len(array)) for array in arrays)
-            raise ArgumentError(f"predict takes batches of one size, found {sizes}.")
-        return arrays
 
     def summary(
         self, profile: bool = False, print_fn: Callable[[str], Any] | None = None

@@ -1,0 +1,160 @@
+"""Run LiteRT files with ai-edge-litert, without Keras.
+
+Example:
+    >>> import qframe as qf
+    >>> runtime = qf.litert.load("m.tflite")  # doctest: +SKIP
+    >>> probabilities = runtime.predict(images)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from typing import Any
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.deployment.arrays import check_arrays
+from qframe.errors import ArgumentError, DataError, PluginError
+from qframe.paths import AnyPath, existing_file
+
+__all__ = ["Runtime", "load"]
+
+Array = NDArray[Any]
+_SUFFIX, _IDENTIFIER = ".tflite", b"TFL3"
+# What computes: the kernels of XNNPACK where it has them, or the built-in ones alone.
+_RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES"}
+
+
+def load(path: AnyPath, kernels: str = "xnnpack") -> Runtime:
+    """Load a file that `qframe.export` wrote with the target ``litert``.
+
+    Args:
+        path: a ``.tflite`` file.
+        kernels: ``"xnnpack"``, as phones and computers use them, or ``"builtin"``, which
+            round as those of microcontrollers do. Default ``"xnnpack"``.
+
+    Raises:
+        ArgumentError: the kernels are unknown.
+        DataError: the file does not exist, or is not one of LiteRT, or is damaged.
+        PluginError: ai-edge-litert is not installed.
+
+    Example:
+        >>> import qframe as qf
+        >>> runtime = qf.litert.load("m.tflite")  # doctest: +SKIP
+    """
+    if kernels not in _RESOLVERS:
+        raise ArgumentError(f"the kernels are xnnpack and builtin, found {kernels!r}.")
+    content = existing_file(path, _SUFFIX).read_bytes()
+    if content[4:8] != _IDENTIFIER:
+        raise DataError(f"{path} is not a LiteRT file: its bytes 4 to 7 are not TFL3.")
+    try:
+        return Runtime(content, kernels)
+    except (RuntimeError, ValueError) as error:
+        raise DataError(f"{path} cannot be run: {error}. Export it again.") from error
+
+
+@attrs.define(eq=False)
+class Runtime:
+    """A LiteRT model, ready to predict; threads may share it."""
+
+    content: bytes
+    kernels: str = "xnnpack"
+    _interpreter: Any = attrs.field(init=False)
+    _batch: int | None = attrs.field(init=False, default=None)
+    _lock: Any = attrs.field(init=False, factory=threading.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            module = importlib.import_module("ai_edge_litert.interpreter")
+        except ImportError as error:
+            raise PluginError(
+                "LiteRT files are run by ai-edge-litert, which cannot be imported "
+                f"({error}). Write: pip install ai-edge-litert"
+            ) from error
+        resolver = getattr(module.OpResolverType, _RESOLVERS[self.kernels])
+        self._interpreter = module.Interpreter(
+            model_content=self.content, experimental_op_resolver_type=resolver
+        )
+        self._interpreter.allocate_tensors()
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the inputs, without the batch."""
+        return _shapes(self._interpreter.get_input_details())
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of the outputs, without the batch."""
+        return _shapes(self._interpreter.get_output_details())
+
+    def predict(self, x: Any) -> Any:
+        """The outputs of the model, as real numbers.
+
+        Args:
+            x: an array of any real dtype, its first axis the batch, of any size; a list of
+                arrays for a model with several inputs, in their order. Real numbers are
+                rounded to the integers that the file takes.
+
+        Returns:
+            A float32 array, its first axis the batch; a list of them for a model with
+            several outputs.
+
+        Raises:
+            ArgumentError: the arrays have other shapes, or are not of real numbers; the
+                file is for batches of another size.
+        """
+        arrays = check_arrays(x, self.input_shapes)
+        with self._lock:
+            outputs = self._run(arrays)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _run(self, arrays: list[Array]) -> list[Array]:
+        interpreter = self._interpreter
+        self._resize(len(arrays[0]))
+        for details, array in zip(interpreter.get_input_details(), arrays, strict=True):
+            interpreter.set_tensor(details["index"], _integers(array, details))
+        interpreter.invoke()
+        return [
+            _real(interpreter.get_tensor(details["index"]), details)
+            for details in interpreter.get_output_details()
+        ]
+
+    def _resize(self, batch: int) -> None:
+        inputs = self._interpreter.get_input_details()
+        if all(details["shape"][0] == batch for details in inputs):
+            return
+        for details in inputs:
+            if details["shape_signature"][0] != -1:
+                raise ArgumentError(
+                    f"the file takes batches of {details['shape'][0]}, found {batch}. "
+                    "Export it with batch=None for any."
+                )
+            shape = batch, *details["shape"][1:]
+            self._interpreter.resize_tensor_input(details["index"], shape, strict=True)
+        self._interpreter.allocate_tensors()
+
+
+def _shapes(details: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(size) for size in part["shape"][1:]) for part in details)
+
+
+def _integers(x: Array, details: Any) -> Array:
+    """The integers of real numbers; NaN becomes the smallest."""
+    dtype, (scale, zero_point) = details["dtype"], details["quantization"]
+    if not scale:
+        return x.astype(dtype)
+    ends = np.iinfo(dtype)
+    steps = np.rint(x.astype(np.float32) / np.float32(scale)) + np.float32(zero_point)
+    return np.minimum(np.fmax(steps, ends.min), ends.max).astype(dtype)
+
+
+def _real(integers: Array, details: Any) -> Array:
+    """The real numbers of integers."""
+    scale, zero_point = details["quantization"]
+    if not scale:
+        return integers.astype(np.float32)
+    steps = integers.astype(np.int32) - np.int32(zero_point)
+    return np.asarray(steps.astype(np.float32) * np.float32(scale))
