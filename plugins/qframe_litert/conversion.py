@@ -68,9 +68,17 @@ class Conversion:
                 self._refusals.add(node.name, node.operation, error)
                 self._edges[index] = Edge(0, self._values[index])
         self._refusals.check()
-        model = self._writer.model
-        model.outputs = [self._edges[index].index for index in self._graph.outputs]
-        return model
+        self._writer.model.outputs = [self._output(index) for index in self._graph.outputs]
+        return self._writer.model
+
+    def _output(self, index: int) -> int:
+        """The tensor that the model returns: integers, or their real numbers."""
+        edge = self._edges[index]
+        if self._writer.settings.outputs == "integer" or edge.value.grid is None:
+            return edge.index
+        self._writer.begin(self._graph.nodes[index - len(self._graph.inputs)])
+        value, options = Value(edge.shape), Options("DequantizeOptions")
+        return self._writer.emit("DEQUANTIZE", (edge.index,), value, options, "real").index
 
     def _read_input(self, index: int) -> None:
         """Add an input of the model: the integers of its quantizer, or indices."""
@@ -89,12 +97,14 @@ class Conversion:
             if kinds == {op.Lookup}:
                 value = Value(self._graph.inputs[index])
                 edge = self._writer.activation(value, dtype="int32")
+            elif self._writer.settings.inputs == "float":
+                edge = self._writer.activation(Value(self._graph.inputs[index]))
             elif kinds == {op.Quantize} and len(readers) == 1:
                 edge = self._writer.activation(self._values[place])
             else:
                 raise QFrameError(
-                    "several layers read this input, each with a quantizer of its own. "
-                    "Quantize it once, by a quantizer layer after keras.Input"
+                    "several quantizers read this input. Quantize it once, by a quantizer "
+                    "layer after keras.Input, or write inputs='float'"
                 )
         except QFrameError as error:
             self._refusals.add(node.name, node.operation, error)
@@ -113,7 +123,11 @@ class Conversion:
             raise QFrameError("the runtime has no operator for it")
         if isinstance(operation, op.Quantize):
             _check_quantizer(operation)
-            return self._edges[node.inputs[0]]
+            (x,) = inputs
+            if x.value.grid is not None:  # an input of the model
+                return x
+            options = Options("QuantizeOptions")
+            return self._writer.emit("QUANTIZE", (x.index,), value, options)
         if isinstance(operation, op.Dequantize):
             return inputs[0]
         if isinstance(operation, op.Lookup):

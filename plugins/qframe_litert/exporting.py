@@ -20,6 +20,10 @@ class LiteRTExporter:
         weights: how weights are stored, ``"int8"``, or ``"int4"`` for those of up to 4
             bits. Default ``"int8"``.
         batch: the number of samples, or None for any. Default None.
+        inputs: ``"integer"``, or ``"float"`` for a file that quantizes its inputs. Default
+            ``"integer"``.
+        outputs: ``"integer"``, or ``"float"`` for a file that returns real numbers. Default
+            ``"integer"``.
 
     Raises:
         ArgumentError: an argument has another value.
@@ -32,6 +36,8 @@ class LiteRTExporter:
     activations: int = attrs.field(default=8)
     weights: str = attrs.field(default="int8")
     batch: int | None = attrs.field(default=None)
+    inputs: str = attrs.field(default="integer")
+    outputs: str = attrs.field(default="integer")
 
     def __attrs_post_init__(self) -> None:
         if self.activations not in (8, 16):
@@ -40,6 +46,9 @@ class LiteRTExporter:
                 f"{self.activations!r}. Write for example LiteRTExporter(activations=8)."
             )
         one_of("LiteRTExporter", "weights", self.weights, ("int8", "int4"))
+        for end in ("inputs", "outputs"):
+            choices = ("integer", "float")
+            one_of("LiteRTExporter", end, getattr(self, end), choices)
         if self.batch is not None:
             integer_within("LiteRTExporter", "batch", self.batch, 1, 2**16)
 
@@ -60,5 +69,7 @@ class LiteRTExporter:
 
         graph = fuse(lower(model, ExportTarget("litert", levels=2**16)))
         require_grids(graph, "litert")
-        settings = Settings(f"int{self.activations}", self.weights, self.batch)
+        settings = Settings(
+            f"int{self.activations}", self.weights, self.batch, self.inputs, self.outputs
+        )
         path.write_bytes(encode(Conversion(graph, settings).model(), "qframe"))

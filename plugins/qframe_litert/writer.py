@@ -28,11 +28,15 @@ class Settings:
         activations: the type of activations, ``"int8"`` or ``"int16"``.
         weights: the type of weights, ``"int8"`` or ``"int4"``.
         batch: the number of samples; None for any.
+        inputs: ``"integer"``, or ``"float"`` for a QUANTIZE at the beginning.
+        outputs: ``"integer"``, or ``"float"`` for a DEQUANTIZE at the end.
     """
 
     activations: str = "int8"
     weights: str = "int8"
     batch: int | None = None
+    inputs: str = "integer"
+    outputs: str = "integer"
 
 
 @attrs.frozen
@@ -188,6 +192,7 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "CAST": (1, 1),
     "CONCATENATION": (2, 3),
     "CONV_2D": (3, 4),
+    "DEQUANTIZE": (2, 3),
     "DEPTHWISE_CONV_2D": (3, 5),
     "FULLY_CONNECTED": (12, 7),
     "GATHER": (2, 4),
