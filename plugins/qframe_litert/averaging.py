@@ -13,7 +13,7 @@ from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.elementwise import requantize
 from qframe_litert.model import Options
-from qframe_litert.products import channelwise
+from qframe_litert.products import channelwise, convolution
 from qframe_litert.windows import pool
 from qframe_litert.writer import Edge, Writer
 
@@ -25,7 +25,7 @@ def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     equal weights rounds to another grid at once.
     """
     operation: Any = fused.operation
-    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)
+    same = writer.stored(x.grid) == writer.stored(value.grid)
     if same and fused.activation is None:
         return pool(writer, "AVERAGE_POOL_2D", operation, x, value)
     if any(operation.pads):
@@ -33,11 +33,10 @@ def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         y = pool(writer, "AVERAGE_POOL_2D", operation, x, before, "mean")
         return requantize(writer, y, value, fused.activation)
     channels = x.shape[2]
-    kernel = np.ones((channels, *operation.pool, 1), np.int8)
-    scale = np.full(channels, 1 / math.prod(operation.pool), np.float32)
-    shift = np.zeros(channels)
-    settings = fused.activation, operation.strides
-    return channelwise(writer, x, value, kernel, scale, shift, *settings)
+    kernel = np.ones((channels, *operation.pool), np.int8)
+    scale, shift = np.full(channels, 1 / math.prod(operation.pool)), np.zeros(channels)
+    product = channelwise(x, kernel, scale, shift, fused, operation.strides)
+    return convolution(writer, product, x, value)
 
 
 def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
@@ -53,7 +52,7 @@ def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     operation: Any = fused.operation
     size = writer.constant("size", operation.size)
     between = attrs.evolve(value, grid=x.grid)
-    same = writer.grid_in_file(x.grid) == writer.grid_in_file(value.grid)
+    same = writer.stored(x.grid) == writer.stored(value.grid)
     part = None if same and fused.activation is None else "resized"
     y = writer.emit(
         "RESIZE_BILINEAR",

@@ -139,6 +139,7 @@ class Conversion:
 
     def _look_up(self, operation: op.Lookup, x: Edge, value: Value) -> Edge:
         rows = operation.kernel.integers().astype(np.int64)
+        rows = self._writer.stored(value.grid).store(rows)
         table = self._writer.integers("rows", rows, value.grid)
         return self._writer.emit(
             "GATHER", (table, x.index), value, Options("GatherOptions")
@@ -147,7 +148,8 @@ class Conversion:
 
 def _check_quantizer(quantize: Any) -> None:
     """Raise `QFrameError` for a quantizer that the runtime's rounding does not match."""
-    if quantize is not None and quantize.rounding is None:
+    two_levels = quantize is not None and len(quantize.thresholds) == 1
+    if quantize is not None and quantize.rounding is None and not two_levels:
         raise QFrameError(
             "its quantizer does not round to the nearest integer, and the runtime does. "
             "Take one that does, such as 'integer'"

@@ -14,10 +14,11 @@ from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Grid, Value
 from qframe.errors import QFrameError
 from qframe_litert.epilogues import Epilogue
+from qframe_litert.grids import ENDS, StoredGrid
 from qframe_litert.model import Options, Tensor
 from qframe_litert.moving import reshape
-from qframe_litert.products import channelwise
-from qframe_litert.writer import ENDS, Edge, Writer
+from qframe_litert.products import channelwise, convolution
+from qframe_litert.writer import Edge, Writer
 
 # The weight of a scale by channel. The larger it is, the finer are the steps of the shift.
 _WEIGHT = 127
@@ -34,23 +35,46 @@ def requantize(writer: Writer, x: Edge, value: Value, activation: Any = None) ->
 def affine(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write ``x * scale + shift``, as a depthwise convolution of single pixels."""
     operation: Any = fused.operation
-    if operation.scale is None and operation.shift is None:
+    two_levels = writer.stored(value.grid).factor > 1
+    if operation.scale is None and operation.shift is None and not two_levels:
         return requantize(writer, x, value, fused.activation)
-    channels = x.shape[-1]
+    pixels = 1, math.prod(x.shape[:-1]), x.shape[-1]
+    image = reshape(writer, Reshape(pixels), x, attrs.evolve(x.value, shape=pixels))
+    single = _threshold_of(fused, image) if two_levels else _line_of(fused, image)
+    out = convolution(writer, single, image, attrs.evolve(value, shape=pixels))
+    return reshape(writer, Reshape(value.shape), out, value)
+
+
+def _line_of(fused: Fused, x: Edge) -> Fused:
+    """A scale and a shift by channel as a product of single pixels."""
+    operation: Any = fused.operation
+    shape = x.shape[-1:]
     scale = 1.0 if operation.scale is None else operation.scale.astype(float)
-    scale = np.broadcast_to(scale, (channels,))
+    shift = 0.0 if operation.shift is None else operation.shift
+    scale, shift = np.broadcast_to(scale, shape), np.broadcast_to(shift, shape)
     if not scale.all():
         raise QFrameError("it multiplies a channel by 0, which leaves nothing of it")
-    kernel = np.where(scale < 0, -_WEIGHT, _WEIGHT).reshape(-1, 1, 1, 1)
-    shift = 0.0 if operation.shift is None else operation.shift
-    pixels = 1, math.prod(x.shape[:-1]), channels
-    image = reshape(writer, Reshape(pixels), x, attrs.evolve(x.value, shape=pixels))
-    flat, steps = attrs.evolve(value, shape=pixels), np.abs(scale) / _WEIGHT
-    out = channelwise(
-        *(writer, image, flat, kernel, steps.astype(np.float32)),
-        *(np.broadcast_to(shift, (channels,)), fused.activation),
-    )
-    return reshape(writer, Reshape(value.shape), out, value)
+    kernel = np.where(scale < 0, -_WEIGHT, _WEIGHT)
+    return channelwise(x, kernel, np.abs(scale) / _WEIGHT, shift, fused)
+
+
+def _threshold_of(fused: Fused, x: Edge) -> Fused:
+    """A threshold by channel as a product of single pixels, whose sign is the result."""
+    quantize: Any = fused.quantize
+    span, channels = x.grid.span, x.shape[-1]
+    steps = np.arange(span.low, span.high + 1, span.step)[:, None].repeat(channels, 1)
+    y = run(fused.operation, run(Dequantize(scale=x.grid.scale), steps))
+    y = y if fused.activation is None else run(fused.activation, y)
+    upper = run(quantize, y) > quantize.low
+    falls = upper[0] & ~upper[-1]
+    # The integers that reach the upper level are the last ones, or the first ones.
+    count = upper.sum(axis=0)
+    first = span.low + span.step * (len(steps) - count)
+    last = span.low + span.step * (count - 1)
+    kernel, bias = np.where(falls, -1, 1), np.where(falls, last, -first)
+    sign = attrs.evolve(quantize, thresholds=np.zeros(1, np.float32))
+    product = channelwise(x, kernel, np.ones(channels), bias * float(x.grid.scale), fused)
+    return attrs.evolve(product, activation=None, quantize=sign)
 
 
 _MERGES = {"add": ("ADD", "Add"), "subtract": ("SUB", "Sub"), "multiply": ("MUL", "Mul")}
@@ -83,7 +107,7 @@ def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
 
 def on_grid(writer: Writer, x: Edge, grid: Grid | None) -> Edge:
     """A tensor on a grid: itself, or the same numbers rounded to that one."""
-    if writer.grid_in_file(x.grid) == writer.grid_in_file(grid):
+    if writer.stored(x.grid) == writer.stored(grid):
         return x
     value = Value(x.shape, grid)
     return writer.emit(
@@ -109,7 +133,7 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         code, scale, zero_point, options = _FIXED[function]
         if writer.settings.activations == "int16":
             scale, zero_point = 2.0**-15, 0
-        if writer.grid_in_file(value.grid) == (scale, zero_point):
+        if writer.stored(value.grid) == StoredGrid(scale, zero_point):
             return writer.emit(code, (x.index,), value, options)
         if function == "softmax":
             low, high = (n - zero_point for n in ENDS[writer.settings.activations])
@@ -136,11 +160,11 @@ def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         raise QFrameError(
             f"{fused.operation.name} of 16 bits is not in the runtime. Write activations=8"
         )
-    scale, zero_point = writer.grid_in_file(x.grid)
-    low, high = ENDS["int8"]
-    steps = np.arange(low, high + 1, dtype=np.int32) - zero_point
-    real = run(Dequantize(scale=scale), steps)
+    stored, (low, high) = writer.stored(x.grid), ENDS["int8"]
+    steps = np.arange(low, high + 1, dtype=np.int32) - stored.zero_point
+    real = run(Dequantize(scale=stored.scale), steps)
     results = run(fused.quantize, run(fused.operation, real))
+    table = writer.integers("table", writer.stored(value.grid).store(results), value.grid)
     # Integers of 8 bits from -128 on, as indices from 0 on.
     wide = writer.model.add_tensor(_indices(writer, x, "wide"))
     cast = Options("CastOptions", {"InDataType": _INT8, "OutDataType": _INT32})
@@ -148,7 +172,6 @@ def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     index = writer.model.add_tensor(_indices(writer, x, "index"))
     inputs = wide, writer.constant("first", -low)
     writer.operator("ADD", inputs, index, Options("AddOptions"), version=1)
-    table = writer.integers("table", results, value.grid)
     return writer.emit("GATHER", (table, index), value, Options("GatherOptions"))
 
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
+from qframe_litert.grids import ENDS
 from qframe_litert.model import Options
-from qframe_litert.writer import ENDS, Edge, Writer
+from qframe_litert.writer import Edge, Writer
 
-NONE, RELU, RELU6 = 0, 1, 3
+NONE, RELU, BETWEEN_SIGNS, RELU6 = 0, 1, 2, 3
 
 
 @attrs.frozen
@@ -21,9 +22,9 @@ class Epilogue:
 
     Args:
         function: the code of the activation that the operator computes itself.
-        low: an integer, counted from the zero point, below which results are raised by an
-            operator of their own; None for none.
-        high: one above which they are lowered; None for none.
+        low: an integer of the file, to which smaller results are raised by a separate
+            operator; None for none.
+        high: likewise one to which larger results are lowered.
     """
 
     function: int
@@ -46,21 +47,24 @@ class Epilogue:
             QFrameError: the activation is another one.
         """
         grid: Any = value.grid
-        _, zero_point = writer.grid_in_file(grid)
-        least, most = (end - zero_point for end in ENDS[writer.settings.activations])
-        low, high, function = grid.span.low, grid.span.high, NONE
+        stored = writer.stored(grid)
+        least, most = ENDS[writer.settings.activations]
+        low, high = (int(stored.store(end)) for end in (grid.span.low, grid.span.high))
+        function, zero = NONE, stored.zero_point
+        if stored.factor > 1 and low == -most and stored.scale * most == 1 and fuses:
+            function, least = BETWEEN_SIGNS, low
         if activation is not None:
             _check_relu(activation)
             # Rounding is monotone: what is clipped and then rounded is what is rounded
             # and then clipped.
-            low, top = max(low, 0), activation.most
-            last = high if top is None else int(np.rint(np.float32(top / grid.scale)))
-            high = min(high, last)
-            if fuses and top == 6 and last == high < most:
-                function, most = RELU6, last
+            low, top = max(low, zero), activation.most
+            steps = np.inf if top is None else np.rint(np.float32(top / grid.scale))
+            high = int(min(high, zero + steps))
+            if fuses and top == 6 and zero + steps == high < most:
+                function, most = RELU6, high
             elif fuses and low > least:
                 function = RELU
-            least = least if function == NONE else max(least, 0)
+            least = least if function == NONE else max(least, zero)
         raised = low if low > least else None
         lowered = high if high < most else None
         return cls(function, raised, lowered)

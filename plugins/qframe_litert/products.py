@@ -14,6 +14,7 @@ from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.model import Options
+from qframe_litert.sums import Sums
 from qframe_litert.windows import padding_of
 from qframe_litert.writer import Edge, Writer
 
@@ -35,21 +36,17 @@ def convolution(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         "DilationHFactor": conv.dilation[0],
         "DilationWFactor": conv.dilation[1],
     }
-    kernel = conv.kernel.integers()
-    if conv.groups == x.shape[2] and kernel.shape[3] == 1 and conv.groups > 1:
-        settings["DepthMultiplier"] = len(kernel) // conv.groups
-        kernel = kernel.transpose(3, 1, 2, 0)
-        return _product(writer, fused, x, value, "DEPTHWISE_CONV_2D", kernel, settings)
+    if conv.groups == x.shape[2] and conv.kernel.shape[3] == 1:
+        settings["DepthMultiplier"] = conv.kernel.shape[0] // conv.groups
+        return _product(writer, fused, x, value, "DEPTHWISE_CONV_2D", settings)
     version = _GROUPED if conv.groups > 1 else None
-    return _product(writer, fused, x, value, "CONV_2D", kernel, settings, version)
+    return _product(writer, fused, x, value, "CONV_2D", settings, version)
 
 
 def dense(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write a dense layer along the last axis."""
-    product: Any = fused.operation
     settings = {"KeepNumDims": True} if len(x.shape) > 1 else {}
-    kernel = product.kernel.integers()
-    return _product(writer, fused, x, value, "FULLY_CONNECTED", kernel, settings)
+    return _product(writer, fused, x, value, "FULLY_CONNECTED", settings)
 
 
 def _product(
@@ -58,38 +55,45 @@ def _product(
     x: Edge,
     value: Value,
     code: str,
-    kernel: Array,
     settings: dict[str, Any],
     version: int | None = None,
 ) -> Edge:
-    product: Any = fused.operation
-    dtype, sixteen = writer.settings.weights, writer.settings.activations == "int16"
-    largest = int(np.abs(kernel.astype(np.int64)).max())
-    four = dtype == "int4" and largest <= _LARGEST["int4"]
-    if four and sixteen and code != "FULLY_CONNECTED":
-        raise QFrameError(
-            f"the runtime computes {code} of int16 activations and int4 weights wrongly. "
-            "Write weights='int8'"
-        )
-    if largest > _LARGEST["int8"]:
-        raise QFrameError(
-            f"its kernel has integers up to {largest}, and int8 weights reach from -127 to "
-            "127. Quantize it to 8 bits or fewer, with narrow_range=True"
-        )
-    axis = 3 if code == "DEPTHWISE_CONV_2D" else 0
-    scale = np.broadcast_to(product.kernel.scale, fused.scale.shape)
-    data = nibbles(kernel) if four else kernel.astype(np.int8)
-    kind = "int4" if four else "int8"
-    weights = writer.weights("kernel", data, kind, scale, kernel.shape, axis)
-    bias = fused.bias.astype(np.int64 if sixteen else np.int32)
-    biases = writer.weights("bias", bias, bias.dtype.name, fused.scale)
+    sums = Sums.of(fused, writer.stored(x.grid), writer.stored(value.grid))
+    depthwise = code == "DEPTHWISE_CONV_2D"
+    kernel = sums.kernel.transpose(3, 1, 2, 0) if depthwise else sums.kernel
+    kind = _kind(writer, code, kernel)
+    data = nibbles(kernel) if kind == "int4" else kernel.astype(np.int8)
+    axis = 3 if depthwise else 0
+    weights = writer.weights("kernel", data, kind, sums.scale, kernel.shape, axis)
+    wide = "int64" if writer.settings.activations == "int16" else "int32"
+    if np.abs(sums.bias).max() >= 2**31:
+        raise QFrameError("its bias needs more than 32 bits in steps of its sums")
+    biases = writer.weights("bias", sums.bias.astype(wide), wide, sums.step)
     epilogue = Epilogue.of(writer, fused.activation, value)
     out = writer.activation(value, epilogue.name)
-    version = _FOUR_BITS[code] if four else version
+    version = _FOUR_BITS[code] if kind == "int4" else version
     settings["FusedActivationFunction"] = epilogue.function
     options = Options(_OPTIONS[code], settings)
     writer.operator(code, (x.index, weights, biases), out.index, options, version)
     return epilogue.finish(writer, out)
+
+
+def _kind(writer: Writer, code: str, kernel: Array) -> str:
+    """The type that stores a kernel; raises `QFrameError` if none does."""
+    largest = int(np.abs(kernel).max())
+    if largest > _LARGEST["int8"]:
+        raise QFrameError(
+            f"its kernel has integers up to {largest} in the file, and int8 weights reach "
+            "from -127 to 127. Quantize it to fewer bits, or with narrow_range=True"
+        )
+    if writer.settings.weights == "int8" or largest > _LARGEST["int4"]:
+        return "int8"
+    if writer.settings.activations == "int16" and code != "FULLY_CONNECTED":
+        raise QFrameError(
+            f"the runtime computes {code} of int16 activations and int4 weights wrongly. "
+            "Write weights='int8'"
+        )
+    return "int4"
 
 
 _OPTIONS = {
@@ -107,33 +111,26 @@ def nibbles(integers: Array) -> Array:
 
 
 def channelwise(
-    writer: Writer,
     x: Edge,
-    value: Value,
     kernel: Array,
-    scale: Any,
-    shift: Any,
-    activation: Any = None,
+    scale: Array,
+    shift: Array,
+    after: Fused,
     strides: tuple[int, int] = (1, 1),
-) -> Edge:
-    """Write a depthwise convolution with a kernel that the graph does not have.
+) -> Fused:
+    """A depthwise convolution that the graph does not have.
 
     Args:
-        writer: writes it.
         x: an image.
-        value: the result.
-        kernel: integers (channels, height, width, 1).
+        kernel: an integer of each channel, or (channels, height, width).
         scale: for each channel, of the kernel, positive.
         shift: for each channel, added to the real numbers.
-        activation: a ReLU. Default None.
+        after: has the epilogue.
         strides: of the windows. Default 1.
     """
-    conv = Conv2D(Kernel(kernel, scale), strides=strides, groups=x.shape[2])
-    step = np.float64(x.grid.scale) * scale.astype(float)
-    bias = np.rint(np.asarray(shift, float) / step)
-    if np.abs(bias).max() >= 2**31:
-        raise QFrameError(
-            "its shift needs more than 32 bits in steps of its input times its scale"
-        )
-    fused = Fused(conv, (x.grid.scale,), bias.astype(np.int64), activation)
-    return convolution(writer, fused, x, value)
+    kernel = kernel if kernel.ndim > 1 else kernel.reshape(-1, 1, 1)
+    scale = scale.astype(np.float32)
+    conv = Conv2D(Kernel(kernel[..., None], scale), strides, groups=len(kernel))
+    bias = np.rint(shift / (np.float64(x.grid.scale) * scale.astype(float)))
+    scales = (x.grid.scale,)
+    return Fused(conv, scales, bias.astype(np.int64), after.activation, after.quantize)

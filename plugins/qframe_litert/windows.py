@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
-import numpy as np
 
 from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.images import pads_of
@@ -45,7 +44,7 @@ def bordered(writer: Writer, x: Edge, pads: tuple[int, ...], pad: float = 0.0) -
     value = attrs.evolve(x.value, shape=shape)
     if not pad:
         return writer.emit("PAD", (x.index, widths), value, Options("PadOptions"), "padded")
-    number = writer.integers("pad", np.int32(pad), x.grid)
+    number = writer.integers("pad", writer.stored(x.grid).store(int(pad)), x.grid)
     return writer.emit(
         "PADV2", (x.index, widths, number), value, Options("PadV2Options"), "padded"
     )

@@ -10,14 +10,8 @@ import numpy as np
 
 from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.values import Grid, Value
-from qframe.errors import QFrameError
+from qframe_litert.grids import StoredGrid
 from qframe_litert.model import LiteModel, Operator, Options, Quantization, Tensor
-
-# By type of activations: the ends, and what a version of an operator is looked up by.
-ENDS: Mapping[str, tuple[int, int]] = {
-    "int8": (-(2**7), 2**7 - 1),
-    "int16": (-(2**15), 2**15 - 1),
-}
 
 
 @attrs.frozen
@@ -79,34 +73,10 @@ class Writer:
         """Name what follows by the layer of a node."""
         self.name = node.name
 
-    def grid_in_file(self, grid: Grid | None) -> tuple[float, int]:
-        """The scale and the zero point of a grid in the type of activations.
-
-        Raises:
-            QFrameError: the type does not have its integers.
-        """
+    def stored(self, grid: Grid | None) -> StoredGrid:
+        """The integers of a grid in the type of activations; raises `QFrameError`."""
         assert grid is not None  # noqa: S101
-        low, high = ENDS[self.settings.activations]
-        span, kind = grid.span, self.settings.activations
-        if span.step != 1:
-            raise QFrameError(
-                f"its integers are {span.step} apart, from {span.low} to {span.high}, and "
-                f"those of {kind} are neighbours"
-            )
-        if span.count > high - low + 1:
-            raise QFrameError(
-                f"it has {span.count} levels, and {kind} has {high - low + 1}. Quantize it "
-                f"to {8 * np.dtype(kind).itemsize} bits or fewer"
-            )
-        if kind == "int16":
-            if span.low < low or span.high > high:
-                raise QFrameError(
-                    f"its integers reach from {span.low} to {span.high}, and those of "
-                    "int16 have their zero point at 0. Make its quantizer symmetric"
-                )
-            return float(grid.scale), 0
-        # What is below the smallest integer saturates.
-        return float(grid.scale), low - span.low
+        return StoredGrid.of(grid, self.settings.activations)
 
     def activation(self, value: Value, part: str | None = None, dtype: str = "") -> Edge:
         """Add a tensor that an operator returns, or that the model reads.
@@ -118,8 +88,8 @@ class Writer:
         """
         quantization = None
         if value.grid is not None:
-            scale, zero_point = self.grid_in_file(value.grid)
-            quantization = Quantization(np.float32(scale), zero_point)
+            stored = self.stored(value.grid)
+            quantization = Quantization(np.float32(stored.scale), stored.zero_point)
             dtype = dtype or self.settings.activations
         tensor = Tensor(
             self.name if part is None else f"{self.name}/{part}",
@@ -134,12 +104,10 @@ class Writer:
         return self.model.constant(f"{self.name}/{kind}", array, dtype)
 
     def integers(self, kind: str, integers: Any, grid: Grid | None) -> int:
-        """Add constant integers, counted from the zero point, on the grid of a tensor."""
-        scale, zero_point = self.grid_in_file(grid)
-        dtype = self.settings.activations
-        data = (np.asarray(integers) + zero_point).astype(dtype)
-        quantization = Quantization(np.float32(scale), zero_point)
-        name = f"{self.name}/{kind}"
+        """Add constant integers of the file, on the grid of a tensor."""
+        stored, dtype = self.stored(grid), self.settings.activations
+        data, name = np.asarray(integers, dtype), f"{self.name}/{kind}"
+        quantization = Quantization(np.float32(stored.scale), stored.zero_point)
         return self.model.add_tensor(Tensor(name, data.shape, dtype, quantization, data))
 
     def weights(
