@@ -11,7 +11,7 @@ import numpy as np
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
-from qframe_litert.elementwise import requantize
+from qframe_litert.elementwise import on_grid
 from qframe_litert.model import Options
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.windows import pool
@@ -31,7 +31,7 @@ def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     if any(operation.pads):
         before = attrs.evolve(value, grid=x.grid)
         y = pool(writer, "AVERAGE_POOL_2D", operation, x, before, "mean")
-        return requantize(writer, y, value, fused.activation)
+        return on_grid(writer, y, value.grid, fused.activation)
     channels = x.shape[2]
     kernel = np.ones((channels, *operation.pool), np.int8)
     scale, shift = np.full(channels, 1 / math.prod(operation.pool)), np.zeros(channels)
@@ -61,4 +61,4 @@ def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         Options("ResizeBilinearOptions", {"HalfPixelCenters": True}),
         part,
     )
-    return y if part is None else requantize(writer, y, value, fused.activation)
+    return y if part is None else on_grid(writer, y, value.grid, fused.activation)

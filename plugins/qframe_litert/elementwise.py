@@ -9,10 +9,11 @@ import attrs
 import numpy as np
 
 from qframe.deployment.graph.fused import Fused
-from qframe.deployment.graph.operations import Activation, Dequantize, Reshape
+from qframe.deployment.graph.operations import Activation, Affine, Dequantize, Reshape
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Grid, Value
 from qframe.errors import QFrameError
+from qframe_litert import epilogues
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.grids import ENDS, StoredGrid
 from qframe_litert.model import Options, Tensor
@@ -24,25 +25,29 @@ from qframe_litert.writer import Edge, Writer
 _WEIGHT = 127
 
 
-def requantize(writer: Writer, x: Edge, value: Value, activation: Any = None) -> Edge:
-    """Write the same numbers on another grid."""
-    epilogue = Epilogue.of(writer, activation, value, fuses=False)
-    inputs, options = (x.index,), Options("QuantizeOptions")
-    out = writer.emit("QUANTIZE", inputs, value, options, epilogue.name)
-    return epilogue.finish(writer, out)
-
-
 def affine(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
-    """Write ``x * scale + shift``, as a depthwise convolution of single pixels."""
-    operation: Any = fused.operation
-    two_levels = writer.stored(value.grid).factor > 1
-    if operation.scale is None and operation.shift is None and not two_levels:
-        return requantize(writer, x, value, fused.activation)
+    """Write ``x * scale + shift``, as a depthwise convolution of single pixels.
+
+    Without a scale it changes the grid only. XNNPACK's own operator for that multiplies by
+    numbers of 8 bits.
+    """
+    if not epilogues.is_relu(fused.activation):
+        return lookup(writer, fused, x, value)
     pixels = 1, math.prod(x.shape[:-1]), x.shape[-1]
     image = reshape(writer, Reshape(pixels), x, attrs.evolve(x.value, shape=pixels))
+    two_levels = writer.stored(value.grid).factor > 1
     single = _threshold_of(fused, image) if two_levels else _line_of(fused, image)
     out = convolution(writer, single, image, attrs.evolve(value, shape=pixels))
     return reshape(writer, Reshape(value.shape), out, value)
+
+
+def on_grid(writer: Writer, x: Edge, grid: Grid | None, activation: Any = None) -> Edge:
+    """A tensor on a grid: itself, or the same numbers rounded to that one."""
+    same = writer.stored(x.grid) == writer.stored(grid)
+    if same and activation is None:
+        return x
+    fused = Fused(Affine(), (x.grid.scale,), activation=activation)
+    return affine(writer, fused, x, Value(x.shape, grid))
 
 
 def _line_of(fused: Fused, x: Edge) -> Fused:
@@ -105,16 +110,6 @@ def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
     return epilogue.finish(writer, out)
 
 
-def on_grid(writer: Writer, x: Edge, grid: Grid | None) -> Edge:
-    """A tensor on a grid: itself, or the same numbers rounded to that one."""
-    if writer.stored(x.grid) == writer.stored(grid):
-        return x
-    value = Value(x.shape, grid)
-    return writer.emit(
-        "QUANTIZE", (x.index,), value, Options("QuantizeOptions"), "rescaled"
-    )
-
-
 # The functions that return a grid of the runtime: code, the scale in 8 bits, zero point.
 _FIXED = {
     "sigmoid": ("LOGISTIC", 2.0**-8, -128, None),
@@ -127,9 +122,7 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write an activation that is not fused, of integers."""
     operation: Any = fused.operation
     function = operation.function
-    if fused.activation is not None:
-        raise QFrameError("a ReLU follows its activation, and no quantizer is between them")
-    if function in _FIXED:
+    if function in _FIXED and fused.activation is None:
         code, scale, zero_point, options = _FIXED[function]
         if writer.settings.activations == "int16":
             scale, zero_point = 2.0**-15, 0
@@ -139,9 +132,9 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
             low, high = (n - zero_point for n in ENDS[writer.settings.activations])
             fixed = Value(value.shape, Grid(low, high, 1, scale))
             y = writer.emit(code, (x.index,), fixed, options, "softmax")
-            return requantize(writer, y, value)
-    if function == "relu" and not operation.alpha and not operation.threshold:
-        return requantize(writer, x, value, operation)
+            return on_grid(writer, y, value.grid)
+    if epilogues.is_relu(operation):
+        return on_grid(writer, x, value.grid, operation)
     return lookup(writer, fused, x, value)
 
 
@@ -156,14 +149,20 @@ def prelu(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
 
 def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write a function of each number as a table of all results, which is exact."""
+    operation: Any = fused.operation
+    arrays = getattr(operation, "scale", None), getattr(operation, "shift", None)
+    if any(array is not None and array.size > 1 for array in arrays):
+        raise QFrameError(
+            "its channels have different scales, and its activation is not a plain ReLU. "
+            "Put a quantizer between the two"
+        )
     if writer.settings.activations != "int8":
         raise QFrameError(
             f"{fused.operation.name} of 16 bits is not in the runtime. Write activations=8"
         )
     stored, (low, high) = writer.stored(x.grid), ENDS["int8"]
-    steps = np.arange(low, high + 1, dtype=np.int32) - stored.zero_point
-    real = run(Dequantize(scale=stored.scale), steps)
-    results = run(fused.quantize, run(fused.operation, real))
+    steps = np.arange(low, high + 1, dtype=np.int32) - np.int32(stored.zero_point)
+    results = run(attrs.evolve(fused, scales=(x.grid.scale,)), steps)
     table = writer.integers("table", writer.stored(value.grid).store(results), value.grid)
     # Integers of 8 bits from -128 on, as indices from 0 on.
     wide = writer.model.add_tensor(_indices(writer, x, "wide"))

@@ -54,7 +54,12 @@ class Epilogue:
         if stored.factor > 1 and low == -most and stored.scale * most == 1 and fuses:
             function, least = BETWEEN_SIGNS, low
         if activation is not None:
-            _check_relu(activation)
+            if not is_relu(activation):
+                raise QFrameError(
+                    f"its activation {activation.function!r} is not a plain ReLU, and "
+                    "reads sums that are not quantized. Write it as a layer, and quantize "
+                    "what it reads"
+                )
             # Rounding is monotone: what is clipped and then rounded is what is rounded
             # and then clipped.
             low, top = max(low, zero), activation.most
@@ -87,9 +92,10 @@ class Epilogue:
         return out
 
 
-def _check_relu(activation: Any) -> None:
-    if activation.function != "relu" or activation.alpha or activation.threshold:
-        raise QFrameError(
-            f"its activation {activation.function!r} is not a plain ReLU, and reads sums "
-            "that are not quantized. Write it as a layer, and quantize what it reads"
-        )
+def is_relu(activation: Any) -> bool:
+    """Return whether an activation is a plain ReLU, perhaps clipped; or None."""
+    if activation is None:
+        return True
+    return bool(
+        activation.function == "relu" and not activation.alpha and not activation.threshold
+    )

@@ -12,7 +12,7 @@ from keras import layers
 import qframe as qf
 from qframe.deployment.graph import fusing
 from qframe.deployment.graph import operations as op
-from qframe.deployment.graph.checks import first_float_layer, require_grids
+from qframe.deployment.graph.checks import float_layers, require_grids
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.fusing import fuse
 from qframe.deployment.graph.graph import Graph, Node
@@ -359,10 +359,10 @@ def test_pools_behind_a_negative_scale_stay():
     """The maximum of sums is not that of the turned ones."""
     pool = op.MaxPool()
     conv = op.Conv2D(kernel=Kernel(np.ones((2, 1, 1, 2), int)))
-    for gamma, edge in ((1, None), (-1, "layer1")):
+    for gamma, edge in ((1, []), (-1, ["layer1"])):
         norm = op.Affine(scale=F([1, gamma]))
         graph = chain(levels(), conv, op.Dequantize(scale=0.5), pool, norm, levels())
-        assert first_float_layer(fuse(graph)) == edge
+        assert float_layers(fuse(graph)) == edge
 
 
 def test_padding_that_is_on_the_grid_is_of_integers():
@@ -375,7 +375,7 @@ def test_padding_that_is_on_the_grid_is_of_integers():
     np.testing.assert_array_equal(tensors_of(found, x)[-1], tensors_of(graph, x)[-1])
     signs = op.Quantize(np.zeros(1, F))
     graph = chain(signs, op.Dequantize(), op.Pad(pads=(1, 1, 1, 1)), conv, levels())
-    assert first_float_layer(fuse(graph)) == "layer1"
+    assert float_layers(fuse(graph))[0] == "layer1"
 
 
 def edges(*parts, shape=(6, 6, 2)):
@@ -422,15 +422,15 @@ FLOAT_EDGES = {
 def test_the_first_float_edge_is_named(case):
     make, path = FLOAT_EDGES[case]
     graph = edges(*make())
-    assert first_float_layer(graph) == path
-    with pytest.raises(ExportError, match=f"'mine' takes integers .* '{path}' returns"):
+    assert float_layers(graph)[0] == path
+    with pytest.raises(ExportError, match=f"'mine' takes integers .* float32: '{path}'"):
         require_grids(graph, "mine")
 
 
 def test_integers_at_the_output_are_no_float_edge():
     graph = edges(qf.layers.QuantDense(2, output_quantizer="ste_sign", **SIGNS))
     assert [n.operation.name for n in graph.nodes] == ["quantize", "fused", "dequantize"]
-    assert first_float_layer(graph) is None
+    assert float_layers(graph) == []
 
 
 def test_a_second_quantizer_changes_the_grid_or_is_left_out():
@@ -442,7 +442,7 @@ def test_a_second_quantizer_changes_the_grid_or_is_left_out():
         graph = edges(qf.quantizers.SteSign(), layers.Flatten(), second, shape=(2, 3))
         found = [n.operation.name for n in graph.nodes]
         assert [name for name in found if name != "reshape"] == names
-        assert first_float_layer(graph) is None
+        assert float_layers(graph) == []
 
 
 @given(st.data())
@@ -480,7 +480,7 @@ def test_sums_that_are_read_before_they_are_scaled_stay():
     )
     graph = fuse(Graph(((2,),), nodes, (3, 4)))
     assert [node.operation.name for node in graph.nodes][:2] == ["quantize", "dense"]
-    assert first_float_layer(graph) == "dense"
+    assert float_layers(graph)[0] == "dense"
 
 
 def test_batch_norm_behind_an_activation_stays():
@@ -490,7 +490,7 @@ def test_batch_norm_behind_an_activation_stays():
     graph = fuse(chain(*steps, shape=(2,)))
     kinds = [type(getattr(n.operation, "operation", n.operation)) for n in graph.nodes]
     assert kinds == [op.Quantize, op.Dense, op.Affine]
-    assert first_float_layer(graph) == "layer1"
+    assert float_layers(graph)[0] == "layer1"
 
 
 def test_a_learned_activation_is_not_fused_with_another():

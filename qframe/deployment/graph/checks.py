@@ -8,8 +8,8 @@ from qframe.deployment.graph.operations import Dequantize, Lookup, Quantize
 from qframe.errors import ExportError
 
 
-def first_float_layer(graph: Graph) -> str | None:
-    """The path of the first layer that passes floats or sums to another; else None.
+def float_layers(graph: Graph) -> list[str]:
+    """The paths of the layers that pass floats or sums to another, in order.
 
     A quantizer, or the lookup of an index, reads the float inputs of the model, and its
     float outputs are integers times their scale. A layer that reads an input without a
@@ -21,13 +21,15 @@ def first_float_layer(graph: Graph) -> str | None:
         returns[key] &= not isinstance(node.operation, PRODUCTS)
         if key in graph.outputs:
             returns[key] |= isinstance(node.operation, Dequantize)
+    paths = []
     for node in graph.nodes:
         for i in node.inputs:
             quantized = i < first and isinstance(node.operation, (Lookup, Quantize))
             if not returns[i] and not quantized:
-                return node.name if i < first else graph.nodes[i - first].name
+                paths.append(node.name if i < first else graph.nodes[i - first].name)
     outputs = (i for i in graph.outputs if i >= first and not returns[i])
-    return next((graph.nodes[i - first].name for i in outputs), None)
+    paths += [graph.nodes[i - first].name for i in outputs]
+    return list(dict.fromkeys(paths))
 
 
 def require_grids(graph: Graph, target: str) -> None:
@@ -37,10 +39,11 @@ def require_grids(graph: Graph, target: str) -> None:
         graph: the graph after `qframe.deployment.graph.fusing.fuse`.
         target: the name of the target, for the error.
     """
-    path = first_float_layer(graph)
-    if path is not None:
+    paths = float_layers(graph)
+    if paths:
+        names = ", ".join(map(repr, paths))
         raise ExportError(
-            f"the target {target!r} takes integers between all layers, and those that "
-            f"{path!r} returns or reads are float32. Give it an input_quantizer and an "
-            "output_quantizer, or put a quantizer behind it. Nothing was written."
+            f"the target {target!r} takes integers between all layers, and these return or "
+            f"read float32: {names}. Give each an input_quantizer and an output_quantizer, "
+            "or put a quantizer behind it. Nothing was written."
         )
