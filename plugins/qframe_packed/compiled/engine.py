@@ -20,9 +20,9 @@ from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.forms import Step
 from qframe_packed.compiled.functions import prepare
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Parameters, table
+from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.ports import Port
-from qframe_packed.compiled.program import PROGRAM
+from qframe_packed.compiled.program import PROGRAM, Program, Team, cores
 from qframe_packed.compiled.scheduling import Schedule
 from qframe_packed.graph import PackedGraph
 from qframe_packed.limits import cost_of
@@ -35,11 +35,9 @@ _MOST_SAMPLES = 64
 # Nothing interrupts a program. It does no more than this number of operations with numbers,
 # unless it runs for a single sample.
 _MOST_WORK = 2**34
-
-
-def _run(run: Any, memory: Memory, address: int, count: int, samples: int) -> None:
-    # The memory is an argument because the table has addresses in it.
-    run(samples, address, count)
+# What each thread of a team does, of what it does alone. Samples that are more than this
+# part of the threads are split among these instead, so that none waits for another.
+_EFFICIENCY = 0.75
 
 
 class Session:
@@ -57,37 +55,46 @@ class Session:
         return Port(self._memory, buffer, buffer in schedule.movable)
 
     def bind(self, steps: list[Step]) -> list[Callable[[int], None]]:
-        """Return the functions that run steps: one for those that are one program."""
+        """Return the functions that run steps: a `Program` for kernels in a row."""
         runs: list[Callable[[int], None]] = []
         for _, group in itertools.groupby(steps, lambda step: isinstance(step, Fallback)):
             part = [*group]
             runs += [step.bind(self._memory) for step in part if isinstance(step, Fallback)]
             kernels = [step for step in part if isinstance(step, Parameters)]
             if kernels:
-                address, run = table(kernels, self._memory), PROGRAM.compiled
-                arguments = run, self._memory, address, len(kernels)
-                runs.append(functools.partial(_run, *arguments))
+                runs.append(Program(self._memory, kernels))
         return runs
 
-    def run(self, inputs: list[Array], outputs: list[Array]) -> None:
-        """Fill `outputs` with what the model returns for `inputs`."""
+    def run(
+        self, inputs: list[Array], outputs: list[Array], team: Team | None = None
+    ) -> None:
+        """Fill `outputs` with what the model returns for `inputs`, alone or as a team."""
+        if team is not None:
+            for step in self.runs:
+                if isinstance(step, Program):
+                    step.prepare(team.threads)
         size, most = len(inputs[0]), self.samples
         if size <= most:
             # A single image takes so little time that slicing would be seen.
-            self._run(size, inputs, outputs)
+            self._run(size, inputs, outputs, team)
             return
         for start in range(0, size, most):
             part = slice(start, start + most)
             arrays = [array[part] for array in inputs]
-            self._run(len(arrays[0]), arrays, [array[part] for array in outputs])
+            self._run(len(arrays[0]), arrays, [array[part] for array in outputs], team)
 
-    def _run(self, size: int, inputs: list[Array], outputs: list[Array]) -> None:
+    def _run(
+        self, size: int, inputs: list[Array], outputs: list[Array], team: Team | None
+    ) -> None:
         for port, array in zip(self._inputs, inputs, strict=True):
             port.read(array)
         for port, array in zip(self._outputs, outputs, strict=True):
             port.point(array)
         for step in self.runs:
-            step(size)
+            if team is None or not isinstance(step, Program):
+                step(size)
+            else:
+                step.share(size, team)
         for port, array in zip(self._outputs, outputs, strict=True):
             port.write(array)
 
@@ -128,6 +135,9 @@ class Engine:
         """Return what the model returns; the batch is split evenly over threads."""
         size = len(inputs[0])
         outputs = self._room(size)
+        if 0 < size < _EFFICIENCY * threads:
+            self._run(inputs, outputs, self._team(threads))
+            return outputs
         threads = max(1, min(threads, size))
         if threads == 1:
             self._run(inputs, outputs)
@@ -158,13 +168,20 @@ class Engine:
         # The addresses in a session are those of this process.
         return Engine, (self.graph,)
 
-    def _run(self, inputs: list[Array], outputs: list[Array]) -> None:
+    def _team(self, threads: int) -> Team | None:
+        # More threads than cores would wait for each other.
+        threads = min(threads, cores())
+        return Team(threads, self._pool(threads - 1)) if threads > 1 else None
+
+    def _run(
+        self, inputs: list[Array], outputs: list[Array], team: Team | None = None
+    ) -> None:
         # Threads may share a list: `pop` returns a session to one of them only.
         try:
             session = self._free.pop()
         except IndexError:
             session = Session(self.schedule, self.samples)
-        session.run(inputs, outputs)
+        session.run(inputs, outputs, team)
         # One that is interrupted may have addresses of arrays that no longer exist.
         self._free.append(session)
 

@@ -28,64 +28,59 @@ def window_ends(
 
 
 @numba.njit
-def _pool_floats(samples: int, p: Any) -> None:
+def _pool_floats(begin: int, end: int, p: Any) -> None:
     width, channels, pixel, directions = p.width, p.channels, 4 * p.channels, p.directions
-    out = p.out
-    for s in range(samples):
-        for y in range(p.rows):
-            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
-            for x in range(p.columns):
-                left, right = window_ends(
-                    x, p.stride_across, p.pad_left, p.pool_width, width
+    out = p.out + begin * p.columns * pixel
+    for number in range(begin, end):
+        s, y = number // p.rows, number % p.rows
+        top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
+        for x in range(p.columns):
+            left, right = window_ends(x, p.stride_across, p.pad_left, p.pool_width, width)
+            window = p.source + ((s * p.height + top) * width + left) * pixel
+            down, tall, wide = width * pixel, bottom - top, right - left
+            if p.mean:
+                sum_window(window, down, pixel, tall, wide, directions, 0, 0, out, channels)
+                sums = floats_at(out)
+                for c in range(channels):
+                    sums[c] /= np.float32(tall * wide)
+            else:
+                largest_of_window(
+                    window, down, pixel, tall, wide, directions, 0, 0, out, channels
                 )
-                window = p.source + ((s * p.height + top) * width + left) * pixel
-                down, tall, wide = width * pixel, bottom - top, right - left
-                if p.mean:
-                    sum_window(
-                        window, down, pixel, tall, wide, directions, 0, 0, out, channels
-                    )
-                    sums = floats_at(out)
-                    for c in range(channels):
-                        sums[c] /= np.float32(tall * wide)
-                else:
-                    largest_of_window(
-                        window, down, pixel, tall, wide, directions, 0, 0, out, channels
-                    )
-                out += pixel
+            out += pixel
 
 
 @numba.njit(inline="always")
 def _pool_parts(
-    samples: int, p: Any, source: Any, out: Any, inverted: Any, size: int
+    begin: int, end: int, p: Any, source: Any, out: Any, inverted: Any, size: int
 ) -> None:
     """OR of `size` bytes, or words, of each pixel; `inverted` has the bits of AND."""
     height, width, rows, columns = p.height, p.width, p.rows, p.columns
-    for s in range(samples):
-        for y in range(rows):
-            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, height)
-            for x in range(columns):
-                left, right = window_ends(
-                    x, p.stride_across, p.pad_left, p.pool_width, width
-                )
-                pixel = ((s * rows + y) * columns + x) * size
-                for part in range(size):
-                    # AND is the inverse of OR of inverses.
-                    bits = inverted[part] ^ inverted[part]
-                    for i in range(top, bottom):
-                        row = ((s * height + i) * width + left) * size + part
-                        for j in range(right - left):
-                            bits |= source[row + j * size] ^ inverted[part]
-                    out[pixel + part] = bits ^ inverted[part]
+    for number in range(begin, end):
+        s, y = number // rows, number % rows
+        top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, height)
+        for x in range(columns):
+            left, right = window_ends(x, p.stride_across, p.pad_left, p.pool_width, width)
+            pixel = (number * columns + x) * size
+            for part in range(size):
+                # AND is the inverse of OR of inverses.
+                bits = inverted[part] ^ inverted[part]
+                for i in range(top, bottom):
+                    row = ((s * height + i) * width + left) * size + part
+                    for j in range(right - left):
+                        bits |= source[row + j * size] ^ inverted[part]
+                out[pixel + part] = bits ^ inverted[part]
 
 
 @numba.njit
-def _pool_bits(samples: int, p: Any) -> None:
-    source, out, inverted, size = p.source, p.out, p.directions, p.channels
+def _pool_bits(begin: int, end: int, p: Any) -> None:
+    read, out, inverted, size = p.source, p.out, p.directions, p.channels
     if size % 4:
-        _pool_parts(samples, p, bytes_at(source), bytes_at(out), bytes_at(inverted), size)
+        source, mask = bytes_at(read), bytes_at(inverted)
+        _pool_parts(begin, end, p, source, bytes_at(out), mask, size)
     else:
-        size //= 4
-        _pool_parts(samples, p, words_at(source), words_at(out), words_at(inverted), size)
+        words, masks = words_at(read), words_at(inverted)
+        _pool_parts(begin, end, p, words, words_at(out), masks, size // 4)
 
 
 @attrs.frozen(eq=False)
@@ -136,6 +131,14 @@ class Pool(Parameters):
         return f"pool of {'bits' if self.bits else 'floats'}"
 
     @property
+    def parts(self) -> int:
+        return self.rows
+
+    @property
+    def cost(self) -> float:
+        return super().cost * self.pool_height * self.pool_width
+
+    @property
     def body(self) -> Any:
         return _pool_bits if self.bits else _pool_floats
 
@@ -151,9 +154,9 @@ class Mean(Parameters):
 
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         pixels, channels = p.pixels, p.channels
-        for s in range(samples):
+        for s in range(begin, end):
             sums = floats_at(p.out + 4 * s * channels)
             for c in range(channels):
                 sums[c] = 0
@@ -174,11 +177,15 @@ class Softmax(Parameters):
     channels: int
     out: Address
 
+    @property
+    def parts(self) -> int:
+        return self.rows
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         channels = p.channels
-        for i in range(samples * p.rows):
+        for i in range(begin, end):
             row = floats_at(p.source + 4 * i * channels)
             out = floats_at(p.out + 4 * i * channels)
             largest = row[0]

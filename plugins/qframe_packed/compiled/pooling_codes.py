@@ -93,27 +93,33 @@ class PoolCodes(Parameters):
             *(top, left, inverted, out, image),
         )
 
+    @property
+    def parts(self) -> int:
+        return self.image.height
+
+    @property
+    def cost(self) -> float:
+        return super().cost * self.pool_height * self.pool_width
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         width, pixel, image = p.width, p.channels, p.image
-        for s in range(samples):
-            for y in range(image.height):
-                top, bottom = window_ends(
-                    y, p.stride_down, p.pad_top, p.pool_height, p.height
+        for number in range(begin, end):
+            s, y = number // image.height, number % image.height
+            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
+            row = (s * image.rows + image.top + y) * image.columns + image.left
+            for x in range(image.width):
+                left, right = window_ends(
+                    x, p.stride_across, p.pad_left, p.pool_width, width
                 )
-                row = (s * image.rows + image.top + y) * image.columns + image.left
-                for x in range(image.width):
-                    left, right = window_ends(
-                        x, p.stride_across, p.pad_left, p.pool_width, width
-                    )
-                    _largest(
-                        p.source + ((s * p.height + top) * width + left) * pixel,
-                        width * pixel,
-                        pixel,
-                        bottom - top,
-                        right - left,
-                        p.inverted,
-                        p.out + (row + x) * pixel,
-                        pixel,
-                    )
+                _largest(
+                    p.source + ((s * p.height + top) * width + left) * pixel,
+                    width * pixel,
+                    pixel,
+                    bottom - top,
+                    right - left,
+                    p.inverted,
+                    p.out + (row + x) * pixel,
+                    pixel,
+                )

@@ -17,8 +17,8 @@ import qframe_packed.compiled as package
 from qframe_packed.compiled.addresses import floats_at
 from qframe_packed.compiled.functions import Function, function
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Address, Parameters, define, table
-from qframe_packed.compiled.program import PROGRAM
+from qframe_packed.compiled.parameters import Address, Parameters, define
+from qframe_packed.compiled.program import Program
 
 pytestmark = pytest.mark.pure
 
@@ -29,11 +29,15 @@ class Fill(Parameters):
     out: Address
     count: int
 
+    @property
+    def parts(self) -> int:
+        return self.count
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         out = floats_at(p.out)
-        for i in range(samples * p.count):
+        for i in range(begin, end):
             out[i] = p.value
 
 
@@ -44,11 +48,15 @@ class Multiply(Parameters):
     factors: Address
     inverse: bool
 
+    @property
+    def parts(self) -> int:
+        return self.count
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         out, factors = floats_at(p.out), floats_at(p.factors)
-        for i in range(samples * p.count):
+        for i in range(begin, end):
             if p.inverse:
                 out[i] /= factors[i]
             else:
@@ -66,13 +74,13 @@ def test_a_table_runs_kernels_in_order_with_their_fields():
         Multiply(3, two, factors, True),
         Multiply(2, two, factors, True),
     ]
-    PROGRAM.compiled(2, table(kernels, memory), len(kernels))
+    Program(memory, kernels)(2)
     product = np.float32(0.1) * factors
     np.testing.assert_array_equal(memory.array(one, np.float32), product)
     quotient = np.float32(-3) / factors
     quotient[:4] /= factors[:4]
     np.testing.assert_array_equal(memory.array(two, np.float32), quotient)
-    PROGRAM.compiled(2, table([], memory), 0)
+    Program(memory, [])(2)
     assert kernels[2].buffers() == [one]
     assert kernels[2].functions() == kernels[3].functions() != kernels[0].functions()
 
