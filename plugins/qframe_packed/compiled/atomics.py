@@ -55,9 +55,8 @@ def replace(typing: Any, address: Any, before: Any, after: Any) -> Any:
     return types.boolean(types.int64, types.int64, types.int64), codegen
 
 
-@emitter
-def _pause(b: Any) -> None:
-    """Spend some nanoseconds, and leave the core to its other thread."""
+def emit_pause(b: Any) -> None:
+    """Emit what takes some nanoseconds, and leaves the core to its other thread."""
     if IS_ARM:
         name, arguments = "llvm.aarch64.isb", [ir.Constant(_I32, 15)]
     elif TARGET[0].startswith(("x86", "i386", "i686")):
@@ -66,6 +65,9 @@ def _pause(b: Any) -> None:
         return
     kinds = [argument.type for argument in arguments]
     b.call(declared(b, name, ir.VoidType(), kinds), arguments)
+
+
+_pause = emitter(emit_pause)
 
 
 @emitter

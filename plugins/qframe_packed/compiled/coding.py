@@ -13,7 +13,7 @@ from qframe.deployment.graph.values import Span, Value
 from qframe_packed.compiled.addresses import bytes_at, floats_at
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
-from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.parameters import BYTES, Address, Parameters
 from qframe_packed.compiled.vectors import (
     emitter,
     integer,
@@ -96,6 +96,12 @@ class Border(Parameters):
     image: Image
     out: Address
     pad: int  # a code
+
+    @property
+    def cost(self) -> float:
+        image = self.image
+        inside = image.height * image.width
+        return (image.rows * image.columns - inside) * image.pixel_bytes / BYTES
 
     @staticmethod
     @numba.njit

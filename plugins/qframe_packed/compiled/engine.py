@@ -19,11 +19,13 @@ from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.forms import Step
 from qframe_packed.compiled.functions import prepare
+from qframe_packed.compiled.helpers import cores
 from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.ports import Port
-from qframe_packed.compiled.program import PROGRAM, Program, Team, cores
+from qframe_packed.compiled.program import PROGRAM, Program
 from qframe_packed.compiled.scheduling import Schedule
+from qframe_packed.compiled.splitting import WORTH
 from qframe_packed.graph import PackedGraph
 from qframe_packed.limits import cost_of
 
@@ -35,8 +37,8 @@ _MOST_SAMPLES = 64
 # Nothing interrupts a program. It does no more than this number of operations with numbers,
 # unless it runs for a single sample.
 _MOST_WORK = 2**34
-# What each thread of a team does, of what it does alone. Samples that are more than this
-# part of the threads are split among these instead, so that none waits for another.
+# What threads that share a sample do, of what they do alone. More samples than this part of
+# the threads have a thread each, so that none waits for another.
 _EFFICIENCY = 0.75
 
 
@@ -65,36 +67,37 @@ class Session:
                 runs.append(Program(self._memory, kernels))
         return runs
 
-    def run(
-        self, inputs: list[Array], outputs: list[Array], team: Team | None = None
-    ) -> None:
-        """Fill `outputs` with what the model returns for `inputs`, alone or as a team."""
-        if team is not None:
+    def run(self, inputs: list[Array], outputs: list[Array], threads: int = 1) -> None:
+        """Fill `outputs` with what the model returns for `inputs`.
+
+        Several threads are this one and helpers, which share each kernel.
+        """
+        if threads > 1:
             for step in self.runs:
                 if isinstance(step, Program):
-                    step.prepare(team.threads)
+                    step.prepare(threads)
         size, most = len(inputs[0]), self.samples
         if size <= most:
             # A single image takes so little time that slicing would be seen.
-            self._run(size, inputs, outputs, team)
+            self._run(size, inputs, outputs, threads)
             return
         for start in range(0, size, most):
             part = slice(start, start + most)
             arrays = [array[part] for array in inputs]
-            self._run(len(arrays[0]), arrays, [array[part] for array in outputs], team)
+            self._run(len(arrays[0]), arrays, [array[part] for array in outputs], threads)
 
     def _run(
-        self, size: int, inputs: list[Array], outputs: list[Array], team: Team | None
+        self, size: int, inputs: list[Array], outputs: list[Array], threads: int
     ) -> None:
         for port, array in zip(self._inputs, inputs, strict=True):
             port.read(array)
         for port, array in zip(self._outputs, outputs, strict=True):
             port.point(array)
         for step in self.runs:
-            if team is None or not isinstance(step, Program):
-                step(size)
+            if threads > 1 and isinstance(step, Program):
+                step.share(size, threads)
             else:
-                step.share(size, team)
+                step(size)
         for port, array in zip(self._outputs, outputs, strict=True):
             port.write(array)
 
@@ -127,17 +130,28 @@ class Engine:
         return allocate(self.schedule.buffers, self.samples)[1]
 
     @functools.cached_property
+    def _cost(self) -> float:
+        steps = self.schedule.steps
+        return sum(step.cost for step in steps if isinstance(step, Parameters))
+
+    @functools.cached_property
     def _shapes(self) -> list[tuple[int, ...]]:
         values = self.schedule.values
         return [values[index].shape for index in self.graph.outputs]
 
     def predict(self, inputs: list[Array], threads: int = 1) -> list[Array]:
-        """Return what the model returns; the batch is split evenly over threads."""
+        """Return what the model returns.
+
+        The batch is split evenly over threads, and each sample if there are more threads.
+        """
         size = len(inputs[0])
         outputs = self._room(size)
-        if 0 < size < _EFFICIENCY * threads:
-            self._run(inputs, outputs, self._team(threads))
-            return outputs
+        if size < _EFFICIENCY * threads and size * self._cost > WORTH:
+            # More threads than cores would wait for each other.
+            sharing = min(threads, cores())
+            if size < _EFFICIENCY * sharing:
+                self._run(inputs, outputs, sharing)
+                return outputs
         threads = max(1, min(threads, size))
         if threads == 1:
             self._run(inputs, outputs)
@@ -168,20 +182,13 @@ class Engine:
         # The addresses in a session are those of this process.
         return Engine, (self.graph,)
 
-    def _team(self, threads: int) -> Team | None:
-        # More threads than cores would wait for each other.
-        threads = min(threads, cores())
-        return Team(threads, self._pool(threads - 1)) if threads > 1 else None
-
-    def _run(
-        self, inputs: list[Array], outputs: list[Array], team: Team | None = None
-    ) -> None:
+    def _run(self, inputs: list[Array], outputs: list[Array], threads: int = 1) -> None:
         # Threads may share a list: `pop` returns a session to one of them only.
         try:
             session = self._free.pop()
         except IndexError:
             session = Session(self.schedule, self.samples)
-        session.run(inputs, outputs, team)
+        session.run(inputs, outputs, threads)
         # One that is interrupted may have addresses of arrays that no longer exist.
         self._free.append(session)
 

@@ -133,6 +133,10 @@ class Spread(Parameters):
     def parts(self) -> int:
         return self.image.rows
 
+    @property
+    def cost(self) -> float:
+        return float(self.image.nbytes)
+
     @staticmethod
     @numba.njit
     def run(begin: int, end: int, p: Any) -> None:

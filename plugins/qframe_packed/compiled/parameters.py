@@ -18,7 +18,7 @@ from qframe_packed.compiled.vectors import call, emitter, integer, load, loop
 
 # Bytes that a kernel reads or writes in a nanosecond, and registers that it multiplies:
 # rough numbers, for `Parameters.cost`.
-BYTES, REGISTERS = 8, 2
+BYTES, REGISTERS = 16, 2
 # A buffer, an array, a function or other parameters: compiled code reads the address.
 Address = Any
 

@@ -136,7 +136,7 @@ class Pool(Parameters):
 
     @property
     def cost(self) -> float:
-        return super().cost * self.pool_height * self.pool_width
+        return super().cost * (1 + self.pool_height * self.pool_width / 4)
 
     @property
     def body(self) -> Any:

@@ -99,7 +99,7 @@ class PoolCodes(Parameters):
 
     @property
     def cost(self) -> float:
-        return super().cost * self.pool_height * self.pool_width
+        return super().cost * (1 + self.pool_height * self.pool_width / 4)
 
     @staticmethod
     @numba.njit

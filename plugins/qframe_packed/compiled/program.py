@@ -7,10 +7,7 @@ not taken a chunk, so one that comes late, or not at all, only does not help.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-from concurrent.futures import Executor
 from typing import Any
 
 import attrs
@@ -21,9 +18,10 @@ from numpy.typing import NDArray
 from qframe_packed.compiled import atomics
 from qframe_packed.compiled.addresses import integers_at
 from qframe_packed.compiled.functions import Function
+from qframe_packed.compiled.helpers import offer
 from qframe_packed.compiled.memory import Memory, aligned
 from qframe_packed.compiled.parameters import Parameters, run_row, table
-from qframe_packed.compiled.splitting import plan_of
+from qframe_packed.compiled.splitting import WORTH, plan_of
 
 # int64s of a line of the cache, so that no two threads write to the same one by chance.
 _LINE = 8
@@ -91,21 +89,6 @@ def run(samples: int, table: int, plan: int, count: int, state: int, thread: int
 PROGRAM = Function(run, (numba.int64,) * 6, functools.partial(numba.njit, nogil=True))
 
 
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@attrs.frozen
-class Team:
-    """Threads that run a program together: the calling one, and those of a pool."""
-
-    threads: int
-    pool: Executor
-
-
 @attrs.define(eq=False)
 class Program:
     """Kernels that are bound to a memory."""
@@ -113,10 +96,12 @@ class Program:
     memory: Memory
     kernels: list[Parameters]
     _plan: int = attrs.field(init=False)
+    _cost: float = attrs.field(init=False)
     # Of each thread: they write what they need for themselves to places of their own.
     _tables: list[int] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._cost = sum(kernel.cost for kernel in self.kernels)
         self._plan = self.memory.keep(plan_of(self.kernels))
         self._tables = [table(self.kernels, self.memory)]
 
@@ -129,16 +114,15 @@ class Program:
         while len(self._tables) < threads:
             self._tables.append(table(self.kernels, self.memory.beside()))
 
-    def share(self, samples: int, team: Team) -> None:
-        """Run them for a number of samples, in this thread and in others if they come."""
-        state, futures = _state(team.threads), []
-        # The system may have no more threads, or Python end: the others do all.
-        with contextlib.suppress(RuntimeError):
-            for thread in range(1, team.threads):
-                futures.append(team.pool.submit(self._help, samples, state, thread))
-        self._run(samples, int(state.ctypes.data), 0)
-        for future in futures:
-            future.cancel()
+    def share(self, samples: int, threads: int) -> None:
+        """Run them for a number of samples, in this thread and in helpers that come."""
+        if samples * self._cost < WORTH:
+            self(samples)
+            return
+        state = _state(threads)
+        for thread in range(1, threads):
+            offer(functools.partial(self._help, samples, state, thread))
+        self._help(samples, state, 0)
 
     def _help(self, samples: int, state: NDArray[Any], thread: int) -> None:
         # The state lives as long as a thread may read it.

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from qframe_packed.compiled.parameters import Parameters
 
-# Nanoseconds of a chunk, by a rough estimate. To take one, and to wait for the others after
-# the last one, takes some hundreds.
+# All are nanoseconds, by the rough estimates of kernels. To take a chunk, and to wait for
+# other threads after the last one, takes some hundreds.
 _CHUNK = 20_000
-# Kernels that follow one another, and together take less than this, are one chunk.
+# A kernel that takes less is not split, and is one chunk with others beside it.
 _TINY = 3_000
+# A program that takes less is done before other threads have woken up.
+WORTH = 500_000
 
 
 def plan_of(kernels: Sequence[Parameters]) -> NDArray[Any]:
