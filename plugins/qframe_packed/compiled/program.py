@@ -35,7 +35,7 @@ _PATIENCE = 100
 
 
 @numba.njit
-def _alone(samples: int, table: int, plan: int, count: int) -> None:
+def _alone(table: int, plan: int, count: int, samples: int) -> None:
     rows = integers_at(plan)
     for i in range(count):
         run_row(table + 16 * i, 0, samples * rows[3 * i])
@@ -43,7 +43,7 @@ def _alone(samples: int, table: int, plan: int, count: int) -> None:
 
 @numba.njit
 def _together(
-    samples: int, table: int, plan: int, count: int, state: int, thread: int
+    table: int, plan: int, count: int, state: int, thread: int, samples: int
 ) -> None:
     rows, shared = integers_at(plan), state + _SHARED
     threads, waiting = integers_at(shared)[1], shared + 16
@@ -77,16 +77,22 @@ def _together(
 
 
 @numba.njit
-def run(samples: int, table: int, plan: int, count: int, state: int, thread: int) -> None:
-    """Run a table for a number of samples, alone or, with a state, as one of threads."""
+def run(call: int, samples: int) -> None:
+    """Run a table for a number of samples, alone or, with a state, as one of threads.
+
+    At the address of a call are those of the table and its plan, the number of kernels, the
+    address of the state or 0, and the number of the thread. An argument takes longer.
+    """
+    part = integers_at(call)
+    table, plan, count, state, thread = part[0], part[1], part[2], part[3], part[4]
     if state:
-        _together(samples, table, plan, count, state, thread)
+        _together(table, plan, count, state, thread, samples)
     else:
-        _alone(samples, table, plan, count)
+        _alone(table, plan, count, samples)
 
 
 # It lets other Python threads run.
-PROGRAM = Function(run, (numba.int64,) * 6, functools.partial(numba.njit, nogil=True))
+PROGRAM = Function(run, (numba.int64,) * 2, functools.partial(numba.njit, nogil=True))
 
 
 @attrs.define(eq=False)
@@ -99,15 +105,19 @@ class Program:
     _cost: float = attrs.field(init=False)
     # Of each thread: they write what they need for themselves to places of their own.
     _tables: list[int] = attrs.field(init=False)
+    _alone: functools.partial[None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._cost = sum(kernel.cost for kernel in self.kernels)
         self._plan = self.memory.keep(plan_of(self.kernels))
         self._tables = [table(self.kernels, self.memory)]
+        call = self.memory.keep(self._call(0, 0))
+        # A single image takes so little time that a look-up would be seen.
+        self._alone = functools.partial(PROGRAM.compiled, call)
 
     def __call__(self, samples: int) -> None:
         """Run them for a number of samples, in this thread."""
-        self._run(samples, 0, 0)
+        self._alone(samples)
 
     def prepare(self, threads: int) -> None:
         """Let so many threads run them together, from the next move of a buffer on."""
@@ -125,12 +135,13 @@ class Program:
         self._help(samples, state, 0)
 
     def _help(self, samples: int, state: NDArray[Any], thread: int) -> None:
-        # The state lives as long as a thread may read it.
-        self._run(samples, int(state.ctypes.data), thread)
+        # The state, and the call, live as long as a thread may read them.
+        call = self._call(int(state.ctypes.data), thread)
+        PROGRAM.compiled(int(call.ctypes.data), samples)
 
-    def _run(self, samples: int, state: int, thread: int) -> None:
-        count, address = len(self.kernels), self._tables[thread]
-        PROGRAM.compiled(samples, address, self._plan, count, state, thread)
+    def _call(self, state: int, thread: int) -> NDArray[Any]:
+        parts = self._tables[thread], self._plan, len(self.kernels), state, thread
+        return np.array(parts, np.int64)
 
 
 _WAITING = atomics.functions()
