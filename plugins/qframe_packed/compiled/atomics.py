@@ -16,8 +16,9 @@ from qframe_packed.compiled.processor import IS_ARM, TARGET
 from qframe_packed.compiled.vectors import at, declared, emitter
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
-# A wait begins with pauses, which keep the core, and goes on with offers of the core to
-# other threads, which return at once if none needs it: together some 50 us. Then it sleeps.
+# A wait begins with pauses, which keep the core, for a few microseconds. It goes on with
+# offers of the core to other threads, which return at once if none needs it, for some 50.
+# Then it sleeps: a wait that only spins takes a core from the thread that it waits for.
 _PAUSES = 100
 _OFFERS = 100
 

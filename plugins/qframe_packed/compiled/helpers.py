@@ -6,7 +6,6 @@ all engines of a process.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -22,9 +21,10 @@ def cores() -> int:
 
 
 class _Helper(threading.Thread):
-    def __init__(self) -> None:
+    def __init__(self, pool: Helpers) -> None:
         # Nothing is lost if Python ends meanwhile.
         super().__init__(name="qframe-helper", daemon=True)
+        self._pool = pool
         self._job: Job | None = None
         self._has_job = threading.Lock()
         self._has_job.acquire()
@@ -37,39 +37,45 @@ class _Helper(threading.Thread):
                     self._job()
                 # It may keep much memory alive.
                 self._job = None
-                _IDLE.append(self)
+                self._pool.idle.append(self)
         finally:
-            _ALL.discard(self)
+            self._pool.all.discard(self)
 
     def take(self, job: Job) -> None:
         self._job = job
         self._has_job.release()
 
 
-_ALL: set[_Helper] = set()
-_IDLE: list[_Helper] = []
+class Helpers:
+    """The helpers of a process."""
+
+    def __init__(self) -> None:
+        self.all: set[_Helper] = set()
+        # Those without a job.
+        self.idle: list[_Helper] = []
+
+    def offer(self, job: Job) -> None:
+        """Let a helper do a job soon, if there is one, or if one can be started."""
+        try:
+            helper = self.idle.pop()
+        except IndexError:
+            if len(self.all) >= cores() - 1:
+                return
+            helper = _Helper(self)
+            try:
+                helper.start()
+            except (RuntimeError, MemoryError):
+                # The system has no more threads, or Python ends.
+                return
+            self.all.add(helper)
+        helper.take(job)
+
+    def forget(self) -> None:
+        """Forget all, as those of its parent are not in a forked process."""
+        self.all.clear()
+        self.idle.clear()
 
 
-def _forget() -> None:
-    """A forked process has none of the threads of its parent."""
-    _ALL.clear()
-    _IDLE.clear()
-
-
+HELPERS = Helpers()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)
-
-
-def offer(job: Job) -> None:
-    """Let a helper do a job soon, if there is one, or if one can be started."""
-    try:
-        helper = _IDLE.pop()
-    except IndexError:
-        if len(_ALL) >= cores() - 1:
-            return
-        helper = _Helper()
-        # The system may have no more threads, or Python end.
-        with contextlib.suppress(RuntimeError, MemoryError):
-            helper.start()
-            _ALL.add(helper)
-    helper.take(job)
+    os.register_at_fork(after_in_child=HELPERS.forget)

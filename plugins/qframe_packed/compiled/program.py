@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from qframe_packed.compiled import atomics
 from qframe_packed.compiled.addresses import integers_at
 from qframe_packed.compiled.functions import Function
-from qframe_packed.compiled.helpers import offer
+from qframe_packed.compiled.helpers import HELPERS
 from qframe_packed.compiled.memory import Memory, aligned
 from qframe_packed.compiled.parameters import Parameters, run_row, table
 from qframe_packed.compiled.splitting import WORTH, plan_of
@@ -131,7 +131,7 @@ class Program:
             return
         state = _state(threads)
         for thread in range(1, threads):
-            offer(functools.partial(self._help, samples, state, thread))
+            HELPERS.offer(functools.partial(self._help, samples, state, thread))
         self._help(samples, state, 0)
 
     def _help(self, samples: int, state: NDArray[Any], thread: int) -> None:

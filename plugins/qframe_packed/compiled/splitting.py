@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from qframe_packed.compiled.parameters import Parameters
 
-# All are nanoseconds, by the rough estimates of kernels. To take a chunk, and to wait for
-# other threads after the last one, takes some hundreds.
-_CHUNK = 20_000
+# All are nanoseconds, by the rough estimates of kernels. To take a chunk takes some tens of
+# them, and half a chunk is how long a thread waits for another at the end of a kernel.
+_CHUNK = 5_000
 # A kernel that takes less is not split, and is one chunk with others beside it.
 _TINY = 3_000
 # A program that takes less is done before other threads have woken up.

@@ -19,6 +19,7 @@ from qframe.deployment.graph import reference
 from qframe_packed import files
 from qframe_packed.compiled import atomics, helpers, program
 from qframe_packed.compiled.engine import Engine
+from qframe_packed.compiled.helpers import Helpers
 from qframe_packed.compiled.memory import Buffer, Memory
 from qframe_packed.compiled.program import Program
 from qframe_packed.compiled.splitting import plan_of
@@ -70,7 +71,7 @@ def predicts(engine, count=1, threads=3):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("threads", [2, 3, 5, 64])
-@pytest.mark.parametrize("chunk", [1, 1_000, 20_000])
+@pytest.mark.parametrize("chunk", [1, 1_000, 5_000])
 def test_predict_on_threads_gives_the_same_bits(threads, count, chunk):
     with shared(8, chunk):
         engine = Engine(GRAPH)
@@ -113,21 +114,21 @@ def test_samples_are_shared_if_there_are_many_more_threads(count, threads, cores
 def test_small_models_are_not_shared(engine):
     with (
         mock.patch.object(program, "WORTH", 1e9),
-        mock.patch.object(program, "offer") as offer,
+        mock.patch.object(Helpers, "offer") as offer,
     ):
         predicts(engine)
     offer.assert_not_called()
 
 
 def test_helpers_that_never_come_are_not_missed(engine):
-    with mock.patch.object(program, "offer") as offer:
+    with mock.patch.object(Helpers, "offer") as offer:
         predicts(engine)
     assert offer.call_count == 2 * sum(isinstance(s, Program) for s in engine._free[0].runs)
 
 
 def test_helpers_that_come_too_late_change_nothing(engine):
     jobs = []
-    with mock.patch.object(program, "offer", jobs.append):
+    with mock.patch.object(program.HELPERS, "offer", jobs.append):
         predicts(engine)
     memory = engine._free[0]._memory
     memory._bytes[:] = 77
@@ -144,7 +145,7 @@ def test_helpers_that_come_before_the_first_thread_go_again(engine):
         raise KeyboardInterrupt
 
     with (
-        mock.patch.object(program, "offer", interrupted),
+        mock.patch.object(program.HELPERS, "offer", interrupted),
         pytest.raises(KeyboardInterrupt),
     ):
         engine.predict([X[:1]], 3)
@@ -164,27 +165,25 @@ def test_an_exception_between_programs_leaves_no_thread_waiting(engine):
 
 
 @pytest.fixture
-def none_started():
-    """No helper is left of other tests; those of this one end in the next."""
-    with (
-        mock.patch.object(helpers, "_ALL", set()),
-        mock.patch.object(helpers, "_IDLE", []),
-    ):
-        yield
+def pool():
+    """Helpers, of which none is started, and none has a job of another test."""
+    pool = Helpers()
+    with mock.patch.object(program, "HELPERS", pool):
+        yield pool
 
 
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-def test_a_thread_that_cannot_be_started_is_not_missed(engine, none_started, error):
+def test_a_thread_that_cannot_be_started_is_not_missed(engine, pool, error):
     with mock.patch.object(helpers._Helper, "start", side_effect=error) as start:
         predicts(engine)
     assert start.called
-    assert not helpers._ALL
+    assert not pool.all
     predicts(engine)
-    assert helpers._ALL
+    assert pool.all
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_helper_that_dies_is_replaced(engine, none_started):
+def test_a_helper_that_dies_is_replaced(engine, pool):
     dead, run = threading.Event(), Program._help
 
     def dies(self, samples, state, thread):
@@ -196,15 +195,15 @@ def test_a_helper_that_dies_is_replaced(engine, none_started):
     with mock.patch.object(Program, "_help", dies):
         predicts(engine)
         assert dead.wait(60)
-    for helper in [*helpers._ALL]:
+    for helper in [*pool.all]:
         helper.join(60)
-    assert not helpers._ALL
-    assert not helpers._IDLE
+    assert not pool.all
+    assert not pool.idle
     predicts(engine)
-    assert helpers._ALL
+    assert pool.all
 
 
-def test_there_are_no_more_helpers_than_other_cores(none_started):
+def test_there_are_no_more_helpers_than_other_cores(pool):
     jobs, end = threading.Semaphore(0), threading.Event()
 
     def job():
@@ -213,11 +212,11 @@ def test_there_are_no_more_helpers_than_other_cores(none_started):
 
     with mock.patch.object(helpers, "cores", return_value=3):
         for _ in range(9):
-            helpers.offer(job)
-    assert len(helpers._ALL) == 2
+            pool.offer(job)
+    assert len(pool.all) == 2
     assert all(jobs.acquire(timeout=60) for _ in range(2))
     assert not jobs.acquire(blocking=False)
-    assert all(helper.daemon for helper in helpers._ALL)
+    assert all(helper.daemon for helper in pool.all)
     end.set()
 
 
@@ -247,18 +246,18 @@ def test_a_forked_process_starts_helpers_again(tmp_path):
         import numpy as np
         import qframe as qf
         from packed_teams import shared
-        from qframe_packed.compiled import helpers
+        from qframe_packed.compiled.helpers import HELPERS
 
         x = np.load(sys.argv[2])
         with shared(3):
             runtime = qf.packed.load(sys.argv[1])
             expected = runtime.predict(x, threads=3)
-            assert helpers._ALL
+            assert HELPERS.all
             child = os.fork()
             if child == 0:
-                before = len(helpers._ALL) + len(helpers._IDLE)
+                before = len(HELPERS.all) + len(HELPERS.idle)
                 same = np.array_equal(runtime.predict(x, threads=3), expected)
-                os._exit(0 if same and before == 0 and helpers._ALL else 1)
+                os._exit(0 if same and before == 0 and HELPERS.all else 1)
             assert os.waitpid(child, 0)[1] == 0
             assert np.array_equal(runtime.predict(x, threads=3), expected)
     """
@@ -299,10 +298,10 @@ class Kernel:
 
 
 def test_plan_of_kernels():
-    """Chunks are whole grains of near 20 microseconds, and small kernels are one chunk."""
+    """Chunks are whole grains of near 5 microseconds, and small kernels are one chunk."""
     kernels = [
-        *(Kernel(100), Kernel(100, 50), Kernel(100_000, 50, 4), Kernel(1e6, 10, 3)),
-        *(Kernel(19_000, 50), Kernel(0, 3), Kernel(2_000, 8), Kernel(1e6)),
+        *(Kernel(100), Kernel(100, 50), Kernel(25_000, 50, 4), Kernel(1e6, 10, 3)),
+        *(Kernel(4_000, 50), Kernel(0, 3), Kernel(2_000, 8), Kernel(1e6)),
     ]
     all_ = 2**62
     assert plan_of(kernels).tolist() == [
@@ -310,7 +309,7 @@ def test_plan_of_kernels():
         *([50, 50, 1], [3, all_, 2], [8, all_, 1], [1, 1, 1]),
     ]
     # Together they are not longer than a chunk.
-    assert plan_of([Kernel(2_500)] * 20)[:, 2].tolist() == [8, *[1] * 7] * 2 + [4, 1, 1, 1]
+    assert plan_of([Kernel(2_500)] * 5)[:, 2].tolist() == [2, 1, 2, 1, 1]
 
 
 def test_a_wait_ends_with_the_number_or_after_some_sleeps():
