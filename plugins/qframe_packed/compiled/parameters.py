@@ -146,8 +146,9 @@ def define(record: type[Record]) -> np.dtype[Any]:
                 fields.append((field.name, np.float32 if kind is float else np.int64))
                 codes += "f" if kind is float else "q"
         # Zero integers at the end pad the record as C does.
-        record.dtype = np.dtype(fields, align=True)
         record.layout = struct.Struct(f"{codes}0q")
+        # Last, since another thread takes a record that has it as defined.
+        record.dtype = np.dtype(fields, align=True)
     return record.dtype
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -14,6 +16,7 @@ import pytest
 from numba.core.caching import FunctionCache
 
 import qframe_packed.compiled as package
+from qframe_packed.compiled import parameters
 from qframe_packed.compiled.addresses import floats_at
 from qframe_packed.compiled.functions import Function, function
 from qframe_packed.compiled.memory import Buffer, Memory
@@ -97,6 +100,20 @@ def test_records_are_as_long_in_python_as_in_compiled_code():
     assert len(declared) > 10
     for kind in declared:
         assert define(kind).itemsize == kind.layout.size
+
+
+def test_a_record_counts_as_defined_once_it_is_complete(monkeypatch):
+    """Another thread that finds its dtype reads its layout too."""
+
+    class Late(Fill):
+        pass
+
+    def layout(codes):
+        assert "dtype" not in vars(Late)
+        return struct.Struct(codes)
+
+    monkeypatch.setattr(parameters, "struct", SimpleNamespace(Struct=layout))
+    assert define(Late).itemsize == Late.layout.size
 
 
 def test_two_functions_of_one_name_are_refused():
