@@ -5,11 +5,12 @@ import copy
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import examples
 from qframe.layers.adapters import slot_attribute
 
 SLOTS = {
@@ -45,7 +46,7 @@ def names(model):
     count=st.integers(1, len(SLOTS)),
     fill=st.sampled_from(["at once", "one by one"]),
 )
-@settings(max_examples=8)
+@examples(8)
 def test_one_order(order, count, fill):
     order = order[:count]
     model = model_of(order, fill)

@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
 from keras.optimizers import schedules
 
 import qframe as qf
+from examples import examples
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 
@@ -37,7 +38,7 @@ def run(weights, gradients, **how):
         yield ops.convert_to_numpy(variable)
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(
     weights=hnp.arrays("float64", 6, elements=dyadic),
     gradients=hnp.arrays("float64", (4, 6), elements=dyadic),

@@ -7,11 +7,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers, ops
 
 import qframe as qf
+from examples import examples
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 
@@ -54,7 +55,7 @@ def same(result, expected, rtol=2e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
 
 
-@settings(max_examples=5)
+@examples(5)
 @given(size=st.integers(2, 120), scale=st.floats(0.1, 100))
 def test_averages_of_batches_of_any_size(size, scale):
     model = chain(layers.BatchNormalization())

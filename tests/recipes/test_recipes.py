@@ -6,11 +6,12 @@ from pathlib import Path
 
 import keras
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import examples
 from identifier_parts import LITERALS, NAMES
 from qframe import recipes
 from qframe.errors import (
@@ -87,7 +88,7 @@ def test_from_toml_is_the_inverse_of_to_toml(recipe):
     assert qf.Recipe.from_toml(recipe.to_toml()) == recipe
 
 
-@settings(max_examples=20)
+@examples(20)
 @given(RECIPES)
 def test_load_is_the_inverse_of_save(tmp_path_factory, recipe):
     path = tmp_path_factory.mktemp("recipes") / "r.toml"

@@ -4,11 +4,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import examples
 from qframe.errors import ArgumentError, DataError, NotBuiltError, QFrameError
 
 BINARY = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
@@ -281,7 +282,7 @@ def whole(tmp_path_factory):
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=25)
+@examples(25)
 def test_a_file_that_is_cut_off_anywhere(share, whole, tmp_path_factory):
     path = tmp_path_factory.mktemp("cut") / "w.h5"
     content = whole.read_bytes()

@@ -5,10 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
+from examples import examples
 from qframe.errors import ArgumentError, DataError
 from qframe.quantizers.differentiation import to_numpy
 from qframe.tables import readable, readable_size
@@ -260,7 +261,7 @@ def test_images_that_are_too_narrow():
         ),
     )
 )
-@settings(max_examples=30)
+@examples(30)
 def test_wrong_shapes(shape):
     with pytest.raises(ArgumentError, match=r"must be \(height, width, channels\)"):
         qf.zoo.QuickNet(input_shape=shape)

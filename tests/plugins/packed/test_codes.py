@@ -4,9 +4,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from packed_checks import F, assert_drawn, check
 from packed_graphs import chain, sign, tensors
 from qframe.deployment.graph import operations as op
@@ -91,7 +92,7 @@ def test_products():
     seen = set()
 
     @given(products(), st.booleans())
-    @settings(max_examples=200)
+    @examples(200)
     def run(case, packs):
         # Weights of a few bits stay packed where a pixel is alone, or everywhere.
         with mock.patch.object(codes, "_FAR", 0 if packs else codes._FAR):
@@ -196,7 +197,7 @@ def test_blocks():
     seen = set()
 
     @given(blocks())
-    @settings(max_examples=100)
+    @examples(100)
     def run(case):
         seen.update(check(*case))
 

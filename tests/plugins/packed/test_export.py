@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 from safetensors.numpy import load_file
 
 import qframe as qf
+from examples import examples
 from packed_graphs import names_of
 from packed_models import check, data_of, exported, randomized
 from qframe.deployment.graph.reference import run
@@ -212,7 +213,7 @@ def network(draw):
 
 
 @given(st.data())
-@settings(max_examples=6)
+@examples(6)
 def test_networks(tmp_path_factory, data):
     # Made here and not in a strategy, as Keras draws numbers of its own.
     check(network(data.draw), tmp_path_factory.mktemp("packed"), rounded=True)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import examples
 from packed_checks import F, assert_drawn, check, conv
 from packed_graphs import chain, int8_kernel
 from qframe.deployment.graph import operations as op
@@ -68,7 +69,7 @@ def test_chains_to_codes():
     seen = set()
 
     @given(blocks())
-    @settings(max_examples=60)
+    @examples(60)
     def run(case):
         seen.update(check(*case))
 

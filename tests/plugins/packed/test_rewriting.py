@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import Phase, find, given, settings
 
+from examples import examples
 from packed_graphs import QUANTIZERS, chain, computed, graphs, inputs_of, names_of, sign
 from qframe.deployment.graph.operations import (
     Activation,
@@ -266,7 +267,7 @@ def test_dead_nodes_go():
 
 @pytest.mark.parametrize("rule", DRAWN, ids=lambda rule: rule.__name__)
 @given(graph=graphs())
-@settings(max_examples=40)
+@examples(40)
 def test_a_rule_changes_no_bit(rule, graph):
     simplified = simplify(graph, (rule,))
     for x in inputs_of(graph):
@@ -312,7 +313,7 @@ def test_graphs_meet_every_rule(condition):
 
 
 @given(graphs())
-@settings(max_examples=150)
+@examples(150)
 def test_all_exact_rules_change_no_bit(graph):
     simplified = simplify(graph, EXACT)
     for x in inputs_of(graph):
@@ -320,7 +321,7 @@ def test_all_exact_rules_change_no_bit(graph):
 
 
 @given(graphs())
-@settings(max_examples=60)
+@examples(60)
 def test_folding_rounds_once(graph):
     simplified = simplify(graph, (fold_affine,))
     assert len(simplified.nodes) <= len(graph.nodes)
