@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import qframe as qf
-from examples import examples
+from examples import settings
 
 NUMBERS = st.lists(
     st.floats(-100, 100, width=32, allow_subnormal=False), min_size=1, max_size=20
@@ -19,7 +19,7 @@ def run(function, values, **options):
     return ops.convert_to_numpy(function(np.array(values, "float32"), **options))
 
 
-@examples(30)
+@settings(max_examples=30)
 @given(NUMBERS, st.floats(0, 2, width=16))
 def test_values(values, alpha):
     x = np.array(values, "float64")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import qframe as qf
-from examples import examples
+from examples import settings
 
 FLOATS = ["float16", "bfloat16", "float32"]
 
@@ -19,7 +19,7 @@ def run(function, values, dtype):
     return ops.convert_to_numpy(ops.cast(result, "float32"))
 
 
-@examples(30)
+@settings(max_examples=30)
 @given(
     st.lists(st.floats(-1e4, 1e4, width=16), min_size=1, max_size=20),
     st.sampled_from(FLOATS),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError
 
 SIGNS = st.lists(
@@ -30,13 +30,13 @@ def expected(batches):
     return np.mean(pairs) if pairs else 0.0
 
 
-@examples(25)
+@settings(max_examples=25)
 @given(SIGNS)
 def test_the_mean_over_updates(batches):
     np.testing.assert_allclose(ratio(batches), expected(batches), rtol=1e-5)
 
 
-@examples(25)
+@settings(max_examples=25)
 @given(SIGNS, st.lists(st.floats(2.0**-10, 0.9), min_size=6, max_size=6))
 def test_a_scale_that_moves_flips_nothing(batches, scales):
     """Larq truncates these to 0 and sees no flip at all."""

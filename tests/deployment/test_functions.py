@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Value
@@ -55,7 +55,7 @@ def test_functions_of_what_is_not_finite():
 
 
 @given(st.data())
-@examples(60)
+@settings(max_examples=60)
 def test_slices_transpositions_and_repetitions_are_those_of_numpy(data):
     shape = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4))
     x = np.arange(2 * math.prod(shape), dtype=F).reshape(2, *shape)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.deployment.graph import fusing
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.checks import first_float_layer, require_grids
@@ -246,7 +246,7 @@ def drawn(graph):
 
 
 @given(dyadic())
-@examples(100)
+@settings(max_examples=100)
 def test_rules_change_no_bit_where_nothing_is_rounded(graph):
     x = drawn(graph)
     found = fuse(graph)
@@ -268,7 +268,7 @@ def test_graphs_meet_every_rule_of_a_chain():
         return apply
 
     @given(dyadic())
-    @examples(100)
+    @settings(max_examples=100)
     def meet(graph):
         fuse(graph, tuple(map(noted, fusing.RULES)))
 
@@ -447,7 +447,7 @@ def test_a_second_quantizer_changes_the_grid_or_is_left_out():
 
 
 @given(st.data())
-@examples(30)
+@settings(max_examples=30)
 def test_rounded_scales_move_only_what_is_at_a_boundary(data):
     """Any scales: the integers differ where the exact number is within the rounding."""
     rng = np.random.default_rng(data.draw(st.integers(0, 2**16)))

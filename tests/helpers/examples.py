@@ -1,17 +1,18 @@
 """How many examples a property draws."""
 
-from hypothesis import settings
+import hypothesis
 
-# What profiles draw where nothing else is said; tests/conftest.py has one with fewer.
+# What a profile draws unless it says otherwise; tests/conftest.py has one that draws fewer.
 _USUAL = 100
 
 
-def examples(count):
-    """Draw so many examples, and more or fewer in a profile that has more or fewer."""
-    drawn = settings().max_examples
-    return settings(max_examples=max(1, count * drawn // _USUAL))
+def settings(max_examples):
+    """Hypothesis's settings, with more or fewer examples in a profile that has so."""
+    drawn = hypothesis.settings().max_examples
+    return hypothesis.settings(max_examples=max(1, max_examples * drawn // _USUAL))
 
 
 def are_complete():
     """Whether these are the fixed examples, all of them."""
-    return settings().derandomize and settings().max_examples >= _USUAL
+    profile = hypothesis.settings()
+    return profile.derandomize and profile.max_examples >= _USUAL

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.layers.adapters import slot_attribute
 
 SLOTS = {
@@ -46,7 +46,7 @@ def names(model):
     count=st.integers(1, len(SLOTS)),
     fill=st.sampled_from(["at once", "one by one"]),
 )
-@examples(8)
+@settings(max_examples=8)
 def test_one_order(order, count, fill):
     order = order[:count]
     model = model_of(order, fill)

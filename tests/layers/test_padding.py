@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError
 
 CLASSES = {
@@ -52,7 +52,7 @@ def configurations(draw):
 
 
 @given(configurations(), st.sampled_from([1.0, -1.0, 0.5]), st.booleans())
-@examples(60)
+@settings(max_examples=60)
 def test_equals_valid_on_a_padded_input(configuration, value, static):
     name, sizes, kernel, strides, dilation, data_format = configuration
     arguments = {

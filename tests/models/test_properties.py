@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from examples import examples
+from examples import settings
 
-some = examples(25)
+some = settings(max_examples=25)
 
 
 def taps(size, kernel, stride, padding, dilation):
@@ -124,7 +124,7 @@ def test_sums(model):
 
 
 @given(networks(shared=False))  # Keras 3.5 does not load all that share a layer
-@examples(5)
+@settings(max_examples=5)
 def test_same_after_saving(tmp_path_factory, model):
     path = tmp_path_factory.mktemp("saved") / "model.keras"
     model.save(path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
-from examples import examples
+from examples import settings
 from qframe.observation import samples
 
 SAMPLES = 256
@@ -19,7 +19,7 @@ def sampled(x, shape=(), axis=-1):
 
 
 @pytest.mark.once_per_backend
-@examples(30)
+@settings(max_examples=30)
 @given(st.data())
 def test_samples_of_any_shape_see_a_loud_channel_anywhere(data):
     sizes = data.draw(st.lists(st.integers(1, 40), max_size=2))

@@ -10,7 +10,7 @@ from keras import ops
 from keras.optimizers import schedules
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 
@@ -38,7 +38,7 @@ def run(weights, gradients, **how):
         yield ops.convert_to_numpy(variable)
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(
     weights=hnp.arrays("float64", 6, elements=dyadic),
     gradients=hnp.arrays("float64", (4, 6), elements=dyadic),

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 import binary_model
 import qframe as qf
-from examples import examples
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, IdleOptimizerWarning
 
@@ -56,7 +56,7 @@ def make(kind):
     ][kind]()
 
 
-@examples(12)
+@settings(max_examples=12)
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=5), st.booleans())
 def test_equals_every_optimizer_alone(kinds, with_default):
     together, alone = variables(len(kinds)), variables(len(kinds))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import Groups, Quantizer, Traits
 from topology_models import TOPOLOGIES
@@ -95,7 +95,7 @@ def test_a_weight_without_numbers_has_integers_without_numbers():
     kernel=hnp.arrays("float32", (3, 2), elements=st.floats(-4, 4, width=32)),
     axis=st.sampled_from([-1, 0, (0, 1), None]),
 )
-@examples(20)
+@settings(max_examples=20)
 def test_integers_give_the_quantized_values_back(name, kernel, axis):
     quantizer = qf.quantizers.get(name)
     actual = quantizer.integers(kernel, channel_axis=axis)

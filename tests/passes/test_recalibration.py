@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 
@@ -55,7 +55,7 @@ def same(result, expected, rtol=2e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-6)
 
 
-@examples(5)
+@settings(max_examples=5)
 @given(size=st.integers(2, 120), scale=st.floats(0.1, 100))
 def test_averages_of_batches_of_any_size(size, scale):
     model = chain(layers.BatchNormalization())

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError
 from qframe.quantizers.differentiation import MODES, value_and_gradient
 from qframe.testing.strategies import tensors
@@ -139,7 +139,7 @@ def test_wrong_arguments(make, message):
 
 
 @given(x=tensors(), clip=st.sampled_from([0.5, 1.0, 2.0]))
-@examples(25)
+@settings(max_examples=25)
 def test_weight_clip(x, clip):
     constraint = qf.constraints.get(f"weight_clip(clip_value={clip})")
     clipped = keras.ops.convert_to_numpy(constraint(keras.ops.convert_to_tensor(x)))

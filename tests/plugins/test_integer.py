@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError
 from qframe.quantizers import axes_within_channels
 from qframe.quantizers.differentiation import to_numpy
@@ -68,7 +68,7 @@ def test_channels_and_groups_have_ranges_of_their_own():
     size=st.sampled_from([1, 2, 3, 6]),
     symmetric=st.booleans(),
 )
-@examples(20)
+@settings(max_examples=20)
 def test_a_group_is_quantized_as_a_channel_of_its_own(x, size, symmetric):
     quantizer = Integer(bits=4, symmetric=symmetric, granularity="group", group_size=size)
     channel = Integer(bits=4, symmetric=symmetric, granularity="channel")
@@ -196,7 +196,7 @@ def in_range(low, high, shape=(4,), **arguments):
     bits=st.integers(2, 8),
     narrow=st.booleans(),
 )
-@examples(40)
+@settings(max_examples=40)
 def test_it_is_the_fake_quantization_of_tensorflow(low, length, bits, narrow):
     import tensorflow as tf
 
@@ -325,7 +325,7 @@ def test_ranges_gather():
     x=hnp.arrays("float32", (5, 4), elements=st.floats(-4, 4, width=32)),
     bits=st.integers(2, 8),
 )
-@examples(20)
+@settings(max_examples=20)
 def test_mse_is_never_worse_than_minmax(x, bits):
     errors = [
         np.square(values(Integer(bits=bits, range=range_), x).astype(float) - x).mean()

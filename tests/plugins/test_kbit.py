@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers.differentiation import MODES, to_numpy, value_and_gradient
@@ -391,7 +391,7 @@ def test_ranges_of_channels():
     ends=st.tuples(st.floats(-50, 50), st.floats(0.01, 50)),
     name=st.sampled_from(["lsq(bits=3)", "lsq_plus(bits=3)", "lsq(bits=5)"]),
 )
-@examples(20)
+@settings(max_examples=20)
 def test_a_grid_reaches_both_ends_of_its_range(ends, name):
     low, high = ends[0], ends[0] + ends[1]
     quantizer = ranged(name, low, high)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from identifier_parts import LITERALS, NAMES
 from qframe import recipes
 from qframe.errors import (
@@ -88,7 +88,7 @@ def test_from_toml_is_the_inverse_of_to_toml(recipe):
     assert qf.Recipe.from_toml(recipe.to_toml()) == recipe
 
 
-@examples(20)
+@settings(max_examples=20)
 @given(RECIPES)
 def test_load_is_the_inverse_of_save(tmp_path_factory, recipe):
     path = tmp_path_factory.mktemp("recipes") / "r.toml"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError, DataError, NotBuiltError, QFrameError
 
 BINARY = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
@@ -282,7 +282,7 @@ def whole(tmp_path_factory):
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
-@examples(25)
+@settings(max_examples=25)
 def test_a_file_that_is_cut_off_anywhere(share, whole, tmp_path_factory):
     path = tmp_path_factory.mktemp("cut") / "w.h5"
     content = whole.read_bytes()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from qframe.errors import ArgumentError, DataError
 from qframe.quantizers.differentiation import to_numpy
 from qframe.tables import readable, readable_size
@@ -261,7 +261,7 @@ def test_images_that_are_too_narrow():
         ),
     )
 )
-@examples(30)
+@settings(max_examples=30)
 def test_wrong_shapes(shape):
     with pytest.raises(ArgumentError, match=r"must be \(height, width, channels\)"):
         qf.zoo.QuickNet(input_shape=shape)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from qframe_packed.compiled.allocation import allocate, reuse
 from qframe_packed.compiled.elementwise import Elementwise
 from qframe_packed.compiled.epilogue import Epilogue, Store
@@ -43,7 +43,7 @@ def most_at_once(buffers, samples=1):
 
 
 @given(st.lists(LIVES, min_size=1, max_size=30), st.integers(1, 3))
-@examples(200)
+@settings(max_examples=200)
 def test_buffers_that_are_needed_together_are_apart(lives, samples):
     buffers = buffers_of(lives)
     offsets, size = allocate(buffers, samples)

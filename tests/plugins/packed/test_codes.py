@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from packed_checks import F, assert_drawn, check
 from packed_graphs import chain, sign, tensors
 from qframe.deployment.graph import operations as op
@@ -92,7 +92,7 @@ def test_products():
     seen = set()
 
     @given(products(), st.booleans())
-    @examples(200)
+    @settings(max_examples=200)
     def run(case, packs):
         # Weights of a few bits stay packed where a pixel is alone, or everywhere.
         with mock.patch.object(codes, "_FAR", 0 if packs else codes._FAR):
@@ -197,7 +197,7 @@ def test_blocks():
     seen = set()
 
     @given(blocks())
-    @examples(100)
+    @settings(max_examples=100)
     def run(case):
         seen.update(check(*case))
 

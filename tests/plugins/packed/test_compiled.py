@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from packed_checks import BAD, F, assert_drawn, check, halves, levels, per_channel
 from packed_graphs import adds_exactly, chain, graphs, inputs_of, names_of, sign
 from packed_networks import networks
@@ -28,7 +28,7 @@ def test_graphs(rules, monkeypatch):
     monkeypatch.setattr(operands, "MOST_PRODUCTS", 4)
 
     @given(graphs(dyadic=True))
-    @examples(150)
+    @settings(max_examples=150)
     def run(graph):
         graph = simplify(graph, rules)
         for x in inputs_of(graph, 7):
@@ -96,7 +96,7 @@ def test_products_of_integers(monkeypatch):
     monkeypatch.setattr(operands, "MOST_PRODUCTS", 99)
 
     @given(products())
-    @examples(150)
+    @settings(max_examples=150)
     def run(case):
         seen.update(check(*case))
 
@@ -174,7 +174,7 @@ def test_networks_of_any_form():
     exact, seen, channels = [], set(), set()
 
     @given(networks())
-    @examples(200)
+    @settings(max_examples=200)
     def run(graph):
         shape = graph.inputs[0]
         x = halves(2, *shape), halves(2, *shape, seed=1)
@@ -191,7 +191,7 @@ def test_networks_of_any_form():
 
 
 @given(graphs(dyadic=True), st.integers(0, 99))
-@examples(60)
+@settings(max_examples=60)
 def test_numbers_that_are_not_finite(graph, seed):
     """They go where they go in NumPy."""
     rng = np.random.default_rng(seed)
@@ -205,7 +205,7 @@ def test_numbers_that_are_not_finite(graph, seed):
 
 
 @given(networks(whole_products=True), st.integers(0, 2**32))
-@examples(100)
+@settings(max_examples=100)
 def test_all_but_sums_of_floats_is_equal_to_the_bit(graph, seed):
     """For any float32 number: the smallest, the largest, and those that are not finite."""
     rng = np.random.default_rng(seed)

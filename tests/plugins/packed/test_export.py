@@ -9,7 +9,7 @@ from keras import layers
 from safetensors.numpy import load_file
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from packed_graphs import names_of
 from packed_models import check, data_of, exported, randomized
 from qframe.deployment.graph.reference import run
@@ -213,7 +213,7 @@ def network(draw):
 
 
 @given(st.data())
-@examples(6)
+@settings(max_examples=6)
 def test_networks(tmp_path_factory, data):
     # Made here and not in a strategy, as Keras draws numbers of its own.
     check(network(data.draw), tmp_path_factory.mktemp("packed"), rounded=True)

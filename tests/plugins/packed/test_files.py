@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import numpy as safetensors
 
-from examples import examples
+from examples import settings
 from packed_graphs import chain, computed, graphs, inputs_of, sign
 from qframe.deployment.graph import operations as op
 from qframe.errors import ArgumentError, DataError
@@ -121,7 +121,7 @@ def test_slopes_of_any_rank(rank):
 
 
 @given(graphs())
-@examples(40)
+@settings(max_examples=40)
 def test_any_graph_is_read_as_it_was_written(graph):
     read = files.decode(files.encode(graph))
     for x in inputs_of(graph):
@@ -481,7 +481,7 @@ def _read_or_refused(content):
 
 @pytest.mark.long
 @given(st.integers(0, 2**62))
-@examples(MUTATIONS)
+@settings(max_examples=MUTATIONS)
 def test_damage_is_found(seed):
     content = _damaged(random.Random(seed))
     graph = _read_or_refused(content)
@@ -494,7 +494,7 @@ def test_damage_is_found(seed):
 
 @pytest.mark.long
 @given(st.integers(0, 2**62))
-@examples(MUTATIONS)
+@settings(max_examples=MUTATIONS)
 def test_malice_ends_in_an_error_or_in_a_model(seed):
     _read_or_refused(_malicious(random.Random(seed)))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from packed_checks import F, assert_drawn, check, conv
 from packed_graphs import chain, int8_kernel
 from qframe.deployment.graph import operations as op
@@ -69,7 +69,7 @@ def test_chains_to_codes():
     seen = set()
 
     @given(blocks())
-    @examples(60)
+    @settings(max_examples=60)
     def run(case):
         seen.update(check(*case))
 

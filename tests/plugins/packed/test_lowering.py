@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from packed_graphs import chain, computed, names_of
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.kernels import Kernel
@@ -46,7 +46,7 @@ def steps_of(kernel, x):
     quantized=st.booleans(),
     seed=st.integers(0, 2**16),
 )
-@examples(60)
+@settings(max_examples=60)
 def test_packed_graphs_return_what_graphs_with_scales_do(kinds, bias, quantized, seed):
     rng = np.random.default_rng(seed)
     steps = [*steps_of(image_kernel(kinds[0], rng), levels())] if kinds else [levels()]

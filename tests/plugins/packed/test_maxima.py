@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from packed_checks import F, assert_drawn, check
 from packed_graphs import chain, int8_kernel
 from qframe.deployment.graph import operations as op
@@ -59,7 +59,7 @@ def test_pools():
     seen = set()
 
     @given(pools())
-    @examples(100)
+    @settings(max_examples=100)
     def run(case):
         kinds = check(*case)
         seen.add(any("pool" in kind for kind in kinds))

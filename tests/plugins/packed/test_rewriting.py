@@ -1,10 +1,11 @@
 """Each rewrite of a graph alone, by hand and against the graph before it."""
 
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import Phase, find, given
 
-from examples import examples
+from examples import settings
 from packed_graphs import QUANTIZERS, chain, computed, graphs, inputs_of, names_of, sign
 from qframe.deployment.graph.operations import (
     Activation,
@@ -267,7 +268,7 @@ def test_dead_nodes_go():
 
 @pytest.mark.parametrize("rule", DRAWN, ids=lambda rule: rule.__name__)
 @given(graph=graphs())
-@examples(40)
+@settings(max_examples=40)
 def test_a_rule_changes_no_bit(rule, graph):
     simplified = simplify(graph, (rule,))
     for x in inputs_of(graph):
@@ -308,12 +309,12 @@ def _whole_thresholds(graph):
 )
 def test_graphs_meet_every_rule(condition):
     """Or the tests of what rules leave alone could not fail."""
-    quick = settings(phases=[Phase.generate], max_examples=300)
+    quick = hypothesis.settings(phases=[Phase.generate], max_examples=300)
     assert condition(find(graphs(), condition, settings=quick))
 
 
 @given(graphs())
-@examples(150)
+@settings(max_examples=150)
 def test_all_exact_rules_change_no_bit(graph):
     simplified = simplify(graph, EXACT)
     for x in inputs_of(graph):
@@ -321,7 +322,7 @@ def test_all_exact_rules_change_no_bit(graph):
 
 
 @given(graphs())
-@examples(60)
+@settings(max_examples=60)
 def test_folding_rounds_once(graph):
     simplified = simplify(graph, (fold_affine,))
     assert len(simplified.nodes) <= len(graph.nodes)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from examples import examples
+from examples import settings
 from packed_graphs import chain, names_of
 from packed_models import check, exported, randomized
 from qframe.deployment.graph.operations import Quantize, Round
@@ -60,7 +60,7 @@ def beside(thresholds):
     power=st.integers(0, 3),
     seed=st.integers(0, 2**16),
 )
-@examples(30)
+@settings(max_examples=30)
 def test_a_rounding_is_the_quantizer_itself(identifier, bits, scale, power, seed):
     """At ties, beside thresholds, at drawn floats, at infinity; NaN is the lowest level."""
     rng = np.random.default_rng(seed)
@@ -100,7 +100,7 @@ def test_other_quantizers_keep_their_thresholds(identifier):
     divisor=st.floats(2.0**-100, 2.0**100, width=32),
     factor=st.sampled_from([1.0, 7.0, 255.0, float(F(0.1))]),
 )
-@examples(60)
+@settings(max_examples=60)
 def test_thresholds_of_a_rounding_are_exact(low, count, divisor, factor):
     """Also where products overflow, and in the compiled engine."""
     rounding = Round(low, low + count, divisor, factor)
@@ -182,7 +182,7 @@ def test_roundings_stay_behind_batch_norm_and_few_thresholds_take_it(tmp_path):
 
 
 @given(weights=st.integers(2, 8), activations=st.integers(3, 8), seed=st.integers(0, 99))
-@examples(3)
+@settings(max_examples=3)
 def test_networks_with_roundings(tmp_path_factory, weights, activations, seed):
     """What Keras gives, of the samples whose numbers are not beside a step."""
     parts = [

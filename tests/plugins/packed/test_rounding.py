@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples import examples
+from examples import settings
 from packed_checks import F
 from packed_graphs import chain
 from qframe.deployment.graph import operations as op
@@ -61,7 +61,7 @@ def test_sums_of_floats_differ_by_rounding_only(name):
     turned = []
 
     @given(st.integers(0, 2**32), st.integers(-60, 60))
-    @examples(40)
+    @settings(max_examples=40)
     def run_both(seed, exponent):
         rng = np.random.default_rng(seed)
         x = (rng.normal(size=(3, *SHAPE)) * 2.0**exponent).astype(F)
