@@ -24,6 +24,8 @@ pytestmark = [
     pytest.mark.ends,
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
 ]
+# A file is made of weights and configs, which JAX has no part in.
+OF_FILES = pytest.mark.two_backends
 F = np.float32
 SPECIAL = F([np.nan, np.inf, -np.inf, 0, -0.0, 3e38, -3e38, 1e-45, -1e-45])
 # With an evenly spaced grid. Each but the last two takes its scale from data.
@@ -144,6 +146,7 @@ def quantized(model, weights, activations, granularity="channel"):
     return model
 
 
+@OF_FILES
 @pytest.mark.parametrize(
     ("bits", "granularity", "depthwise"),
     [
@@ -164,6 +167,7 @@ def test_a_file_has_the_size_of_the_summary(bits, granularity, depthwise, tmp_pa
     assert size <= 40_000
 
 
+@OF_FILES
 def test_roundings_stay_behind_batch_norm_and_few_thresholds_take_it(tmp_path):
     parts = ["conv2d", "affine", "round", "max_pool"]
     dense = ["dense", "affine", "round", "dense", "affine"]
@@ -199,6 +203,7 @@ def test_networks_with_roundings(tmp_path_factory, weights, activations, seed):
     assert names_of(runtime.graph).count("round") == 2
 
 
+@OF_FILES
 def test_a_file_larger_than_the_float_weights_is_said(tmp_path):
     """255 thresholds for each of 20 small layers, none of which rounds to even."""
     up = "integer(bits=8, gather='widest', rounding='half_up')"
