@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers, ops
 
 import qframe as qf
+from examples import settings
 
 NUMBERS = st.lists(
     st.floats(-100, 100, width=32, allow_subnormal=False), min_size=1, max_size=20

@@ -40,9 +40,15 @@ def few_digits():
     )
 
 
-# Those that JAX, which compiles each operation, runs too: where models train, and where it
-# is named.
-ON_JAX = {"README.md", "distribution.md", "quantize.md", "training.md", "tutorial.md"}
+# Those that each backend runs: where models train, and where backends are named. Others say
+# what the tests of each backend prove.
+ON_EACH_BACKEND = {
+    "README.md",
+    "distribution.md",
+    "quantize.md",
+    "training.md",
+    "tutorial.md",
+}
 
 # PyTorch warns, once in a process, of a number that still carries a gradient.
 pytestmark = [
@@ -55,7 +61,7 @@ pytestmark = [
 @pytest.mark.parametrize(
     "document",
     [
-        pytest.param(d, marks=[] if d.name in ON_JAX else [pytest.mark.two_backends])
+        pytest.param(d, marks=[] if d.name in ON_EACH_BACKEND else [pytest.mark.tensorflow])
         for d in documents.RUN
     ],
     ids=lambda path: path.name,

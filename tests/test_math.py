@@ -3,11 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
 import qframe as qf
+from examples import settings
 
 FLOATS = ["float16", "bfloat16", "float32"]
 

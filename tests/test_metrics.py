@@ -5,11 +5,12 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError
 
 SIGNS = st.lists(

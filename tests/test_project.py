@@ -1,5 +1,6 @@
 """Files about the project, which have to agree with each other."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -74,3 +75,30 @@ def test_coverage_is_of_every_package(project):
     plugins = sorted(p.parent.name for p in (ROOT / "plugins").glob("qframe_*/__init__.py"))
     assert len(plugins) >= 7
     assert project["tool"]["coverage"]["run"]["source_pkgs"] == ["qframe", *plugins]
+
+
+def _silent(source):
+    """The lines that skip tests and do not say why."""
+    nodes = [*ast.walk(ast.parse(source))]
+    called = {id(node.func): node for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
+        name = getattr(node, "attr", None)
+        if name not in ("skip", "skipif", "xfail", "importorskip"):
+            continue
+        call = called.get(id(node), ast.Call(node, [], []))
+        first = call.args[:1] if name in ("skip", "xfail") else []
+        reasons = [k.value for k in call.keywords if k.arg == "reason"] or first
+        if not reasons or getattr(reasons[0], "value", True) == "":
+            yield node.lineno
+
+
+def test_every_skip_gives_a_reason():
+    """Pytest prints it, so that nobody has to read the test."""
+    silent = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in _silent(path.read_text("utf-8"))
+    ]
+    assert silent == []
+    wrong = "mark.skip", "skip()", "skip('')", "mark.skipif(a)", "importorskip('a')"
+    assert all([*_silent(f"pytest.{text}")] == [1] for text in wrong)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -80,10 +81,19 @@ def tensor_bytes(content: bytes) -> int:
     return len(content) - 8 - int.from_bytes(content[:8], "little")
 
 
+class _NewerError(DataError):
+    """The version of a file is above those that are read: it is not damaged."""
+
+
 def decode(content: bytes, name: str = "the file") -> PackedGraph:
     """The graph that a file holds; raises `DataError` for any other content."""
     try:
         return _decode(content)
+    except _NewerError as error:
+        raise DataError(
+            f"{name} was written by a newer qframe: {error}. Upgrade with pip install "
+            "--upgrade keras-qframe."
+        ) from error
     except RecursionError:
         raise DataError(f"{name} is not a packed model: its JSON is too deep.") from None
     except DataError as error:
@@ -127,12 +137,7 @@ def _decode(content: bytes) -> PackedGraph:
     metadata = _json(content[8 : 8 + length].decode()).get("__metadata__") or {}
     if metadata.get("format") != FORMAT:
         raise DataError("its metadata does not name the format " + repr(FORMAT))
-    if metadata.get("version") not in _READ:
-        raise DataError(
-            f"it has version {metadata.get('version')!r} of the format, and this qframe "
-            f"reads {' and '.join(map(repr, _READ))}. A newer qframe may read it: pip "
-            "install --upgrade keras-qframe"
-        )
+    _check_version(metadata.get("version"))
     tensors = {name: _array(name, part) for name, part in parts}
     text = metadata.get("graph", "")
     if metadata["version"] != _PLAIN:
@@ -142,6 +147,18 @@ def _decode(content: bytes) -> PackedGraph:
     graph = PackedGraph.from_json(_json(text), tensors)
     graph.values()
     return graph
+
+
+def _check_version(version: Any) -> None:
+    if version in _READ:
+        return
+    # Metadata is text. A number that Python takes long to read is not a version.
+    number = re.fullmatch("[1-9][0-9]{0,8}", str(version))
+    kind = _NewerError if number and int(number[0]) > int(VERSION) else DataError
+    raise kind(
+        f"it has version {version!r} of the format, and this qframe reads "
+        f"{' and '.join(map(repr, _READ))}"
+    )
 
 
 def _inflated(text: str, most: int) -> str:

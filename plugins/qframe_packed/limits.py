@@ -10,6 +10,7 @@ from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, DataError
 from qframe_packed.graph import Node, PackedGraph
+from qframe_packed.packing import MOST_PLANES
 
 # The bytes of a number.
 _NUMBER = 4
@@ -117,10 +118,8 @@ def _work(node: Node, inputs: list[Value], output: Value) -> int:
             per_number = math.prod(kernel.shape[1:])
         case operations.MaxPool(pool=pool) | operations.AveragePool(pool=pool):
             per_number = math.prod(pool)
-        case operations.Quantize(thresholds=thresholds):
-            per_number = len(thresholds)
         case _:
-            per_number = 1
+            per_number = max(1, _thresholds(node.operation))
     reads = sum(math.prod(x.shape) for x in inputs)
     return math.prod(output.shape) * per_number + reads
 
@@ -138,8 +137,8 @@ def _table(node: Node, output: Value) -> int:
     """The bytes that an operation needs between two predictions."""
     channels = output.shape[-1] if output.shape else 1
     operation = node.operation
-    if isinstance(operation, (operations.Quantize, operations.Round)):
-        return _NUMBER * _thresholds(operation) * (channels + 8)
+    if thresholds := _thresholds(operation):
+        return _NUMBER * thresholds * (channels + 8)
     if isinstance(operation, operations.Lookup):
         # The integers, unpacked, and their codes.
         return 2 * _NUMBER * math.prod(operation.kernel.shape)
@@ -152,10 +151,15 @@ def _table(node: Node, output: Value) -> int:
     return weights + _PIXEL * pixels + _edges(operation, output, channels)
 
 
-def _thresholds(operation: operations.Quantize | operations.Round) -> int:
-    if isinstance(operation, operations.Round):
-        return operation.high - operation.low
-    return len(operation.thresholds)
+def _thresholds(operation: operations.Operation) -> int:
+    """The thresholds that numbers are compared with; 0 if there are none."""
+    match operation:
+        case operations.Quantize(thresholds=thresholds):
+            return len(thresholds)
+        case operations.Round(low=low, high=high):
+            # Its levels may be kept as bits, which are made by comparison.
+            return high - low if (high - low).bit_length() <= MOST_PLANES else 0
+    return 0
 
 
 def _edges(operation: operations.Operation, output: Value, channels: int) -> int:

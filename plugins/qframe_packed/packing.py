@@ -19,6 +19,8 @@ from qframe.deployment.graph.kernels import check_bits
 from qframe.deployment.graph.values import LARGEST, Span
 from qframe.errors import DataError
 
+# Products of bits read integers of at most so many bits; others are codes or floats.
+MOST_PLANES = 4
 # The number of codes checked together: a multiple of 8, so that parts begin with a byte.
 _PART = 2**16
 

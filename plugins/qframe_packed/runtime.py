@@ -132,7 +132,10 @@ class Runtime:
         Args:
             x: an array of any real dtype, its first axis the batch, of any size; a list of
                 arrays for a model with several inputs, in their order.
-            threads: the most threads to use, each for a part of the batch.
+            threads: the most threads to use, each for a part of the batch. If there are
+                clearly more threads than samples, they share each sample, no more of them
+                than there are cores, and a model that takes well below a millisecond has
+                one thread. The bits of the result do not depend on it.
 
         Returns:
             A float32 array, its first axis the batch; a list of them for a model with

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Value

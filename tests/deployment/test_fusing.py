@@ -5,11 +5,12 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import settings
 from qframe.deployment.graph import fusing
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.checks import float_layers, require_grids

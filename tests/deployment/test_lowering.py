@@ -19,6 +19,7 @@ from qframe.keras_internals import CustomScaleLayer, LayerScale, StochasticDepth
 
 pytestmark = [
     pytest.mark.ends,
+    pytest.mark.two_backends,  # a graph is made of weights and configs
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
 ]
 TARGET = ExportTarget("mine")

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import attrs
+import keras
 import numpy as np
 from keras import ops
 
@@ -203,7 +204,9 @@ def lifecycles(topologies, folder):
     with subprocess.Popen([sys.executable, script, folder, *names]) as process:
         # That takes a while; here there is something to do, too.
         for cycle in cycles:
-            attempt(cycle, "reload", cycle.exchange)
+            if keras.backend.backend() == "tensorflow":
+                # Files of weights are arrays, which no backend changes.
+                attempt(cycle, "reload", cycle.exchange)
             attempt(cycle, "strip", cycle.strip)
     if process.returncode:
         raise RuntimeError("the fresh process failed; what it said is above")

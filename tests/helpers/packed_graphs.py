@@ -18,10 +18,15 @@ def sign(**arguments):
     return op.Quantize(**{"thresholds": thresholds, "low": -1, "step": 2, **arguments})
 
 
-def chain(shape, *steps):
-    """A graph of operations, one after another."""
+def int8_kernel(rng, *shape):
+    """Integers of all 8 bits."""
+    return PackedTensor.of(rng.integers(-128, 128, shape))
+
+
+def chain(shape, *steps, outputs=None):
+    """A graph of operations, one after another, that returns the last tensor or these."""
     nodes = tuple(Node(step, (i,), f"layer{i}") for i, step in enumerate(steps))
-    return PackedGraph((tuple(shape),), nodes, (len(steps),))
+    return PackedGraph((tuple(shape),), nodes, outputs or (len(steps),))
 
 
 def names_of(graph):

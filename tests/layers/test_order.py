@@ -5,11 +5,12 @@ import copy
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import settings
 from qframe.layers.adapters import slot_attribute
 
 SLOTS = {

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError
 
 CLASSES = {

@@ -4,11 +4,12 @@ import itertools
 import math
 
 import keras
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import settings
 
 some = settings(max_examples=25)
 

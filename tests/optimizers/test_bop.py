@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from keras import ops
 from keras.optimizers import schedules
 
 import qframe as qf
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, StarvedWeightsWarning
 

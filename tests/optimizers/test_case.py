@@ -5,12 +5,13 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers, ops
 
 import binary_model
 import qframe as qf
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, IdleOptimizerWarning
 

@@ -5,11 +5,12 @@ import math
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import Groups, Quantizer, Traits
 from topology_models import TOPOLOGIES

@@ -413,8 +413,8 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.once_per_backend
 def test_quantized_layers_compute_quantized_values():
-    default = settings()
-    count = 4 if default.max_examples == 100 else default.max_examples
+    default = settings().max_examples
+    count = 4 if default <= 100 else default
     chosen = settings(
         max_examples=count,
         stateful_step_count=6,

@@ -7,11 +7,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers, ops
 
 import qframe as qf
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 

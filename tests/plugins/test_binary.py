@@ -5,10 +5,11 @@ import functools
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError
 from qframe.quantizers.differentiation import MODES, value_and_gradient
 from qframe.testing.strategies import tensors

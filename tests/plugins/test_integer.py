@@ -5,11 +5,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError
 from qframe.quantizers import axes_within_channels
 from qframe.quantizers.differentiation import to_numpy

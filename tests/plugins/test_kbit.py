@@ -5,10 +5,11 @@ import math
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
+from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers.differentiation import MODES, to_numpy, value_and_gradient

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import keras
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import settings
 from identifier_parts import LITERALS, NAMES
 from qframe import recipes
 from qframe.errors import (

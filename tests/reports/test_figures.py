@@ -11,7 +11,7 @@ import qframe as qf
 from qframe.errors import ArgumentError, QFrameError
 from qframe.registry.discovery import registry
 
-pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 # Its middle is 0, and the ends of the mask are on it.
 X = np.linspace(-1.5, 1.5, 601).astype("float32")

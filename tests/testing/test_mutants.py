@@ -31,6 +31,7 @@ def _local():
     registry.forget_local()
 
 
+@pytest.mark.tensorflow  # the quantizers of plugins pass on each backend
 @pytest.mark.parametrize("cls", SOUND)
 def test_sound_quantizers_pass(cls):
     check_quantizer(cls)

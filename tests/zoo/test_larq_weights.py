@@ -4,11 +4,12 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError, DataError, NotBuiltError, QFrameError
 
 BINARY = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}

@@ -5,10 +5,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import qframe as qf
+from examples import settings
 from qframe.errors import ArgumentError, DataError
 from qframe.quantizers.differentiation import to_numpy
 from qframe.tables import readable, readable_size

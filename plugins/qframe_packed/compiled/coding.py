@@ -13,7 +13,7 @@ from qframe.deployment.graph.values import Span, Value
 from qframe_packed.compiled.addresses import bytes_at, floats_at
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
-from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.parameters import BYTES, Address, Parameters
 from qframe_packed.compiled.vectors import (
     emitter,
     integer,
@@ -97,13 +97,19 @@ class Border(Parameters):
     out: Address
     pad: int  # a code
 
+    @property
+    def cost(self) -> float:
+        image = self.image
+        inside = image.height * image.width
+        return (image.rows * image.columns - inside) * image.pixel_bytes / BYTES
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         image, code, size = p.image, p.pad, p.image.pixel_bytes
         row, before, inside = image.columns * size, image.left * size, image.width * size
         below = (image.top + image.height) * row
-        for s in range(samples):
+        for s in range(begin, end):
             out = p.out + s * image.rows * row
             _fill(out, image.top * row, code)
             for y in range(image.top, image.top + image.height):
@@ -120,18 +126,22 @@ class Inset(Parameters):
     image: Image
     out: Address
 
+    @property
+    def parts(self) -> int:
+        return self.image.height
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         image, size = p.image, p.image.pixel_bytes
         length = image.width * size
-        for s in range(samples):
-            for y in range(image.height):
-                row = (s * image.rows + image.top + y) * image.columns + image.left
-                source = bytes_at(p.source + (s * image.height + y) * length)
-                out = bytes_at(p.out + row * size)
-                for i in range(length):
-                    out[i] = source[i]
+        for number in range(begin, end):
+            s, y = number // image.height, number % image.height
+            row = (s * image.rows + image.top + y) * image.columns + image.left
+            source = bytes_at(p.source + number * length)
+            out = bytes_at(p.out + row * size)
+            for i in range(length):
+                out[i] = source[i]
 
 
 @attrs.frozen(eq=False)
@@ -139,7 +149,7 @@ class Decode(Parameters):
     """Codes as floats."""
 
     source: Address
-    numbers: int  # of a sample
+    count: int  # of a sample
     low: float
     unit: float
     out: Address
@@ -151,9 +161,13 @@ class Decode(Parameters):
         assert span is not None  # noqa: S101
         return cls(source, math.prod(value.shape), span.low, unit_of(span), out)
 
+    @property
+    def parts(self) -> int:
+        return self.count
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         source, out, low, unit = bytes_at(p.source), floats_at(p.out), p.low, p.unit
-        for i in range(samples * p.numbers):
+        for i in range(begin, end):
             out[i] = low + unit * source[i]

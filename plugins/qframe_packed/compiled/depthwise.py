@@ -12,7 +12,7 @@ from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
-from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters
 from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.reductions import sum_window
 from qframe_packed.compiled.tiles import FLOATS
@@ -56,24 +56,33 @@ class Depthwise(Parameters):
     def numbers(self) -> int:
         return self.height * self.width * self.image.items
 
+    @property
+    def parts(self) -> int:
+        return self.height
+
+    @property
+    def cost(self) -> float:
+        window = self.kernel_rows * self.kernel_columns
+        return super().cost + self.numbers * window / (FLOATS.lanes * REGISTERS)
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
-        columns, pixel, out = p.image.columns, 4 * p.image.items, p.out
-        for s in range(samples):
-            for y in range(p.height):
-                row = s * p.image.rows + y * p.stride_down
-                for x in range(p.width):
-                    sum_window(
-                        p.source + (row * columns + x * p.stride_across) * pixel,
-                        p.dilation_down * columns * pixel,
-                        p.dilation_across * pixel,
-                        p.kernel_rows,
-                        p.kernel_columns,
-                        p.weights,
-                        p.kernel_columns * pixel,
-                        pixel,
-                        out,
-                        p.image.items,
-                    )
-                    out += pixel
+    def run(begin: int, end: int, p: Any) -> None:
+        columns, pixel = p.image.columns, 4 * p.image.items
+        out = p.out + begin * p.width * pixel
+        for number in range(begin, end):
+            row = number // p.height * p.image.rows + number % p.height * p.stride_down
+            for x in range(p.width):
+                sum_window(
+                    p.source + (row * columns + x * p.stride_across) * pixel,
+                    p.dilation_down * columns * pixel,
+                    p.dilation_across * pixel,
+                    p.kernel_rows,
+                    p.kernel_columns,
+                    p.weights,
+                    p.kernel_columns * pixel,
+                    pixel,
+                    out,
+                    p.image.items,
+                )
+                out += pixel

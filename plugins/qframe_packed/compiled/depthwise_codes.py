@@ -21,8 +21,9 @@ from qframe_packed.compiled.interleaving import in_order, panels
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Address, Parameters, run_table
+from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters, run_table
 from qframe_packed.compiled.peaks import peak_of
+from qframe_packed.compiled.rounding import LANES
 from qframe_packed.compiled.tiles import CODES
 from qframe_packed.compiled.vectors import emitter, integer, loop, padded
 
@@ -40,7 +41,7 @@ def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
     """
     compute = _SLIDING[kind] if kind else windows
 
-    def emit(b: Any, samples: Any, p: Any) -> None:
+    def emit(b: Any, begin: Any, end: Any, p: Any) -> None:
         image, out = p.image, p.finish.image
         finished = Emission(b, p.finish, interleaved=True) if direct else None
         columns, channels, width = p.columns, p.channels, p.width
@@ -62,7 +63,7 @@ def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
                 run_table(b, stages.table, stages.count, *arguments)
             return ()
 
-        loop(b, integer(0), b.mul(samples, p.rows), 1, (), row)
+        loop(b, begin, end, 1, (), row)
 
     name = "x".join(map(str, kind)) if kind else "any"
     emit.__qualname__ = f"depthwise_{name}_{'codes' if direct else 'floats'}"
@@ -155,6 +156,14 @@ class DepthwiseCodes(Parameters):
     @property
     def numbers(self) -> int:
         return self.rows * self.columns * self.channels
+
+    @property
+    def parts(self) -> int:
+        return self.rows
+
+    @property
+    def cost(self) -> float:
+        return super().cost + self.numbers * self.sets / (LANES * REGISTERS)
 
     @property
     def body(self) -> Any:

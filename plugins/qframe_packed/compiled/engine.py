@@ -19,11 +19,13 @@ from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.forms import Step
 from qframe_packed.compiled.functions import prepare
+from qframe_packed.compiled.helpers import cores
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Parameters, table
+from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.ports import Port
-from qframe_packed.compiled.program import PROGRAM
+from qframe_packed.compiled.program import PROGRAM, Program
 from qframe_packed.compiled.scheduling import Schedule
+from qframe_packed.compiled.splitting import WORTH
 from qframe_packed.graph import PackedGraph
 from qframe_packed.limits import cost_of
 
@@ -35,11 +37,9 @@ _MOST_SAMPLES = 64
 # Nothing interrupts a program. It does no more than this number of operations with numbers,
 # unless it runs for a single sample.
 _MOST_WORK = 2**34
-
-
-def _run(run: Any, memory: Memory, address: int, count: int, samples: int) -> None:
-    # The memory is an argument because the table has addresses in it.
-    run(samples, address, count)
+# What threads that share a sample do, of what they do alone. More samples than this part of
+# the threads have a thread each, so that none waits for another.
+_EFFICIENCY = 0.75
 
 
 class Session:
@@ -57,37 +57,47 @@ class Session:
         return Port(self._memory, buffer, buffer in schedule.movable)
 
     def bind(self, steps: list[Step]) -> list[Callable[[int], None]]:
-        """Return the functions that run steps: one for those that are one program."""
+        """Return the functions that run steps: a `Program` for kernels in a row."""
         runs: list[Callable[[int], None]] = []
         for _, group in itertools.groupby(steps, lambda step: isinstance(step, Fallback)):
             part = [*group]
             runs += [step.bind(self._memory) for step in part if isinstance(step, Fallback)]
             kernels = [step for step in part if isinstance(step, Parameters)]
             if kernels:
-                address, run = table(kernels, self._memory), PROGRAM.compiled
-                arguments = run, self._memory, address, len(kernels)
-                runs.append(functools.partial(_run, *arguments))
+                runs.append(Program(self._memory, kernels))
         return runs
 
-    def run(self, inputs: list[Array], outputs: list[Array]) -> None:
-        """Fill `outputs` with what the model returns for `inputs`."""
+    def run(self, inputs: list[Array], outputs: list[Array], threads: int = 1) -> None:
+        """Fill `outputs` with what the model returns for `inputs`.
+
+        Several threads are this one and helpers, which share each kernel.
+        """
+        if threads > 1:
+            for step in self.runs:
+                if isinstance(step, Program):
+                    step.prepare(threads)
         size, most = len(inputs[0]), self.samples
         if size <= most:
             # A single image takes so little time that slicing would be seen.
-            self._run(size, inputs, outputs)
+            self._run(size, inputs, outputs, threads)
             return
         for start in range(0, size, most):
             part = slice(start, start + most)
             arrays = [array[part] for array in inputs]
-            self._run(len(arrays[0]), arrays, [array[part] for array in outputs])
+            self._run(len(arrays[0]), arrays, [array[part] for array in outputs], threads)
 
-    def _run(self, size: int, inputs: list[Array], outputs: list[Array]) -> None:
+    def _run(
+        self, size: int, inputs: list[Array], outputs: list[Array], threads: int
+    ) -> None:
         for port, array in zip(self._inputs, inputs, strict=True):
             port.read(array)
         for port, array in zip(self._outputs, outputs, strict=True):
             port.point(array)
         for step in self.runs:
-            step(size)
+            if threads > 1 and isinstance(step, Program):
+                step.share(size, threads)
+            else:
+                step(size)
         for port, array in zip(self._outputs, outputs, strict=True):
             port.write(array)
 
@@ -120,14 +130,28 @@ class Engine:
         return allocate(self.schedule.buffers, self.samples)[1]
 
     @functools.cached_property
+    def _cost(self) -> float:
+        steps = self.schedule.steps
+        return sum(step.cost for step in steps if isinstance(step, Parameters))
+
+    @functools.cached_property
     def _shapes(self) -> list[tuple[int, ...]]:
         values = self.schedule.values
         return [values[index].shape for index in self.graph.outputs]
 
     def predict(self, inputs: list[Array], threads: int = 1) -> list[Array]:
-        """Return what the model returns; the batch is split evenly over threads."""
+        """Return what the model returns.
+
+        The batch is split evenly over threads, and each sample if there are more threads.
+        """
         size = len(inputs[0])
         outputs = self._room(size)
+        if size < _EFFICIENCY * threads and size * self._cost > WORTH:
+            # More threads than cores would wait for each other.
+            sharing = min(threads, cores())
+            if size < _EFFICIENCY * sharing:
+                self._run(inputs, outputs, sharing)
+                return outputs
         threads = max(1, min(threads, size))
         if threads == 1:
             self._run(inputs, outputs)
@@ -158,13 +182,13 @@ class Engine:
         # The addresses in a session are those of this process.
         return Engine, (self.graph,)
 
-    def _run(self, inputs: list[Array], outputs: list[Array]) -> None:
+    def _run(self, inputs: list[Array], outputs: list[Array], threads: int = 1) -> None:
         # Threads may share a list: `pop` returns a session to one of them only.
         try:
             session = self._free.pop()
         except IndexError:
             session = Session(self.schedule, self.samples)
-        session.run(inputs, outputs)
+        session.run(inputs, outputs, threads)
         # One that is interrupted may have addresses of arrays that no longer exist.
         self._free.append(session)
 

@@ -19,12 +19,12 @@ from qframe_packed.compiled.kinds import Kind
 from qframe_packed.compiled.layout import Bits, Image, Spread, Surround, Unpack
 from qframe_packed.compiled.levels import Pack
 from qframe_packed.compiled.memory import Buffer
-from qframe_packed.compiled.operands import MOST_PLANES
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.reading import Reading
 from qframe_packed.compiled.tiles import BITS, FLOATS
 from qframe_packed.compiled.vectors import LONGEST
 from qframe_packed.graph import PackedGraph
+from qframe_packed.packing import MOST_PLANES
 
 Step = Parameters | Fallback
 # Kernels that have an epilogue.

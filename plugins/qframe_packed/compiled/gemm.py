@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ from qframe_packed.compiled.epilogue import Epilogue, apply
 from qframe_packed.compiled.kinds import Lookup
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
-from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters
 from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.tiles import BITS, TILES, add_products
 from qframe_packed.compiled.vectors import (
@@ -122,9 +123,25 @@ class Gemm(Parameters):
     def numbers(self) -> int:
         return self.pixels * self.channels
 
+    @property
+    def parts(self) -> int:
+        return self.pixels // self.pooled
+
+    @property
+    def grain(self) -> int:
+        whole = self.chunk // self.pooled
+        tile = math.lcm(self.tile_pixels, self.pooled) // self.pooled
+        return whole if 4 * whole <= self.parts else tile
+
+    @property
+    def cost(self) -> float:
+        kind, planes = TILES[self.tile].kind, self.planes * self.weight_planes
+        registers = self.items * planes * self.numbers / (kind.lanes * kind.sharing)
+        return super().cost + registers / REGISTERS
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         count, width, chunk, values = p.pixels, p.width, p.chunk, p.values
         multiply, tile_pixels, items = p.multiply, p.tile_pixels, p.items
         plane_bytes = p.image.rows * p.image.columns * p.image.pixel_bytes
@@ -136,8 +153,8 @@ class Gemm(Parameters):
         epilogue = p.epilogue
         for i in range(chunk):
             integers_at(sums)[i] = values + 4 * i * width
-        total = samples * count
-        for first in range(0, total, chunk):
+        total = end * p.pooled
+        for first in range(begin * p.pooled, total, chunk):
             size = min(chunk, total - first)
             sample, pixel = first // count, first % count
             for i in range(size):
@@ -193,6 +210,10 @@ class Pointwise(Parameters):
     epilogue: Epilogue
     label = "chain"
 
+    @property
+    def parts(self) -> int:
+        return self.pixels
+
     @classmethod
     def of(cls, source: Buffer, pixels: int, channels: int) -> Pointwise:
         """The kernel for the pixels of a tensor."""
@@ -203,14 +224,13 @@ class Pointwise(Parameters):
 
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         channels, width, epilogue = p.channels, p.width, p.epilogue
         # Other steps may read the source again, so only stages that just read work there;
         # and they read whole registers, so that all that they read has to be there.
         direct = channels % LONGEST == 0 and not epilogue.changes_values
-        total = samples * p.pixels
-        for first in range(0, total, p.chunk):
-            size = min(p.chunk, total - first)
+        for first in range(begin, end, p.chunk):
+            size = min(p.chunk, end - first)
             source = p.source + 4 * first * channels
             values = source if direct else p.values
             if not direct:

@@ -42,9 +42,13 @@ class Join(Parameters):
             begin += size
         return kernels
 
+    @property
+    def parts(self) -> int:
+        return self.blocks
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         size = p.block_bytes
-        for i in range(samples * p.blocks):
+        for i in range(begin, end):
             copy_bytes(p.out + p.begin + i * p.stride, p.source + i * size, size)

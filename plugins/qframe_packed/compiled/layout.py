@@ -129,29 +129,40 @@ class Spread(Parameters):
         pixels = [_padding(code, bits.channels, image.pixel_bytes) for code in codes]
         return cls(source, bits, image, out, np.stack(pixels))
 
+    @property
+    def parts(self) -> int:
+        return self.image.rows
+
+    @property
+    def cost(self) -> float:
+        return float(self.image.nbytes)
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         image, planes, plane_bytes = p.image, p.bits.planes, p.bits.plane_bytes
         height, width, size = image.height, image.width, image.pixel_bytes
-        for s in range(samples):
+        for number in range(begin, end):
+            s, down = number // image.rows, number % image.rows
+            y = down - image.top
             for q in range(planes):
-                plane = p.out + (s * planes + q) * image.rows * image.columns * size
+                row = ((s * planes + q) * image.rows + down) * image.columns
                 if p.padding:
-                    _fill(plane, p.padding + q * size, size, image.rows * image.columns)
-                for y in range(height):
-                    row = plane + ((image.top + y) * image.columns + image.left) * size
-                    pixel = p.source + ((s * height + y) * width * planes + q) * plane_bytes
-                    for x in range(width):
-                        source = bytes_at(pixel + x * planes * plane_bytes)
-                        out = bytes_at(row + x * size)
-                        if HALVES:
-                            for i in range(plane_bytes):
-                                out[2 * i] = source[i] << 4
-                                out[2 * i + 1] = source[i] & 0xF0
-                        else:
-                            for i in range(plane_bytes):
-                                out[i] = source[i]
+                    _fill(p.out + row * size, p.padding + q * size, size, image.columns)
+                if y < 0 or y >= height:
+                    continue
+                inside = p.out + (row + image.left) * size
+                pixel = p.source + ((s * height + y) * width * planes + q) * plane_bytes
+                for x in range(width):
+                    source = bytes_at(pixel + x * planes * plane_bytes)
+                    out = bytes_at(inside + x * size)
+                    if HALVES:
+                        for i in range(plane_bytes):
+                            out[2 * i] = source[i] << 4
+                            out[2 * i + 1] = source[i] & 0xF0
+                    else:
+                        for i in range(plane_bytes):
+                            out[i] = source[i]
 
 
 def _padding(bit: int, channels: int, size: int) -> Any:
@@ -171,18 +182,24 @@ class Surround(Parameters):
     out: Address
     padding: float
 
+    @property
+    def parts(self) -> int:
+        return self.image.rows
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
-        image, channels, out, padding = p.image, p.image.items, floats_at(p.out), p.padding
+    def run(begin: int, end: int, p: Any) -> None:
+        image, channels, padding = p.image, p.image.items, p.padding
         height, length = image.height, image.width * channels
-        for i in range(samples * image.rows * image.columns * channels):
-            out[i] = padding
-        for s in range(samples):
-            for y in range(height):
-                row = (s * image.rows + image.top + y) * image.columns + image.left
+        for number in range(begin, end):
+            s, y = number // image.rows, number % image.rows - image.top
+            row = p.out + 4 * number * image.columns * channels
+            out = floats_at(row)
+            for i in range(image.columns * channels):
+                out[i] = padding
+            if 0 <= y < height:
                 source = p.source + 4 * (s * height + y) * length
-                copy(p.out + 4 * row * channels, source, length)
+                copy(row + 4 * image.left * channels, source, length)
 
 
 @attrs.frozen(eq=False)
@@ -193,12 +210,16 @@ class Unpack(Parameters):
     bits: Bits
     out: Address
 
+    @property
+    def parts(self) -> int:
+        return self.bits.pixels
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         planes, plane_bytes, channels = p.bits.planes, p.bits.plane_bytes, p.bits.channels
         low, step = p.bits.low, p.bits.step
-        for i in range(samples * p.bits.pixels):
+        for i in range(begin, end):
             source = bytes_at(p.source + i * planes * plane_bytes)
             out = floats_at(p.out + 4 * i * channels)
             for c in range(channels):

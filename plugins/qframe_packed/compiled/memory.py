@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
@@ -53,7 +54,8 @@ class Memory:
         self.samples = samples
         self._offsets = offsets
         self._bytes = aligned((size,), np.uint8)
-        self._start = int(self._bytes.ctypes.data)
+        start = int(self._bytes.ctypes.data)
+        self._addresses = {buffer: start + place for buffer, place in offsets.items()}
         self._kept: list[NDArray[Any]] = []
         self._places: dict[Buffer, list[tuple[NDArray[Any], int]]] = defaultdict(list)
 
@@ -68,23 +70,36 @@ class Memory:
         self._kept.append(array)
         return int(array.ctypes.data)
 
+    def beside(self) -> Memory:
+        """The same memory for another thread, which has other buffers to work in."""
+        places, sizes = dict[Buffer, int](), defaultdict[int, int](int)
+        for buffer in self._addresses:
+            if buffer.fixed:
+                # Those of the next kernel take the same room.
+                places[buffer] = sizes[buffer.first]
+                sizes[buffer.first] += length_of(buffer, self.samples)
+        start = self.keep(aligned((max(sizes.values(), default=0),), np.uint8))
+        other = copy.copy(self)
+        other._addresses = self._addresses | {b: start + p for b, p in places.items()}
+        return other
+
     def mark(self, buffer: Buffer, records: NDArray[Any], place: int) -> None:
         """Let a number among records follow the address of a buffer."""
         self._places[buffer].append((records, place))
 
     def move(self, buffer: Buffer, address: int | None) -> None:
         """Change the address of a buffer in all records; None stands for its own."""
-        address = self._start + self._offsets[buffer] if address is None else address
+        address = self._addresses[buffer] if address is None else address
         for records, place in self._places[buffer]:
             records[place] = address
 
     def numbers(self, values: Iterable[Any]) -> list[Any]:
         """Values, with an address in the place of each buffer, array and function."""
-        start, offsets = self._start, self._offsets
+        addresses = self._addresses
         return [
             self.keep(value)
             if isinstance(value, np.ndarray)
-            else start + offsets[value]
+            else addresses[value]
             if isinstance(value, Buffer)
             else value.address
             if isinstance(value, Function)

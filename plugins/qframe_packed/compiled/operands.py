@@ -22,9 +22,8 @@ from qframe_packed.compiled.panels import (
 )
 from qframe_packed.compiled.planes import of_bits, planes_of
 from qframe_packed.compiled.tiles import BITS, CODES, FLOATS, ITEM_BYTES, MOST_PRODUCTS
-from qframe_packed.packing import PackedTensor
+from qframe_packed.packing import MOST_PLANES, PackedTensor
 
-MOST_PLANES = 4
 # Sums below it are exact in float32, the halves of bits included.
 _EXACT = 2**20
 # The most bits of a sum, which 16-bit numbers count.

@@ -14,8 +14,11 @@ from llvmlite import ir
 
 from qframe_packed.compiled.functions import Function, function, names_of
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.vectors import call, integer, load, loop
+from qframe_packed.compiled.vectors import call, emitter, integer, load, loop
 
+# Bytes that a kernel reads or writes in a nanosecond, and registers that it multiplies:
+# rough numbers, for `Parameters.cost`.
+BYTES, REGISTERS = 16, 2
 # A buffer, an array, a function or other parameters: compiled code reads the address.
 Address = Any
 
@@ -102,6 +105,21 @@ class Parameters(Record):
         return 0
 
     @property
+    def parts(self) -> int:
+        """The parts of a sample that threads may compute, in any order."""
+        return 1
+
+    @property
+    def grain(self) -> int:
+        """The parts that take as long as one of them."""
+        return 1
+
+    @property
+    def cost(self) -> float:
+        """The nanoseconds that a sample takes, by a rough estimate."""
+        return sum(buffer.size for buffer in self.buffers()) / BYTES
+
+    @property
     def label(self) -> str:
         """Name of the kernel in summaries."""
         return type(self).__name__.lower()
@@ -128,8 +146,9 @@ def define(record: type[Record]) -> np.dtype[Any]:
                 fields.append((field.name, np.float32 if kind is float else np.int64))
                 codes += "f" if kind is float else "q"
         # Zero integers at the end pad the record as C does.
-        record.dtype = np.dtype(fields, align=True)
         record.layout = struct.Struct(f"{codes}0q")
+        # Last, since another thread takes a record that has it as defined.
+        record.dtype = np.dtype(fields, align=True)
     return record.dtype
 
 
@@ -151,11 +170,21 @@ def table(kernels: Sequence[Parameters], memory: Memory) -> int:
 
 def run_table(b: Any, table: Any, count: Any, *arguments: Any) -> None:
     """Emit calls of the functions of a table, each with the arguments and its record."""
-    number = ir.IntType(64)
 
     def row(index: Any, place: Any) -> tuple[Any, ...]:
-        code, record = load(b, number, place), load(b, number, b.add(place, integer(8)))
-        call(b, code, *arguments, b.inttoptr(record, ir.IntType(8).as_pointer()))
+        _call_row(b, place, *arguments)
         return (b.add(place, integer(16)),)
 
     loop(b, integer(0), count, 1, (table,), row)
+
+
+@emitter
+def run_row(b: Any, place: Any, begin: Any, end: Any) -> None:
+    """Call the function of a row, for the parts of a batch from `begin` to `end`."""
+    _call_row(b, place, begin, end)
+
+
+def _call_row(b: Any, place: Any, *arguments: Any) -> None:
+    number = ir.IntType(64)
+    code, record = load(b, number, place), load(b, number, b.add(place, integer(8)))
+    call(b, code, *arguments, b.inttoptr(record, ir.IntType(8).as_pointer()))

@@ -12,80 +12,108 @@ from qframe.deployment.graph import operations
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.addresses import bytes_at, floats_at, words_at
 from qframe_packed.compiled.memory import Buffer
-from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.parameters import Address, Parameters, Record
 from qframe_packed.compiled.reductions import largest_of_window, sum_window
 
 _Pool = operations.MaxPool | operations.AveragePool
 
 
+@attrs.frozen(eq=False)
+class Windows(Record):
+    """The windows of an image that a pool reduces, and the image."""
+
+    height: int  # of the image
+    width: int  # of the image
+    pool_height: int
+    pool_width: int
+    stride_down: int
+    stride_across: int
+    pad_top: int
+    pad_left: int
+
+    @classmethod
+    def of(cls, operation: _Pool, x: Value) -> Windows:
+        """The windows of the operation on `x`."""
+        height, width, _ = x.shape
+        top, _, left, _ = operation.pads
+        return cls(*(height, width, *operation.pool, *operation.strides, top, left))
+
+    @property
+    def size(self) -> int:
+        """Pixels of a window."""
+        return self.pool_height * self.pool_width
+
+
 @numba.njit(inline="always")
-def window_ends(
-    place: int, stride: int, before: int, pool: int, size: int
-) -> tuple[int, int]:
-    """The part of a window that is in the image: its first row, and that after its last."""
-    start = place * stride - before
-    return max(start, 0), min(start + pool, size)
+def rows_of(windows: Any, y: int) -> tuple[int, int]:
+    """The rows of the image in a window: the first one, and that after the last."""
+    start = y * windows.stride_down - windows.pad_top
+    return max(start, 0), min(start + windows.pool_height, windows.height)
+
+
+@numba.njit(inline="always")
+def columns_of(windows: Any, x: int) -> tuple[int, int]:
+    """The columns of the image in a window: the first one, and that after the last."""
+    start = x * windows.stride_across - windows.pad_left
+    return max(start, 0), min(start + windows.pool_width, windows.width)
 
 
 @numba.njit
-def _pool_floats(samples: int, p: Any) -> None:
-    width, channels, pixel, directions = p.width, p.channels, 4 * p.channels, p.directions
-    out = p.out
-    for s in range(samples):
-        for y in range(p.rows):
-            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, p.height)
-            for x in range(p.columns):
-                left, right = window_ends(
-                    x, p.stride_across, p.pad_left, p.pool_width, width
+def _pool_floats(begin: int, end: int, p: Any) -> None:
+    windows, channels, pixel = p.windows, p.channels, 4 * p.channels
+    height, width, directions = windows.height, windows.width, p.directions
+    out = p.out + begin * p.columns * pixel
+    for number in range(begin, end):
+        s, y = number // p.rows, number % p.rows
+        top, bottom = rows_of(windows, y)
+        for x in range(p.columns):
+            left, right = columns_of(windows, x)
+            window = p.source + ((s * height + top) * width + left) * pixel
+            down, tall, wide = width * pixel, bottom - top, right - left
+            if p.mean:
+                sum_window(window, down, pixel, tall, wide, directions, 0, 0, out, channels)
+                sums = floats_at(out)
+                for c in range(channels):
+                    sums[c] /= np.float32(tall * wide)
+            else:
+                largest_of_window(
+                    window, down, pixel, tall, wide, directions, 0, 0, out, channels
                 )
-                window = p.source + ((s * p.height + top) * width + left) * pixel
-                down, tall, wide = width * pixel, bottom - top, right - left
-                if p.mean:
-                    sum_window(
-                        window, down, pixel, tall, wide, directions, 0, 0, out, channels
-                    )
-                    sums = floats_at(out)
-                    for c in range(channels):
-                        sums[c] /= np.float32(tall * wide)
-                else:
-                    largest_of_window(
-                        window, down, pixel, tall, wide, directions, 0, 0, out, channels
-                    )
-                out += pixel
+            out += pixel
 
 
 @numba.njit(inline="always")
 def _pool_parts(
-    samples: int, p: Any, source: Any, out: Any, inverted: Any, size: int
+    begin: int, end: int, p: Any, source: Any, out: Any, inverted: Any, size: int
 ) -> None:
     """OR of `size` bytes, or words, of each pixel; `inverted` has the bits of AND."""
-    height, width, rows, columns = p.height, p.width, p.rows, p.columns
-    for s in range(samples):
-        for y in range(rows):
-            top, bottom = window_ends(y, p.stride_down, p.pad_top, p.pool_height, height)
-            for x in range(columns):
-                left, right = window_ends(
-                    x, p.stride_across, p.pad_left, p.pool_width, width
-                )
-                pixel = ((s * rows + y) * columns + x) * size
-                for part in range(size):
-                    # AND is the inverse of OR of inverses.
-                    bits = inverted[part] ^ inverted[part]
-                    for i in range(top, bottom):
-                        row = ((s * height + i) * width + left) * size + part
-                        for j in range(right - left):
-                            bits |= source[row + j * size] ^ inverted[part]
-                    out[pixel + part] = bits ^ inverted[part]
+    windows, rows, columns = p.windows, p.rows, p.columns
+    height, width = windows.height, windows.width
+    for number in range(begin, end):
+        s, y = number // rows, number % rows
+        top, bottom = rows_of(windows, y)
+        for x in range(columns):
+            left, right = columns_of(windows, x)
+            pixel = (number * columns + x) * size
+            for part in range(size):
+                # AND is the inverse of OR of inverses.
+                bits = inverted[part] ^ inverted[part]
+                for i in range(top, bottom):
+                    row = ((s * height + i) * width + left) * size + part
+                    for j in range(right - left):
+                        bits |= source[row + j * size] ^ inverted[part]
+                out[pixel + part] = bits ^ inverted[part]
 
 
 @numba.njit
-def _pool_bits(samples: int, p: Any) -> None:
-    source, out, inverted, size = p.source, p.out, p.directions, p.channels
+def _pool_bits(begin: int, end: int, p: Any) -> None:
+    read, out, inverted, size = p.source, p.out, p.directions, p.channels
     if size % 4:
-        _pool_parts(samples, p, bytes_at(source), bytes_at(out), bytes_at(inverted), size)
+        source, mask = bytes_at(read), bytes_at(inverted)
+        _pool_parts(begin, end, p, source, bytes_at(out), mask, size)
     else:
-        size //= 4
-        _pool_parts(samples, p, words_at(source), words_at(out), words_at(inverted), size)
+        words, masks = words_at(read), words_at(inverted)
+        _pool_parts(begin, end, p, words, words_at(out), masks, size // 4)
 
 
 @attrs.frozen(eq=False)
@@ -96,15 +124,8 @@ class Pool(Parameters):
     """
 
     source: Address
-    height: int
-    width: int
+    windows: Windows
     channels: int  # or bytes of a pixel of bits
-    pool_height: int
-    pool_width: int
-    stride_down: int
-    stride_across: int
-    pad_top: int
-    pad_left: int
     out: Address
     rows: int  # of the result
     columns: int  # of the result
@@ -117,23 +138,30 @@ class Pool(Parameters):
         cls, source: Buffer, out: Buffer, operation: _Pool, x: Value, y: Value, bits: bool
     ) -> Pool:
         """The kernel for the operation that makes `x` to `y`."""
-        (height, width, channels), (rows, columns, _) = x.shape, y.shape
+        channels, (rows, columns, _) = x.shape[-1], y.shape
         direction = getattr(operation, "direction", None)
         directions = np.ones(channels, np.int8) if direction is None else direction
         values: Any = directions.astype(np.float32)
         if bits:
             values = np.packbits(directions < 0, bitorder="little")
             channels = len(values)
-        top, _, left, _ = operation.pads
         mean = isinstance(operation, operations.AveragePool)
         return cls(
-            *(source, height, width, channels, *operation.pool, *operation.strides),
-            *(top, left, out, rows, columns, values, mean, bits),
+            *(source, Windows.of(operation, x), channels, out, rows, columns),
+            *(values, mean, bits),
         )
 
     @property
     def label(self) -> str:
         return f"pool of {'bits' if self.bits else 'floats'}"
+
+    @property
+    def parts(self) -> int:
+        return self.rows
+
+    @property
+    def cost(self) -> float:
+        return super().cost * (1 + self.windows.size / 4)
 
     @property
     def body(self) -> Any:
@@ -151,9 +179,9 @@ class Mean(Parameters):
 
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         pixels, channels = p.pixels, p.channels
-        for s in range(samples):
+        for s in range(begin, end):
             sums = floats_at(p.out + 4 * s * channels)
             for c in range(channels):
                 sums[c] = 0
@@ -174,11 +202,15 @@ class Softmax(Parameters):
     channels: int
     out: Address
 
+    @property
+    def parts(self) -> int:
+        return self.rows
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         channels = p.channels
-        for i in range(samples * p.rows):
+        for i in range(begin, end):
             row = floats_at(p.source + 4 * i * channels)
             out = floats_at(p.out + 4 * i * channels)
             largest = row[0]

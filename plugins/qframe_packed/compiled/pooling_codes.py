@@ -15,7 +15,7 @@ from qframe_packed.compiled.groups import over_groups, write
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer, aligned
 from qframe_packed.compiled.parameters import Address, Parameters
-from qframe_packed.compiled.pooling import window_ends
+from qframe_packed.compiled.pooling import Windows, columns_of, rows_of
 from qframe_packed.compiled.rounding import LANES
 from qframe_packed.compiled.vectors import declared, emitter, integer, load, loop
 
@@ -64,15 +64,8 @@ class PoolCodes(Parameters):
     """The largest code of each window, or the smallest where the direction is -1."""
 
     source: Address
-    height: int
-    width: int
+    windows: Windows
     channels: int
-    pool_height: int
-    pool_width: int
-    stride_down: int
-    stride_across: int
-    pad_top: int
-    pad_left: int
     inverted: Address  # of each channel: 255 where the direction is -1, else 0
     out: Address
     image: Image  # of the result
@@ -83,37 +76,38 @@ class PoolCodes(Parameters):
         cls, source: Buffer, out: Buffer, image: Image, operation: MaxPool, x: Value
     ) -> PoolCodes:
         """The kernel for the operation on `x`."""
-        height, width, channels = x.shape
+        channels = x.shape[-1]
         inverted = aligned((channels + LANES,), np.uint8)
         if operation.direction is not None:
             inverted[:channels] = np.where(operation.direction < 0, 255, 0)
-        top, _, left, _ = operation.pads
-        return cls(
-            *(source, height, width, channels, *operation.pool, *operation.strides),
-            *(top, left, inverted, out, image),
-        )
+        return cls(source, Windows.of(operation, x), channels, inverted, out, image)
+
+    @property
+    def parts(self) -> int:
+        return self.image.height
+
+    @property
+    def cost(self) -> float:
+        return super().cost * (1 + self.windows.size / 4)
 
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
-        width, pixel, image = p.width, p.channels, p.image
-        for s in range(samples):
-            for y in range(image.height):
-                top, bottom = window_ends(
-                    y, p.stride_down, p.pad_top, p.pool_height, p.height
+    def run(begin: int, end: int, p: Any) -> None:
+        windows, pixel, image = p.windows, p.channels, p.image
+        height, width = windows.height, windows.width
+        for number in range(begin, end):
+            s, y = number // image.height, number % image.height
+            top, bottom = rows_of(windows, y)
+            row = (s * image.rows + image.top + y) * image.columns + image.left
+            for x in range(image.width):
+                left, right = columns_of(windows, x)
+                _largest(
+                    p.source + ((s * height + top) * width + left) * pixel,
+                    width * pixel,
+                    pixel,
+                    bottom - top,
+                    right - left,
+                    p.inverted,
+                    p.out + (row + x) * pixel,
+                    pixel,
                 )
-                row = (s * image.rows + image.top + y) * image.columns + image.left
-                for x in range(image.width):
-                    left, right = window_ends(
-                        x, p.stride_across, p.pad_left, p.pool_width, width
-                    )
-                    _largest(
-                        p.source + ((s * p.height + top) * width + left) * pixel,
-                        width * pixel,
-                        pixel,
-                        bottom - top,
-                        right - left,
-                        p.inverted,
-                        p.out + (row + x) * pixel,
-                        pixel,
-                    )

@@ -3,9 +3,10 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from qframe_packed.compiled.allocation import allocate, reuse
 from qframe_packed.compiled.elementwise import Elementwise
 from qframe_packed.compiled.epilogue import Epilogue, Store

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from llvmlite import binding, ir
 
+from qframe_packed.compiled import atomics
 from qframe_packed.compiled.dots import ArmDot, SignedBytes, SignedDot
 from qframe_packed.compiled.kinds import Count, Floats
 from qframe_packed.compiled.processor import arm_dots
@@ -68,3 +69,14 @@ def test_a_product_has_the_instructions(case, target):
     machine = target.create_target_machine("generic", features)
     code = machine.emit_assembly(binding.parse_assembly(str(module))).split()
     assert set(instructions) <= set(code)
+
+
+def test_a_pause_has_an_instruction(target, monkeypatch):
+    monkeypatch.setattr(atomics, "IS_ARM", True)
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), "pause")
+    b = ir.IRBuilder(function.append_basic_block())
+    atomics.emit_pause(b)
+    b.ret_void()
+    machine = target.create_target_machine("generic")
+    assert "isb" in machine.emit_assembly(binding.parse_assembly(str(module))).split()

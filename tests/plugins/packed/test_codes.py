@@ -4,9 +4,10 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from packed_checks import F, assert_drawn, check
 from packed_graphs import chain, sign, tensors
 from qframe.deployment.graph import operations as op

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from packed_checks import BAD, F, assert_drawn, check, halves, levels, per_channel
 from packed_graphs import adds_exactly, chain, graphs, inputs_of, names_of, sign
 from packed_networks import networks

@@ -17,8 +17,7 @@ from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import table
-from qframe_packed.compiled.program import PROGRAM
+from qframe_packed.compiled.program import Program
 from qframe_packed.packing import PackedTensor
 
 pytestmark = pytest.mark.pure
@@ -127,5 +126,5 @@ def test_depthwise_of_codes(case):
         stage = Store(result)
         inside = np.append(expected.astype(F).reshape(-1), F(99))
     kernel.epilogue.extend(0, stage)
-    PROGRAM.compiled(case.samples, table([kernel], memory), 1)
+    Program(memory, [kernel])(case.samples)
     np.testing.assert_array_equal(result, inside)

@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 from safetensors.numpy import load_file
 
 import qframe as qf
+from examples import settings
 from packed_graphs import names_of
 from packed_models import check, data_of, exported, randomized
 from qframe.deployment.graph.reference import run

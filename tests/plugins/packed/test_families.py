@@ -9,7 +9,8 @@ import qframe as qf
 from documents import ROOT
 from families import FAMILIES, difference
 
-pytestmark = [pytest.mark.ends, pytest.mark.two_backends]
+# What a network is made of is that of a version of Keras, and not of a backend.
+pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.parametrize("name", ["EfficientNet", "MobileNetV3"])

@@ -2,21 +2,17 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from packed_checks import F, assert_drawn, check, conv
-from packed_graphs import chain
+from packed_graphs import chain, int8_kernel
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.graph import Node, PackedGraph
-from qframe_packed.packing import PackedTensor
 
 pytestmark = pytest.mark.pure
-
-
-def kernel(rng, *shape):
-    return PackedTensor.of(rng.integers(-128, 128, shape))
 
 
 @st.composite
@@ -41,10 +37,10 @@ def blocks(draw):
     if "depthwise" in parts:
         size = int(rng.choice([1, 2, 3, 5]))
         pads_ = (size // 2, size - 1 - size // 2) * 2
-        weights = kernel(rng, channels, size, size, 1)
+        weights = int8_kernel(rng, channels, size, size, 1)
         sums = then(conv(weights, groups=channels, pads=pads_, pad=nodes[0].operation.low))
     else:
-        sums = then(conv(kernel(rng, channels, 1, 1, channels)))
+        sums = then(conv(int8_kernel(rng, channels, 1, 1, channels)))
     last = sums
     if "affine" in parts:
         scale = rng.normal(size=channels).astype(F) / 500
@@ -59,7 +55,7 @@ def blocks(draw):
     number = last
     codes = then(rounding(rng.choice([1, 0.05, 3, 700])), last)
     low = nodes[-1].operation.low
-    result = then(conv(kernel(rng, 5, 2, 2, channels), pads=pads, pad=low), codes)
+    result = then(conv(int8_kernel(rng, 5, 2, 2, channels), pads=pads, pad=low), codes)
     outputs = [result]
     if "store" in parts:
         outputs.append(number)
@@ -84,7 +80,7 @@ def test_chains_to_codes():
 @pytest.mark.parametrize("shape", [(28, 28, 1), (7, 5, 3), (37, 61, 1), (4, 4, 64)])
 def test_pixels_of_few_channels_are_rounded_side_by_side(shape):
     rng = np.random.default_rng(0)
-    pointwise = conv(kernel(rng, 16, 1, 1, shape[-1]))
+    pointwise = conv(int8_kernel(rng, 16, 1, 1, shape[-1]))
     graph = chain(shape, op.Round(low=-100, high=127, divisor=0.5), pointwise)
     first, *_ = Engine(graph).schedule.steps
     assert first.pixels * first.channels == np.prod(shape)

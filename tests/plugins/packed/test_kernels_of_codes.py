@@ -11,16 +11,15 @@ from qframe.deployment.graph.values import Value
 from qframe_packed.compiled.joining import Join
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Memory
-from qframe_packed.compiled.parameters import table
 from qframe_packed.compiled.pooling_codes import PoolCodes
-from qframe_packed.compiled.program import PROGRAM
+from qframe_packed.compiled.program import Program
 
 pytestmark = pytest.mark.pure
 
 
 def run(samples, *kernels):
     memory = Memory({}, 0, samples)
-    PROGRAM.compiled(samples, table(kernels, memory), len(kernels))
+    Program(memory, [*kernels])(samples)
 
 
 @given(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from packed_checks import F, conv, halves, integers, levels
+from packed_checks import F, conv, halves, integers, kinds, levels
 from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph import reference
@@ -125,6 +125,8 @@ COSTLY = {
     "affine": op.Affine(scale=F(2), shift=halves(24)),
     "quantize": sign(),
     "levels": levels(200),
+    "few roundings": op.Round(low=-8, high=7),
+    "roundings": op.Round(low=0, high=2**16 - 1),
     "max_pool": op.MaxPool(pool=(9, 9), strides=(1, 1), pads=(8, 8, 8, 8)),
     "average_pool": op.AveragePool(pool=(9, 9), strides=(1, 1), pads=(8, 8, 8, 8)),
     "mean": op.GlobalPool(function="average"),
@@ -142,6 +144,7 @@ COSTLY = {
 }
 BITS = {
     "signs": conv(integers(40, 3, 3, 24), pads=(1, 1, 1, 1)),
+    "rounded": conv(integers(40, 3, 3, 24), pads=(1, 1, 1, 1)),
     "edges": conv(integers(40, 7, 7, 24), pads=(6, 6, 6, 6), pad=0),
     "large": conv(integers(4, 3, 3, 24, of=np.arange(-9, 9) * 999), pads=(1, 1, 1, 1)),
 }
@@ -160,7 +163,8 @@ def peak(run):
 def test_memory_is_in_proportion_to_what_was_counted(case, monkeypatch):
     """Of planning, and of one sample on each engine; temporaries are a few times that."""
     monkeypatch.setattr(reference, "_MOST_FACTORS", 2**12)
-    steps = (COSTLY[case],) if case in COSTLY else (sign(), BITS[case])
+    first = op.Round(low=-8, high=7) if case == "rounded" else sign()
+    steps = (COSTLY[case],) if case in COSTLY else (first, BITS[case])
     graph, x = chain(IMAGE, *steps), halves(1, *IMAGE)
     counted = cost_of(graph).memory
     engines, base = [], 2**18
@@ -196,6 +200,23 @@ def test_the_work_of_a_graph_is_that_of_its_operations():
     products, pooled, compared = sizes[1] * 27, sizes[2] * 4, sizes[2] * 4
     least = products + pooled + compared + sum(sizes)
     assert least <= cost_of(graph).work < 1.5 * least
+
+
+def test_a_rounding_has_thresholds_only_where_it_may_write_bits():
+    def memory(*steps):
+        return cost_of(chain((4, 4, 1000), *steps)).memory
+
+    def round_(bits):
+        return op.Round(low=0, high=2**bits - 1)
+
+    table = 4 * 1000
+    relu = memory(op.Activation(function="relu"))
+    assert memory(round_(16)) == memory(round_(5)) == relu
+    assert memory(round_(4)) > relu + 10 * table
+    for bits, kept in ((4, True), (5, False)):
+        product = op.Dense(kernel=integers(8, 1000))
+        engine = Engine(chain((4, 4, 1000), round_(bits), product))
+        assert ("PACK" in kinds(engine)) is kept
 
 
 def test_tensors_are_counted_while_they_are_needed():

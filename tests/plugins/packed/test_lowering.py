@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from packed_graphs import chain, computed, names_of
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.kernels import Kernel

@@ -2,19 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from packed_checks import F, assert_drawn, check
+from packed_graphs import chain, int8_kernel
 from qframe.deployment.graph import operations as op
-from qframe_packed.graph import Node, PackedGraph
-from qframe_packed.packing import PackedTensor
 
 pytestmark = pytest.mark.pure
-
-
-def kernel(rng, *shape):
-    return PackedTensor.of(rng.integers(-128, 128, shape))
 
 
 @st.composite
@@ -24,9 +20,8 @@ def pools(draw):
     rows, columns, groups = *rng.integers(2, 12, 2).tolist(), int(rng.choice([1, 1, 3]))
     channels, inputs = groups * int(rng.choice([1, 5, 16, 33, 70])), groups * 4
     steps = [op.Round(low=-100, high=155)]
-    steps.append(
-        op.Conv2D(kernel=kernel(rng, channels, 1, 2, 4), pads=(0, 0, 0, 1), groups=groups)
-    )
+    weights = int8_kernel(rng, channels, 1, 2, 4)
+    steps.append(op.Conv2D(kernel=weights, pads=(0, 0, 0, 1), groups=groups))
     scale = rng.normal(size=channels) * rng.choice([0.01, 0.01, 0, 1e37], channels)
     shift = rng.normal(size=channels) * 20
     if rng.random() < 0.1:
@@ -53,11 +48,10 @@ def pools(draw):
     )
     place = draw(st.sampled_from([0, len(after), len(after), int(rng.integers(9))]))
     after.insert(min(place, len(after)), pool)
-    steps += [*after, op.Conv2D(kernel=kernel(rng, 3, 1, 1, channels))]
-    nodes = tuple(Node(step, (i,)) for i, step in enumerate(steps))
+    steps += [*after, op.Conv2D(kernel=int8_kernel(rng, 3, 1, 1, channels))]
     outputs = {len(steps), *rng.integers(1, len(steps), draw(st.sampled_from([0, 0, 1])))}
     x = rng.integers(-140, 200, (3, rows, columns, inputs)).astype(F)
-    return PackedGraph((x.shape[1:],), nodes, tuple(map(int, outputs))), x
+    return chain(x.shape[1:], *steps, outputs=tuple(map(int, outputs))), x
 
 
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
@@ -78,23 +72,15 @@ def test_sums_are_pooled():
     """Of both signs of scales, over several chunks of pixels and images."""
     rng = np.random.default_rng(0)
     scale, shift = rng.normal(size=(2, 70)).astype(F) * [[0.02], [9]]
-    graph = PackedGraph(
-        ((17, 15, 6),),
-        tuple(
-            Node(step, (i,))
-            for i, step in enumerate(
-                (
-                    op.Round(low=0, high=255),
-                    op.Conv2D(kernel=kernel(rng, 70, 2, 2, 6)),
-                    op.Affine(scale=scale.astype(F), shift=shift.astype(F)),
-                    op.Activation(function="relu", most=200.0),
-                    op.Round(low=0, high=255),
-                    op.MaxPool(),
-                    op.Conv2D(kernel=kernel(rng, 3, 1, 1, 70)),
-                )
-            )
-        ),
-        (7,),
+    graph = chain(
+        (17, 15, 6),
+        op.Round(low=0, high=255),
+        op.Conv2D(kernel=int8_kernel(rng, 70, 2, 2, 6)),
+        op.Affine(scale=scale.astype(F), shift=shift.astype(F)),
+        op.Activation(function="relu", most=200.0),
+        op.Round(low=0, high=255),
+        op.MaxPool(),
+        op.Conv2D(kernel=int8_kernel(rng, 3, 1, 1, 70)),
     )
     x = rng.integers(0, 256, (3, 17, 15, 6)).astype(F)
     assert not any("pool" in kind for kind in check(graph, x))

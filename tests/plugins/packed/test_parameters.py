@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -14,11 +16,12 @@ import pytest
 from numba.core.caching import FunctionCache
 
 import qframe_packed.compiled as package
+from qframe_packed.compiled import parameters
 from qframe_packed.compiled.addresses import floats_at
 from qframe_packed.compiled.functions import Function, function
 from qframe_packed.compiled.memory import Buffer, Memory
-from qframe_packed.compiled.parameters import Address, Parameters, define, table
-from qframe_packed.compiled.program import PROGRAM
+from qframe_packed.compiled.parameters import Address, Parameters, define
+from qframe_packed.compiled.program import Program
 
 pytestmark = pytest.mark.pure
 
@@ -29,11 +32,15 @@ class Fill(Parameters):
     out: Address
     count: int
 
+    @property
+    def parts(self) -> int:
+        return self.count
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         out = floats_at(p.out)
-        for i in range(samples * p.count):
+        for i in range(begin, end):
             out[i] = p.value
 
 
@@ -44,11 +51,15 @@ class Multiply(Parameters):
     factors: Address
     inverse: bool
 
+    @property
+    def parts(self) -> int:
+        return self.count
+
     @staticmethod
     @numba.njit
-    def run(samples: int, p: Any) -> None:
+    def run(begin: int, end: int, p: Any) -> None:
         out, factors = floats_at(p.out), floats_at(p.factors)
-        for i in range(samples * p.count):
+        for i in range(begin, end):
             if p.inverse:
                 out[i] /= factors[i]
             else:
@@ -66,13 +77,13 @@ def test_a_table_runs_kernels_in_order_with_their_fields():
         Multiply(3, two, factors, True),
         Multiply(2, two, factors, True),
     ]
-    PROGRAM.compiled(2, table(kernels, memory), len(kernels))
+    Program(memory, kernels)(2)
     product = np.float32(0.1) * factors
     np.testing.assert_array_equal(memory.array(one, np.float32), product)
     quotient = np.float32(-3) / factors
     quotient[:4] /= factors[:4]
     np.testing.assert_array_equal(memory.array(two, np.float32), quotient)
-    PROGRAM.compiled(2, table([], memory), 0)
+    Program(memory, [])(2)
     assert kernels[2].buffers() == [one]
     assert kernels[2].functions() == kernels[3].functions() != kernels[0].functions()
 
@@ -89,6 +100,20 @@ def test_records_are_as_long_in_python_as_in_compiled_code():
     assert len(declared) > 10
     for kind in declared:
         assert define(kind).itemsize == kind.layout.size
+
+
+def test_a_record_counts_as_defined_once_it_is_complete(monkeypatch):
+    """Another thread that finds its dtype reads its layout too."""
+
+    class Late(Fill):
+        pass
+
+    def layout(codes):
+        assert "dtype" not in vars(Late)
+        return struct.Struct(codes)
+
+    monkeypatch.setattr(parameters, "struct", SimpleNamespace(Struct=layout))
+    assert define(Late).itemsize == Late.layout.size
 
 
 def test_two_functions_of_one_name_are_refused():

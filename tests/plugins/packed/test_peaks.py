@@ -1,5 +1,9 @@
 """The share of the processor's peak: what counts as a product, and how often it is made."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import attrs
 import numpy as np
 import pytest
 
@@ -19,6 +23,44 @@ def test_a_peak_is_measured_once(kind):
     # A register of products in each cycle of a second, or in a thousand of them.
     assert 1e6 < found / kind.products < 1e11
     assert peaks.peak_of(kind) == found
+
+
+class Noted:
+    """A lock that says when the second thread asks for it."""
+
+    def __init__(self):
+        self.lock, self.threads, self.asked = threading.Lock(), set(), threading.Event()
+
+    def note(self):
+        self.threads.add(threading.get_ident())
+        if len(self.threads) == 2:
+            self.asked.set()
+
+    def __enter__(self):
+        self.note()
+        self.lock.acquire()
+
+    def __exit__(self, *error):
+        self.lock.release()
+
+
+def test_threads_measure_a_peak_once(monkeypatch):
+    """The second one waits where the first one makes the function, and gets its number."""
+    noted, others = Noted(), []
+
+    class Slow(type(FLOATS)):
+        @property
+        def name(self):
+            noted.note()
+            if not others:
+                others.append(pool.submit(peaks.peak_of, self))
+                noted.asked.wait()
+            return "slow"
+
+    monkeypatch.setattr(peaks, "_LOCK", noted)
+    with ThreadPoolExecutor(1) as pool:
+        found = peaks.peak_of(Slow(*attrs.astuple(FLOATS, recurse=False)))
+        assert others[0].result() == found
 
 
 # For an image of 4x5 pixels with 70 channels: the operations, and the products of the last.

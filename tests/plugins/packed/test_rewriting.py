@@ -1,9 +1,11 @@
 """Each rewrite of a graph alone, by hand and against the graph before it."""
 
+import hypothesis
 import numpy as np
 import pytest
-from hypothesis import Phase, find, given, settings
+from hypothesis import Phase, find, given
 
+from examples import settings
 from packed_graphs import QUANTIZERS, chain, computed, graphs, inputs_of, names_of, sign
 from qframe.deployment.graph.operations import (
     Activation,
@@ -307,7 +309,7 @@ def _whole_thresholds(graph):
 )
 def test_graphs_meet_every_rule(condition):
     """Or the tests of what rules leave alone could not fail."""
-    quick = settings(phases=[Phase.generate], max_examples=300)
+    quick = hypothesis.settings(phases=[Phase.generate], max_examples=300)
     assert condition(find(graphs(), condition, settings=quick))
 
 

@@ -4,11 +4,12 @@ import attrs
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
+from examples import settings
 from packed_graphs import chain, names_of
 from packed_models import check, exported, randomized
 from qframe.deployment.graph.operations import Quantize, Round
@@ -23,6 +24,8 @@ pytestmark = [
     pytest.mark.ends,
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
 ]
+# A file is made of weights and configs, which JAX has no part in.
+OF_FILES = pytest.mark.two_backends
 F = np.float32
 SPECIAL = F([np.nan, np.inf, -np.inf, 0, -0.0, 3e38, -3e38, 1e-45, -1e-45])
 # With an evenly spaced grid. Each but the last two takes its scale from data.
@@ -59,7 +62,7 @@ def beside(thresholds):
     power=st.integers(0, 3),
     seed=st.integers(0, 2**16),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_rounding_is_the_quantizer_itself(identifier, bits, scale, power, seed):
     """At ties, beside thresholds, at drawn floats, at infinity; NaN is the lowest level."""
     rng = np.random.default_rng(seed)
@@ -92,6 +95,7 @@ def test_other_quantizers_keep_their_thresholds(identifier):
     np.testing.assert_array_equal(node.operation.thresholds, quantize.thresholds)
 
 
+@pytest.mark.pure
 @given(
     low=st.integers(-300, 300),
     count=st.integers(1, 300),
@@ -142,6 +146,7 @@ def quantized(model, weights, activations, granularity="channel"):
     return model
 
 
+@OF_FILES
 @pytest.mark.parametrize(
     ("bits", "granularity", "depthwise"),
     [
@@ -162,6 +167,7 @@ def test_a_file_has_the_size_of_the_summary(bits, granularity, depthwise, tmp_pa
     assert size <= 40_000
 
 
+@OF_FILES
 def test_roundings_stay_behind_batch_norm_and_few_thresholds_take_it(tmp_path):
     parts = ["conv2d", "affine", "round", "max_pool"]
     dense = ["dense", "affine", "round", "dense", "affine"]
@@ -180,7 +186,7 @@ def test_roundings_stay_behind_batch_norm_and_few_thresholds_take_it(tmp_path):
 
 
 @given(weights=st.integers(2, 8), activations=st.integers(3, 8), seed=st.integers(0, 99))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_networks_with_roundings(tmp_path_factory, weights, activations, seed):
     """What Keras gives, of the samples whose numbers are not beside a step."""
     parts = [
@@ -197,6 +203,7 @@ def test_networks_with_roundings(tmp_path_factory, weights, activations, seed):
     assert names_of(runtime.graph).count("round") == 2
 
 
+@OF_FILES
 def test_a_file_larger_than_the_float_weights_is_said(tmp_path):
     """255 thresholds for each of 20 small layers, none of which rounds to even."""
     up = "integer(bits=8, gather='widest', rounding='half_up')"

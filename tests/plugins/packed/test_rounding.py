@@ -3,9 +3,10 @@
 import attrs
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from examples import settings
 from packed_checks import F
 from packed_graphs import chain
 from qframe.deployment.graph import operations as op
