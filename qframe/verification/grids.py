@@ -37,8 +37,8 @@ class Grids:
         except QFrameError:
             return cls({}, ())
         steps = [None if value.grid is None else value.grid.scale for value in values]
-        count, edges = len(graph.inputs), {}
-        for place, node in enumerate(graph.nodes, count):
+        edges: dict[str, Any] = {}
+        for place, node in enumerate(graph.nodes, len(graph.inputs)):
             if isinstance(node.operation, Dequantize):
                 # Real numbers that are on the grid of their integers.
                 steps[place] = steps[node.inputs[0]]

@@ -181,9 +181,10 @@ class Verification(Tabular):
                 one, other = first.shapes
                 return f"They differ at {first.name!r}, of the shapes {one} and {other}."
             agreement = first.agreement
-            steps = agreement.largest_steps
             size = f"{agreement.largest:.3g}"
-            size += "" if steps is None else f", which is {steps:.3g} steps"
+            if agreement.largest_steps is not None:
+                steps = f"{agreement.largest_steps:.3g}"
+                size += f" ({steps} step{'' if steps == '1' else 's'})"
             different = agreement.count - agreement.equal_count
             return (
                 f"They first differ at {first.name!r}, in {different} of {agreement.count} "
@@ -231,7 +232,7 @@ class Verification(Tabular):
         return Table(f"{self.target} file, {self.examples} examples", header, rows)
 
     def _edges(self) -> Table:
-        first = self.edges.index(self.first_difference)  # type: ignore[arg-type]
+        first = self.edges.index(self.first_difference)
         # From the last edge that is equal on.
         start = max(0, first - 1)
         shown = self.edges[start : start + _MOST_ROWS]
