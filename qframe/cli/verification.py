@@ -15,7 +15,10 @@ from qframe.exporters import ExportedFile
 def _share(name: str, what: str) -> Any:
     """An option for the least share of something, from 0 to 1."""
     return click.option(
-        f"--{name}", type=click.FloatRange(0, 1), metavar="SHARE", help=f"Fail below {what}."
+        f"--{name}",
+        type=click.FloatRange(0, 1),
+        metavar="SHARE",
+        help=f"Fail below {what}.",
     )
 
 

@@ -62,6 +62,13 @@ class Pair:
         """
         if self._graph is None:
             return [np.asarray(part) for part in tree.flatten(x)]
+        given, count = len(tree.flatten(x)), len(self._graph.inputs)
+        # Keras leaves out what is too much, of a list too.
+        if given > count and not isinstance(x, dict):
+            raise DataError(
+                f"the data has {given} arrays, and {self.model.name!r} takes {count}. Give "
+                "an array of all examples for each input, and labels as labels=."
+            )
         try:
             arrays = keras_internals.flat_inputs(self._graph, x)
         except (ValueError, TypeError, KeyError) as error:

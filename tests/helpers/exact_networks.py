@@ -10,7 +10,10 @@ from qframe_packed import files
 
 SIGN = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
 # Their steps are powers of 2.
-FIXED = {"kernel_quantizer": "quantized_bits(4,0,1)", "input_quantizer": "quantized_bits(8,7,1)"}
+FIXED = {
+    "kernel_quantizer": "quantized_bits(4,0,1)",
+    "input_quantizer": "quantized_bits(8,7,1)",
+}
 SHAPE = (8, 8, 2)
 
 
@@ -43,7 +46,7 @@ def network(seed=0):
 
 
 def without_ties(model):
-    """Let batch normalization halve its input, of integers, and add numbers between them."""
+    """Let batch normalization move integers to numbers between them."""
     rng = np.random.default_rng(0)
     for layer in model._flatten_layers():
         if isinstance(layer, layers.BatchNormalization):
