@@ -100,9 +100,15 @@ def _batches(data: Any, batch_size: int | None, steps: int | None) -> Iterator[A
     except (ValueError, TypeError) as error:
         # Errors of qframe in the body of a loop are not raised here.
         raise DataError(
-            f"the verification data cannot be read: {error} It is what Model.predict "
-            "takes: arrays, or batches of them."
+            f"the verification data cannot be read: {_short(error)}. Give what "
+            "Model.predict takes: arrays, or batches of them."
         ) from error
+
+
+def _short(error: Exception) -> str:
+    """The message of an error; Keras quotes whole arrays in some."""
+    text = " ".join(str(error).split())
+    return text.rstrip(".") if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _labels_of(labels: Any, names: list[str]) -> list[Any]:
