@@ -69,6 +69,10 @@ BELOW = {
         *("errors", "registry", "paths", "tables", "keras_internals", "quantizers"),
         *("layers", "models", "observation"),
     },
+    "verification": {
+        *("errors", "paths", "validation", "tables", "keras_internals", "exporters"),
+        *("layers", "observation", "deployment", "reports"),
+    },
     "testing": {
         *("errors", "registry", "constraints", "quantizers", "layers", "models"),
         *("passes", "recipes", "__init__"),
@@ -83,6 +87,7 @@ BELOW = {
         *("errors", "registry", "context", "math", "activations", "constraints"),
         *("quantizers", "metrics", "layers", "optimizers", "recipes", "exporters"),
         *("models", "passes", "callbacks", "distillation", "zoo", "utils", "reports"),
+        "verification",
     },
 }
 # The limits of the plan of the packages.

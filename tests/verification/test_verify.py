@@ -151,7 +151,7 @@ def test_verify_several_inputs_and_outputs(tmp_path):
     assert some.accuracy_file == 1
     with pytest.raises(ArgumentError, match=r"has 2 outputs, .* and labels is ndarray"):
         verified(model, path, data, ones)
-    with pytest.raises(DataError, match="the data has examples of|does not fit"):
+    with pytest.raises(DataError, match=r"the data has examples of|does not fit"):
         verified(model, path, {"wide": data["wide"]})
 
 
