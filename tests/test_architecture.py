@@ -66,12 +66,8 @@ BELOW = {
     "zoo": {"errors", "validation", "paths", "tables", "keras_internals", "layers"},
     "utils": {"registry", "validation", "tables"},
     "reports": {
-        *("errors", "registry", "paths", "tables", "keras_internals", "quantizers"),
-        *("layers", "models", "observation"),
-    },
-    "verification": {
-        *("errors", "paths", "validation", "tables", "keras_internals", "exporters"),
-        *("layers", "observation", "deployment", "reports"),
+        *("errors", "registry", "validation", "paths", "tables", "keras_internals"),
+        *("quantizers", "layers", "models", "observation", "deployment", "exporters"),
     },
     "testing": {
         *("errors", "registry", "constraints", "quantizers", "layers", "models"),
@@ -87,7 +83,6 @@ BELOW = {
         *("errors", "registry", "context", "math", "activations", "constraints"),
         *("quantizers", "metrics", "layers", "optimizers", "recipes", "exporters"),
         *("models", "passes", "callbacks", "distillation", "zoo", "utils", "reports"),
-        "verification",
     },
 }
 # The limits of the plan of the packages.

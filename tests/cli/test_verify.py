@@ -37,7 +37,7 @@ def test_verify(command, folder):
     result = command("verify", "m.keras", *arguments, "--equal", "1", "--same-class", "1")
     assert result.exit_code == 0, result.output
     assert "packed file, 20 examples" in result.output
-    assert "All 4 edges that both have are equal" in result.output
+    assert "All 3 edges that both have are equal" in result.output
     result = command("verify", "other.keras", *arguments, "--edge-examples", "0")
     assert result.exit_code == 0, result.output
     assert "No edges were compared. The outputs differ." in result.output

@@ -165,3 +165,71 @@ def test_edges_are_those_of_the_calls_of_the_model(make, expected, tmp_path):
     assert [edge.name for edge in actual.edges][: len(expected)] == expected
     assert actual.first_difference is None
     assert actual.equal == 1
+
+
+FUSED = """
+import pickle
+import numpy as np
+import qframe
+from qframe.deployment.graph.edges import Edge
+from qframe.deployment.graph.fusing import FLOAT_BIAS_RULES, fuse
+from qframe.deployment.graph.reference import tensors_of
+from qframe.registry.components import exporter
+
+@qframe.hookimpl
+def qframe_components():
+    yield exporter("fused", "fuses_m:Fused", suffix=".fused", runtime="fuses_m")
+
+class Fused:
+    def __call__(self, model, path):
+        from qframe.deployment.lowering import ExportTarget, lower
+
+        graph = fuse(lower(model, ExportTarget("fused")), FLOAT_BIAS_RULES)
+        path.write_bytes(pickle.dumps(graph))
+
+# Multiplies the scales of an edge.
+WRONG = {}
+
+class Loaded:
+    def __init__(self, graph):
+        self.graph, self.values = graph, graph.values()
+        self.input_shapes = graph.inputs
+        self.output_shapes = tuple(self.values[i].shape for i in graph.outputs)
+
+    def predict(self, x):
+        tensors = tensors_of(self.graph, x)
+        return tensors[self.graph.outputs[0]]
+
+    def edges(self, x):
+        tensors, result = tensors_of(self.graph, x), {}
+        for place, node in enumerate(self.graph.nodes, 1):
+            grid = self.values[place].grid
+            scale = None if grid is None else grid.scale * WRONG.get(node.edge, 1)
+            if node.edge:
+                result.setdefault(node.edge, Edge(tensors[place], scale))
+        return result
+
+def load(path):
+    return Loaded(pickle.loads(path.read_bytes()))
+"""
+
+
+def test_edges_of_fused_operations_are_where_their_chains_end(model, x, tmp_path, install):
+    install("fuses", FUSED)
+    path = tmp_path / "m.fused"
+    qf.export(model, path, target="fused")
+    actual = verified(model, path, x)
+    assert actual.first_difference is None
+    assert (actual.target, actual.equal) == ("fused", 1)
+    # The products of `conv2` and its batch normalization end with the quantizer.
+    names = [edge.name for edge in actual.edges]
+    assert "head:input" in names
+    assert {"conv2", "norm2", "flatten"}.isdisjoint(names)
+    steps = {edge.name: edge.agreement.within_one_step for edge in actual.edges}
+    assert steps["conv2:input"] == steps["head:input"] == 1
+    # A scale that the file has for its integers, and the model has another.
+    __import__("fuses_m").WRONG["head:input"] = 1.001
+    first = verified(model, path, x).first_difference
+    assert first.name == "head:input"
+    # Zeros are equal with any scale.
+    assert 0 < first.agreement.equal < 0.5

@@ -20,11 +20,11 @@ from qframe.paths import AnyPath
 from qframe.reports.accuracy import accuracy, predicted
 from qframe.reports.shapes import check_data, check_model
 from qframe.validation import finite_number, integer_within
-from qframe.verification.agreement import Agreement
-from qframe.verification.grids import Grids
-from qframe.verification.observing import EdgeObserver
-from qframe.verification.pairs import Pair
-from qframe.verification.result import EdgeAgreement, OutputAgreement, Verification
+from qframe.reports.verification.agreement import Agreement
+from qframe.reports.verification.grids import Grids
+from qframe.reports.verification.observing import EdgeObserver
+from qframe.reports.verification.pairs import Pair
+from qframe.reports.verification.result import EdgeAgreement, OutputAgreement, Verification
 
 Array = NDArray[Any]
 
@@ -52,6 +52,8 @@ def verification_of(
     file = ExportedFile.check(path, target)
     pair = Pair(model, file.load(), file)
     check_data(model, data)
+    if data is None or (isinstance(data, (list, tuple, dict)) and not data):
+        raise DataError("the verification data is empty.")
     labels = _labels_of(labels, pair.output_names)
     outputs: list[tuple[list[Array], list[Array]]] = []
     kept: list[Any] = []
@@ -97,7 +99,7 @@ def verification_of(
 def _batches(data: Any, batch_size: int | None, steps: int | None) -> Iterator[Any]:
     try:
         yield from keras_internals.batches(data, batch_size, steps)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         # Errors of qframe in the body of a loop are not raised here.
         raise DataError(
             f"the verification data cannot be read: {_short(error)}. Give what "

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qframe.verification.agreement import Agreement, percent
+from qframe.reports.verification.agreement import Agreement, percent
 
 NAN, INF = np.nan, np.inf
 

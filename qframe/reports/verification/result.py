@@ -9,7 +9,7 @@ import attrs
 
 from qframe.errors import ArgumentError, VerificationError
 from qframe.tables import Table, Tabular
-from qframe.verification.agreement import COLUMNS, Agreement, percent
+from qframe.reports.verification.agreement import COLUMNS, Agreement, percent
 
 # The rows of edges in a table; the attribute has all of them.
 _MOST_ROWS = 10

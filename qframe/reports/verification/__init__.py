@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from qframe.paths import AnyPath
-from qframe.verification.result import EdgeAgreement, OutputAgreement, Verification
-from qframe.verification.running import verification_of
+from qframe.reports.verification.result import EdgeAgreement, OutputAgreement, Verification
+from qframe.reports.verification.running import verification_of
 
 __all__ = ["EdgeAgreement", "OutputAgreement", "Verification", "verify"]
 

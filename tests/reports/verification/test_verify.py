@@ -244,7 +244,8 @@ def test_wrong_data_is_an_error(model, path, x):
         (((part,) for part in [x[:, :5]]), "the data has examples of|does not fit"),
         ((part for part in ()), "empty|cannot be read"),
         ("m.npz", "cannot be read"),
-        (None, "cannot be read|empty"),
+        (None, "the verification data is empty"),
+        ([], "the verification data is empty"),
     ):
         with pytest.raises(DataError, match=why):
             verified(model, path, data)
