@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 
 from qframe.errors import ArgumentError, VerificationError
-from qframe.tables import Table, Tabular
 from qframe.reports.verification.agreement import COLUMNS, Agreement, percent
+from qframe.tables import Table, Tabular
 
 # The rows of edges in a table; the attribute has all of them.
 _MOST_ROWS = 10

@@ -19,12 +19,12 @@ from qframe.observation import Progress
 from qframe.paths import AnyPath
 from qframe.reports.accuracy import accuracy, predicted
 from qframe.reports.shapes import check_data, check_model
-from qframe.validation import finite_number, integer_within
 from qframe.reports.verification.agreement import Agreement
 from qframe.reports.verification.grids import Grids
 from qframe.reports.verification.observing import EdgeObserver
 from qframe.reports.verification.pairs import Pair
 from qframe.reports.verification.result import EdgeAgreement, OutputAgreement, Verification
+from qframe.validation import finite_number, integer_within
 
 Array = NDArray[Any]
 
