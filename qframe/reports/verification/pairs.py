@@ -71,7 +71,7 @@ class Pair:
             )
         try:
             arrays = keras_internals.flat_inputs(self._graph, x)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise DataError(
                 f"the data does not fit {self.model.name!r}: {error} Give it as "
                 "Model.predict takes it."

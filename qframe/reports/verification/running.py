@@ -99,7 +99,7 @@ def verification_of(
 def _batches(data: Any, batch_size: int | None, steps: int | None) -> Iterator[Any]:
     try:
         yield from keras_internals.batches(data, batch_size, steps)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, LookupError) as error:
         # Errors of qframe in the body of a loop are not raised here.
         raise DataError(
             f"the verification data cannot be read: {_short(error)}. Give what "
