@@ -73,7 +73,7 @@ def verify(
 
     Example:
         >>> import keras, numpy as np, qframe as qf
-        >>> layer = qf.layers.QuantDense(2, kernel_quantizer="ste_tern", name="head")
+        >>> layer = qf.layers.QuantDense(2, kernel_quantizer="integer", name="head")
         >>> model = keras.Sequential([keras.Input((4,)), layer])
         >>> qf.export(model, "m.safetensors", target="packed")  # doctest: +SKIP
         >>> images = np.ones((8, 4))
