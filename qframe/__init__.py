@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from qframe.registry.hookspecs import hookimpl
     from qframe.reports import compare, report
     from qframe.reports.figures import plot_quantizer, plot_weights
+    from qframe.reports.verification import verify
     from qframe.zoo.larq_weights import load_larq_weights
 
 __version__ = "0.1.0"
@@ -81,6 +82,7 @@ __all__ = [
     "report",
     "strip",
     "utils",
+    "verify",
     "zoo",
 ]
 
@@ -107,6 +109,7 @@ _HOMES = {
     "register_layer": "qframe.layers.adapters",
     "report": "qframe.reports",
     "strip": "qframe.passes",
+    "verify": "qframe.reports.verification",
 }
 
 

@@ -46,6 +46,10 @@ class ExportError(QFrameError):
     """A part of a model that the target of an export cannot represent."""
 
 
+class VerificationError(QFrameError):
+    """A file that agrees less with its model than requested."""
+
+
 class OutputError(QFrameError):
     """A path that is not writable or is already taken."""
 

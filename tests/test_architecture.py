@@ -66,8 +66,8 @@ BELOW = {
     "zoo": {"errors", "validation", "paths", "tables", "keras_internals", "layers"},
     "utils": {"registry", "validation", "tables"},
     "reports": {
-        *("errors", "registry", "paths", "tables", "keras_internals", "quantizers"),
-        *("layers", "models", "observation"),
+        *("errors", "registry", "validation", "paths", "tables", "keras_internals"),
+        *("quantizers", "layers", "models", "observation", "deployment", "exporters"),
     },
     "testing": {
         *("errors", "registry", "constraints", "quantizers", "layers", "models"),

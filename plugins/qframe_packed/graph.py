@@ -33,6 +33,9 @@ _TENSORS = range(1, 2**10)
 _SHAPE = IntegerField(1, LARGEST, range(1, 8))
 _INDICES = IntegerField(0, 2 * _MOST_NODES, _TENSORS)
 _KEYS = ("operation", "inputs", "name")
+# Files of before it have none.
+_EDGE = "edge"
+_MOST_TEXT = 1000
 
 
 class PackedGraph(graph.Graph):
@@ -74,6 +77,8 @@ class PackedGraph(graph.Graph):
 def _to_json(node: Node, store: Store) -> dict[str, Any]:
     entry: dict[str, Any] = {"operation": node.operation.name}
     entry |= {"inputs": list(node.inputs), "name": node.name}
+    if node.edge:
+        entry[_EDGE] = node.edge
     for field in _fields(type(node.operation)):
         value, default = getattr(node.operation, field.name), field.default
         # The default of an array is None; arrays cannot be compared with !=.
@@ -91,11 +96,12 @@ def _from_json(text: Any, tensors: Tensors) -> Node:
             f"the operation {str(operation)[:40]!r} is unknown; it may come from a newer "
             "qframe"
         )
-    if not isinstance(name, str) or len(name) > 1000:
-        raise DataError("the name of a node is a short text")
+    edge = text.get(_EDGE, "")
+    if any(not isinstance(part, str) or len(part) > _MOST_TEXT for part in (name, edge)):
+        raise DataError("the name of a node, or of its edge, is a short text")
     cls = OPERATIONS[operation]
     fields = {field.name: field for field in _fields(cls)}
-    values = {key: value for key, value in text.items() if key not in _KEYS}
+    values = {key: value for key, value in text.items() if key not in (*_KEYS, _EDGE)}
     needed = {key for key, field in fields.items() if field.default is attrs.NOTHING}
     label = f"the operation {operation} of {name[:80]!r}"
     if not needed <= set(values) <= set(fields):
@@ -107,7 +113,7 @@ def _from_json(text: Any, tensors: Tensors) -> Node:
         except DataError as error:
             raise DataError(f"{key} of {label}: {error}") from error
     indices = _INDICES.read(inputs, tensors)
-    return Node(cls(**arguments), indices, name)  # type: ignore[arg-type]
+    return Node(cls(**arguments), indices, name, edge)  # type: ignore[arg-type]
 
 
 def _write(codec: Any, value: Any, store: Store) -> Any:

@@ -62,6 +62,12 @@ class _Emitter:
         self._nodes.append(Node(operation, indices, self.name))
         return _Tensor(len(self._inputs) + len(self._nodes) - 1, value, scale)
 
+    def name_edge(self, x: _Tensor, edge: str) -> None:
+        """Name the edge of the model that a tensor is; it keeps its first name."""
+        place = x.index - len(self._inputs)
+        if place >= 0 and not self._nodes[place].edge:
+            self._nodes[place] = attrs.evolve(self._nodes[place], edge=edge)
+
     def scaled(self, x: _Tensor, shift: Any = None) -> _Tensor:
         """Multiply a tensor by its scale, and add a shift, as floats."""
         plain = np.ndim(x.scale) == 0 and x.scale == 1
@@ -85,6 +91,7 @@ def to_packed(source: graph.Graph) -> PackedGraph:
         emitter.name = node.name
         inputs = [tensors[i] for i in node.inputs]
         tensors.append(_emit(node.operation, emitter, inputs))
+        emitter.name_edge(tensors[-1], node.edge)
     return emitter.graph(tuple(tensors[i].index for i in source.outputs))
 
 

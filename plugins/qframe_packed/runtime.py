@@ -16,6 +16,7 @@ import attrs
 import numpy as np
 
 from qframe.deployment.arrays import check_arrays
+from qframe.deployment.graph.edges import Edge
 from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, PluginError
 from qframe.paths import AnyPath
@@ -152,6 +153,25 @@ class Runtime:
         inputs = check_arrays(x, self.graph.inputs)
         outputs = self._engine.predict(inputs, threads)
         return outputs if len(outputs) > 1 else outputs[0]
+
+    def edges(self, x: Any) -> dict[str, Edge]:
+        """The tensors of the file that are edges of the model, by name.
+
+        The engine ``"numpy"`` computes them, whichever the runtime has.
+
+        Args:
+            x: as of `predict`; the tensors for the whole batch are in memory together.
+
+        Returns:
+            The edges in the order of the file. A packed file has no scales, so that those
+            of integers are None. A file of a qframe that named none has none.
+
+        Raises:
+            ArgumentError: as `predict`.
+        """
+        inputs = check_arrays(x, self.graph.inputs)
+        engine = self._engine if self.engine == "numpy" else Interpreter(self.graph)
+        return {name: Edge(values) for name, values in engine.edges(inputs).items()}
 
     def warm_up(self) -> Runtime:
         """Compile now and not in the first prediction; numba caches it for other processes.

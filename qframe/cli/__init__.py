@@ -5,7 +5,16 @@ A backend is imported only when a command needs one.
 
 from __future__ import annotations
 
-from qframe.cli import completion, components, doctor, export, models, quantization, reports
+from qframe.cli import (
+    completion,
+    components,
+    doctor,
+    export,
+    models,
+    quantization,
+    reports,
+    verification,
+)
 from qframe.cli.app import main
 
 __all__ = ["main"]
@@ -16,6 +25,7 @@ for _command in (
     quantization.plan,
     quantization.quantize,
     export.export,
+    verification.verify,
     reports.report,
     reports.compare,
     components.list_,

@@ -7,6 +7,7 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.utils.naming import auto_name
 
 from qframe.keras_internals.archives import from_bytes, reduce, to_bytes
+from qframe.keras_internals.batches import batches, flat_inputs
 from qframe.keras_internals.calls import (
     in_training,
     is_library,
@@ -53,9 +54,11 @@ __all__ = [
     "Variable",
     "all_layers",
     "auto_name",
+    "batches",
     "build_shapes",
     "calls_observed",
     "direct_weights",
+    "flat_inputs",
     "from_bytes",
     "graph_of",
     "has_loop",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -50,13 +52,44 @@ def run(
     Raises:
         DataError: there is no batch.
     """
+    with (
+        observed_steps(model, observer) as seen,
+        Progress(purpose) as progress,
+    ):
+        bar = verbose == "auto"
+        try:
+            notes: Notes = model.predict(
+                data,
+                batch_size=batch_size,
+                steps=steps,
+                verbose=0 if bar else verbose,
+                callbacks=[progress] if bar else None,
+            )
+        except (UnboundLocalError, TypeError) as error:
+            if seen:
+                raise
+            # Keras raises these if the data has no batch.
+            raise DataError(f"the {purpose} data is empty.") from error
+    return notes
+
+
+@contextlib.contextmanager
+def observed_steps(model: Any, observer: Observer) -> Iterator[list[None]]:
+    """Let `predict` and `predict_on_batch` return the notes of an observer.
+
+    Args:
+        model: a built model.
+        observer: the hooks; each step uses a copy.
+
+    Returns:
+        A context manager of a list, which is empty until the first batch arrives.
+    """
     predict_step, scope = model.predict_step, context.current()
-    has_batch = False
+    seen: list[None] = []
 
     def step(*args: Any) -> Any:
-        nonlocal has_batch
-        has_batch = True
         step_observer = copy.copy(observer)
+        seen.append(None)
         # A step of a replica runs in a thread without the scope of the caller.
         with context.scoped(**scope._replace(observer=step_observer)._asdict()):
             step_observer.begin(model, args)
@@ -72,23 +105,8 @@ def run(
         keras_internals.restored_on_failure(model),
         keras_internals.calls_observed(model, *observer.others),
         keras_internals.predicting_with(model, step),
-        Progress(purpose) as progress,
     ):
-        bar = verbose == "auto"
-        try:
-            notes: Notes = model.predict(
-                data,
-                batch_size=batch_size,
-                steps=steps,
-                verbose=0 if bar else verbose,
-                callbacks=[progress] if bar else None,
-            )
-        except (UnboundLocalError, TypeError) as error:
-            if has_batch:
-                raise
-            # Keras raises these if the data has no batch.
-            raise DataError(f"the {purpose} data is empty.") from error
-    return notes
+        yield seen
 
 
 def observable_sites(model: Any) -> list[Site]:

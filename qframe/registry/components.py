@@ -249,8 +249,9 @@ def exporter(
             of the target; its objects are called with a model and the path to write to,
             and raise `ExportError` for what they cannot write.
         suffix: the suffix of the files, such as ``".onnx"``.
-        runtime: a module that runs the files, which is then ``qframe.<name>``; it should
-            not need Keras. Default "", none.
+        runtime: a module that runs the files, which is then ``qframe.<name>``: a
+            `qframe.deployment.runtime.RuntimeModule`. It should not need Keras. With one,
+            `qframe.verify` compares files with their models. Default "", none.
         summary: one line.
         aliases: other names.
 

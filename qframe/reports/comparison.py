@@ -8,13 +8,13 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from qframe import keras_internals, observation
-from qframe.errors import ArgumentError, DataError
+from qframe.errors import ArgumentError
 from qframe.layers.attachment import float_class_of
 from qframe.models import ModelProfile, profile
 from qframe.models.model_profile import or_unknown
+from qframe.reports.accuracy import accuracy
 from qframe.reports.noise import Noise
 from qframe.reports.runs import side_by_side
 from qframe.reports.shapes import (
@@ -177,7 +177,7 @@ def comparison_of(
     if results.outputs is not None:
         labels = np.asarray(labels)
         before, after = results.outputs
-        accuracies = _accuracy(before, labels), _accuracy(after, labels)
+        accuracies = accuracy(before, labels), accuracy(after, labels)
     alone = (
         tuple(path for path in one if path not in other),
         tuple(path for path in other if path not in one),
@@ -213,40 +213,3 @@ def _listed(shapes: Shapes) -> str:
 def _some(layers: dict[str, Any]) -> str:
     names = [repr(path) for path in list(layers)[:3]]
     return ", ".join(names) + (", ..." if len(layers) > 3 else "") or "none"
-
-
-def _accuracy(outputs: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Return the part of the examples whose label is the most probable class."""
-    if labels.ndim == outputs.ndim and labels.shape[-1] == 1:
-        labels = labels[..., 0]
-    if labels.ndim == outputs.ndim:  # one-hot
-        labels = labels.argmax(-1)
-    if labels.shape != outputs.shape[:-1]:
-        raise DataError(
-            f"the labels have the shape {labels.shape}, and the models return "
-            f"{outputs.shape}. Give a class for each example, or leave the labels out."
-        )
-    return float((_predicted(outputs, _classes(outputs, labels)) == labels).mean())
-
-
-def _classes(outputs: NDArray[Any], labels: NDArray[Any]) -> tuple[float, ...]:
-    """Return the valid labels in order, two for a single output."""
-    count = max(outputs.shape[-1], 2)
-    classes = tuple(range(count))
-    if outputs.shape[-1] == 1 and (labels == -1).any():
-        classes = (-1, 1)
-    wrong = labels[~np.isin(labels, classes)]
-    if wrong.size:
-        wanted = " or ".join(map(str, classes)) if count == 2 else f"0 to {count - 1}"
-        raise DataError(
-            f"{wrong[0]} is a label, and the models return {outputs.shape}, for which a "
-            f"class is {wanted}. Give the class of each example, or leave the labels out."
-        )
-    return classes
-
-
-def _predicted(outputs: NDArray[Any], classes: tuple[float, ...]) -> NDArray[Any]:
-    if outputs.shape[-1] > 1:
-        return outputs.argmax(-1)
-    probable = classes == (0, 1) and ((outputs >= 0) & (outputs <= 1)).all()
-    return np.where(outputs[..., 0] > (0.5 if probable else 0), classes[1], classes[0])

@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": ["float.keras", "-r", "bnn"],
     "quantize": ["float.keras", "-r", "bnn", "-o", "out.keras", "--force"],
     "compare": ["float.keras", *MODEL, "--data", "data.npz"],
+    "verify": [*MODEL, "m.safetensors", "--data", "data.npz"],
     "doctor": [],
 }
 
@@ -33,6 +34,7 @@ def folder(tmp_path, monkeypatch):
     model.save("float.keras")
     qf.quantize(model, "bnn")
     model.save("quantized.keras")
+    qf.export(model, "m.safetensors", target="packed")
     np.savez("data.npz", x=np.eye(6, dtype="float32"))
     return tmp_path
 

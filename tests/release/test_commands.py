@@ -40,7 +40,7 @@ NOT_RUN = {
     r"pip install (-e )?'(keras-qframe|\.)\[.*\]'": "is run with another extra",
     r"pip install pre-commit": "installs a tool that no other command needs",
     r"apt-get install chromium chromium-driver": "needs root",
-    r"qframe (summary|report)": "is the name of a command, which asks for a model",
+    r"qframe (summary|report|verify)": "is the name of a command, which asks for a model",
     r"qframe completion fish > ~/.*": "writes to the user's own settings",
     # plugins/README.md, which tests/template follows, and docs/plugins.md.
     r"python3 -m venv \.\./.*|source \.\./.*": "makes an environment beside the clone",
@@ -75,6 +75,7 @@ from qframe.cli.quickstart import data
 model = qf.load_model("qframe-quickstart.keras")
 model.save("model.keras")
 model.save("quantized.keras")
+qf.export(model, "m.safetensors", target="packed")
 qf.strip(model)
 model.save("float.keras")
 qf.recipes.get("bnn").save("mine.toml")

@@ -18,11 +18,14 @@ class Node:
         inputs: indices of tensors: the inputs of the model come first, then the results of
             the nodes, in order. A node reads only tensors before it.
         name: the path of its layer.
+        edge: the edge of the model that it computes, as `qframe.deployment.graph.edges`
+            names it; "" for a tensor within a layer.
     """
 
     operation: Operation
     inputs: tuple[int, ...]
     name: str = ""
+    edge: str = ""
 
     def __str__(self) -> str:
         return f"the operation {self.operation.name} of {self.name!r}"

@@ -35,12 +35,14 @@ class Draft:
         return self._reads[key] == 1 and key not in self._graph.outputs
 
     def set_node(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
-        """Compute a tensor by another node."""
+        """Compute a tensor by another node, which remains the same edge of the model."""
         before = self.nodes.get(key)
+        edge = ""
         if before is not None:
             self._reads.subtract(before.inputs)
+            edge = before.edge
         self._reads.update(inputs)
-        self.nodes[key] = Node(operation, inputs, name)
+        self.nodes[key] = Node(operation, inputs, name, edge)
         self.values[key] = self._graph.infer(operation, *(self.values[i] for i in inputs))
 
     def add(self, operation: Operation, *inputs: int, name: str) -> int:
@@ -50,7 +52,10 @@ class Draft:
         return key
 
     def replace(self, key: int, other: int) -> None:
-        """Let all readers of a tensor read another one."""
+        """Let all readers of a tensor read another one of the same numbers."""
+        if other in self.nodes and not self.nodes[other].edge:
+            edge = self.nodes[key].edge
+            self.nodes[other] = attrs.evolve(self.nodes[other], edge=edge)
         for reader, node in self.nodes.items():
             if key in node.inputs:
                 inputs = tuple(other if i == key else i for i in node.inputs)

@@ -133,7 +133,9 @@ def _outputs_of(
         raise QFrameError(f"it computes in {dtype}, and the target in float32")
     inner = keras_internals.graph_of(layer)
     if inner is None or not _match(inner.inputs, inputs):
-        return [lowering_of(layer)(tracer, layer, inputs)]
+        output = lowering_of(layer)(tracer, layer, inputs)
+        tracer.name_output(output)
+        return [output]
     override = override_of(layer)
     if override is not None:
         raise QFrameError(f"{override}, and code is not exported")

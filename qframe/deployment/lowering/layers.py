@@ -63,7 +63,8 @@ def _with_slots(
     """The lowering with the quantizers of the input and the output."""
     quantizers = {slot.name: slot.quantizer for slot in filled_slots(layer)}
     if "input" in quantizers:
-        inputs = [tracer.add_quantizer(quantizers["input"], tensor) for tensor in inputs]
+        quantizer = quantizers["input"]
+        inputs = [tracer.add_input_quantizer(quantizer, tensor) for tensor in inputs]
     output = lowering(tracer, layer, inputs)
     if "output" in quantizers:
         output = tracer.add_quantizer(quantizers["output"], output)

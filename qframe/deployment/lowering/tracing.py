@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from qframe.deployment.graph.edges import EdgeNames
 from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.operations import Dequantize, Operation, Quantize
 from qframe.deployment.graph.values import Value
@@ -62,6 +63,7 @@ class Tracer:
         self._inputs: list[tuple[int, ...]] = []
         self._nodes: list[Node] = []
         self._quantizers: dict[Any, tuple[Any, Quantize]] = {}
+        self._names = EdgeNames()
 
     def input(self, shape: tuple[int, ...]) -> Traced:
         """Add an input of the model, before any operation."""
@@ -80,13 +82,40 @@ class Tracer:
     def real(self, tensor: Traced) -> Traced:
         """Convert a tensor to floats."""
         grid = tensor.value.grid
-        return tensor if grid is None else self.add(Dequantize(scale=grid.scale), tensor)
+        if grid is None:
+            return tensor
+        real = self.add(Dequantize(scale=grid.scale), tensor)
+        node = self._node(tensor)
+        # Rewrites may drop the integers, and keep their real numbers.
+        self._set_edge(real, "" if node is None else node.edge)
+        return real
 
     def add_quantizer(self, quantizer: Any, tensor: Traced) -> Traced:
         """Add a quantizer of activations."""
         if isinstance(quantizer, Quantizer) and quantizer.traits.tag:
             return tensor
         return self.add(self._quantize_of(quantizer), self.real(tensor))
+
+    def add_input_quantizer(self, quantizer: Any, tensor: Traced) -> Traced:
+        """Add the input quantizer of the current layer."""
+        quantized = self.add_quantizer(quantizer, tensor)
+        self._set_edge(quantized, self._names.of_input(self.path))
+        return quantized
+
+    def name_output(self, tensor: Traced) -> None:
+        """Name the output of the current layer; a tensor keeps its first name."""
+        self._set_edge(tensor, self._names.of_output(self.path))
+
+    def _set_edge(self, tensor: Traced, edge: str) -> None:
+        node = self._node(tensor)
+        if node is not None and not node.edge:
+            place = tensor.index - len(self._inputs)
+            self._nodes[place] = attrs.evolve(node, edge=edge)
+
+    def _node(self, tensor: Traced) -> Node | None:
+        """The node that computes a tensor; None for an input of the model."""
+        place = tensor.index - len(self._inputs)
+        return self._nodes[place] if place >= 0 else None
 
     def _quantize_of(self, quantizer: Any) -> Quantize:
         # Without state the parameters suffice. The object is kept so that its id stays.
