@@ -91,7 +91,6 @@ class Conversion:
             return
         place, node = readers[0]
         self._writer.begin(node)
-        self._writer.name = f"input_{index}"
         try:
             kinds = {type(node.operation) for _, node in readers}
             if kinds == {op.Lookup}:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.deployment.arrays import check_arrays
+from qframe.deployment.graph.edges import Edge
 from qframe.errors import ArgumentError, DataError, PluginError
 from qframe.paths import AnyPath, existing_file
 
@@ -111,16 +112,48 @@ class Runtime:
             outputs = self._run(arrays)
         return outputs if len(outputs) > 1 else outputs[0]
 
+    def edges(self, x: Any) -> dict[str, Edge]:
+        """The tensors between the operators, by the names that the file has for them.
+
+        Args:
+            x: as of `predict`; the tensors for the whole batch are in memory together.
+
+        Returns:
+            The integers of each tensor, counted from its zero point, with its scale. Those
+            that are edges of the model have its names.
+
+        Raises:
+            ArgumentError: as `predict`.
+        """
+        runtime = Runtime(with_all_outputs(self.content), self.kernels)
+        arrays = check_arrays(x, self.input_shapes)
+        runtime._set(arrays)
+        runtime._interpreter.invoke()
+        edges = {}
+        for details in runtime._interpreter.get_output_details():
+            values = runtime._interpreter.get_tensor(details["index"])
+            scale, zero_point = details["quantization"]
+            if scale:
+                steps = values.astype(np.int32) - np.int32(zero_point)
+                edges[details["name"]] = Edge(steps, scale)
+            elif values.dtype.kind == "f":
+                edges[details["name"]] = Edge(values)
+        return edges
+
     def _run(self, arrays: list[Array]) -> list[Array]:
         interpreter = self._interpreter
-        self._resize(len(arrays[0]))
-        for details, array in zip(interpreter.get_input_details(), arrays, strict=True):
-            interpreter.set_tensor(details["index"], _integers(array, details))
+        self._set(arrays)
         interpreter.invoke()
         return [
             _real(interpreter.get_tensor(details["index"]), details)
             for details in interpreter.get_output_details()
         ]
+
+    def _set(self, arrays: list[Array]) -> None:
+        self._resize(len(arrays[0]))
+        inputs = self._interpreter.get_input_details()
+        for details, array in zip(inputs, arrays, strict=True):
+            self._interpreter.set_tensor(details["index"], _integers(array, details))
 
     def _resize(self, batch: int) -> None:
         inputs = self._interpreter.get_input_details()
@@ -135,6 +168,18 @@ class Runtime:
             shape = batch, *details["shape"][1:]
             self._interpreter.resize_tensor_input(details["index"], shape, strict=True)
         self._interpreter.allocate_tensors()
+
+
+def with_all_outputs(content: bytes) -> bytes:
+    """The file with each tensor that an operator returns as an output."""
+    flatbuffers = importlib.import_module("flatbuffers")
+    schema = importlib.import_module("ai_edge_litert.schema_py_generated")
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (graph,) = model.subgraphs
+    graph.outputs = [int(i) for operator in graph.operators for i in operator.outputs]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output())
 
 
 def _shapes(details: Any) -> tuple[tuple[int, ...], ...]:

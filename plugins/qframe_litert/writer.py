@@ -67,11 +67,12 @@ class Writer:
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self.graph, self.settings = graph, settings
         self.model = LiteModel()
-        self.name = ""
+        self.name = self.result = ""
 
     def begin(self, node: Node) -> None:
-        """Name what follows by the layer of a node."""
+        """Name what follows by the layer of a node, and its result by its edge."""
         self.name = node.name
+        self.result = node.edge or f"{node.name}/{node.operation.name}"
 
     def stored(self, grid: Grid | None) -> StoredGrid:
         """The integers of a grid in the type of activations; raises `QFrameError`."""
@@ -92,7 +93,7 @@ class Writer:
             quantization = Quantization(np.float32(stored.scale), stored.zero_point)
             dtype = dtype or self.settings.activations
         tensor = Tensor(
-            self.name if part is None else f"{self.name}/{part}",
+            self.result if part is None else f"{self.name}/{part}",
             (self.settings.batch, *value.shape),
             dtype or "float32",
             quantization,
