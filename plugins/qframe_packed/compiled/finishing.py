@@ -27,6 +27,7 @@ from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import aligned
 from qframe_packed.compiled.parameters import Address, Parameters, Record
+from qframe_packed.compiled.quotients import Quotient
 from qframe_packed.compiled.rounding import LANES
 
 Array = NDArray[Any]
@@ -65,9 +66,8 @@ class Finish(Parameters):
     most: float  # after the ReLU
     floats: Address  # (pixel, channel); 0 if they are not stored
     factor: float
-    multiplies: bool
     divisor: float
-    divides: bool
+    quotient: Quotient
     bottom: float  # the bounds of rounded numbers
     top: float
     low: int  # the number of the code 0
@@ -118,9 +118,8 @@ class Finish(Parameters):
             most=np.inf if most is None else most,
             floats=floats,
             factor=float(factor),
-            multiplies=factor.item() != 1,
             divisor=float(divisor),
-            divides=divisor.item() != 1,
+            quotient=Quotient.of(factor, divisor, bottom, top),
             bottom=bottom,
             top=top,
             low=int(rounding.low),
