@@ -99,7 +99,10 @@ class Direct(Parameters):
 
     @property
     def body(self) -> Any:
-        return body(TILES[self.tile], self.pooled, self.finish.form)
+        tile, pooled = TILES[self.tile], self.pooled
+        # A row of a dense layer, or what is left of few pixels.
+        single = self.pixels % chunk_of(tile, pooled) % tile.pixels == 1 and pooled == 1
+        return body(tile, pooled, single, self.finish.form)
 
 
 def in_registers(kernel: Any) -> Any:

@@ -50,14 +50,23 @@ class _Panel:
         p: the fields of a `Direct`.
         tile: by which its pixels are multiplied.
         pooled: see `Direct`.
+        single: whether a pixel that is left alone needs no whole tile.
         emission: the code that finishes sums.
         index: number of the panel.
     """
 
     def __init__(
-        self, b: Any, p: Any, tile: Tile, pooled: int, emission: Emission, index: Any
+        self,
+        b: Any,
+        p: Any,
+        tile: Tile,
+        pooled: int,
+        single: bool,
+        emission: Emission,
+        index: Any,
     ) -> None:
         self._b, self._p, self._tile, self._pooled = b, p, tile, pooled
+        self._single = single
         self._emission, self._size = emission, size_of(emission.form)
         place = b.mul(index, integer(8))
         self._column, self._room, self._shift = (
@@ -72,11 +81,12 @@ class _Panel:
     def multiply(self, count: Any, outs: Any) -> None:
         """Emit the results of pixels, whose addresses are at `outs`."""
         b, step = self._b, _step(self._tile, self._pooled)
-        # A pixel alone, such as a row of a dense layer, needs no whole tile.
-        alone = b.zext(b.icmp_signed("==", b.srem(count, integer(step)), integer(1)), _I64)
-        last = b.sub(count, alone)
-        loop(b, integer(0), last, step, (), functools.partial(self._tiles, step, outs))
-        if self._pooled == 1:
+        tiles, last = functools.partial(self._tiles, step, outs), count
+        if self._single:
+            rest = b.srem(count, integer(step))
+            last = b.sub(count, b.zext(b.icmp_signed("==", rest, integer(1)), _I64))
+        loop(b, integer(0), last, step, (), tiles)
+        if self._single:
             loop(b, last, count, 1, (), functools.partial(self._tiles, 1, outs))
         with b.if_then(b.not_(self._is_whole)):
             copy = functools.partial(self._copy, outs)
@@ -84,6 +94,7 @@ class _Panel:
 
     def _tiles(self, count: int, outs: Any, index: Any) -> tuple[Any, ...]:
         b, p, tile, pooled = self._b, self._p, self._tile, self._pooled
+        kind: Any = tile.kind
         places = [b.mul(b.add(index, integer(i)), integer(8)) for i in range(count)]
         begins = [
             b.add(load(b, _I64, b.add(p.addresses, place), align=8), self._shift)
@@ -93,7 +104,7 @@ class _Panel:
         column = b.mul(self._column, integer(4))
         rows = [
             [
-                tile.kind.integers(b, total, b.add(start, integer(4 * v * tile.kind.lanes)))
+                kind.integers(b, total, b.add(start, integer(4 * v * kind.lanes)))
                 for v, total in enumerate(totals[i : i + tile.vectors])
             ]
             for i in range(0, len(totals), tile.vectors)
@@ -103,7 +114,7 @@ class _Panel:
             rows = [self._largest(rows[i : i + pooled]) for i in range(0, count, pooled)]
         operands = self._emission.operands(self._column, tile.channels // LANES)
         for i, row in enumerate(rows):
-            sums = [part for x in row for part in _parts(b, tile.kind.floats(b, x))]
+            sums = [part for x in row for part in _parts(b, kind.floats(b, x))]
             result = load(b, _I64, b.add(outs, places[i * pooled]), align=8)
             result = b.add(result, self._before)
             kept = self._kept(b.add(index, integer(i * pooled)))
@@ -191,8 +202,8 @@ def _address(
 
 
 @functools.cache
-def body(tile: Tile, pooled: int, form: str) -> Any:
-    """The emitter for a tile, the pixels of a pool, and the form of results."""
+def body(tile: Tile, pooled: int, single: bool, form: str) -> Any:
+    """The emitter for a tile, a pool, a pixel that is left alone, and a form of results."""
     step, size = _step(tile, pooled), chunk_of(tile, pooled)
 
     def emit(b: Any, samples: Any, p: Any) -> None:
@@ -204,14 +215,16 @@ def body(tile: Tile, pooled: int, form: str) -> Any:
             count = b.select(b.icmp_signed("<", rest, integer(size)), rest, integer(size))
             _address(b, p, first, count, outs, step, pooled)
 
-            def panel(index: Any) -> tuple[Any, ...]:
-                _Panel(b, p, tile, pooled, emission, index).multiply(count, outs)
+            def columns(index: Any) -> tuple[Any, ...]:
+                panel = _Panel(b, p, tile, pooled, single, emission, index)
+                panel.multiply(count, outs)
                 return ()
 
-            loop(b, integer(0), p.panels, 1, (), panel)
+            loop(b, integer(0), p.panels, 1, (), columns)
             return ()
 
         loop(b, integer(0), total, size, (), chunk)
 
-    emit.__qualname__ = f"{tile.name}_{form}{'_of_maxima' if pooled > 1 else ''}"
+    parts = [tile.name, form, *["maxima"] * (pooled > 1), *["single"] * single]
+    emit.__qualname__ = "_".join(parts)
     return emitter(emit)
