@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
-from qframe_packed.compiled.direct_code import body, chunk_of, size_of
+from qframe_packed.compiled.direct_code import body, chunk_of, size_of, step_of
 from qframe_packed.compiled.dots import Dot
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.finishing_code import IN_REGISTERS
 from qframe_packed.compiled.gemm import Gemm, label_of
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer, aligned
-from qframe_packed.compiled.parameters import Address, Parameters
+from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters
 from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.rounding import LANES
 from qframe_packed.compiled.tiles import TILES
@@ -96,6 +96,24 @@ class Direct(Parameters):
     @property
     def numbers(self) -> int:
         return self.pixels * self.channels
+
+    @property
+    def parts(self) -> int:
+        return self.pixels // self.pooled
+
+    @property
+    def grain(self) -> int:
+        tile = TILES[self.tile]
+        chunk, step = (
+            part(tile, self.pooled) // self.pooled for part in (chunk_of, step_of)
+        )
+        return chunk if 4 * chunk <= self.parts else step
+
+    @property
+    def cost(self) -> float:
+        kind = TILES[self.tile].kind
+        registers = self.items * self.numbers / (kind.lanes * kind.sharing)
+        return super().cost + registers / REGISTERS
 
     @property
     def body(self) -> Any:

@@ -33,11 +33,11 @@ def size_of(form: str) -> int:
 
 def chunk_of(tile: Tile, pooled: int) -> int:
     """The pixels of a chunk: whole tiles."""
-    step = _step(tile, pooled)
+    step = step_of(tile, pooled)
     return -(-_CHUNK // step) * step
 
 
-def _step(tile: Tile, pooled: int) -> int:
+def step_of(tile: Tile, pooled: int) -> int:
     """The pixels of a tile: whole windows of a pool."""
     return max(1, tile.pixels // pooled) * pooled
 
@@ -80,7 +80,7 @@ class _Panel:
 
     def multiply(self, count: Any, outs: Any) -> None:
         """Emit the results of pixels, whose addresses are at `outs`."""
-        b, step = self._b, _step(self._tile, self._pooled)
+        b, step = self._b, step_of(self._tile, self._pooled)
         tiles, last = functools.partial(self._tiles, step, outs), count
         if self._single:
             rest = b.srem(count, integer(step))
@@ -204,11 +204,12 @@ def _address(
 @functools.cache
 def body(tile: Tile, pooled: int, single: bool, form: str) -> Any:
     """The emitter for a tile, a pool, a pixel that is left alone, and a form of results."""
-    step, size = _step(tile, pooled), chunk_of(tile, pooled)
+    step, size = step_of(tile, pooled), chunk_of(tile, pooled)
 
-    def emit(b: Any, samples: Any, p: Any) -> None:
+    def emit(b: Any, begin: Any, end: Any, p: Any) -> None:
         emission = Emission(b, p.finish, form)
-        total, outs = b.mul(samples, p.pixels), b.add(p.addresses, integer(8 * size))
+        outs = b.add(p.addresses, integer(8 * size))
+        first, total = (b.mul(part, integer(pooled)) for part in (begin, end))
 
         def chunk(first: Any) -> tuple[Any, ...]:
             rest = b.sub(total, first)
@@ -223,7 +224,7 @@ def body(tile: Tile, pooled: int, single: bool, form: str) -> Any:
             loop(b, integer(0), p.panels, 1, (), columns)
             return ()
 
-        loop(b, integer(0), total, size, (), chunk)
+        loop(b, first, total, size, (), chunk)
 
     parts = [tile.name, form, *["maxima"] * (pooled > 1), *["single"] * single]
     emit.__qualname__ = "_".join(parts)
