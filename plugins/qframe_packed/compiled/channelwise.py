@@ -77,8 +77,8 @@ class _Group:
         """Write codes, or floats in the order of channels."""
         b = self._b
         if self._emission:
-            address = b.add(out, self._channel)
-            self._emission.finish(sums, self._operands, address, room=self._room)
+            codes, floats = b.add(out, self._channel), b.add(out, self._offset)
+            self._emission.finish(sums, self._operands, codes, floats, room=self._room)
         else:
             floats = [b.sitofp(total, _FLOATS) for total in sums]
             write(b, in_channels(b, floats), b.add(out, self._offset), self._room)

@@ -14,13 +14,11 @@ from qframe_packed.compiled.channelwise import sliding, windows
 from qframe_packed.compiled.codes import starts_of
 from qframe_packed.compiled.coding import unit_of
 from qframe_packed.compiled.epilogue import Epilogue
-from qframe_packed.compiled.finishing import Finish
-from qframe_packed.compiled.finishing_code import Emission
-from qframe_packed.compiled.functions import Function
+from qframe_packed.compiled.finishing import NOTHING, Finish
+from qframe_packed.compiled.finishing_code import IN_REGISTERS, Emission, place_of_row
 from qframe_packed.compiled.interleaving import in_order, panels
 from qframe_packed.compiled.layout import Image
-from qframe_packed.compiled.levels import Nearest
-from qframe_packed.compiled.memory import Buffer, Memory
+from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters, run_table
 from qframe_packed.compiled.peaks import peak_of
 from qframe_packed.compiled.rounding import LANES
@@ -28,34 +26,33 @@ from qframe_packed.compiled.tiles import CODES
 from qframe_packed.compiled.vectors import emitter, integer, loop, padded
 
 Array = NDArray[Any]
-# What does not happen in registers.
-_NOTHING = Finish.of(1, Nearest(1, 1, 0, 0), 0, Image.of_codes((1, 1, 1), (0, 0, 0, 0)))
 # Of sizes and strides.
 _SLIDING = {kind: sliding(*kind) for kind in ((3, 1), (3, 2), (5, 1), (5, 2))}
 
 
-def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
+def _body(kind: tuple[int, int] | None, form: str | None) -> Any:
     """The emitter of the kernel for windows of a size and a stride, or for any windows.
 
-    It finishes sums in registers, or else by an epilogue.
+    It finishes sums in registers, in a form, or else by an epilogue.
     """
     compute = _SLIDING[kind] if kind else windows
 
     def emit(b: Any, begin: Any, end: Any, p: Any) -> None:
-        image, out = p.image, p.finish.image
-        finished = Emission(b, p.finish, interleaved=True) if direct else None
+        image, finish = p.image, p.finish
+        finished = Emission(b, finish, form, interleaved=True) if form else None
         columns, channels, width = p.columns, p.channels, p.width
-        row_bytes = b.mul(out.columns, out.pixel_bytes)
 
         def row(number: Any) -> tuple[Any, ...]:
             sample, y = b.sdiv(number, p.rows), b.srem(number, p.rows)
             top = b.add(b.mul(sample, image.rows), b.mul(y, p.stride))
             source = b.add(p.source, b.mul(top, p.down))
-            if direct:
-                place = b.add(b.add(b.mul(sample, out.rows), out.top), y)
-                place = b.add(b.mul(place, row_bytes), b.mul(out.left, out.pixel_bytes))
-                codes = b.add(p.finish.codes, place)
-                compute(b, p, finished, source, codes, out.pixel_bytes)
+            if form == "codes":
+                place = place_of_row(b, finish.codes, finish.image, number)
+                compute(b, p, finished, source, place, finish.image.pixel_bytes)
+            elif form:
+                pixel_bytes = b.mul(channels, integer(4))
+                place = b.mul(b.mul(number, columns), pixel_bytes)
+                compute(b, p, finished, source, b.add(finish.floats, place), pixel_bytes)
             else:
                 compute(b, p, None, source, p.values, b.mul(width, integer(4)))
                 stages, first = p.epilogue, b.mul(number, columns)
@@ -66,24 +63,20 @@ def _body(kind: tuple[int, int] | None, direct: bool) -> Any:
         loop(b, begin, end, 1, (), row)
 
     name = "x".join(map(str, kind)) if kind else "any"
-    emit.__qualname__ = f"depthwise_{name}_{'codes' if direct else 'floats'}"
+    emit.__qualname__ = f"depthwise_{name}_{form or 'sums'}"
     return emitter(emit)
 
 
 _BODIES = {
-    (kind, direct): _body(kind, direct)
+    (kind, form): _body(kind, form)
     for kind in (None, *_SLIDING)
-    for direct in (True, False)
+    for form in (*IN_REGISTERS, None)
 }
 
 
 @attrs.frozen(eq=False)
 class DepthwiseCodes(Parameters):
-    """Products of each channel of codes with its own weights, and their epilogue.
-
-    An epilogue that is one `Finish`, without a residual and with codes alone, finishes sums
-    in registers.
-    """
+    """Products of each channel of codes with its own weights, and their epilogue."""
 
     source: Address
     image: Image  # of codes
@@ -138,16 +131,13 @@ class DepthwiseCodes(Parameters):
             values=Buffer(0, 4 * columns * padded(channels)),
             width=padded(channels),
             epilogue=Epilogue(),
-            finish=_NOTHING,
+            finish=NOTHING,
         )
 
-    @property
-    def _alone(self) -> Finish | None:
-        """The stage that finishes sums in registers."""
-        stages = self.epilogue.stages
-        finish = stages[0] if len(stages) == 1 else None
-        chosen = isinstance(finish, Finish) and finish.gives_codes_alone
-        return finish if chosen else None  # type: ignore[return-value]
+    def finished(self, finish: Finish) -> DepthwiseCodes:
+        """The kernel that finishes sums in registers, and has no epilogue."""
+        finish = finish.reordered(in_order, self.channels)
+        return attrs.evolve(self, epilogue=Epilogue(), finish=finish)
 
     @property
     def peak(self) -> float:
@@ -168,17 +158,8 @@ class DepthwiseCodes(Parameters):
     @property
     def body(self) -> Any:
         kind = self.size, self.stride
-        return _BODIES[kind if self.slides else None, self._alone is not None]
-
-    def functions(self) -> list[Function]:
-        return [self.function, *([] if self._alone else self.epilogue.functions())]
-
-    def bind(self, memory: Memory) -> list[Any]:
-        if self._alone is None:
-            return super().bind(memory)
-        finish = self._alone.reordered(in_order, self.channels)
-        direct = attrs.evolve(self, epilogue=Epilogue(), finish=finish)
-        return Parameters.bind(direct, memory)
+        form = None if self.finish is NOTHING else self.finish.form
+        return _BODIES[kind if self.slides else None, form]
 
 
 def _slides(operation: Conv2D) -> bool:

@@ -45,10 +45,16 @@ class Dot(Kind):
         dot = declared(b, name, self.vector, [self.vector] * 3)
         return b.call(dot, [sums, factor, weights])
 
+    def integers(self, b: Any, total: Any, start: Any) -> Any:
+        """Emit whole sums: see `result`."""
+        # They wrap around, so that only the whole sum has to fit 32 bits.
+        return b.add(b.load(at(b, start, 0, self.vector), align=4), total)
+
+    def floats(self, b: Any, total: Any) -> Any:
+        return b.sitofp(total, ir.VectorType(_F32, self.lanes))
+
     def result(self, b: Any, total: Any, start: Any, factor: Any) -> Any:
-        # Integers wrap around, so that only the whole sum has to fit 32 bits.
-        begin = b.load(at(b, start, 0, self.vector), align=4)
-        return b.sitofp(b.add(begin, total), ir.VectorType(_F32, self.lanes))
+        return self.floats(b, self.integers(b, total, start))
 
 
 @attrs.frozen
@@ -87,8 +93,8 @@ class Packed(Dot):
             parts.append(b.bitcast(b.and_(moved, upper), self.vector))
         return parts
 
-    def result(self, b: Any, total: Any, start: Any, factor: Any) -> Any:
-        numbers = super().result(b, total, start, factor)
+    def floats(self, b: Any, total: Any) -> Any:
+        numbers = super().floats(b, total)
         # It is a power of two, which changes no digit.
         return b.fmul(numbers, ir.Constant(numbers.type, [1 / self.times] * self.lanes))
 

@@ -31,6 +31,8 @@ from qframe_packed.limits import cost_of
 
 Array = NDArray[Any]
 
+# An instance, as NumPy makes one of a type each time.
+_FLOAT = np.dtype(np.float32)
 # The tensors between two steps should fit the second level of the cache.
 _NEAR = 2**19
 _MOST_SAMPLES = 64
@@ -169,7 +171,7 @@ class Engine:
         return outputs
 
     def _room(self, size: int) -> list[Array]:
-        return [np.empty((size, *shape), np.float32) for shape in self._shapes]
+        return [np.empty((size, *shape), _FLOAT) for shape in self._shapes]
 
     def _pool(self, size: int) -> ThreadPoolExecutor:
         # Starting threads takes as long as some images.

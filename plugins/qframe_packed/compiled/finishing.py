@@ -9,7 +9,7 @@ it for sums that are still in registers: see `Emission`. Each number becomes ::
     floats = y
     code = clip(rint(y * factor / divisor), low, high) - low      NaN becomes 0
 
-to the bit as NumPy computes it in float32. All parts are optional, except the last one.
+to the bit as NumPy computes it in float32. All parts are optional.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe_packed.compiled.elementwise import NO_SHIFT
-from qframe_packed.compiled.finishing_code import body
+from qframe_packed.compiled.finishing_code import IN_REGISTERS, body
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.levels import Nearest
 from qframe_packed.compiled.memory import aligned
 from qframe_packed.compiled.parameters import Address, Parameters, Record
+from qframe_packed.compiled.quotients import Quotient
 from qframe_packed.compiled.rounding import LANES
 
 Array = NDArray[Any]
-_ALL, _CODES_ALONE = body(alone=False), body(alone=True)
+_BODIES = {form: body(form) for form in ("all", *IN_REGISTERS)}
+# What rounds numbers that are not stored as codes.
+_ANY = Nearest(1, 1, 0, 1)
 # The largest integer, in absolute value, that a number is rounded to.
 LARGEST = 2**15 - 1
 
@@ -65,13 +68,12 @@ class Finish(Parameters):
     most: float  # after the ReLU
     floats: Address  # (pixel, channel); 0 if they are not stored
     factor: float
-    multiplies: bool
     divisor: float
-    divides: bool
+    quotient: Quotient
     bottom: float  # the bounds of rounded numbers
     top: float
     low: int  # the number of the code 0
-    codes: Address
+    codes: Address  # 0 if they are not stored
     image: Image
     label = "finish"
 
@@ -79,7 +81,7 @@ class Finish(Parameters):
     def of(
         cls,
         channels: int,
-        rounding: Nearest,
+        rounding: Nearest | None,
         codes: Address,
         image: Image,
         scale: Any = 1,
@@ -92,8 +94,9 @@ class Finish(Parameters):
 
         Args:
             channels: of a pixel.
-            rounding: the last part, to at most 256 levels that are at most LARGEST.
-            codes: what stores the codes.
+            rounding: the last part, to at most 256 levels that are at most LARGEST; None
+                without codes.
+            codes: what stores the codes; 0 without them.
             image: the layout of the codes.
             scale: one number, or one for each channel.
             shift: one number, or one for each channel.
@@ -101,6 +104,7 @@ class Finish(Parameters):
             most: the most number that a ReLU leaves; None without a ReLU.
             floats: what stores the numbers before they are rounded.
         """
+        rounding = rounding or _ANY
         factor, divisor = np.float32(rounding.factor), np.float32(rounding.divisor)
         rectifies, ends = most is not None, (rounding.low, rounding.high)
         bottom, top = ends
@@ -118,9 +122,8 @@ class Finish(Parameters):
             most=np.inf if most is None else most,
             floats=floats,
             factor=float(factor),
-            multiplies=factor.item() != 1,
             divisor=float(divisor),
-            divides=divisor.item() != 1,
+            quotient=Quotient.of(factor, divisor, bottom, top),
             bottom=bottom,
             top=top,
             low=int(rounding.low),
@@ -129,9 +132,13 @@ class Finish(Parameters):
         )
 
     @property
-    def gives_codes_alone(self) -> bool:
-        """Whether it adds no residual and stores no floats."""
-        return isinstance(self.residual.source, int) and isinstance(self.floats, int)
+    def form(self) -> str:
+        """What it gives: one of IN_REGISTERS, or all that its fields say."""
+        parts = self.codes, self.floats, self.residual.source
+        codes, floats, added = (not isinstance(part, int) for part in parts)
+        if added or codes == floats:
+            return "all"
+        return "codes" if codes else "floats"
 
     def reordered(self, order: Callable[[Array], Array], channels: int) -> Finish:
         """The stage for channels in another order."""
@@ -140,7 +147,7 @@ class Finish(Parameters):
 
     @property
     def body(self) -> Any:
-        return _CODES_ALONE if self.gives_codes_alone else _ALL
+        return _BODIES[self.form]
 
 
 def _row(numbers: Any, channels: int) -> Array:
@@ -148,3 +155,7 @@ def _row(numbers: Any, channels: int) -> Array:
     row = aligned((-(-channels // LANES) * LANES,), np.float32)
     row[:channels] = np.asarray(numbers, np.float32)
     return row
+
+
+# Of kernels whose sums an epilogue finishes.
+NOTHING = Finish.of(1, None, 0, Image.of_codes((1, 1, 1), (0, 0, 0, 0)))

@@ -7,6 +7,7 @@ from typing import Any
 from llvmlite import ir
 
 from qframe_packed.compiled.groups import over_groups, read, write
+from qframe_packed.compiled.interleaving import in_channels
 from qframe_packed.compiled.rounding import LANES, Rounding
 from qframe_packed.compiled.vectors import (
     either,
@@ -20,6 +21,8 @@ from qframe_packed.compiled.vectors import (
 
 _I8 = ir.IntType(8)
 _F32 = ir.FloatType()
+# What a `Finish` gives of sums, without a residual.
+IN_REGISTERS = "codes", "floats"
 
 
 class Emission:
@@ -30,24 +33,27 @@ class Emission:
     Args:
         b: the builder.
         p: the fields of a `Finish`.
-        r: the fields of its residual; None for sums that become nothing but codes.
+        form: what it gives: see `Finish.form`.
         interleaved: whether lane ``4 i + j`` of the register k of four has the channel
             ``16 i + 4 k + j``, so that packs put codes in the order of channels. Scale and
             shift are in the same order as sums.
     """
 
-    def __init__(self, b: Any, p: Any, r: Any = None, interleaved: bool = False) -> None:
-        self._b, self._residual = b, r is not None
-        zero = integer(0)
+    def __init__(self, b: Any, p: Any, form: str, interleaved: bool = False) -> None:
+        self._b, self.form, self._interleaved = b, form, interleaved
         self._scale, self._shift = p.scale, p.shift
-        self._rounding = Rounding(b, p, interleaved)
-        if r is None:
+        if form != "floats":
+            self._rounding = Rounding(b, p, interleaved)
+        if form != "codes":
+            self._rectifies = b.icmp_signed("!=", p.rectifies, integer(0))
+            self._most = self._splat(p.most)
+        if form != "all":
             return
-        self._has_floats = b.icmp_signed("!=", p.floats, zero)
-        self._rectifies = b.icmp_signed("!=", p.rectifies, zero)
-        self._most = self._splat(p.most)
-        self._adds = b.icmp_signed("!=", r.source, zero)
-        self._adds_codes = b.icmp_signed("!=", r.codes, zero)
+        r = p.residual
+        self._has_floats, self._has_codes, self._adds, self._adds_codes = (
+            b.icmp_signed("!=", part, integer(0))
+            for part in (p.floats, p.codes, r.source, r.codes)
+        )
         names = ("unit", "low", "scale", "shift")
         self._code = [self._splat(getattr(r, name)) for name in names]
 
@@ -75,7 +81,7 @@ class Emission:
         residual: Any = None,
         room: Any = None,
     ) -> None:
-        """Finish one register, or 4 of them.
+        """Finish one register, 2 or 4 of them.
 
         Args:
             sums: the registers, of int32 or of floats.
@@ -90,12 +96,19 @@ class Emission:
         for x, scale, shift in zip(sums, *operands, strict=True):
             y = x if x.type == kind else b.sitofp(x, kind)
             ys.append(b.fadd(b.fmul(y, scale), shift))
-        if self._residual:
+        if self.form == "all":
             ys = either(b, self._adds, lambda: self._added(ys, residual, room), lambda: ys)
+        if self.form != "codes":
             ys = either(b, self._rectifies, lambda: self._rectified(ys), lambda: ys)
+        if self.form == "floats":
+            write(b, in_channels(b, ys) if self._interleaved else ys, floats, room)
+        elif self.form == "codes":
+            write(b, [self._rounding.codes(ys)], codes, room)
+        else:
             with b.if_then(self._has_floats):
                 write(b, ys, floats, room)
-        write(b, [self._rounding.codes(ys)], codes, room)
+            with b.if_then(self._has_codes):
+                write(b, [self._rounding.codes(ys)], codes, room)
 
     def _added(self, ys: list[Any], residual: Any, room: Any) -> list[Any]:
         b, count, kind = self._b, len(ys), ys[0].type
@@ -125,14 +138,14 @@ def numbers_of(b: Any, codes: Any, unit: Any, low: Any, scale: Any, shift: Any) 
     return b.fadd(b.fmul(integers, scale), shift)
 
 
-def body(alone: bool) -> Any:
-    """The emitter of the stage `Finish`; of one that gives codes alone it is shorter."""
+def body(form: str) -> Any:
+    """The emitter of the stage `Finish` of a form."""
 
     def emit(
         b: Any, values: Any, width: Any, first: Any, size: Any, channels: Any, p: Any
     ) -> None:
         image, residual = p.image, p.residual
-        emission = Emission(b, p, None if alone else residual)
+        emission = Emission(b, p, form)
         stride = b.mul(width, integer(4))
         floats_stride = b.mul(channels, integer(4))
         begin = b.add(p.floats, b.mul(first, floats_stride))
@@ -159,7 +172,7 @@ def body(alone: bool) -> Any:
         rows = b.sdiv(b.add(last, b.sub(across, integer(1))), across)
         loop(b, b.sdiv(first, across), rows, 1, (), row)
 
-    emit.__qualname__ = "finish_codes" if alone else "finish"
+    emit.__qualname__ = f"finish_{form}"
     return emitter(emit)
 
 
@@ -174,6 +187,11 @@ def _smaller(b: Any, x: Any, y: Any) -> Any:
 def _is_padded(b: Any, image: Any) -> Any:
     rows = b.icmp_signed("!=", image.rows, image.height)
     return b.or_(rows, b.icmp_signed("!=", image.columns, image.width))
+
+
+def place_of_row(b: Any, address: Any, image: Any, number: Any) -> Any:
+    """The address of a row, by its number among those of the batch."""
+    return _place(b, address, image, number, integer(0))
 
 
 def _place(b: Any, address: Any, image: Any, number: Any, column: Any) -> Any:

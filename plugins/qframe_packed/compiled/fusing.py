@@ -1,4 +1,4 @@
-"""Fusing of the stages that lead to codes into one, which passes over the numbers once."""
+"""Fusing of the stages that lead to what is stored: one pass over the numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDE = 2**11
 
 
 def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
-    """The stages of an epilogue, of which the last ones are fused if they lead to codes.
+    """The stages of an epilogue, of which the last ones are fused if they store numbers.
 
     These are `Nearest` and each `Encode` that follows, and before them, in this order, as
     many as there are of an affine function, a sum, a ReLU and a `Store`.
@@ -30,25 +30,30 @@ def fused(stages: list[Parameters], channels: int) -> list[Parameters]:
     codes: list[Encode] = []
     while before and isinstance(before[-1], Encode):
         codes.insert(0, before.pop())  # type: ignore[arg-type]
-    rounding = before.pop() if before else None
-    if not codes or not isinstance(rounding, Nearest) or not _fits(rounding):
+    rounding: Any = before.pop() if codes and before else None
+    if codes and not (isinstance(rounding, Nearest) and _fits(rounding)):
         return stages
     parts: dict[str, Any] = {}
     stored: Any = before.pop() if before and isinstance(before[-1], Store) else None
+    if not codes and stored is None:
+        return stages
     if _is(before, "relu") and not before[-1].first.any():  # type: ignore[attr-defined]
         parts["most"] = float(before.pop().second[0])  # type: ignore[attr-defined]
-    if before and isinstance(before[-1], AddCodes):
-        parts["residual"] = before.pop().residual  # type: ignore[attr-defined]
-    elif _is(before, "add"):
-        parts["residual"] = _residual(before.pop(), codes[0].image)
+    added: Any = None
+    if before and (isinstance(before[-1], AddCodes) or _is(before, "add")):
+        added = before.pop()
     if _is(before, "affine"):
         affine: Any = before.pop()
         parts["scale"], parts["shift"] = affine.first[:channels], affine.second[:channels]
-    for stage in codes:
-        if stored is not None and stage is codes[-1]:
+    outs = [(stage.out, stage.image) for stage in codes] or [(0, _image(added, channels))]
+    if added is not None:
+        coded = isinstance(added, AddCodes)
+        parts["residual"] = added.residual if coded else _residual(added, outs[0][1])
+    for place, (out, image) in enumerate(outs, 1):
+        if stored is not None and place == len(outs):
             # They may take the place of what is added, so nothing reads that again.
             parts["floats"] = stored.out
-        before.append(Finish.of(channels, rounding, stage.out, stage.image, **parts))
+        before.append(Finish.of(channels, rounding, out, image, **parts))
     return before
 
 
@@ -83,3 +88,11 @@ def _residual(stage: Any, image: Image) -> Residual:
     """The tensor of floats that a stage adds, whose codes are in an image."""
     size = image.height, image.width, image.items
     return Residual(stage.first, Image.of(size, (0, 0, 0, 0)))
+
+
+def _image(added: Any, channels: int) -> Image:
+    """The layout of no codes, with the pixels of what is added."""
+    pixels = (1, 1)
+    if isinstance(added, AddCodes):
+        pixels = added.residual.image.height, added.residual.image.width
+    return Image.of_codes((*pixels, channels), (0, 0, 0, 0))

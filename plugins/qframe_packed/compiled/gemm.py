@@ -12,7 +12,7 @@ from llvmlite import ir
 from qframe_packed.compiled.addresses import floats_at, integers_at
 from qframe_packed.compiled.dots import Dot, Packed
 from qframe_packed.compiled.epilogue import Epilogue, apply
-from qframe_packed.compiled.kinds import Lookup
+from qframe_packed.compiled.kinds import Kind, Lookup
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer
 from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters
@@ -34,6 +34,14 @@ from qframe_packed.compiled.vectors import (
 
 # Bytes of the pixels that an epilogue works on at a time, to stay in the cache.
 NEAR = 2**14
+
+
+def label_of(kind: Kind) -> str:
+    """The name of products of codes or floats in summaries."""
+    if not isinstance(kind, Dot):
+        return f"float x {kind.lanes}"
+    bits = f", {kind.weight_bits} bit" if isinstance(kind, Packed) else ""
+    return f"codes x {kind.lanes}{bits}"
 
 
 @emitter
@@ -107,11 +115,8 @@ class Gemm(Parameters):
     @property
     def label(self) -> str:
         kind = TILES[self.tile].kind
-        if isinstance(kind, Dot):
-            bits = f", {kind.weight_bits} bit" if isinstance(kind, Packed) else ""
-            return f"codes x {kind.lanes}{bits}"
         if kind is not BITS:
-            return f"float x {kind.lanes}"
+            return label_of(kind)
         name = "lookup" if isinstance(kind, Lookup) else "popcount"
         return f"{name} {self.planes} x {self.weight_planes}"
 

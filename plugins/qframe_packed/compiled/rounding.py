@@ -8,6 +8,7 @@ import attrs
 from llvmlite import ir
 
 from qframe_packed.compiled import processor
+from qframe_packed.compiled.quotients import FUSES
 from qframe_packed.compiled.vectors import (
     declared,
     either,
@@ -70,12 +71,13 @@ class Rounding:
 
     def __init__(self, b: Any, p: Any, interleaved: bool) -> None:
         self._b, self._interleaved = b, interleaved
-        self._multiplies, self._divides = (
-            b.icmp_signed("!=", flag, integer(0)) for flag in (p.multiplies, p.divides)
-        )
-        names = ("factor", "divisor", "bottom", "top")
+        self._divides = b.icmp_signed("!=", p.quotient.divides, integer(0))
         self._factor, self._divisor, self._bottom, self._top = (
-            splat(b, getattr(p, name), LANES) for name in names
+            splat(b, getattr(p, name), LANES)
+            for name in ("factor", "divisor", "bottom", "top")
+        )
+        self._high, self._rest, self._most = (
+            splat(b, getattr(p.quotient, name), LANES) for name in ("high", "low", "most")
         )
         base = b.add(b.trunc(p.low, _I32), ir.Constant(_I32, _MAGIC_BITS))
         self._base = splat(b, base, LANES)
@@ -84,26 +86,35 @@ class Rounding:
         self._lowest = splat(b, b.trunc(lowest, _I8), GROUP)
 
     def codes(self, ys: list[Any]) -> Any:
-        """One register with the codes of one register, or of 4."""
-        b = self._b
-        products = either(
-            b, self._multiplies, lambda: [b.fmul(y, self._factor) for y in ys], lambda: ys
-        )
+        """One register with the codes of one register, of 2, or of 4."""
         quotients = either(
-            b,
+            self._b,
             self._divides,
-            lambda: [b.fdiv(y, self._divisor) for y in products],
-            lambda: products,
+            lambda: [self._divided(y) for y in ys],
+            lambda: [self._multiplied(y) for y in ys],
         )
         if _PACK is None or len(ys) == 1:
             return self._clipped(quotients)
         return self._packed(quotients, _PACK)
 
+    def _divided(self, y: Any) -> Any:
+        b = self._b
+        quotient = b.fdiv(b.fmul(y, self._factor), self._divisor)
+        return _at_most(b, quotient, self._top)
+
+    def _multiplied(self, y: Any) -> Any:
+        b = self._b
+        y = _at_most(b, y, self._most)
+        if not FUSES:
+            # The other part is zero.
+            return b.fmul(y, self._high)
+        fused = declared(b, f"llvm.fma.v{LANES}f32", y.type, [y.type] * 3)
+        return b.call(fused, [y, self._high, b.fmul(y, self._rest)])
+
     def _clipped(self, ys: list[Any]) -> Any:
         b, levels = self._b, []
         for y in ys:
             y = b.select(b.fcmp_ordered(">", y, self._bottom), y, self._bottom)
-            y = b.select(b.fcmp_ordered("<", y, self._top), y, self._top)
             y = b.fadd(y, ir.Constant(y.type, [_MAGIC] * LANES))
             levels.append(b.sub(b.bitcast(y, self._base.type), self._base))
         while len(levels) > 1:
@@ -111,27 +122,25 @@ class Rounding:
         return b.trunc(levels[0], ir.VectorType(_I8, len(ys) * LANES))
 
     def _packed(self, ys: list[Any], packs: _Packs) -> Any:
-        b = self._b
+        b, count = self._b, len(ys)
         numbers = ir.VectorType(_I32, LANES)
         words, codes = ir.VectorType(_I16, 2 * LANES), ir.VectorType(_I8, GROUP)
-        levels = []
-        for y in ys:
-            # The conversion below turns NaN and too large numbers into the lowest integer.
-            y = b.select(b.fcmp_ordered("<", self._top, y), self._top, y)
-            levels.append(self._converted(y, packs.to_numbers))
+        levels = [self._converted(y, packs.to_numbers) for y in ys]
         to_words = declared(b, packs.to_words, words, [numbers] * 2)
         to_codes = declared(b, packs.to_codes, codes, [words] * 2)
         subtract = declared(b, f"llvm.ssub.sat.v{2 * LANES}i16", words, [words] * 2)
         largest = declared(b, f"llvm.umax.v{GROUP}i8", codes, [codes] * 2)
-        halves = [b.call(to_words, levels[:2]), b.call(to_words, levels[2:])]
+        halves = [b.call(to_words, levels[i : i + 2]) for i in range(0, count, 2)]
         halves = [b.call(subtract, [half, self._low]) for half in halves]
-        packed = b.call(largest, [b.call(to_codes, halves), self._lowest])
+        both = [halves[0], halves[-1]]
+        packed = b.call(largest, [b.call(to_codes, both), self._lowest])
         if self._interleaved:
             return packed
         # Packs work in parts of 4 lanes: (part, register) becomes (register, part).
         parts = LANES // 4
-        order = [part * 4 + register for register in range(4) for part in range(parts)]
-        return b.bitcast(shuffled(b, b.bitcast(packed, numbers), order), codes)
+        order = [part * 4 + register for register in range(count) for part in range(parts)]
+        ordered = shuffled(b, b.bitcast(packed, numbers), order)
+        return b.bitcast(ordered, ir.VectorType(_I8, count * LANES))
 
     def _converted(self, y: Any, name: str) -> Any:
         b, kind = self._b, ir.VectorType(_I32, LANES)
@@ -141,3 +150,8 @@ class Rounding:
         convert = declared(b, name, kind, [y.type, kind, mask, _I32])
         arguments = [y, ir.Constant(kind, None), ir.Constant(mask, -1), mode]
         return b.call(convert, arguments)
+
+
+def _at_most(b: Any, y: Any, most: Any) -> Any:
+    # The conversion turns NaN, which stays, and too large numbers into the lowest integer.
+    return b.select(b.fcmp_ordered("<", most, y), most, y)

@@ -14,6 +14,7 @@ from qframe_packed.compiled.allocation import reuse
 from qframe_packed.compiled.codes import pad_of
 from qframe_packed.compiled.depthwise import Depthwise
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
+from qframe_packed.compiled.direct import in_registers
 from qframe_packed.compiled.elementwise import Elementwise, row, stages_of
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.finishing import Finish
@@ -60,12 +61,15 @@ class Schedule(Forms):
                 buffer.use(number)
         for buffer in self.outputs:
             buffer.use(len(self.steps))
-        for step in self.steps:
+        for number, step in enumerate(self.steps):
             if isinstance(step, Ending):
                 reuse(step.epilogue, step.source)
                 epilogue = step.epilogue
                 stages = fused(epilogue.stages, step.channels)
                 epilogue.by_tensor = {epilogue.last: stages}
+                self.steps[number] = in_registers(step)
+                for buffer in self.steps[number].buffers():
+                    buffer.use(number)
 
     @property
     def buffers(self) -> list[Buffer]:

@@ -53,6 +53,11 @@ class Tile:
         """Output channels of a tile."""
         return self.vectors * self.kind.lanes
 
+    @property
+    def name(self) -> str:
+        """The part of the names of functions that says the tile."""
+        return f"{self.kind.name}_{self.kind.lanes}_{self.pixels}x{self.vectors}"
+
 
 def tile_for(kind: Kind, outputs: int) -> int:
     """The place of the narrowest tile for this number of output channels."""
@@ -84,7 +89,7 @@ def _function_of(tile: Tile) -> Function:
         ) -> tuple[Any, ...]:
             pixels = range(count)
             begins = [b.add(image, b.load(at(b, windows, 8 * p, _I64))) for p in pixels]
-            totals = _products(b, tile, begins, weights, offsets, items)
+            totals = totals_of(b, tile, begins, weights, offsets, items)
             for p in pixels:
                 start = b.add(b.load(at(b, starts, 8 * p, _I64)), column)
                 for v in range(tile.vectors):
@@ -105,9 +110,7 @@ def _function_of(tile: Tile) -> Function:
             carried = tuple(loop(b, first, last, count, carried, body))
             first = b.sub(size, alone)
 
-    kind = tile.kind
-    shape = f"{kind.lanes}_{tile.pixels}x{tile.vectors}"
-    emit.__qualname__ = f"{kind.name}_{shape}"
+    emit.__qualname__ = tile.name
     return function(emitter(emit), *[types.int64] * 10, types.float32)
 
 
@@ -139,7 +142,7 @@ def add_products(
     call(b, multiply, *numbers, factor)
 
 
-def _products(
+def totals_of(
     b: Any, tile: Tile, begins: list[Any], weights: Any, offsets: Any, items: Any
 ) -> list[Any]:
     """Emit the totals of pixels: (pixel, register). Their windows begin at `begins`."""

@@ -242,8 +242,7 @@ def copy(b: Any, out: Any, source: Any, channels: Any) -> None:
     over_channels(b, channels, body)
 
 
-@emitter
-def copy_bytes(b: Any, out: Any, source: Any, size: Any) -> None:
+def move(b: Any, out: Any, source: Any, size: Any) -> None:
     """Copy bytes from an address to an address."""
     first = integer(0)
     for count in (64, 16, 4, 1):
@@ -256,3 +255,6 @@ def copy_bytes(b: Any, out: Any, source: Any, size: Any) -> None:
 
         loop(b, first, last, count, (), part)
         first = last
+
+
+copy_bytes = emitter(move)

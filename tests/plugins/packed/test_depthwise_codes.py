@@ -12,6 +12,7 @@ from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.reference import run as reference
 from qframe.deployment.graph.values import Grid, Value
 from qframe_packed.compiled.depthwise_codes import DepthwiseCodes
+from qframe_packed.compiled.direct import in_registers
 from qframe_packed.compiled.epilogue import Store
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.layout import Image
@@ -41,7 +42,7 @@ def cases(draw):
             st.sampled_from([(-128, 127, 1), (0, 255, 1), (-4, 4, 2), (-255, 255, 2)])
         ),
         out_pads=tuple(draw(st.integers(0, 2)) for _ in range(4)),
-        codes=draw(st.booleans()),
+        ending=draw(st.sampled_from(["codes", "floats", "epilogue"])),
         samples=draw(st.integers(1, 2)),
         seed=draw(st.integers(0, 2**16)),
     )
@@ -58,7 +59,7 @@ def three(**arguments):
             "pads": [1, 1, 1, 1],
             "grid": (-128, 127, 1),
             "out_pads": (1, 0, 1, 1),
-            "codes": True,
+            "ending": "codes",
             "samples": 2,
             "seed": 0,
             **arguments,
@@ -68,11 +69,12 @@ def three(**arguments):
 
 @given(cases())
 @example(three())
-@example(three(codes=False))
+@example(three(ending="floats"))
+@example(three(ending="epilogue"))
 @example(three(stride=(2, 2)))
-@example(three(stride=(2, 2), codes=False))
+@example(three(stride=(2, 2), ending="epilogue"))
 @example(three(dilation=(2, 1)))
-@example(three(dilation=(2, 1), codes=False))
+@example(three(dilation=(2, 1), ending="floats"))
 def test_depthwise_of_codes(case):
     rng = np.random.default_rng(case.seed)
     low, high, step = case.grid
@@ -111,7 +113,7 @@ def test_depthwise_of_codes(case):
     kernel = DepthwiseCodes.of(source, image, conv, x, y)
     kernel = attrs.evolve(kernel, values=values)
     out = Image.of_codes(y.shape, case.out_pads)
-    if case.codes:
+    if case.ending == "codes":
         result = np.full((case.samples, out.rows, out.columns, channels), 99, np.uint8)
         stage = Finish.of(
             *(channels, Nearest(1, 0.7, -128, 127), result, out), scale=scale, shift=shift
@@ -123,8 +125,14 @@ def test_depthwise_of_codes(case):
         )
     else:
         result = np.full((case.samples * height * width * channels + 1), 99, F)
-        stage = Store(result)
-        inside = np.append(expected.astype(F).reshape(-1), F(99))
+        stage, numbers = Store(result), expected.astype(F)
+        if case.ending == "floats":
+            row = {"scale": scale, "shift": shift, "most": 40.0, "floats": result}
+            stage = Finish.of(channels, None, 0, out, **row)
+            numbers = np.clip(numbers * scale + shift, 0, 40).astype(F)
+        inside = np.append(numbers.reshape(-1), F(99))
     kernel.epilogue.extend(0, stage)
+    kernel = in_registers(kernel)
+    assert bool(kernel.epilogue.stages) == (case.ending == "epilogue")
     Program(memory, [kernel])(case.samples)
     np.testing.assert_array_equal(result, inside)
