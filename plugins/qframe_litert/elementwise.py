@@ -16,7 +16,7 @@ from qframe.errors import QFrameError
 from qframe_litert import epilogues
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.grids import ENDS, StoredGrid
-from qframe_litert.model import Options, Tensor
+from qframe_litert.model import Options, Quantization, Tensor
 from qframe_litert.moving import reshape
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.writer import Edge, Writer
@@ -129,13 +129,28 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         if writer.stored(value.grid) == StoredGrid(scale, zero_point):
             return writer.emit(code, (x.index,), value, options)
         if function == "softmax":
-            low, high = (n - zero_point for n in ENDS[writer.settings.activations])
-            fixed = Value(value.shape, Grid(low, high, 1, scale))
-            y = writer.emit(code, (x.index,), fixed, options, "softmax")
-            return on_grid(writer, y, value.grid)
+            return _softmax(writer, x, value)
     if epilogues.is_relu(operation):
         return on_grid(writer, x, value.grid, operation)
     return lookup(writer, fused, x, value)
+
+
+def _softmax(writer: Writer, x: Edge, value: Value) -> Edge:
+    """Write a softmax on another grid than its own: in 16 bits, and then rounded."""
+    if writer.settings.activations != "int8":
+        raise QFrameError(
+            "a softmax of 16 bits returns multiples of 2^-15 from -1 to 1. Give it an "
+            "output quantizer with this range"
+        )
+    shape, name = (writer.settings.batch, *value.shape), f"{writer.name}/softmax"
+    quantization = Quantization(np.float32(2.0**-16), -(2**15))
+    wide = writer.model.add_tensor(Tensor(name, shape, "int16", quantization))
+    options = Options("SoftmaxOptions", {"Beta": 1.0})
+    writer.operator("SOFTMAX", (x.index,), wide, options, version=3)
+    epilogue = Epilogue.of(writer, None, value, fuses=False)
+    out = writer.activation(value, epilogue.name)
+    writer.operator("QUANTIZE", (wide,), out.index, Options("QuantizeOptions"), version=2)
+    return epilogue.finish(writer, out)
 
 
 def prelu(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
