@@ -131,8 +131,12 @@ _ROWS: Mapping[str, LayerRow] = {
     "Cropping2D": LayerRow(lowering="cropping"),
     "Conv2D": _products(_DENSE, "convolution", "convolution", pads=True),
     "Conv3D": _products(_DENSE, "convolution", pads=True),
-    "Conv1DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
-    "Conv2DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
+    "Conv1DTranspose": _products(
+        _TRANSPOSED, "transposed_convolution", "transposed_convolution"
+    ),
+    "Conv2DTranspose": _products(
+        _TRANSPOSED, "transposed_convolution", "transposed_convolution"
+    ),
     "Conv3DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
     "DepthwiseConv1D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),
     "DepthwiseConv2D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),

@@ -86,13 +86,19 @@ def _windows(x: Array, reach: tuple[int, int], strides: tuple[int, int]) -> Arra
 def _conv2d(op: operations.Conv2D, x: Array) -> Array:
     windows = _windows(_padded(x, op.pads, op.pad), op.reach, op.strides)
     windows = windows[..., :: op.dilation[0], :: op.dilation[1]]
+    total = _sums_of(windows, _numbers(op.kernel), op.groups, _whole(op.kernel, x))
+    return _sums(total, op.kernel, x)
+
+
+def _sums_of(windows: Array, kernel: Array, groups: int, whole: bool) -> Array:
+    """The sums of products of all windows with a kernel."""
     batch, rows, columns, channels, height, width = windows.shape
-    size, groups = channels // op.groups, op.groups
-    kernel = _numbers(op.kernel).reshape(groups, -1, height, width, size)
+    size = channels // groups
+    kernel = kernel.reshape(groups, -1, height, width, size)
     matrix = kernel.transpose(0, 4, 2, 3, 1).reshape(groups, size * height * width, -1)
     total = np.empty((batch, rows, columns, groups * matrix.shape[2]))
     if not batch:
-        return _sums(total, op.kernel, x)
+        return total
     # Whole rows, or parts of one whose windows are too large to be laid out together.
     most = max(1, _MOST_FACTORS // (batch * channels * height * width))
     down, across = max(1, most // columns), min(columns, most)
@@ -104,8 +110,28 @@ def _conv2d(op: operations.Conv2D, x: Array) -> Array:
             chosen = chosen.reshape(*shape, groups, size, height, width)
             factors = chosen.transpose(3, 0, 1, 2, 4, 5, 6)
             factors = factors.reshape(groups, -1, matrix.shape[1])
-            sums = _product(factors, matrix, _whole(op.kernel, x)).transpose(1, 0, 2)
+            sums = _product(factors, matrix, whole).transpose(1, 0, 2)
             total[part] = sums.reshape(*shape, -1)
+    return total
+
+
+@run.register
+def _conv2d_transpose(op: operations.Conv2DTranspose, x: Array) -> Array:
+    # A convolution of the pixels, with zeros between them and around, gives the same sums.
+    kernel = _numbers(op.kernel)
+    height, width = (
+        size + reach - 1 for size, reach in zip(op.size, kernel.shape[1:3], strict=True)
+    )
+    rows, columns = (
+        np.arange(x.shape[axis]) * op.strides[axis - 1]
+        + (kernel.shape[axis] - 1 - op.crops[axis - 1])
+        for axis in (1, 2)
+    )
+    down, across = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    image = np.zeros((len(x), height, width, x.shape[3]), x.dtype)
+    image[:, rows[down][:, None], columns[across]] = x[:, down][:, :, across]
+    windows = _windows(image, (kernel.shape[1], kernel.shape[2]), (1, 1))
+    total = _sums_of(windows, kernel[:, ::-1, ::-1], 1, _whole(op.kernel, x))
     return _sums(total, op.kernel, x)
 
 

@@ -1,7 +1,7 @@
 """The lowering of each Keras layer: the table of all, activations, and merges.
 
-A new one is a function here or in `images`, `normalizations`, `products` or `shapes`, named
-in the row of the layer in `qframe.layers.table`.
+A new one is a function here or in `images`, `normalizations`, `products`, `shapes` or
+`transposed`, named in the row of the layer in `qframe.layers.table`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,13 @@ from typing import Any
 
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.operations import Activation, Merge, Operation
-from qframe.deployment.lowering import images, normalizations, products, shapes
+from qframe.deployment.lowering import (
+    images,
+    normalizations,
+    products,
+    shapes,
+    transposed,
+)
 from qframe.deployment.lowering.functions import add_activation
 from qframe.deployment.lowering.tracing import Lowering, Traced, Tracer
 from qframe.deployment.lowering.weights import values_of
@@ -26,7 +32,7 @@ from qframe.quantizers import Quantizer
 @functools.cache
 def lowerings() -> Mapping[type, Lowering]:
     """The lowering of each Keras layer that has one, by its class."""
-    modules = images, normalizations, products, shapes
+    modules = images, normalizations, products, shapes, transposed
     functions = globals() | {k: v for module in modules for k, v in vars(module).items()}
     return {cls: functions[row.lowering] for cls, row in TABLE.items() if row.lowering}
 

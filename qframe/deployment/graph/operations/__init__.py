@@ -22,7 +22,12 @@ from qframe.deployment.graph.operations.pooling import (
     MaxPool,
     Resize,
 )
-from qframe.deployment.graph.operations.products import Conv2D, Dense, Lookup
+from qframe.deployment.graph.operations.products import (
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Lookup,
+)
 from qframe.deployment.graph.operations.shaping import (
     Concatenate,
     Pad,
@@ -39,6 +44,7 @@ __all__ = [
     "AveragePool",
     "Concatenate",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
     "Dequantize",
     "GlobalPool",
