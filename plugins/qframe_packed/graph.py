@@ -26,7 +26,7 @@ OPERATIONS: Mapping[str, type[Operation]] = {
         *(operations.GlobalPool, operations.Activation, operations.PReLU),
         *(operations.Merge, operations.Concatenate, operations.Reshape, operations.Pad),
         *(operations.Slice, operations.Transpose, operations.Repeat, operations.Resize),
-        *(operations.Normalize, operations.Lookup),
+        *(operations.Normalize, operations.Lookup, operations.Matmul),
     )
 }
 _MOST_NODES = 2**14

@@ -120,6 +120,8 @@ def _work(node: Node, inputs: list[Value], output: Value) -> int:
             | operations.Dense(kernel=kernel)
         ):
             per_number = math.prod(kernel.shape[1:])
+        case operations.Matmul():
+            per_number = inputs[0].shape[-1]
         case operations.MaxPool(pool=pool) | operations.AveragePool(pool=pool):
             per_number = math.prod(pool)
         case operations.Quantize(thresholds=thresholds):

@@ -46,12 +46,13 @@ def _numbers(kernel: Any) -> Array:
 
 
 def _product(factors: Array, matrix: Array, whole: bool) -> Array:
-    """The matrix product; in float32 if that is exact, since it is much faster."""
+    """The product of matrices; in float32 if that is exact, since it is much faster."""
     if whole:
         largest = np.abs(factors).max(initial=0) * np.abs(matrix).max(initial=0)
         if largest * factors.shape[-1] < 2**24:
             return factors.astype(np.float32) @ matrix.astype(np.float32)
-    return factors.astype(np.float64) @ matrix
+    with np.errstate(all="ignore"):
+        return factors.astype(np.float64) @ matrix.astype(np.float64)
 
 
 def _sums(total: Array, kernel: Any, x: Array) -> Array:
@@ -139,6 +140,11 @@ def _conv2d_transpose(op: operations.Conv2DTranspose, x: Array) -> Array:
 def _dense(op: operations.Dense, x: Array) -> Array:
     total = _product(x, _numbers(op.kernel).T, _whole(op.kernel, x))
     return _sums(total, op.kernel, x)
+
+
+@run.register
+def _matmul(op: operations.Matmul, x: Array, y: Array) -> Array:
+    return np.asarray(_product(x, y, False) * op.scale, np.float32)
 
 
 @run.register
@@ -307,6 +313,10 @@ def _fused(op: Fused, *inputs: Array) -> Array:
             y = y.astype(np.float32) * op.scale.astype(np.float32)
         if op.bias is not None and not whole:
             y = y + op.bias.astype(np.float32)
+    elif isinstance(op.operation, operations.Matmul) and None not in op.scales:
+        # Sums of integers, which are scaled once.
+        step = op.operation.scale * np.float64(op.scales[0]) * np.float64(op.scales[1])
+        y = _product(*inputs, True).astype(np.float32) * np.float32(step)
     else:
         real = (
             x if scale is None else run(operations.Dequantize(scale=scale), x)

@@ -20,14 +20,19 @@ from qframe.errors import QFrameError
 def dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Add a dense layer."""
     (x,) = inputs
+    check_not_quantized_by_keras(layer)
+    kernel = kernel_of(layer, "kernel", np.transpose, tracer.target.floats)
+    x = x if is_integer(kernel) else tracer.real(x)
+    return add_epilogue(tracer, layer, tracer.add(Dense(kernel=kernel), x))
+
+
+def check_not_quantized_by_keras(layer: Any) -> None:
+    """Raise `QFrameError` for a layer that Keras itself has quantized."""
     if getattr(layer, "quantization_mode", None):
         raise QFrameError(
             f"keras.Model.quantize({layer.quantization_mode!r}) has changed it. Export the "
             "model from before that"
         )
-    kernel = kernel_of(layer, "kernel", np.transpose, tracer.target.floats)
-    x = x if is_integer(kernel) else tracer.real(x)
-    return add_epilogue(tracer, layer, tracer.add(Dense(kernel=kernel), x))
 
 
 def convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -52,7 +57,7 @@ def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     floats = tracer.target.floats
     kernel = kernel_of(layer, "depthwise_kernel", _by_channel, floats)
     sums = _windows(tracer, layer, as_image(tracer, x), kernel, x.shape[-1])
-    middle = _add_bias(tracer, sums, None)
+    middle = add_bias(tracer, sums, None)
     points = kernel_of(layer, "pointwise_kernel", _outputs_first, floats)
     middle = middle if is_integer(points) else tracer.real(middle)
     sums = tracer.add(Conv2D(kernel=points), middle)
@@ -126,10 +131,10 @@ def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) ->
 def add_epilogue(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
     """Add the bias and the activation."""
     bias = values_of(layer, "bias") if layer.use_bias else None
-    return add_activation(tracer, layer.activation, _add_bias(tracer, sums, bias))
+    return add_activation(tracer, layer.activation, add_bias(tracer, sums, bias))
 
 
-def _add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
+def add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
     """Add the bias; integers stay integers if one positive scale is enough."""
     if bias is not None and not np.isfinite(bias).all():
         raise QFrameError("bias holds numbers that are not finite")

@@ -59,6 +59,7 @@ class Tracer:
     def __init__(self, target: ExportTarget) -> None:
         self.target = target
         self.path = ""
+        self._call: Callable[[], tuple[dict[str, int], dict[str, Any]]] = lambda: ({}, {})
         self._inputs: list[tuple[int, ...]] = []
         self._nodes: list[Node] = []
         self._quantizers: dict[Any, tuple[Any, Quantize]] = {}
@@ -81,6 +82,14 @@ class Tracer:
         """Convert a tensor to floats."""
         grid = tensor.value.grid
         return tensor if grid is None else self.add(Dequantize(scale=grid.scale), tensor)
+
+    def begin(self, path: str, call: Any) -> None:
+        """Begin a layer, with what returns the names of its inputs and its arguments."""
+        self.path, self._call = path, call
+
+    def call_of_layer(self) -> tuple[dict[str, int], dict[str, Any]]:
+        """The places of named inputs among all, and the other arguments of the call."""
+        return self._call()
 
     def add_quantizer(self, quantizer: Any, tensor: Traced) -> Traced:
         """Add a quantizer of activations."""

@@ -91,8 +91,10 @@ def _every_operation():
             (0,),
             "up",
         ),
+        Node(op.Transpose(axes=(1, 3, 2)), (i + 12,), "turned"),
+        Node(op.Matmul(scale=0.5), (i + 12, i + 17), "products"),
     ]
-    return PackedGraph((shape,), tuple(built), (i + 7, i + 2, i + 15, i + 16))
+    return PackedGraph((shape,), tuple(built), (i + 7, i + 2, i + 15, i + 16, i + 18))
 
 
 GRAPH = _every_operation()

@@ -7,6 +7,7 @@ a function in `qframe.deployment.lowering`, and a line in the table of each targ
 from __future__ import annotations
 
 from qframe.deployment.graph.operations.base import Operation
+from qframe.deployment.graph.operations.contracting import Matmul
 from qframe.deployment.graph.operations.elementwise import (
     FUNCTIONS,
     Activation,
@@ -49,6 +50,7 @@ __all__ = [
     "Dequantize",
     "GlobalPool",
     "Lookup",
+    "Matmul",
     "MaxPool",
     "Merge",
     "Normalize",
