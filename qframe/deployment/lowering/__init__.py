@@ -45,7 +45,7 @@ def lower(model: Any, target: ExportTarget) -> Graph:
         ['quantize', 'dequantize', 'dense', 'affine']
     """
     function = _function_of(model, target)
-    tracer, refusals = Tracer(target), Refusals(target.name)
+    tracer, refusals = Tracer(target, lowering_of), Refusals(target.name)
     inputs = []
     for tensor in function.inputs:
         shape = tuple(tensor.shape[1:])

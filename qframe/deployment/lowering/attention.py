@@ -7,7 +7,6 @@ from typing import Any
 
 from qframe.deployment.graph.operations import Activation
 from qframe.deployment.lowering.contracting import add_einsum
-from qframe.deployment.lowering.layers import lowering_of
 from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.deployment.lowering.weights import values_of
 from qframe.errors import QFrameError
@@ -44,7 +43,7 @@ def multi_head_attention(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Tr
             "keras.ops.einsum and Softmax"
         )
     heads = [
-        _project(tracer, part, x)
+        tracer.part(part, x)
         for part, x in (
             *((layer.query_dense, query), (layer.key_dense, key)),
             (layer.value_dense, value),
@@ -56,13 +55,9 @@ def multi_head_attention(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Tr
         )
     scale = 1 / math.sqrt(layer.key_dim)
     scores = add_einsum(tracer, "abcd,aecd->acbe", heads[0], heads[1], scale)
-    shares = lowering_of(softmax)(tracer, softmax, [scores])
+    shares = tracer.part(softmax, scores)
     mixed = add_einsum(tracer, "acbe,aecd->abcd", shares, heads[2])
-    return _project(tracer, layer.output_dense, mixed)
-
-
-def _project(tracer: Tracer, layer: Any, x: Traced) -> Traced:
-    return lowering_of(layer)(tracer, layer, [x])
+    return tracer.part(layer.output_dense, mixed)
 
 
 def _check_call(tracer: Tracer) -> dict[str, int]:

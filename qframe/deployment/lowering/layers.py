@@ -13,6 +13,7 @@ from typing import Any
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.operations import Activation, Merge, Operation
 from qframe.deployment.lowering import (
+    attention,
     contracting,
     images,
     normalizations,
@@ -33,8 +34,6 @@ from qframe.quantizers import Quantizer
 @functools.cache
 def lowerings() -> Mapping[type, Lowering]:
     """The lowering of each Keras layer that has one, by its class."""
-    from qframe.deployment.lowering import attention  # it lowers the parts of a layer
-
     modules = attention, contracting, images, normalizations, products, shapes, transposed
     functions = globals() | {k: v for module in modules for k, v in vars(module).items()}
     return {cls: functions[row.lowering] for cls, row in TABLE.items() if row.lowering}

@@ -54,10 +54,13 @@ class Tracer:
 
     Args:
         target: the requirements of the exporter.
+        lowering_of: returns the lowering of a layer that is a part of another.
     """
 
-    def __init__(self, target: ExportTarget) -> None:
-        self.target = target
+    def __init__(
+        self, target: ExportTarget, lowering_of: Callable[[Any], Lowering] | None = None
+    ) -> None:
+        self.target, self._lowering_of = target, lowering_of
         self.path = ""
         self._call: Callable[[], tuple[dict[str, int], dict[str, Any]]] = lambda: ({}, {})
         self._inputs: list[tuple[int, ...]] = []
@@ -86,6 +89,11 @@ class Tracer:
     def begin(self, path: str, call: Any) -> None:
         """Begin a layer, with what returns the names of its inputs and its arguments."""
         self.path, self._call = path, call
+
+    def part(self, layer: Any, *inputs: Traced) -> Traced:
+        """Add a layer that is a part of the current one."""
+        assert self._lowering_of is not None  # noqa: S101
+        return self._lowering_of(layer)(self, layer, [*inputs])
 
     def call_of_layer(self) -> tuple[dict[str, int], dict[str, Any]]:
         """The places of named inputs among all, and the other arguments of the call."""
