@@ -316,7 +316,7 @@ def _fused(op: Fused, *inputs: Array) -> Array:
     elif isinstance(op.operation, operations.Matmul) and None not in op.scales:
         # Sums of integers, which are scaled once.
         step = op.operation.scale * np.float64(op.scales[0]) * np.float64(op.scales[1])
-        y = _product(*inputs, True).astype(np.float32) * np.float32(step)
+        y = _product(inputs[0], inputs[1], True).astype(np.float32) * np.float32(step)
     else:
         real = (
             x if scale is None else run(operations.Dequantize(scale=scale), x)
