@@ -106,7 +106,7 @@ def add_einsum(
         QFrameError: they mix samples of the batch, or are not products of matrices.
     """
     sum_of = Einsum.of(equation, len(x.shape) + 1, len(y.shape) + 1)
-    batch, *_ = sum_of.x
+    batch = sum_of.x[0]
     if not batch == sum_of.y[0] == sum_of.out[:1]:
         raise QFrameError(
             f"its equation {equation!r} does not keep the batch as the first axis of both "

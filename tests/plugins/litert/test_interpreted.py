@@ -111,7 +111,9 @@ CASES = {
     "largest of a sequence": (SEQUENCE, layers.GlobalMaxPooling1D(keepdims=True)),
 }
 # A step in a factor of attention is more than one in a product.
-MOST_STEPS, LEAST_SHARES = {"attention": 3}, {"attention": 0.75}
+MOST_STEPS = {"attention": 3}
+# The runtime rounds a bilinear image to the grid of its input, and then to the next one.
+LEAST_SHARES = {"attention": 0.75, "bilinear": 0.7}
 
 
 def exported(case, path):
