@@ -13,7 +13,15 @@ from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.refusals import Refusals
 from qframe.errors import QFrameError
-from qframe_litert import averaging, elementwise, moving, products
+from qframe_litert import (
+    averaging,
+    contracting,
+    elementwise,
+    merging,
+    moving,
+    products,
+    transposed,
+)
 from qframe_litert.model import LiteModel, Options
 from qframe_litert.writer import Edge, Settings, Writer
 
@@ -23,10 +31,12 @@ FUSED: Mapping[type, Callable[..., Edge]] = {
     op.Affine: elementwise.affine,
     op.AveragePool: averaging.average_pool,
     op.Conv2D: products.convolution,
+    op.Conv2DTranspose: transposed.transposed,
     op.Dense: products.dense,
     op.GlobalPool: averaging.global_average,
-    op.Merge: elementwise.merge,
-    op.PReLU: elementwise.prelu,
+    op.Matmul: contracting.matmul,
+    op.Merge: merging.merge,
+    op.PReLU: merging.prelu,
     op.Resize: averaging.resize,
 }
 MOVING: Mapping[type, Callable[..., Edge]] = {

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from qframe.deployment.graph.fused import Fused
-from qframe.deployment.graph.operations import Activation, Affine, Dequantize, Reshape
+from qframe.deployment.graph.operations import Affine, Dequantize, Reshape
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Grid, Value
 from qframe.errors import QFrameError
@@ -151,15 +151,6 @@ def _softmax(writer: Writer, x: Edge, value: Value) -> Edge:
     out = writer.activation(value, epilogue.name)
     writer.operator("QUANTIZE", (wide,), out.index, Options("QuantizeOptions"), version=2)
     return epilogue.finish(writer, out)
-
-
-def prelu(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
-    """Write a ReLU with slopes that are the same in all pixels."""
-    alpha = fused.operation.alpha  # type: ignore[attr-defined]
-    if alpha.size == 1:
-        one = Activation("relu", float(alpha.reshape(())))
-        return lookup(writer, attrs.evolve(fused, operation=one), x, value)
-    raise QFrameError("its slopes differ. Write keras.layers.LeakyReLU, which has one")
 
 
 def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:

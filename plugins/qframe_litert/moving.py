@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import attrs
+
 from qframe.deployment.graph.values import Value
-from qframe.errors import QFrameError
 from qframe_litert.model import Options
 from qframe_litert.windows import bordered, pool
 from qframe_litert.writer import Edge, Writer
@@ -61,12 +63,18 @@ def transpose(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
 
 
 def repeat(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
-    """Write each row or column of an image several times."""
-    if len(x.shape) != 3 or operation.axis == 3:
-        raise QFrameError(
-            f"it repeats numbers along axis {operation.axis} of {list(x.shape)}, and the "
-            "runtime rows and columns of an image"
-        )
-    size = writer.constant("size", value.shape[:2])
-    options = Options("ResizeNearestNeighborOptions")
-    return writer.emit("RESIZE_NEAREST_NEIGHBOR", (x.index, size), value, options)
+    """Write each number along an axis several times, as columns of an image."""
+    at = operation.axis - 1
+    image = (
+        *(math.prod(x.shape[:at]), x.shape[at]),
+        math.prod(x.shape[operation.axis :]),
+    )
+    wide = image[0], image[1] * operation.count, image[2]
+    y = reshape(writer, None, x, attrs.evolve(x.value, shape=image))
+    size = writer.constant("size", wide[:2])
+    # The nearest pixel to the center of another one is never between two.
+    options = Options("ResizeNearestNeighborOptions", {"HalfPixelCenters": True})
+    part = None if wide == value.shape else "repeated"
+    inputs, larger = (y.index, size), attrs.evolve(value, shape=wide)
+    out = writer.emit("RESIZE_NEAREST_NEIGHBOR", inputs, larger, options, part)
+    return reshape(writer, None, out, value)

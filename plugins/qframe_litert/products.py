@@ -38,18 +38,18 @@ def convolution(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     }
     if conv.groups == x.shape[2] and conv.kernel.shape[3] == 1:
         settings["DepthMultiplier"] = conv.kernel.shape[0] // conv.groups
-        return _product(writer, fused, x, value, "DEPTHWISE_CONV_2D", settings)
+        return product(writer, fused, x, value, "DEPTHWISE_CONV_2D", settings)
     version = _GROUPED if conv.groups > 1 else None
-    return _product(writer, fused, x, value, "CONV_2D", settings, version)
+    return product(writer, fused, x, value, "CONV_2D", settings, version)
 
 
 def dense(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write a dense layer along the last axis."""
     settings = {"KeepNumDims": True} if len(x.shape) > 1 else {}
-    return _product(writer, fused, x, value, "FULLY_CONNECTED", settings)
+    return product(writer, fused, x, value, "FULLY_CONNECTED", settings)
 
 
-def _product(
+def product(
     writer: Writer,
     fused: Fused,
     x: Edge,
@@ -57,7 +57,21 @@ def _product(
     code: str,
     settings: dict[str, Any],
     version: int | None = None,
+    shape: int | None = None,
 ) -> Edge:
+    """Write an operator with a kernel and biases.
+
+    Args:
+        writer: writes it.
+        fused: the product with its epilogue.
+        x: what it reads.
+        value: the result.
+        code: the operator.
+        settings: its options.
+        version: another version than that of the activations. Default None.
+        shape: the tensor with the shape of the result, which a transposed convolution
+            takes. Default None.
+    """
     sums = Sums.of(fused, writer.stored(x.grid), writer.stored(value.grid))
     depthwise = code == "DEPTHWISE_CONV_2D"
     kernel = sums.kernel.transpose(3, 1, 2, 0) if depthwise else sums.kernel
@@ -69,12 +83,16 @@ def _product(
     if np.abs(sums.bias).max() >= 2**31:
         raise QFrameError("its bias needs more than 32 bits in steps of its sums")
     biases = writer.weights("bias", sums.bias.astype(wide), wide, sums.step)
-    epilogue = Epilogue.of(writer, fused.activation, value)
+    epilogue = Epilogue.of(writer, fused.activation, value, fuses=shape is None)
     out = writer.activation(value, epilogue.name)
     version = _FOUR_BITS[code] if kind == "int4" else version
-    settings["FusedActivationFunction"] = epilogue.function
+    inputs: tuple[int, ...] = x.index, weights, biases
+    if shape is None:
+        settings["FusedActivationFunction"] = epilogue.function
+    else:
+        inputs = shape, weights, x.index, biases
     options = Options(_OPTIONS[code], settings)
-    writer.operator(code, (x.index, weights, biases), out.index, options, version)
+    writer.operator(code, inputs, out.index, options, version)
     return epilogue.finish(writer, out)
 
 
@@ -86,7 +104,11 @@ def _kind(writer: Writer, code: str, kernel: Array) -> str:
             f"its kernel has integers up to {largest} in the file, and int8 weights reach "
             "from -127 to 127. Quantize it to fewer bits, or with narrow_range=True"
         )
-    if writer.settings.weights == "int8" or largest > _LARGEST["int4"]:
+    if (
+        code not in _FOUR_BITS
+        or writer.settings.weights == "int8"
+        or largest > _LARGEST["int4"]
+    ):
         return "int8"
     if writer.settings.activations == "int16" and code != "FULLY_CONNECTED":
         raise QFrameError(
@@ -100,6 +122,7 @@ _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "FULLY_CONNECTED": "FullyConnectedOptions",
+    "TRANSPOSE_CONV": "TransposeConvOptions",
 }
 
 

@@ -158,6 +158,7 @@ class Writer:
 VERSIONS: Mapping[str, tuple[int, int]] = {
     "ADD": (2, 3),
     "AVERAGE_POOL_2D": (2, 3),
+    "BATCH_MATMUL": (2, 3),
     "CAST": (1, 1),
     "CONCATENATION": (2, 3),
     "CONV_2D": (3, 4),
@@ -181,9 +182,11 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "RESHAPE": (1, 1),
     "RESIZE_BILINEAR": (3, 4),
     "RESIZE_NEAREST_NEIGHBOR": (3, 4),
+    "SHAPE": (1, 1),
     "SOFTMAX": (2, 3),
     "STRIDED_SLICE": (2, 4),
     "SUB": (2, 5),
     "TANH": (2, 3),
     "TRANSPOSE": (2, 5),
+    "TRANSPOSE_CONV": (3, 3),
 }

@@ -20,12 +20,13 @@ __all__ = ["OPERATIONS", "Node", "PackedGraph"]
 OPERATIONS: Mapping[str, type[Operation]] = {
     cls.name: cls
     for cls in (
-        *(operations.Conv2D, operations.Dense, operations.Affine, operations.Quantize),
-        *(operations.Round, operations.MaxPool, operations.AveragePool),
+        *(operations.Conv2D, operations.Conv2DTranspose, operations.Dense),
+        *(operations.Affine, operations.Quantize, operations.Round),
+        *(operations.MaxPool, operations.AveragePool),
         *(operations.GlobalPool, operations.Activation, operations.PReLU),
         *(operations.Merge, operations.Concatenate, operations.Reshape, operations.Pad),
         *(operations.Slice, operations.Transpose, operations.Repeat, operations.Resize),
-        *(operations.Normalize, operations.Lookup),
+        *(operations.Normalize, operations.Lookup, operations.Matmul),
     )
 }
 _MOST_NODES = 2**14

@@ -7,6 +7,7 @@ import math
 import attrs
 
 from qframe.deployment.graph import operations
+from qframe.deployment.graph.fused import PRODUCTS
 from qframe.deployment.graph.values import Value
 from qframe.errors import ArgumentError, DataError
 from qframe_packed.graph import Node, PackedGraph
@@ -114,8 +115,14 @@ def last_reads(graph: PackedGraph) -> dict[int, int]:
 
 def _work(node: Node, inputs: list[Value], output: Value) -> int:
     match node.operation:
-        case operations.Conv2D(kernel=kernel) | operations.Dense(kernel=kernel):
+        case (
+            operations.Conv2D(kernel=kernel)
+            | operations.Conv2DTranspose(kernel=kernel)
+            | operations.Dense(kernel=kernel)
+        ):
             per_number = math.prod(kernel.shape[1:])
+        case operations.Matmul():
+            per_number = inputs[0].shape[-1]
         case operations.MaxPool(pool=pool) | operations.AveragePool(pool=pool):
             per_number = math.prod(pool)
         case _:
@@ -126,6 +133,10 @@ def _work(node: Node, inputs: list[Value], output: Value) -> int:
 
 def _padded(node: Node, x: Value) -> int:
     """The numbers of a padded image; 0 without padding."""
+    if isinstance(node.operation, operations.Conv2DTranspose):
+        # The pixels with zeros between them and around.
+        sizes = zip(node.operation.size, node.operation.kernel.shape[1:3], strict=True)
+        return math.prod(size + reach for size, reach in sizes) * x.shape[2]
     pads: tuple[int, ...] = getattr(node.operation, "pads", ())
     if not any(pads):
         return 0
@@ -142,7 +153,7 @@ def _table(node: Node, output: Value) -> int:
     if isinstance(operation, operations.Lookup):
         # The integers, unpacked, and their codes.
         return 2 * _NUMBER * math.prod(operation.kernel.shape)
-    if not isinstance(operation, (operations.Conv2D, operations.Dense)):
+    if not isinstance(operation, PRODUCTS):
         return _NUMBER * _NUMBER * (channels + 8)
     outputs, *window = operation.kernel.shape
     groups = getattr(operation, "groups", 1)

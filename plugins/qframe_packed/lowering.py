@@ -154,6 +154,7 @@ def _lookup(
 
 
 @_emit.register(operations.Conv2D)
+@_emit.register(operations.Conv2DTranspose)
 @_emit.register(operations.Dense)
 def _product(operation: Any, emitter: _Emitter, inputs: list[_Tensor]) -> _Tensor:
     (x,) = inputs

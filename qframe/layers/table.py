@@ -92,8 +92,8 @@ def _no_products(lowering: str | None = None) -> LayerRow:
 
 
 _ATTENDS = (
-    "attention multiplies tensors with each other, and the target multiplies with weights "
-    "only. Export what is before or after it"
+    "the target has no such attention. Replace it with keras.layers.Attention or "
+    "MultiHeadAttention, or export what is before or after it"
 )
 _RECURS = (
     "a recurrent layer repeats its cell for each step, and the target has no loop. "
@@ -112,7 +112,7 @@ _ROWS: Mapping[str, LayerRow] = {
     # The layers with an unknown count have rare products, without a formula here.
     "AdditiveAttention": LayerRow(counter="unknown", refusal=_ATTENDS),
     "AlphaDropout": _IDENTITY,
-    "Attention": LayerRow(counter="attention", refusal=_ATTENDS),
+    "Attention": LayerRow(counter="attention", lowering="dot_product_attention"),
     "Average": LayerRow(lowering="average"),
     "AveragePooling1D": LayerRow(lowering="average_pooling"),
     "AveragePooling2D": LayerRow(lowering="average_pooling"),
@@ -122,7 +122,7 @@ _ROWS: Mapping[str, LayerRow] = {
     "ConvLSTM2D": _CONV_LSTM,
     "ConvLSTM3D": _CONV_LSTM,
     "Dense": _products(_DENSE, "dense", "dense"),
-    "EinsumDense": _products(_EINSUM, "einsum_dense"),
+    "EinsumDense": _products(_EINSUM, "einsum_dense", "einsum_dense"),
     "Embedding": LayerRow(
         _EMBEDDINGS, explicit=True, counter="no_macs", lowering="embedding"
     ),
@@ -131,12 +131,16 @@ _ROWS: Mapping[str, LayerRow] = {
     "Cropping2D": LayerRow(lowering="cropping"),
     "Conv2D": _products(_DENSE, "convolution", "convolution", pads=True),
     "Conv3D": _products(_DENSE, "convolution", pads=True),
-    "Conv1DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
-    "Conv2DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
+    "Conv1DTranspose": _products(
+        _TRANSPOSED, "transposed_convolution", "transposed_convolution"
+    ),
+    "Conv2DTranspose": _products(
+        _TRANSPOSED, "transposed_convolution", "transposed_convolution"
+    ),
     "Conv3DTranspose": _products(_TRANSPOSED, "transposed_convolution"),
     "DepthwiseConv1D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),
     "DepthwiseConv2D": _products(_DEPTHWISE, "convolution", "depthwise", pads=True),
-    "Dot": LayerRow(counter="dot"),
+    "Dot": LayerRow(counter="dot", lowering="dot"),
     "Dropout": _IDENTITY,
     "ELU": LayerRow(lowering="elu"),
     "Flatten": LayerRow(lowering="reshape"),
@@ -165,7 +169,9 @@ _ROWS: Mapping[str, LayerRow] = {
     "Maximum": LayerRow(lowering="maximum"),
     "MelSpectrogram": _UNKNOWN,
     "Minimum": LayerRow(lowering="minimum"),
-    "MultiHeadAttention": _ATTENTION,
+    "MultiHeadAttention": LayerRow(
+        counter="multi_head_attention", lowering="multi_head_attention"
+    ),
     "Multiply": LayerRow(lowering="multiply"),
     "Normalization": _no_products("normalization"),
     "Permute": LayerRow(lowering="permute"),

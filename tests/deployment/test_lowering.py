@@ -41,6 +41,8 @@ LAYERS = {
     layers.BatchNormalization: lambda: layers.BatchNormalization(epsilon=0.1),
     layers.Conv1D: lambda: layers.Conv1D(3, 2, padding="causal", dilation_rate=2),
     layers.Conv2D: lambda: layers.Conv2D(4, 3, strides=2, padding="same", groups=2),
+    layers.Conv1DTranspose: lambda: layers.Conv1DTranspose(3, 3, strides=2, padding="same"),
+    layers.Conv2DTranspose: lambda: layers.Conv2DTranspose(4, (3, 2), strides=(2, 3)),
     layers.Cropping1D: lambda: layers.Cropping1D((1, 2)),
     layers.Cropping2D: lambda: layers.Cropping2D(((1, 0), (2, 3))),
     layers.Dense: lambda: layers.Dense(3, activation="relu"),
@@ -100,7 +102,8 @@ BEFORE = {
 
 
 def test_every_lowering_is_compared():
-    special = {layers.Embedding, CustomScaleLayer}
+    special = {layers.Embedding, CustomScaleLayer, layers.Dot, layers.Attention}
+    special |= {layers.EinsumDense, layers.MultiHeadAttention}  # in test_contracting
     assert {*LAYERS, *MERGES, *special} == set(lowerings())
 
 
@@ -115,7 +118,7 @@ def assert_as_in_keras(model, *inputs):
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
 def test_a_layer_computes_what_keras_does(cls, before):
-    shape = SHAPES.get(cls.__name__[-2:], SHAPES["2D"])
+    shape = SHAPES.get(cls.__name__.removesuffix("Transpose")[-2:], SHAPES["2D"])
     x = keras.Input(shape)
     model = keras.Model(x, LAYERS[cls]()(BEFORE[before](x)))
     rng = np.random.default_rng(0)
@@ -129,6 +132,41 @@ def test_a_scaled_residual_is_added():
     model = keras.Model([x, y], CustomScaleLayer(0.17)([x, y]))
     rng = np.random.default_rng(0)
     assert_as_in_keras(model, *rng.normal(size=(2, 5, 3, 4)).astype("float32"))
+
+
+# The size of a kernel, the stride, the padding, the output padding, and the dilation.
+TRANSPOSED = [
+    *(
+        (size, stride, padding, None, 1)
+        for size in (1, 2, 3, 4, 5)
+        for stride in (1, 2, 3)
+        for padding in ("same", "valid")
+    ),
+    *((3, 2, padding, added, 1) for padding in ("same", "valid") for added in (0, 1)),
+    *((5, 3, padding, added, 1) for padding in ("same", "valid") for added in (0, 2)),
+    *((3, 1, padding, None, 2) for padding in ("same", "valid")),
+]
+
+
+@pytest.mark.parametrize("quantizer", [None, "integer(bits=4, granularity='channel')"])
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
+def test_a_transposed_convolution_pads_as_keras_does(case, quantizer):
+    size, stride, padding, added, dilation = case
+    if dilation > 1 and keras.backend.backend() == "tensorflow":
+        pytest.skip("TensorFlow does not dilate transposed convolutions on the CPU")
+    layer = qf.layers.QuantConv2DTranspose(
+        3,
+        (size, 3),
+        strides=(stride, 1),
+        padding=padding,
+        output_padding=None if added is None else (added, 0),
+        dilation_rate=(dilation, 1),
+        kernel_quantizer=quantizer,
+        input_quantizer=quantizer and "dorefa(k_bit=3)",
+    )
+    model = chain(layer, shape=(4, 5, 2))
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 2)).astype("float32")
+    assert_as_in_keras(model, x)
 
 
 def test_images_grow_between_their_pixels():
@@ -269,7 +307,7 @@ def test_all_refused_layers_are_in_one_error():
         layers.Conv2D(2, 3, name="first"),
         layers.UnitNormalization(name="norm"),
         qf.layers.QuantConv2D(2, 3, input_quantizer="magnitude_aware_sign", name="own"),
-        layers.Conv2DTranspose(2, 3, name="up"),
+        layers.Masking(name="up"),
         layers.UnitNormalization(name="again"),
         layers.Dense(3, activation=lambda x: x * x, name="square"),
     )
@@ -279,7 +317,7 @@ def test_all_refused_layers_are_in_one_error():
     assert first == "the target 'mine' cannot take 5 layers:"
     assert last == "Nothing was written."
     assert [line.partition(": ")[0] for line in lines] == [
-        "- the layer 'norm' (UnitNormalization), the layer 'up' (Conv2DTranspose), "
+        "- the layer 'norm' (UnitNormalization), the layer 'up' (Masking), "
         "the layer 'again' (UnitNormalization)",
         "- the layer 'own' (Conv2D)",
         "- the layer 'square' (Dense)",
@@ -335,7 +373,7 @@ def test_a_refused_layer_of_a_large_shape_is_named_and_ends_the_search(layer):
 
 
 def test_the_cause_is_the_first_refusal():
-    model = chain(layers.Conv2DTranspose(2, 3), layers.Dense(2, dtype="mixed_float16"))
+    model = chain(layers.Masking(), layers.Dense(2, dtype="mixed_float16"))
     with pytest.raises(ExportError, match="cannot take") as caught:
         lower(model, TARGET)
     assert isinstance(caught.value.__cause__, QFrameError)

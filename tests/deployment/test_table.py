@@ -4,7 +4,16 @@ import inspect
 
 import keras
 
-from qframe.deployment.lowering import images, layers, normalizations, products, shapes
+from qframe.deployment.lowering import (
+    attention,
+    contracting,
+    images,
+    layers,
+    normalizations,
+    products,
+    shapes,
+    transposed,
+)
 from qframe.deployment.lowering.layers import lowerings
 from qframe.layers import table
 from qframe.layers.adapters import ADAPTERS, EXPLICIT
@@ -25,7 +34,10 @@ def functions(parameters, *modules):
 
 
 def test_every_lowering_is_named_and_every_name_is_one():
-    modules = images, layers, normalizations, products, shapes
+    modules = (
+        *(attention, contracting, images, layers, normalizations, products),
+        *(shapes, transposed),
+    )
     known = functions(["tracer", "layer", "inputs"], *modules)
     rows = [*table._ROWS.values(), *table._PRIVATE.values()]
     assert {row.lowering for row in rows if row.lowering} == set(known)

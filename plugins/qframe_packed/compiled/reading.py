@@ -107,7 +107,7 @@ def _kind(node: Node, values: Sequence[Value]) -> Any:
     """The kind of tiles of a product; None of anything else."""
     operation: Any = node.operation
     value = values[node.inputs[0]]
-    if not hasattr(operation, "kernel"):
+    if not isinstance(operation, (operations.Conv2D, operations.Dense)):
         return None
     if is_depthwise(operation, value):
         return CODES if multiplies_codes(operation, value) else None

@@ -10,6 +10,7 @@ import numpy as np
 from qframe.deployment.graph.operations import (
     Activation,
     Conv2D,
+    Conv2DTranspose,
     Dense,
     Operation,
     Quantize,
@@ -17,7 +18,7 @@ from qframe.deployment.graph.operations import (
 from qframe.deployment.graph.values import Value
 from qframe.errors import DataError
 
-PRODUCTS = (Conv2D, Dense)
+PRODUCTS = (Conv2D, Conv2DTranspose, Dense)
 
 
 @attrs.frozen(eq=False)

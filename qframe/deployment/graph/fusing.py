@@ -23,6 +23,7 @@ from qframe.deployment.graph.operations import (
     Concatenate,
     Dequantize,
     GlobalPool,
+    Matmul,
     MaxPool,
     Merge,
     Normalize,
@@ -44,6 +45,7 @@ from qframe.errors import DataError
 # Operations on floats that a target computes on integers once it knows all grids.
 _ON_FLOATS = (
     *(Merge, GlobalPool, AveragePool, Activation, PReLU, Affine, Normalize, Resize),
+    Matmul,
 )
 # Operations that only choose, move or join numbers.
 _MOVING = (*(MaxPool, GlobalPool, Reshape, Pad, Concatenate, Slice, Transpose, Repeat),)
@@ -196,6 +198,40 @@ def _per_output(array: NDArray[Any], kernel: Any) -> NDArray[Any]:
     return array.reshape(-1, *(1,) * (len(kernel.shape) - 1))
 
 
+def scale_matmul(draft: Draft, key: int, node: Node) -> bool:
+    """Multiply products of two tensors by the number that follows them, or a factor."""
+    if isinstance(node.operation, Affine) and _number_of(node.operation) is not None:
+        product = draft.producer(node.inputs[0], Matmul)
+        if product is None or not draft.has_one_reader(node.inputs[0]):
+            return False
+        operation, inputs, affine = product.operation, product.inputs, node.operation
+    elif isinstance(node.operation, Matmul):
+        factors = [draft.producer(i, Affine) for i in node.inputs]
+        found = [f and _number_of(f.operation) is not None for f in factors]
+        if not any(found):
+            return False
+        at = found.index(True)
+        inputs = tuple(
+            factors[at].inputs[0] if i == at else index
+            for i, index in enumerate(node.inputs)
+        )
+        if draft.values[inputs[at]].grid is not None:
+            return False
+        operation, affine, product = node.operation, factors[at].operation, node
+    else:
+        return False
+    scale = operation.scale * _number_of(affine)
+    draft.set_node(key, Matmul(scale=scale), *inputs, name=product.name)
+    return True
+
+
+def _number_of(operation: Affine) -> float | None:
+    """The number that an operation multiplies by, if it does nothing else."""
+    if operation.shift is not None or operation.scale is None or operation.scale.size > 1:
+        return None
+    return float(operation.scale.reshape(()))
+
+
 def fuse_activation(draft: Draft, key: int, node: Node) -> bool:
     """Compute a ReLU with the operation before it."""
     if not isinstance(node.operation, Activation) or node.operation.function != "relu":
@@ -326,7 +362,8 @@ def _rounded(bias: NDArray[Any], fused: Fused) -> NDArray[Any]:
 # For targets whose biases are floats.
 FLOAT_BIAS_RULES: tuple[Rule, ...] = (
     *(merge_repeated, keep_integers, pad_integers, join_reshapes, scale_sums),
-    *(read_integers, commute, fold_batch_norm, fuse_activation, fuse_quantizer),
+    *(read_integers, commute, scale_matmul, fold_batch_norm, fuse_activation),
+    fuse_quantizer,
 )
 RULES: tuple[Rule, ...] = (*FLOAT_BIAS_RULES, place_bias)
 

@@ -46,12 +46,13 @@ def _numbers(kernel: Any) -> Array:
 
 
 def _product(factors: Array, matrix: Array, whole: bool) -> Array:
-    """The matrix product; in float32 if that is exact, since it is much faster."""
+    """The product of matrices; in float32 if that is exact, since it is much faster."""
     if whole:
         largest = np.abs(factors).max(initial=0) * np.abs(matrix).max(initial=0)
         if largest * factors.shape[-1] < 2**24:
             return factors.astype(np.float32) @ matrix.astype(np.float32)
-    return factors.astype(np.float64) @ matrix
+    with np.errstate(all="ignore"):
+        return factors.astype(np.float64) @ matrix.astype(np.float64)
 
 
 def _sums(total: Array, kernel: Any, x: Array) -> Array:
@@ -86,13 +87,19 @@ def _windows(x: Array, reach: tuple[int, int], strides: tuple[int, int]) -> Arra
 def _conv2d(op: operations.Conv2D, x: Array) -> Array:
     windows = _windows(_padded(x, op.pads, op.pad), op.reach, op.strides)
     windows = windows[..., :: op.dilation[0], :: op.dilation[1]]
+    total = _sums_of(windows, _numbers(op.kernel), op.groups, _whole(op.kernel, x))
+    return _sums(total, op.kernel, x)
+
+
+def _sums_of(windows: Array, kernel: Array, groups: int, whole: bool) -> Array:
+    """The sums of products of all windows with a kernel."""
     batch, rows, columns, channels, height, width = windows.shape
-    size, groups = channels // op.groups, op.groups
-    kernel = _numbers(op.kernel).reshape(groups, -1, height, width, size)
+    size = channels // groups
+    kernel = kernel.reshape(groups, -1, height, width, size)
     matrix = kernel.transpose(0, 4, 2, 3, 1).reshape(groups, size * height * width, -1)
     total = np.empty((batch, rows, columns, groups * matrix.shape[2]))
     if not batch:
-        return _sums(total, op.kernel, x)
+        return total
     # Whole rows, or parts of one whose windows are too large to be laid out together.
     most = max(1, _MOST_FACTORS // (batch * channels * height * width))
     down, across = max(1, most // columns), min(columns, most)
@@ -104,8 +111,28 @@ def _conv2d(op: operations.Conv2D, x: Array) -> Array:
             chosen = chosen.reshape(*shape, groups, size, height, width)
             factors = chosen.transpose(3, 0, 1, 2, 4, 5, 6)
             factors = factors.reshape(groups, -1, matrix.shape[1])
-            sums = _product(factors, matrix, _whole(op.kernel, x)).transpose(1, 0, 2)
+            sums = _product(factors, matrix, whole).transpose(1, 0, 2)
             total[part] = sums.reshape(*shape, -1)
+    return total
+
+
+@run.register
+def _conv2d_transpose(op: operations.Conv2DTranspose, x: Array) -> Array:
+    # A convolution of the pixels, with zeros between them and around, gives the same sums.
+    kernel = _numbers(op.kernel)
+    height, width = (
+        size + reach - 1 for size, reach in zip(op.size, kernel.shape[1:3], strict=True)
+    )
+    rows, columns = (
+        np.arange(x.shape[axis]) * op.strides[axis - 1]
+        + (kernel.shape[axis] - 1 - op.crops[axis - 1])
+        for axis in (1, 2)
+    )
+    down, across = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
+    image = np.zeros((len(x), height, width, x.shape[3]), x.dtype)
+    image[:, rows[down][:, None], columns[across]] = x[:, down][:, :, across]
+    windows = _windows(image, (kernel.shape[1], kernel.shape[2]), (1, 1))
+    total = _sums_of(windows, kernel[:, ::-1, ::-1], 1, _whole(op.kernel, x))
     return _sums(total, op.kernel, x)
 
 
@@ -113,6 +140,11 @@ def _conv2d(op: operations.Conv2D, x: Array) -> Array:
 def _dense(op: operations.Dense, x: Array) -> Array:
     total = _product(x, _numbers(op.kernel).T, _whole(op.kernel, x))
     return _sums(total, op.kernel, x)
+
+
+@run.register
+def _matmul(op: operations.Matmul, x: Array, y: Array) -> Array:
+    return np.asarray(_product(x, y, False) * op.scale, np.float32)
 
 
 @run.register
@@ -281,6 +313,10 @@ def _fused(op: Fused, *inputs: Array) -> Array:
             y = y.astype(np.float32) * op.scale.astype(np.float32)
         if op.bias is not None and not whole:
             y = y + op.bias.astype(np.float32)
+    elif isinstance(op.operation, operations.Matmul) and None not in op.scales:
+        # Sums of integers, which are scaled once.
+        step = op.operation.scale * np.float64(op.scales[0]) * np.float64(op.scales[1])
+        y = _product(inputs[0], inputs[1], True).astype(np.float32) * np.float32(step)
     else:
         real = (
             x if scale is None else run(operations.Dequantize(scale=scale), x)

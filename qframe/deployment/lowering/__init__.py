@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -44,7 +45,7 @@ def lower(model: Any, target: ExportTarget) -> Graph:
         ['quantize', 'dequantize', 'dense', 'affine']
     """
     function = _function_of(model, target)
-    tracer, refusals = Tracer(target), Refusals(target.name)
+    tracer, refusals = Tracer(target, lowering_of), Refusals(target.name)
     inputs = []
     for tensor in function.inputs:
         shape = tuple(tensor.shape[1:])
@@ -103,14 +104,14 @@ def _lower(
             continue
         layer, path = node.operation, f"{prefix}{node.operation.name}"
         operands = [known[id(tensor)] for tensor in node.arguments.keras_tensors]
-        tracer.path = path
+        tracer.begin(path, functools.partial(_arguments, node))
         try:
             if isinstance(layer, keras.layers.Layer):
                 outputs = _outputs_of(tracer, refusals, layer, operands, path)
             else:
                 outputs = [_operation(tracer, node, operands)]
             for expected, output in zip(node.outputs, outputs, strict=True):
-                if tuple(expected.shape[1:]) != output.shape:
+                if not _fits(tuple(expected.shape[1:]), output.shape):
                     raise QFrameError(f"it returns {expected.shape}, not {output.shape}")
         except QFrameError as error:
             refusals.add(path, layer, error)
@@ -156,6 +157,22 @@ def _operation(tracer: Tracer, node: Any, operands: list[Traced]) -> Traced:
     return add_operation(
         tracer, keras_internals.operation_name(op), op, [*bound.arguments.values()]
     )
+
+
+def _arguments(node: Any) -> tuple[dict[str, int], dict[str, Any]]:
+    """The places of the named inputs of a layer, and the other arguments of its call."""
+    call = inspect.signature(node.operation.call)
+    bound = call.bind(*node.arguments.args, **node.arguments.kwargs).arguments
+    bound |= bound.pop("kwargs", {})
+    ids = [id(tensor) for tensor in node.arguments.keras_tensors]
+    places = {k: ids.index(id(v)) for k, v in bound.items() if id(v) in ids}
+    return places, {k: v for k, v in bound.items() if k not in places}
+
+
+def _fits(expected: tuple[int | None, ...], found: tuple[int, ...]) -> bool:
+    """Return whether a shape is one that Keras knows, wholly or in part."""
+    pairs = zip(expected, found, strict=False)
+    return len(expected) == len(found) and all(a in (None, b) for a, b in pairs)
 
 
 def _match(inputs: list[Any], tensors: list[Traced]) -> bool:

@@ -1,7 +1,7 @@
 """The lowering of each Keras layer: the table of all, activations, and merges.
 
-A new one is a function here or in `images`, `normalizations`, `products` or `shapes`, named
-in the row of the layer in `qframe.layers.table`.
+A new one is a function here or in another module of this package, named in the row of the
+layer in `qframe.layers.table`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from typing import Any
 
 from qframe.deployment.graph import operations
 from qframe.deployment.graph.operations import Activation, Merge, Operation
-from qframe.deployment.lowering import images, normalizations, products, shapes
+from qframe.deployment.lowering import (
+    attention,
+    contracting,
+    images,
+    normalizations,
+    products,
+    shapes,
+    transposed,
+)
 from qframe.deployment.lowering.functions import add_activation
 from qframe.deployment.lowering.tracing import Lowering, Traced, Tracer
 from qframe.deployment.lowering.weights import values_of
@@ -26,7 +34,7 @@ from qframe.quantizers import Quantizer
 @functools.cache
 def lowerings() -> Mapping[type, Lowering]:
     """The lowering of each Keras layer that has one, by its class."""
-    modules = images, normalizations, products, shapes
+    modules = attention, contracting, images, normalizations, products, shapes, transposed
     functions = globals() | {k: v for module in modules for k, v in vars(module).items()}
     return {cls: functions[row.lowering] for cls, row in TABLE.items() if row.lowering}
 
@@ -36,7 +44,9 @@ def lowering_of(layer: Any) -> Lowering:
     if isinstance(layer, Quantizer):
         return lambda tracer, layer, inputs: tracer.add_quantizer(layer, *inputs)
     table = lowerings()
-    lowering = nearest(table, type(layer))
+    # A subclass that Keras has may compute something else than its base.
+    owner = next((base for base in type(layer).__mro__ if base in TABLE), None)
+    lowering = None if owner is None else table.get(owner)
     known = sorted(cls.__name__ for cls in table)
     if lowering is None:
         row = nearest(TABLE, type(layer))
@@ -107,7 +117,8 @@ prelu = _on_floats(lambda layer: operations.PReLU(alpha=values_of(layer, "alpha"
 
 def softmax(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Add a softmax along the channels."""
-    if layer.axis not in (-1, len(inputs[0].shape)):
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else (layer.axis,)
+    if [axis % (len(inputs[0].shape) + 1) for axis in axes] != [len(inputs[0].shape)]:
         raise QFrameError(f"it runs along axis {layer.axis}, and not along the last one")
     return tracer.add(Activation(function="softmax"), tracer.real(inputs[0]))
 

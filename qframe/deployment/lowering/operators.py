@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 
 from qframe.deployment.graph.operations import Activation, Merge
+from qframe.deployment.lowering.contracting import (
+    Einsum,
+    add_einsum,
+    add_weights,
+    matrix_of,
+)
 from qframe.deployment.lowering.functions import add_selu
 from qframe.deployment.lowering.images import add_global_pool
 from qframe.deployment.lowering.normalizations import add_affine
@@ -156,6 +162,42 @@ def _global_pool(function: str) -> Operator:
     return lowered
 
 
+def _matmul(tracer: Tracer, op: Any, a: Any, b: Any) -> Traced:
+    if not isinstance(a, Traced):
+        raise QFrameError("it multiplies a constant by a tensor. Write the tensor first")
+    if not isinstance(b, Traced):
+        return _einsum_with_constant(tracer, "...a,ab->...b", a, b)
+    if len(a.shape) != len(b.shape) or len(a.shape) < 2:
+        raise QFrameError(
+            f"it multiplies shapes {list(a.shape)} and {list(b.shape)} of samples, and the "
+            "target matrices of one rank. Reshape them, or use keras.layers.Dot"
+        )
+    return add_einsum(tracer, "...ab,...bc->...ac", a, b)
+
+
+def _einsum(tracer: Tracer, op: Any, operands: Any) -> Traced:
+    if len(operands) != 2 or not isinstance(operands[0], Traced):
+        raise QFrameError(
+            f"its equation {op.subscripts!r} is not one of two tensors, or of a tensor and "
+            "a constant. Write it as several"
+        )
+    x, y = operands
+    if isinstance(y, Traced):
+        return add_einsum(tracer, op.subscripts, x, y)
+    return _einsum_with_constant(tracer, op.subscripts, x, y)
+
+
+def _einsum_with_constant(tracer: Tracer, equation: str, x: Traced, y: Any) -> Traced:
+    constant = np.asarray(_constant(y)).reshape(np.shape(y))
+    sum_of = Einsum.of(equation, len(x.shape) + 1, constant.ndim)
+    if len(sum_of.y) != constant.ndim:
+        raise QFrameError(f"its constant has the shape {list(constant.shape)}")
+    sum_of.check_weights()
+    sizes = dict(zip(sum_of.y, constant.shape, strict=True))
+    matrix = np.ascontiguousarray(matrix_of(sum_of, constant), tracer.target.floats)
+    return add_weights(tracer, sum_of, x, matrix, sizes)
+
+
 def _reshape(tracer: Tracer, op: Any, x: Traced) -> Traced:
     batch, *shape = (-1 if size is None else int(size) for size in op.newshape)
     if batch == -1 and -1 not in shape:
@@ -250,6 +292,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Cast": _cast,
     "Clip": _activation(lambda op: _clip(_number(op.x_min), _number(op.x_max))),
     "Concatenate": _concatenate,
+    "Einsum": _einsum,
     "Elu": _activation(lambda op: Activation("elu", float(op.alpha))),
     "Exp": _function("exponential"),
     "ExpandDims": _with_ones,
@@ -259,6 +302,7 @@ OPERATORS: Mapping[str, Operator] = {
     "HardSilu": _function("hard_silu"),
     "HardTanh": _function("hard_tanh"),
     "LeakyRelu": _activation(lambda op: Activation("relu", float(op.negative_slope))),
+    "Matmul": _matmul,
     "Max": _global_pool("max"),
     "Mean": _global_pool("average"),
     "Mish": _function("mish"),

@@ -20,14 +20,19 @@ from qframe.errors import QFrameError
 def dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Add a dense layer."""
     (x,) = inputs
+    check_not_quantized_by_keras(layer)
+    kernel = kernel_of(layer, "kernel", np.transpose, tracer.target.floats)
+    x = x if is_integer(kernel) else tracer.real(x)
+    return add_epilogue(tracer, layer, tracer.add(Dense(kernel=kernel), x))
+
+
+def check_not_quantized_by_keras(layer: Any) -> None:
+    """Raise `QFrameError` for a layer that Keras itself has quantized."""
     if getattr(layer, "quantization_mode", None):
         raise QFrameError(
             f"keras.Model.quantize({layer.quantization_mode!r}) has changed it. Export the "
             "model from before that"
         )
-    kernel = kernel_of(layer, "kernel", np.transpose, tracer.target.floats)
-    x = x if is_integer(kernel) else tracer.real(x)
-    return _add_epilogue(tracer, layer, tracer.add(Dense(kernel=kernel), x))
 
 
 def convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -35,7 +40,7 @@ def convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     (x,) = inputs
     kernel = kernel_of(layer, "kernel", _outputs_first, tracer.target.floats)
     sums = _windows(tracer, layer, as_image(tracer, x), kernel, layer.groups)
-    return as_before(tracer, _add_epilogue(tracer, layer, sums), x)
+    return as_before(tracer, add_epilogue(tracer, layer, sums), x)
 
 
 def depthwise(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -43,7 +48,7 @@ def depthwise(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     (x,) = inputs
     kernel = kernel_of(layer, "kernel", _by_channel, tracer.target.floats)
     sums = _windows(tracer, layer, as_image(tracer, x), kernel, x.shape[-1])
-    return as_before(tracer, _add_epilogue(tracer, layer, sums), x)
+    return as_before(tracer, add_epilogue(tracer, layer, sums), x)
 
 
 def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -52,11 +57,11 @@ def separable(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     floats = tracer.target.floats
     kernel = kernel_of(layer, "depthwise_kernel", _by_channel, floats)
     sums = _windows(tracer, layer, as_image(tracer, x), kernel, x.shape[-1])
-    middle = _add_bias(tracer, sums, None)
+    middle = add_bias(tracer, sums, None)
     points = kernel_of(layer, "pointwise_kernel", _outputs_first, floats)
     middle = middle if is_integer(points) else tracer.real(middle)
     sums = tracer.add(Conv2D(kernel=points), middle)
-    return as_before(tracer, _add_epilogue(tracer, layer, sums), x)
+    return as_before(tracer, add_epilogue(tracer, layer, sums), x)
 
 
 def embedding(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -81,17 +86,17 @@ def embedding(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
 
 def _outputs_first(kernel: Array) -> Array:
     """(height, width, inputs, outputs) as (outputs, height, width, inputs)."""
-    return np.moveaxis(_of_image(kernel), 3, 0)
+    return np.moveaxis(kernel_of_image(kernel), 3, 0)
 
 
 def _by_channel(kernel: Array) -> Array:
     """(height, width, channels, multiplier) as (outputs, height, width, 1)."""
-    kernel = _of_image(kernel)
+    kernel = kernel_of_image(kernel)
     height, width = kernel.shape[:2]
     return kernel.transpose(2, 3, 0, 1).reshape(-1, height, width, 1)
 
 
-def _of_image(kernel: Array) -> Array:
+def kernel_of_image(kernel: Array) -> Array:
     """A kernel for images; that of a sequence has one row."""
     return kernel[None] if kernel.ndim == 3 else kernel
 
@@ -123,13 +128,13 @@ def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) ->
     return tracer.add(operation, x if is_integer(kernel) else tracer.real(x))
 
 
-def _add_epilogue(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
+def add_epilogue(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
     """Add the bias and the activation."""
     bias = values_of(layer, "bias") if layer.use_bias else None
-    return add_activation(tracer, layer.activation, _add_bias(tracer, sums, bias))
+    return add_activation(tracer, layer.activation, add_bias(tracer, sums, bias))
 
 
-def _add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
+def add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
     """Add the bias; integers stay integers if one positive scale is enough."""
     if bias is not None and not np.isfinite(bias).all():
         raise QFrameError("bias holds numbers that are not finite")

@@ -55,11 +55,15 @@ class Tracer:
 
     Args:
         target: the requirements of the exporter.
+        lowering_of: returns the lowering of a layer that is a part of another.
     """
 
-    def __init__(self, target: ExportTarget) -> None:
-        self.target = target
+    def __init__(
+        self, target: ExportTarget, lowering_of: Callable[[Any], Lowering] | None = None
+    ) -> None:
+        self.target, self._lowering_of = target, lowering_of
         self.path = ""
+        self._call: Callable[[], tuple[dict[str, int], dict[str, Any]]] = lambda: ({}, {})
         self._inputs: list[tuple[int, ...]] = []
         self._nodes: list[Node] = []
         self._quantizers: dict[Any, tuple[Any, Quantize]] = {}
@@ -89,6 +93,19 @@ class Tracer:
         # Rewrites may drop the integers, and keep their real numbers.
         self._set_edge(real, "" if node is None else node.edge)
         return real
+
+    def begin(self, path: str, call: Any) -> None:
+        """Begin a layer, with what returns the names of its inputs and its arguments."""
+        self.path, self._call = path, call
+
+    def part(self, layer: Any, *inputs: Traced) -> Traced:
+        """Add a layer that is a part of the current one."""
+        assert self._lowering_of is not None  # noqa: S101
+        return self._lowering_of(layer)(self, layer, [*inputs])
+
+    def call_of_layer(self) -> tuple[dict[str, int], dict[str, Any]]:
+        """The places of named inputs among all, and the other arguments of the call."""
+        return self._call()
 
     def add_quantizer(self, quantizer: Any, tensor: Traced) -> Traced:
         """Add a quantizer of activations."""

@@ -387,6 +387,25 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize("quantizer", [None, "ste_sign", "dorefa(k_bit=3)"])
+def test_transposed_convolutions_are_exported(quantizer, tmp_path):
+    up = qf.layers.QuantConv2DTranspose(
+        4,
+        3,
+        strides=2,
+        padding="same",
+        input_quantizer=quantizer,
+        kernel_quantizer=quantizer,
+    )
+    check(keras.Sequential([keras.Input((5, 6, 3)), up, layers.ReLU()]), tmp_path)
+
+
+def test_attention_is_exported(tmp_path):
+    x = keras.Input((5, 6))
+    model = keras.Model(x, layers.MultiHeadAttention(2, 3)(x, x))
+    check(model, tmp_path)
+
+
 def test_groups_that_are_whole_channels_are_exported(tmp_path):
     word = "integer(bits=4, granularity='group', group_size=128)"
     stem = qf.layers.QuantConv2D(4, 3, kernel_quantizer=word)

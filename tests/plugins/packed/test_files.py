@@ -83,8 +83,20 @@ def _every_operation():
         Node(op.Activation(function="clip", least=-1.0, most=0.0), (i + 12,), "clip"),
         Node(op.Affine(scale=np.asarray(-1, f)), (i + 13,), "indices"),
         Node(op.Lookup(kernel=PackedTensor.of(np.arange(6).reshape(2, 3))), (i + 14,), "é"),
+        Node(
+            op.Conv2DTranspose(
+                kernel=PackedTensor.of(RNG.integers(-1, 2, (2, 3, 2, 2))),
+                size=(8, 5),
+                strides=(2, 1),
+                crops=(1, 0),
+            ),
+            (0,),
+            "up",
+        ),
+        Node(op.Transpose(axes=(1, 3, 2)), (i + 12,), "turned"),
+        Node(op.Matmul(scale=0.5), (i + 12, i + 17), "products"),
     ]
-    return PackedGraph((shape,), tuple(built), (i + 7, i + 2, i + 15))
+    return PackedGraph((shape,), tuple(built), (i + 7, i + 2, i + 15, i + 16, i + 18))
 
 
 GRAPH = _every_operation()

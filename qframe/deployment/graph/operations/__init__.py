@@ -7,6 +7,7 @@ a function in `qframe.deployment.lowering`, and a line in the table of each targ
 from __future__ import annotations
 
 from qframe.deployment.graph.operations.base import Operation
+from qframe.deployment.graph.operations.contracting import Matmul
 from qframe.deployment.graph.operations.elementwise import (
     FUNCTIONS,
     Activation,
@@ -22,7 +23,12 @@ from qframe.deployment.graph.operations.pooling import (
     MaxPool,
     Resize,
 )
-from qframe.deployment.graph.operations.products import Conv2D, Dense, Lookup
+from qframe.deployment.graph.operations.products import (
+    Conv2D,
+    Conv2DTranspose,
+    Dense,
+    Lookup,
+)
 from qframe.deployment.graph.operations.shaping import (
     Concatenate,
     Pad,
@@ -39,10 +45,12 @@ __all__ = [
     "AveragePool",
     "Concatenate",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
     "Dequantize",
     "GlobalPool",
     "Lookup",
+    "Matmul",
     "MaxPool",
     "Merge",
     "Normalize",

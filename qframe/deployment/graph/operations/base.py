@@ -16,6 +16,8 @@ _MOST = 2**16
 SIZES = IntegerField(1, _MOST, 2)
 # Top, bottom, left, right.
 PADS = IntegerField(0, _MOST, 4)
+# Top, left.
+CROPS = IntegerField(0, _MOST, 2)
 DIRECTION = ArrayField(range(1, 2), "i", optional=True)
 
 

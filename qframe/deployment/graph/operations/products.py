@@ -17,10 +17,12 @@ from qframe.deployment.graph.fields import (
 )
 from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.operations.base import (
+    CROPS,
     PADS,
     SIZES,
     Operation,
     check_floats,
+    check_image,
     window_counts,
 )
 from qframe.deployment.graph.values import LARGEST, Grid, Value
@@ -69,6 +71,42 @@ class Conv2D(Operation):
             )
         pad = self.pad if any(self.pads) else 0
         return Value((*counts, outputs), _sums(self.kernel, x, math.prod(window), pad))
+
+
+@attrs.frozen(eq=False)
+class Conv2DTranspose(Operation):
+    """Each pixel times a kernel, its strides apart, and added where kernels overlap.
+
+    The kernel is (output channels, height, width, input channels). Of the sums, `crops`
+    rows at the top and columns on the left are left out; the result has `size` rows and
+    columns from there on, and 0 where no kernel reaches.
+    """
+
+    name: ClassVar[str] = "conv2d_transpose"
+    kernel: Any = attrs.field(metadata=of(KernelField(4)))
+    size: tuple[int, int] = attrs.field(metadata=of(SIZES))
+    strides: tuple[int, int] = attrs.field(default=(1, 1), metadata=of(SIZES))
+    crops: tuple[int, int] = attrs.field(default=(0, 0), metadata=of(CROPS))
+
+    def infer(self, *inputs: Value) -> Value:
+        (x,) = inputs
+        check_image(x)
+        outputs, *window, channels = self.kernel.shape
+        if channels != x.shape[2]:
+            raise DataError(
+                f"a kernel of shape {list(self.kernel.shape)} does not fit {x.shape[2]} "
+                "channels"
+            )
+        parts = zip(x.shape[:2], window, self.strides, self.size, self.crops, strict=True)
+        count = channels
+        for pixels, reach, stride, size, crop in parts:
+            full = (pixels - 1) * stride + reach
+            if crop >= full or size + crop >= full + stride:
+                raise DataError(
+                    f"{pixels} pixels reach {full} others, and not {size} after {crop}"
+                )
+            count *= min(pixels, -(-reach // stride))
+        return Value((*self.size, outputs), _sums(self.kernel, x, count))
 
 
 @attrs.frozen(eq=False)

@@ -1,0 +1,195 @@
+"""Layers in LiteRT files: what the interpreter computes, beside the graph's reference."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import qframe as qf
+from qframe.deployment.graph.fusing import fuse
+from qframe.deployment.graph.reference import tensors_of
+from qframe.deployment.lowering import ExportTarget, lower
+from qframe.errors import ExportError
+
+pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+LEVELS = "integer(symmetric=False, gather='widest')"
+WEIGHTS = "integer(granularity='channel', narrow_range=True)"
+KERNELS = "xnnpack", "builtin"
+
+
+def quantized(x, word=LEVELS):
+    return qf.quantizers.get(word)(x)
+
+
+def up(*arguments, cls=qf.layers.QuantConv2DTranspose, **options):
+    return cls(*arguments, kernel_quantizer=WEIGHTS, **options)
+
+
+def prelu(shared_axes=(1, 2)):
+    return layers.PReLU(alpha_initializer="random_normal", shared_axes=shared_axes)
+
+
+def norm(x):
+    return layers.BatchNormalization()(x)
+
+
+def dense(equation, shape, bias_axes, **options):
+    return qf.layers.QuantEinsumDense(
+        equation, shape, bias_axes=bias_axes, kernel_quantizer=WEIGHTS, **options
+    )
+
+
+def attention(x):
+    q, k, v = (
+        dense("abc,cde->abde", (None, 2, 4), "de", output_quantizer=LEVELS)(x)
+        for _ in range(3)
+    )
+    scores = quantized(ops.einsum("abcd,aecd->acbe", q, k) * 0.3)
+    shares = quantized(layers.Softmax()(scores), "dorefa(k_bit=8)")
+    return ops.einsum("acbe,aecd->abcd", shares, v)
+
+
+def of_one_quantizer(layer, count):
+    """A merge of tensors whose numbers one quantizer rounds."""
+
+    def function(x):
+        quantizer = qf.quantizers.get(LEVELS)
+        parts = [x, -x, 1.3 * x, 0.7 * x][:count]
+        return layer([quantizer(part) for part in parts])
+
+    return function
+
+
+IMAGE, SEQUENCE, VECTOR = (5, 6, 4), (6, 4), (8,)
+# Of each case: the shape of the input, and what is between two quantizers.
+CASES = {
+    "same": (IMAGE, up(3, 3, strides=2, padding="same")),
+    "same, even": (IMAGE, up(3, 4, strides=2, padding="same")),
+    "same, larger stride": (IMAGE, up(3, 2, strides=3, padding="same")),
+    "valid": (IMAGE, up(3, 3, strides=2)),
+    "valid, larger stride": (IMAGE, up(3, 2, strides=3)),
+    "output padding": (IMAGE, up(3, 5, strides=3, padding="same", output_padding=1)),
+    "two paddings": (IMAGE, up(3, (5, 2), strides=(2, 3), padding="same")),
+    "stride 1": (IMAGE, up(3, 3, padding="same", activation="relu")),
+    "relu": (IMAGE, up(3, 3, strides=2, activation="relu")),
+    "batch normalization": (IMAGE, lambda x: norm(up(3, 3, strides=2)(x))),
+    "sequence": (
+        SEQUENCE,
+        up(3, 3, cls=qf.layers.QuantConv1DTranspose, strides=2, padding="same"),
+    ),
+    "matrices": (SEQUENCE, lambda x: x @ ops.transpose(x, (0, 2, 1))),
+    "scaled matrices": (SEQUENCE, lambda x: x @ ops.transpose(x, (0, 2, 1)) / 3.0),
+    "matrices, relu": (
+        SEQUENCE,
+        lambda x: ops.relu(ops.einsum("abc,abd->acd", x, x)),
+    ),
+    "dot": (SEQUENCE, lambda x: layers.Dot(2)([x, x])),
+    "attention": (SEQUENCE, attention),
+    "einsum dense": (SEQUENCE, dense("abc,cd->abd", (None, 5), "d")),
+    "heads": (SEQUENCE, dense("abc,cde->adbe", (2, None, 3), None)),
+    "average of two": (IMAGE, of_one_quantizer(layers.Average(), 2)),
+    "average of four": (SEQUENCE, of_one_quantizer(layers.Average(), 4)),
+    "sum of three": (VECTOR, of_one_quantizer(layers.Add(), 3)),
+    "maximum of three": (IMAGE, of_one_quantizer(layers.Maximum(), 3)),
+    "slopes of an image": (IMAGE, prelu()),
+    "slopes of a sequence": (SEQUENCE, prelu((1,))),
+    "slopes of a vector": (VECTOR, prelu(None)),
+    "affine of a vector": (VECTOR, norm),
+    "affine of a sequence": (SEQUENCE, norm),
+    "nearest": (IMAGE, layers.UpSampling2D((2, 3))),
+    "nearest of a sequence": (SEQUENCE, layers.UpSampling1D(3)),
+    "bilinear": (IMAGE, layers.UpSampling2D(2, interpolation="bilinear")),
+    "repeat": (VECTOR, layers.RepeatVector(3)),
+    "crop of an image": (IMAGE, layers.Cropping2D(((1, 0), (2, 1)))),
+    "crop of a sequence": (SEQUENCE, layers.Cropping1D((1, 2))),
+    "slice": (IMAGE, lambda x: x[:, ::2, 1:, :3]),
+    "permute": (IMAGE, layers.Permute((3, 1, 2))),
+    "flatten": (IMAGE, layers.Flatten()),
+    "padding of an image": (IMAGE, layers.ZeroPadding2D(((1, 0), (0, 2)))),
+    "padding of a sequence": (SEQUENCE, layers.ZeroPadding1D((1, 2))),
+    "largest of an image": (IMAGE, layers.GlobalMaxPooling2D()),
+    "largest of a sequence": (SEQUENCE, layers.GlobalMaxPooling1D(keepdims=True)),
+}
+# A step in a factor of attention is more than one in a product.
+MOST_STEPS = {"attention": 3}
+# The runtime rounds a bilinear image to the grid of its input, and then to the next one.
+LEAST_SHARES = {"attention": 0.75, "bilinear": 0.7}
+
+
+def exported(case, path):
+    """A calibrated model, its data, and its file."""
+    shape, function = CASES[case] if isinstance(case, str) else case
+    x = keras.Input(shape)
+    model = keras.Model(x, quantized(function(quantized(x))))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if "gamma" in weight.path or "moving_variance" in weight.path:
+            weight.assign(rng.uniform(0.3, 1.5, weight.shape))
+    data = rng.normal(size=(40, *shape)).astype("float32")
+    qf.calibrate(model, data, verbose=0)
+    qf.export(model, path, target="litert")
+    return model, data
+
+
+def steps_of(model, data, path, kernels):
+    """How far the numbers of a file are from those of the graph, in steps."""
+    graph = fuse(lower(model, ExportTarget("litert")))
+    expected = tensors_of(graph, data)[graph.outputs[0]]
+    (grid,) = {v.grid.scale for v in graph.values()[-2:] if v.grid is not None}
+    found = qf.litert.load(path, kernels).predict(data)
+    assert found.shape == expected.shape
+    return np.rint((found - expected) / grid)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("case", CASES)
+def test_a_file_computes_what_the_graph_does(case, kernels, tmp_path):
+    path = tmp_path / "m.tflite"
+    model, data = exported(case, path)
+    steps = steps_of(model, data, path, kernels)
+    assert np.abs(steps).max() <= MOST_STEPS.get(case, 1)
+    assert np.mean(steps == 0) > LEAST_SHARES.get(case, 0.9)
+
+
+REFUSED = {
+    "a mean on different grids": (
+        lambda x: layers.Average()([x, quantized(layers.ReLU()(x))]),
+        "is a mean on different grids",
+    ),
+    "a product of three": (
+        lambda x: layers.Multiply()([x, x, x]),
+        "takes 3 tensors, and the runtime two",
+    ),
+    "slopes of numbers": (prelu(None), r"shared_axes=\[1, 2\]"),
+    "a negative product": (
+        lambda x: ops.einsum("abcd,aecd->abe", x, x) * -1.0,
+        "the runtime by positive numbers",
+    ),
+    "a loop": (
+        lambda x: layers.LSTM(3, name="loop")(layers.Reshape((30, 4))(x)),
+        r"the layer 'loop' \(LSTM\): a recurrent layer repeats its cell",
+    ),
+    "a loop of gates": (
+        lambda x: layers.GRU(3, name="loop")(layers.Reshape((30, 4))(x)),
+        r"the layer 'loop' \(GRU\): .* Replace it with convolutions",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_no_operator_computes_is_refused_with_the_cure(case, tmp_path):
+    function, reason = REFUSED[case]
+    with pytest.raises(ExportError, match=reason):
+        exported((IMAGE, function), tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_file_of_one_batch_size_computes_the_same(kernels, tmp_path):
+    """The shape of a transposed convolution is a constant then, which XNNPACK takes."""
+    path = tmp_path / "m.tflite"
+    model, data = exported("same", path)
+    any_size = qf.litert.load(path, kernels).predict(data[:5])
+    qf.export(model, path, target="litert(batch=5)")
+    assert not steps_of(model, data[:5], path, "xnnpack").any()
+    found = qf.litert.load(path, kernels).predict(data[:5])
+    np.testing.assert_allclose(found, any_size, atol=np.ptp(found) / 100)
