@@ -49,11 +49,11 @@ class Row:
 
 @attrs.frozen
 class Report(Tabular):
-    """The rows of all layers that have weights, in call order, and notes on the model."""
+    """The rows of all layers with weights or settings, in call order, and notes."""
 
     # Subclasses have other texts in their tables.
     column: ClassVar[str] = "Quantizers"
-    done: ClassVar[str] = "layers with weights quantized"
+    done: ClassVar[str] = "layers quantized"
 
     title: str
     rows: tuple[Row, ...]
