@@ -8,7 +8,7 @@ import numpy as np
 
 import litert_reference as reference
 from litert_kernels import activated, counted, saturate, sums
-from litert_reference import away, fixed_point, rounded_away, rounded_once, rounded_twice
+from litert_reference import away, fixed_point, rounded_away, rounded_twice
 
 
 def rounded_up(x, q, exponent):
@@ -30,20 +30,19 @@ def in_vectors(shape, size=16):
 
 
 def product(operator, out, x, kernel, bias):
-    """Sums of int32 rounded twice; those of int64 once."""
+    """Sums of int32 rounded twice."""
     total = sums(operator, x, kernel, bias)
     scale = x[0].scale.astype(float) * kernel[0].scale / out.scale
     q, exponent = fixed_point(scale)
     if bias[0].dtype == "int64":
-        y = rounded_once(total, q, exponent)
-    else:
-        y = rounded_up(total, q, exponent)
-        if operator.code == "DEPTHWISE_CONV_2D":
-            vectors = in_vectors(total.shape[-1:], 8)
-            y = np.where(vectors, y, rounded_twice(total, q, exponent))
-        elif operator.code == "CONV_2D" and kernel[0].shape[3] < x[0].shape[3]:
-            # In groups.
-            y = rounded_twice(total, q, exponent)
+        return reference.product(operator, out, x, kernel, bias)
+    y = rounded_up(total, q, exponent)
+    if operator.code == "DEPTHWISE_CONV_2D":
+        vectors = in_vectors(total.shape[-1:], 8)
+        y = np.where(vectors, y, rounded_twice(total, q, exponent))
+    elif operator.code == "CONV_2D" and kernel[0].shape[3] < x[0].shape[3]:
+        # In groups.
+        y = rounded_twice(total, q, exponent)
     return saturate(np.clip(y, *activated(operator, out, away)), out)
 
 

@@ -89,9 +89,7 @@ def outputs(graph, inputs, kernels, **settings):
     """
     content = written(graph, **settings)
     file = read(content)
-    stored = [
-        x + file.tensors[i].zero for x, i in zip(inputs, file.inputs, strict=True)
-    ]
+    stored = [x + file.tensors[i].zero for x, i in zip(inputs, file.inputs, strict=True)]
     (found,) = interpret(content, stored, kernels)
     (modelled,) = evaluate(file, stored, KERNELS[kernels])
     zero = file.tensors[file.outputs[0]].zero

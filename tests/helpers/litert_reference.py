@@ -70,10 +70,19 @@ def rounded_once(x, q, exponent):
 def product(operator, out, x, kernel, bias):
     """Sums of int32 rounded twice; those of int64 once."""
     total = sums(operator, x, kernel, bias)
-    scale = x[0].scale.astype(float) * kernel[0].scale / out.scale
-    scaled = rounded_once if bias[0].dtype == "int64" else rounded_twice
-    y = scaled(total, *fixed_point(scale))
+    if operator.code == "FULLY_CONNECTED" and kernel[0].scale.size > 1:
+        y = in_floats(total, x, kernel, out)
+    else:
+        scale = x[0].scale.astype(float) * kernel[0].scale / out.scale
+        scaled = rounded_once if bias[0].dtype == "int64" else rounded_twice
+        y = scaled(total, *fixed_point(scale))
     return saturate(np.clip(y, *activated(operator, out, away)), out)
+
+
+def in_floats(total, x, kernel, out):
+    """The sums of a dense layer times a float64, rounded half away from zero."""
+    scale = x[0].scale.astype(float) * kernel[0].scale / out.scale
+    return away(total * scale).astype(np.int64)
 
 
 def _added(sign):

@@ -7,6 +7,7 @@ which the runtime leaves an operator to its built-in kernels: xnnpack_delegate.c
 import numpy as np
 
 import litert_builtin as builtin
+import litert_reference as reference
 from litert_kernels import activated, between, counted, mean_sums, saturate, sums
 
 F = np.float32
@@ -14,6 +15,8 @@ F = np.float32
 
 def product(operator, out, x, kernel, bias):
     """Sums of int32, one multiplier of float32, rounded half to even."""
+    if kernel[0].dtype == "int4" and operator.code == "FULLY_CONNECTED":
+        return reference.product(operator, out, x, kernel, bias)
     if kernel[0].dtype == "int4" or out.dtype == "int16":
         return builtin.product(operator, out, x, kernel, bias)
     total = sums(operator, x, kernel, bias).astype(F)
