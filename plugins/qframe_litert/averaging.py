@@ -17,6 +17,9 @@ from qframe_litert.products import channelwise, convolution
 from qframe_litert.windows import pool
 from qframe_litert.writer import Edge, Writer
 
+# The steps between two pixels.
+_PLACES = 2**10
+
 
 def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write the mean of each window.
@@ -50,6 +53,8 @@ def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
 def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write an image of another size, bilinear; the runtime keeps the grid."""
     operation: Any = fused.operation
+    if writer.settings.activations == "int16":
+        _check_places(operation.size, x.shape)
     size = writer.constant("size", operation.size)
     between = attrs.evolve(value, grid=x.grid)
     same = writer.stored(x.grid) == writer.stored(value.grid)
@@ -62,3 +67,14 @@ def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         part,
     )
     return y if part is None else on_grid(writer, y, value.grid, fused.activation)
+
+
+def _check_places(size: tuple[int, int], shape: tuple[int, ...]) -> None:
+    """Raise `QFrameError` unless 10 bits hold the places between pixels, as in 16 bits."""
+    for large, small in zip(size, shape[:2], strict=True):
+        if small * _PLACES % (2 * large):
+            raise QFrameError(
+                f"it resizes {small} pixels to {large}, and the runtime computes places "
+                "between pixels in 10 bits, which is too few for activations of 16. Resize "
+                "by 2, 4 or 8, or write activations=8"
+            )

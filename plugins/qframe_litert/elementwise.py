@@ -100,6 +100,8 @@ def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
         code, options = function.upper(), Options("MaximumMinimumOptions")
     elif function in _MERGES:
         x, y = inputs
+        if function == "multiply":
+            _check_products(writer, x, y, value)
         epilogue = Epilogue.of(writer, fused.activation, value)
         code, name = _MERGES[function]
         settings = {"FusedActivationFunction": epilogue.function}
@@ -108,6 +110,26 @@ def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
         raise QFrameError(f"the runtime cannot {function} integers")
     out = writer.emit(code, (x.index, y.index), value, options, epilogue.name)
     return epilogue.finish(writer, out)
+
+
+def _check_products(writer: Writer, x: Edge, y: Edge, value: Value) -> None:
+    """Raise `QFrameError` for products that overflow in the built-in kernels.
+
+    These compute in 16 bits, and return the other end of the range beyond them.
+    """
+    grids = [writer.stored(edge.grid) for edge in (x, y)]
+    out = writer.stored(value.grid)
+    ends = [
+        [grid.factor * end for end in (edge.grid.span.low, edge.grid.span.high)]
+        for grid, edge in zip(grids, (x, y), strict=True)
+    ]
+    most = max(abs(a * b) for a in ends[0] for b in ends[1])
+    steps = most * grids[0].scale * grids[1].scale / out.scale
+    if writer.settings.activations == "int8" and steps + 2**7 >= 2**15:
+        raise QFrameError(
+            f"its products reach {steps:.0f} steps of its result, and the runtime "
+            "computes them in 16 bits. Quantize its result with a larger range"
+        )
 
 
 # The functions that return a grid of the runtime: code, the scale in 8 bits, zero point.

@@ -23,6 +23,7 @@ _LARGEST = {"int8": 2**7 - 1, "int4": 2**3 - 1}
 # The version in which an operator got weights of 4 bits.
 _FOUR_BITS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 12}
 _GROUPED = 6
+_MOST_STEPS = 256
 
 
 def convolution(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
@@ -73,6 +74,7 @@ def product(
             takes. Default None.
     """
     sums = Sums.of(fused, writer.stored(x.grid), writer.stored(value.grid))
+    _check_multiplier(writer, sums, value)
     depthwise = code == "DEPTHWISE_CONV_2D"
     kernel = sums.kernel.transpose(3, 1, 2, 0) if depthwise else sums.kernel
     kind = _kind(writer, code, kernel)
@@ -94,6 +96,16 @@ def product(
     options = Options(_OPTIONS[code], settings)
     writer.operator(code, inputs, out.index, options, version)
     return epilogue.finish(writer, out)
+
+
+def _check_multiplier(writer: Writer, sums: Sums, value: Value) -> None:
+    """Raise `QFrameError` for sums whose steps XNNPACK refuses, with the whole file."""
+    steps = float(np.max(sums.step)) / writer.stored(value.grid).scale
+    if writer.settings.activations == "int8" and steps >= _MOST_STEPS:
+        raise QFrameError(
+            f"1 in its sums is {steps:.0f} steps of its result, and the runtime computes "
+            f"with fewer than {_MOST_STEPS}. Quantize its result with a larger range"
+        )
 
 
 def _kind(writer: Writer, code: str, kernel: Array) -> str:
