@@ -29,15 +29,20 @@ def affine(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write ``x * scale + shift``, as a depthwise convolution of single pixels.
 
     Without a scale it changes the grid only. XNNPACK's own operator for that multiplies by
-    numbers of 8 bits.
+    numbers of 8 bits. A single scale or shift, as of pictures, often leads to numbers that
+    are exactly halfway between two integers; only a table rounds them as Keras does.
     """
-    if not epilogues.is_relu(fused.activation):
+    operation: Any = fused.operation
+    parts = [part for part in (operation.scale, operation.shift) if part is not None]
+    single = parts and all(part.size == 1 for part in parts)
+    eight = writer.settings.activations == "int8"
+    if not epilogues.is_relu(fused.activation) or (single and eight):
         return lookup(writer, fused, x, value)
     pixels = 1, math.prod(x.shape[:-1]), x.shape[-1]
     image = reshape(writer, Reshape(pixels), x, attrs.evolve(x.value, shape=pixels))
     two_levels = writer.stored(value.grid).factor > 1
-    single = _threshold_of(fused, image) if two_levels else _line_of(fused, image)
-    out = convolution(writer, single, image, attrs.evolve(value, shape=pixels))
+    product = _threshold_of(fused, image) if two_levels else _line_of(fused, image)
+    out = convolution(writer, product, image, attrs.evolve(value, shape=pixels))
     return reshape(writer, Reshape(value.shape), out, value)
 
 
