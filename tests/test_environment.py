@@ -112,3 +112,10 @@ def test_every_dependency_is_at_its_floor():
     }
     assert {"keras", "tensorflow", "pytest", "numba", "matplotlib"} <= set(promised)
     assert not above
+
+
+@pytest.mark.skipif(ENVIRONMENT != "tests", reason="not where LiteRT files are run")
+def test_there_is_the_runtime_of_litert():
+    """Without it the tests of `plugins/qframe_litert` would skip themselves."""
+    for name in ("ai_edge_litert", "flatbuffers", "tflite"):
+        assert util.find_spec(name)

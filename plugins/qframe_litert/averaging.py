@@ -24,16 +24,19 @@ _PLACES = 2**10
 def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     """Write the mean of each window.
 
-    The runtime's own pool returns the grid that it reads. A depthwise convolution with
-    equal weights rounds to another grid at once.
+    A depthwise convolution with equal weights rounds once, and half to even on XNNPACK. The
+    runtime's own pool rounds half away from the stored 0, to the grid that it reads. It
+    takes the windows at a border, which have fewer numbers; and 16 bits, for which the
+    multiplier of a convolution has too few.
     """
     operation: Any = fused.operation
     same = writer.stored(x.grid) == writer.stored(value.grid)
-    if same and fused.activation is None:
-        return pool(writer, "AVERAGE_POOL_2D", operation, x, value)
-    if any(operation.pads):
-        before = attrs.evolve(value, grid=x.grid)
-        y = pool(writer, "AVERAGE_POOL_2D", operation, x, before, "mean")
+    keeps = same and fused.activation is None
+    if any(operation.pads) or (keeps and writer.settings.activations == "int16"):
+        part, before = (
+            (None, value) if keeps else ("mean", attrs.evolve(value, grid=x.grid))
+        )
+        y = pool(writer, "AVERAGE_POOL_2D", operation, x, before, part)
         return on_grid(writer, y, value.grid, fused.activation)
     channels = x.shape[2]
     kernel = np.ones((channels, *operation.pool), np.int8)

@@ -7,7 +7,6 @@ which the runtime leaves an operator to its built-in kernels: xnnpack_delegate.c
 import numpy as np
 
 import litert_builtin as builtin
-import litert_reference as reference
 from litert_kernels import activated, between, counted, mean_sums, saturate, sums
 
 F = np.float32
@@ -15,9 +14,9 @@ F = np.float32
 
 def product(operator, out, x, kernel, bias):
     """Sums of int32, one multiplier of float32, rounded half to even."""
-    if kernel[0].dtype == "int4" and operator.code == "FULLY_CONNECTED":
-        return reference.product(operator, out, x, kernel, bias)
-    if kernel[0].dtype == "int4" or out.dtype == "int16":
+    # It takes dense kernels of 4 bits, if rows end at whole bytes.
+    dense = operator.code == "FULLY_CONNECTED" and kernel[0].shape[1] % 2 == 0
+    if (kernel[0].dtype == "int4" and not dense) or out.dtype == "int16":
         return builtin.product(operator, out, x, kernel, bias)
     total = sums(operator, x, kernel, bias).astype(F)
     multiplier = x[0].scale * kernel[0].scale / out.scale

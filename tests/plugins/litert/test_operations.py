@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("ai_edge_litert", reason="runs in the environment `litert`")
+pytest.importorskip("ai_edge_litert", reason="in the environment `tests`")
 
 from litert_cases import CASES
 from litert_files import REFERENCE

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("tflite", reason="needs the extra `litert`")
-pytest.importorskip("ai_edge_litert", reason="runs in the environment `litert`")
+pytest.importorskip("tflite", reason="in the environment `tests`")
+pytest.importorskip("ai_edge_litert", reason="in the environment `tests`")
 
 from litert_cases import CASES
 from litert_files import BUILTIN, REFERENCE, XNNPACK, interpret, read
