@@ -149,7 +149,7 @@ def test_import_of_the_packed_runtime_in_a_fresh_process():
 
 
 def test_dir_of_qframe_has_public_names_only(texts):
-    assert set(dir(qf)) == {*qf.__all__, "packed", "text"}
+    assert set(dir(qf)) == {*qf.__all__, "litert", "packed", "text"}
     assert set(dir(qf.testing)) == set(qf.testing.__all__)
     for name in dir(qf):
         assert getattr(qf, name) is not None

@@ -11,11 +11,11 @@ from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
+from qframe.deployment.graph.biases import place_bias
 from qframe.deployment.graph.fused import PRODUCTS, Fused
 from qframe.deployment.graph.graph import Graph, Node
-from qframe.deployment.graph.kernels import Kernel, is_integer
+from qframe.deployment.graph.kernels import is_integer, multiplied
 from qframe.deployment.graph.operations import (
     Activation,
     Affine,
@@ -49,8 +49,6 @@ _ON_FLOATS = (
 )
 # Operations that only choose, move or join numbers.
 _MOVING = (*(MaxPool, GlobalPool, Reshape, Pad, Concatenate, Slice, Transpose, Repeat),)
-# The largest bias in steps of a sum; the rest of int32 is for the products.
-_LARGEST_BIAS = 2**30
 
 
 def scale_sums(draft: Draft, key: int, node: Node) -> bool:
@@ -177,25 +175,11 @@ def fold_batch_norm(draft: Draft, key: int, node: Node) -> bool:
     kernel = fused.operation.kernel
     count = kernel.shape[0]
     product = attrs.evolve(
-        fused.operation, kernel=_multiply(kernel, np.broadcast_to(scale, count))
+        fused.operation, kernel=multiplied(kernel, np.broadcast_to(scale, count))
     )
     bias = np.broadcast_to(np.asarray(bias, float), count)
     _set_fused(draft, key, before, operation=product, bias=bias)
     return True
-
-
-def _multiply(kernel: Any, scale: NDArray[Any]) -> Any:
-    """A kernel times a number for each output channel, with positive scales."""
-    if not is_integer(kernel):
-        return (kernel * _per_output(scale, kernel)).astype(kernel.dtype)
-    scale = scale * kernel.scale
-    sign = np.where(scale < 0, -1, 1)
-    return Kernel(kernel.integers() * _per_output(sign, kernel), np.abs(scale))
-
-
-def _per_output(array: NDArray[Any], kernel: Any) -> NDArray[Any]:
-    """One number for each output channel, broadcastable to a kernel."""
-    return array.reshape(-1, *(1,) * (len(kernel.shape) - 1))
 
 
 def scale_matmul(draft: Draft, key: int, node: Node) -> bool:
@@ -330,47 +314,6 @@ def keep_integers(draft: Draft, key: int, node: Node) -> bool:
         return False
     draft.replace(key, source)
     return True
-
-
-def place_bias(draft: Draft, key: int, node: Node) -> bool:
-    """Round the bias of a product of integers to int32, in steps of its sums.
-
-    Where the bias does not fit int32, because batch normalization switched a channel off
-    by a tiny scale, the scale is raised and the integers of the channel are rounded.
-    """
-    fused = node.operation
-    if not isinstance(fused, Fused) or not fused.is_product or fused.scales[0] is None:
-        return False
-    if fused.bias is not None and fused.bias.dtype.kind == "i":
-        return False
-    product: Any = fused.operation
-    count, x = product.kernel.shape[0], np.float64(fused.scales[0])
-    bias = np.zeros(count) if fused.bias is None else fused.bias
-    kernel = _multiply(product.kernel, np.ones(count))
-    least = np.abs(bias) / (_LARGEST_BIAS * x)
-    least[(least == 0) & (kernel.scale == 0)] = 1.0
-    scale = np.maximum(kernel.scale, least).astype(np.float32)
-    values = kernel.integers()
-    if (kernel.scale < least).any():
-        factor = np.where(kernel.scale < least, kernel.scale / scale, 1.0)
-        values = np.rint(values * _per_output(factor, kernel)).astype(values.dtype)
-    product = attrs.evolve(product, kernel=Kernel(values, scale))
-    steps = _rounded(bias / (x * scale.astype(float)), fused)
-    _set_fused(draft, key, node, operation=product, bias=steps.astype(np.int32))
-    return True
-
-
-def _rounded(bias: NDArray[Any], fused: Fused) -> NDArray[Any]:
-    """A bias in steps of the sums, as an integer."""
-    quantize = fused.quantize
-    if quantize is None or fused.activation is not None or len(quantize.thresholds) > 1:
-        return np.rint(bias)
-    # Some backends flush subnormal numbers to 0.
-    if not -1e-37 < quantize.thresholds[0] <= 0:
-        return np.rint(bias)
-    # An integer is at least -bias where it is at least -floor(bias): no sign changes. The
-    # tolerance absorbs rounding errors of an integer bias and is too small for others.
-    return np.floor(bias + np.clip(1e-6 * np.abs(bias), 1e-6, 0.25))
 
 
 # For targets whose biases are floats.

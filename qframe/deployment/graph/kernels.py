@@ -57,3 +57,17 @@ def check_bits(span: Span) -> None:
 def is_integer(kernel: Any) -> bool:
     """Return whether the weights are integers: a `Kernel` or its like, and not an array."""
     return not isinstance(kernel, np.ndarray)
+
+
+def multiplied(kernel: Any, scale: NDArray[Any]) -> Any:
+    """A kernel times a number for each output channel, with positive scales."""
+    if not is_integer(kernel):
+        return (kernel * per_output(scale, kernel)).astype(kernel.dtype)
+    scale = scale * kernel.scale
+    sign = np.where(scale < 0, -1, 1)
+    return Kernel(kernel.integers() * per_output(sign, kernel), np.abs(scale))
+
+
+def per_output(array: NDArray[Any], kernel: Any) -> NDArray[Any]:
+    """One number for each output channel, broadcastable to a kernel."""
+    return array.reshape(-1, *(1,) * (len(kernel.shape) - 1))
