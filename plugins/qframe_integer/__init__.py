@@ -16,6 +16,18 @@ def qframe_components() -> Iterator[Component]:
         summary="integers with a scale and a zero point, from the range of the numbers",
         aliases=("Integer",),
     )
+    yield quantizer(
+        "integer_bias",
+        "qframe_integer.bias:IntegerBias",
+        summary="biases on the grid of the sums of products, as int32",
+        aliases=("IntegerBias",),
+    )
+    for name, summary in (
+        ("int8", "weights, activations and biases for full-integer inference in 8 bits"),
+        ("w4a8", "as int8, with weights of 4 bits"),
+        ("int16x8", "as int8, with symmetric activations of 16 bits"),
+    ):
+        yield recipe(name, f"qframe_integer.recipes:{name}", summary=summary)
     yield recipe(
         "integer_inference",
         "qframe_integer.recipes:integer_inference",

@@ -1,10 +1,95 @@
-"""Recipe for integer inference."""
+"""Recipes for integer inference."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import qframe as qf
 from qframe.registry.identifier import Identifier
 from qframe.validation import integer_within
+
+
+def int8(gather: str = "moving_average") -> qf.Recipe:
+    """8 bits for every tensor, as full-integer runtimes such as LiteRT compute.
+
+    Weights are symmetric by output channel, from -127 to 127. Each tensor that passes
+    between the layers of the runtime has one range with a zero point, gathered in training
+    or set by `qframe.calibrate`. Biases are multiples of the steps of their sums.
+
+    Args:
+        gather: how ranges are gathered in training, ``"moving_average"`` or ``"widest"``.
+
+    Raises:
+        ArgumentError: `gather` has another value; in `qframe.quantize`, the model is not
+            functional or sequential.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> layers = keras.layers.Dense(4), keras.layers.ReLU(name="relu")
+        >>> model = keras.Sequential([keras.Input((3,)), *layers])
+        >>> report = qf.quantize(model, "int8")
+        >>> model.get_layer("relu").output_quantizer.bits
+        8
+
+    Paper: Jacob et al., 2017, https://arxiv.org/abs/1712.05877
+    """
+    return _full("int8", 8, 8, gather)
+
+
+def w4a8(gather: str = "moving_average") -> qf.Recipe:
+    """As `int8`, with weights of 4 bits, from -7 to 7.
+
+    Args:
+        gather: as of `int8`.
+
+    Raises:
+        ArgumentError: as `int8`.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+        >>> report = qf.quantize(model, "w4a8")
+        >>> model.layers[0].kernel_quantizer.bits
+        4
+    """
+    return _full("w4a8", 4, 8, gather)
+
+
+def int16x8(gather: str = "moving_average") -> qf.Recipe:
+    """As `int8`, with activations of 16 bits and the zero point 0.
+
+    Args:
+        gather: as of `int8`.
+
+    Raises:
+        ArgumentError: as `int8`.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+        >>> report = qf.quantize(model, "int16x8")
+        >>> model.layers[0].output_quantizer.bits
+        16
+    """
+    return _full("int16x8", 8, 16, gather)
+
+
+def _full(name: str, weight_bits: int, activation_bits: int, gather: str) -> qf.Recipe:
+    """The recipe for full-integer inference with these bits."""
+    symmetric = activation_bits > 8
+    edges = {"bits": activation_bits, "symmetric": symmetric, "gather": gather}
+    if symmetric:
+        edges["narrow_range"] = True
+    settings = {
+        "weight_quantizer": _weights(weight_bits),
+        "bias_quantizer": str(Identifier("integer_bias", "integer")),
+        "edge_quantizer": str(Identifier("integer", "integer", edges)),
+    }
+    summary = (
+        f"full-integer inference: weights of {weight_bits} bits, activations of "
+        f"{activation_bits}"
+    )
+    return qf.Recipe(settings, name=name, summary=summary)
 
 
 def integer_inference(
@@ -32,18 +117,15 @@ def integer_inference(
     Paper: Jacob et al., 2017, https://arxiv.org/abs/1712.05877
     """
     name = "integer_inference"
-    weights = {
-        "bits": integer_within(name, "weight_bits", weight_bits, 2, 16),
-        "granularity": "channel",
-        "narrow_range": True,
-    }
     inputs = {
         "bits": integer_within(name, "input_bits", input_bits, 2, 16),
         "symmetric": False,
         "gather": gather,
     }
     settings = {
-        "weight_quantizer": str(Identifier("integer", "integer", weights)),
+        "weight_quantizer": _weights(
+            integer_within(name, "weight_bits", weight_bits, 2, 16)
+        ),
         "input_quantizer": str(Identifier("integer", "integer", inputs)),
     }
     return qf.Recipe(
@@ -51,3 +133,13 @@ def integer_inference(
         name=name,
         summary="integer weights by output channel, and integer inputs with ranges",
     )
+
+
+def _weights(bits: int) -> str:
+    """The identifier of a quantizer of weights."""
+    arguments: dict[str, Any] = {
+        "bits": bits,
+        "granularity": "channel",
+        "narrow_range": True,
+    }
+    return str(Identifier("integer", "integer", arguments))

@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras.config import backend
+from keras.layers import InputLayer
+
+from qframe.keras_internals.training import models_alive
 
 
 def all_layers(layer: Any) -> list[Any]:
@@ -52,6 +55,40 @@ def build_shapes(layer: Any) -> dict[str, Any] | None:
     """The shapes that a layer was built with, by argument; None if not recorded."""
     shapes: dict[str, Any] | None = getattr(layer, "_build_shapes_dict", None)
     return shapes
+
+
+def input_count(layer: Any) -> int:
+    """The number of tensors in the list that a built layer takes; 0 for no list."""
+    shapes = [*(build_shapes(layer) or {}).values()]
+    is_list = len(shapes) == 1 and isinstance(shapes[0], (list, tuple))
+    parts = shapes[0] if is_list else ()
+    return len(parts) if all(isinstance(part, (list, tuple)) for part in parts) else 0
+
+
+def input_shape(layer: Any) -> Any:
+    """The shape of the first tensor of the first call in a graph; None without one."""
+    calls = layer._inbound_nodes
+    tensors = calls[0].arguments.keras_tensors if calls else ()
+    return tuple(tensors[0].shape) if tensors else None
+
+
+def is_input(operation: Any) -> bool:
+    """Return whether an operation is the input of a graph."""
+    return isinstance(operation, InputLayer)
+
+
+def tensors_of_input(tensor: Any) -> Iterator[Any]:
+    """The tensors of outer graphs that a model passes to one of its inputs."""
+    for model in models_alive():
+        graph = graph_of(model)
+        if graph is None:
+            continue
+        for place, own in enumerate(graph.inputs):
+            if own is tensor:
+                for node in model._inbound_nodes:
+                    tensors = node.arguments.keras_tensors
+                    if len(tensors) == len(graph.inputs):
+                        yield tensors[place]
 
 
 def graph_of(layer: Any) -> Any:

@@ -9,7 +9,8 @@ import attrs
 import keras
 
 from qframe.errors import AmbiguousNameError, ArgumentError, PluginError
-from qframe.layers.table import TABLE
+from qframe.keras_internals import input_count
+from qframe.layers.table import TABLE, nearest
 from qframe.quantizers.channels import ChannelAxis
 from qframe.registry.components import AdapterComponent, fault_of_weights
 from qframe.registry.discovery import registry
@@ -40,20 +41,43 @@ class Weight:
 
 @attrs.frozen
 class Adapter:
-    """The weights and abilities of a layer class."""
+    """The weights and abilities of a layer class.
+
+    Args:
+        weights: the weights that can be quantized.
+        pads: whether the layer takes ``pad_values``.
+        activates: whether its call ends with the function ``activation``.
+        inputs: the number of tensors in its first argument, if that is a list of them.
+    """
 
     weights: tuple[Weight, ...]
     pads: bool = False
+    activates: bool = False
+    inputs: int = 0
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The names of the slots: the input, each weight, the output."""
-        return ("input", *(weight.prefix for weight in self.weights), "output")
+        """The names of the slots: the input, each weight, the output.
+
+        A list of inputs has a slot for each tensor too, from ``"input_1"``; what enters
+        the activation has ``"preactivation"``.
+        """
+        inputs = (f"input_{i}" for i in range(1, self.inputs + 1))
+        weights = (weight.prefix for weight in self.weights)
+        middle = ("preactivation",) if self.activates else ()
+        return ("input", *inputs, *weights, *middle, "output")
+
+
+def is_activation(slot: str) -> bool:
+    """Return whether the slot of this name is that of an activation, not of a weight."""
+    return slot in ("input", "preactivation", "output") or (
+        slot.startswith("input_") and slot[6:].isdecimal()
+    )
 
 
 # The adapters of Keras layers.
 ADAPTERS: dict[type, Adapter] = {
-    cls: Adapter(tuple(Weight(*weight) for weight in row.weights), row.pads)
+    cls: Adapter(tuple(Weight(*weight) for weight in row.weights), row.pads, row.activates)
     for cls, row in TABLE.items()
     if row.weights
 }
@@ -116,6 +140,21 @@ def adapter_of(cls: type) -> Adapter | None:
         AmbiguousNameError: plugins disagree about the weights of the class.
     """
     return _adapter_and_origins(cls)[0]
+
+
+def full_adapter_of(layer: Any) -> Adapter | None:
+    """The adapter of a layer, or one for the activations of a layer that has none.
+
+    Recipes quantize the tensors between layers, such as the output of a ReLU.
+    """
+    adapter = adapter_of(type(layer))
+    if adapter is not None:
+        return adapter
+    row = nearest(TABLE, type(layer))
+    if row is None or row.lowering is None:
+        return None
+    weights = tuple(Weight(*weight) for weight in row.folded)
+    return Adapter(weights, inputs=input_count(layer))
 
 
 def origins_of(cls: type) -> Sequence[AdapterComponent]:

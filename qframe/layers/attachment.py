@@ -16,7 +16,7 @@ import keras
 
 from qframe import context, keras_internals
 from qframe.errors import ArgumentError
-from qframe.layers.adapters import EXPLICIT, adapter_of
+from qframe.layers.adapters import EXPLICIT, full_adapter_of
 from qframe.layers.generation import quantized_class
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import (
@@ -101,7 +101,7 @@ def attach(layer: Any, settings: Mapping[str, Any]) -> None:
     plan has checked.
     """
     if not isinstance(layer, Quantized):
-        adapter = adapter_of(type(layer))
+        adapter = full_adapter_of(layer)
         if adapter is None:
             raise ArgumentError(
                 f"the weights of {layer!r} are not known; write qframe.register_layer("
@@ -109,7 +109,8 @@ def attach(layer: Any, settings: Mapping[str, Any]) -> None:
             )
         base: Any = type(layer)
         layer.__class__ = quantized_class(base, adapter)
-        layer.__dict__["pad_values"] = 0.0
+        if adapter.pads:
+            layer.__dict__["pad_values"] = 0.0
     for key, value in settings.items():
         name, _, kind = key.rpartition("_")
         if kind == "quantizer":

@@ -48,6 +48,8 @@ def quantized_class(base: Any, adapter: Adapter) -> Any:
     if adapter.pads:
         keywords.append("pad_values")
         attributes["padding"] = Substitutable(base, "padding")
+    if adapter.activates:
+        attributes["activation"] = Substitutable(base, "activation")
     namespace = {
         "__init__": __init__,
         "call": call,
@@ -100,7 +102,8 @@ def _docstring(base: Any, name: str, keywords: list[str]) -> str:
             lines.append("        quantizer. Default 0.0.")
         else:
             slot = keyword.removesuffix("_quantizer")
-            lines.append(f"    {keyword}: quantizer of the {slot}. Default None.")
+            what = _WHAT.get(slot, f"the {slot}")
+            lines.append(f"    {keyword}: quantizer of {what}. Default None.")
     required = [
         f"{parameter.name}={_EXAMPLES[parameter.name]!r}"
         for parameter in inspect.signature(base).parameters.values()
@@ -127,6 +130,8 @@ def _docstring(base: Any, name: str, keywords: list[str]) -> str:
     return "\n".join(lines)
 
 
+# Slots whose names do not say what they quantize.
+_WHAT = {"preactivation": "what enters the activation"}
 # Values for the arguments that Keras requires, in the examples of the docstrings.
 _EXAMPLES = {
     "units": 4,

@@ -138,11 +138,11 @@ class Quantized(Readable):
         quantizer = slot.quantizer
         if not isinstance(quantizer, keras.layers.Layer) or quantizer.built:
             return
+        if isinstance(quantizer, Quantizer):
+            quantizer.channel_axis = slot.channel_axis
         shape = self._shape_of(slot)
         if shape is None:  # a bias under use_bias=False
             return
-        if isinstance(quantizer, Quantizer):
-            quantizer.channel_axis = slot.channel_axis
         with errors_located(path_of(self), slot.name, tuple(shape)):
             quantizer.build(shape)
 
@@ -165,10 +165,28 @@ class Quantized(Readable):
         if not slot.is_activation:
             return getattr(slot.variable, "shape", None)
         shapes = keras_internals.build_shapes(self) or {}
-        shape = next(iter(shapes.values()), None)
-        if slot.name == "output" and shape is not None:
-            shape = self._output_shape(shape)
+        shape = next(iter(shapes.values()), None) or keras_internals.input_shape(self)
+        if shape is None:
+            return None
+        if slot.name in ("preactivation", "output"):
+            return self._output_shape(shape)
+        if self.adapter.inputs:
+            number = slot.name.removeprefix("input").removeprefix("_") or 1
+            return shape[int(number) - 1]
         return shape
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """The spec of Keras; builds quantizers whose shape was not known before."""
+        outputs = super().compute_output_spec(*args, **kwargs)  # type: ignore[misc]
+        inputs = args[0] if args else kwargs.get(self.first_argument)
+        for slot in filled_slots(self):
+            quantizer = slot.quantizer
+            if not slot.is_activation or getattr(quantizer, "built", True):
+                continue
+            tensors = tree.flatten(inputs if slot.name.startswith("input") else outputs)
+            with errors_located(path_of(self), slot.name, tuple(tensors[0].shape)):
+                quantizer.build(tensors[0].shape)
+        return outputs
 
     def _output_shape(self, shape: Any) -> Any:
         """The shape of the first output."""
@@ -194,7 +212,13 @@ class Quantized(Readable):
             args, kwargs = self._with_first_argument(
                 by_name["input"].quantize, args, kwargs
             )
+        if self.adapter.inputs:
+            args, kwargs = self._with_first_argument(
+                lambda inputs: _each_quantized(inputs, by_name), args, kwargs
+            )
         values = values_in_call(self, running)
+        if "preactivation" in by_name:
+            values["activation"] = _activated(self, by_name["preactivation"])
         if getattr(self, "pad_values", 0) and self.padding == "same":  # type: ignore[attr-defined]
             args, kwargs = self._with_first_argument(
                 lambda inputs: pad_same(self, inputs, self.pad_values), args, kwargs
@@ -243,6 +267,24 @@ class Quantized(Readable):
             return super().from_config(resolved)  # type: ignore[misc]
 
     __reduce__ = keras_internals.reduce
+
+
+def _each_quantized(inputs: Any, by_name: Mapping[str, Slot]) -> list[Any]:
+    """The inputs of a merge, each quantized by its own slot."""
+    slots = [by_name.get(f"input_{i}") for i in range(1, len(inputs) + 1)]
+    pairs = zip(inputs, slots, strict=True)
+    return [x if slot is None else slot.quantize(x) for x, slot in pairs]
+
+
+def _activated(layer: Any, slot: Slot) -> Callable[[Any], Any]:
+    """The activation of a layer, after the quantizer of its input."""
+    activation = layer.activation
+
+    def activated(x: Any) -> Any:
+        x = slot.quantize(x)
+        return x if activation is None else activation(x)
+
+    return activated
 
 
 def _starves(quantizer: Any) -> bool:

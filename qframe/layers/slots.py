@@ -12,13 +12,22 @@ from keras import ops, tree
 from qframe import context, quantizers
 from qframe.errors import ArgumentError
 from qframe.keras_internals import latent_value
-from qframe.layers.adapters import Adapter, Weight, adapter_of, slot_attribute
+from qframe.layers.adapters import (
+    Adapter,
+    Weight,
+    adapter_of,
+    full_adapter_of,
+    is_activation,
+    slot_attribute,
+)
 from qframe.layers.application import errors_located, path_of, quantized
 from qframe.layers.substitution import is_substituted, latent
+from qframe.layers.sums import sums_of
 from qframe.layers.traces import changing
-from qframe.quantizers import Quantizer
+from qframe.quantizers import Integers, Quantizer
 from qframe.quantizers.channels import ChannelAxis
 
+# The activations that every layer has.
 ACTIVATIONS = ("input", "output")
 
 
@@ -29,7 +38,7 @@ class Slot:
 
     Args:
         layer: the layer.
-        name: ``"input"``, the prefix of a weight such as ``"kernel"``, or ``"output"``;
+        name: one of `Adapter.slots`, such as ``"input"``, ``"kernel"`` and ``"output"``;
             empty for a quantizer that is a layer itself.
         quantizer: the quantizer; None where the slot is empty.
         weight: the weight as the adapter describes it; None for an activation.
@@ -54,7 +63,7 @@ class Slot:
 
     @property
     def is_activation(self) -> bool:
-        """Return whether the slot is that of an input or an output."""
+        """Return whether the slot is that of an activation, such as the input."""
         return self.weight is None
 
     @property
@@ -90,7 +99,24 @@ class Slot:
         """The quantized value of the weight, in the dtype of the latent variable."""
         value = self.latent_value()
         with errors_located(path_of(self.layer), self.name, tuple(value.shape)):
-            return quantized(self.quantizer, value, self.channel_axis)
+            return quantized(self.quantizer, value, self.channel_axis, **self._sums())
+
+    def integers(self) -> Integers:
+        """The integers of the weight; those of a folded weight are of the whole bias.
+
+        Raises:
+            QFrameError: the quantizer states none.
+        """
+        return self.quantizer.integers(
+            self.latent_value(), self.channel_axis, **self._sums()
+        )
+
+    def _sums(self) -> dict[str, Any]:
+        """The arguments of a quantizer whose grid is that of sums."""
+        if not (isinstance(self.quantizer, Quantizer) and self.quantizer.traits.sums):
+            return {}
+        sums = sums_of(self.layer, self.name)
+        return {} if sums is None else {"step": sums.step, "shift": sums.shift}
 
     def quantize(self, tensors: Any) -> Any:
         """Quantize an activation: a tensor, or every tensor of a nested structure."""
@@ -108,12 +134,20 @@ def slots_of(layer: Any) -> list[Slot]:
     adapter = getattr(type(layer), "adapter", None)
     if not isinstance(adapter, Adapter):
         adapter = adapter_of(type(layer))
-    if adapter is None:
-        return []
-    weights = ((weight.prefix, weight) for weight in adapter.weights)
+    return [] if adapter is None else _slots(layer, adapter)
+
+
+def possible_slots(layer: Any) -> list[Slot]:
+    """Every slot that a layer has or can be given, such as the output of a ReLU."""
+    adapter = None if slots_of(layer) else full_adapter_of(layer)
+    return slots_of(layer) if adapter is None else _slots(layer, adapter)
+
+
+def _slots(layer: Any, adapter: Adapter) -> list[Slot]:
+    weights = {weight.prefix: weight for weight in adapter.weights}
     return [
-        Slot(layer, name, getattr(layer, slot_attribute(name), None), weight)
-        for name, weight in (("input", None), *weights, ("output", None))
+        Slot(layer, name, getattr(layer, slot_attribute(name), None), weights.get(name))
+        for name in adapter.slots
     ]
 
 
@@ -164,7 +198,7 @@ def quantizer_for_slot(slot: str, quantizer: Any) -> Any:
     """
     if not isinstance(quantizer, Quantizer):
         return quantizer
-    batched = slot in ACTIVATIONS
+    batched = is_activation(slot)
     if quantizer.batched is not None and quantizer.batched is not batched:
         if quantizer.weights:
             kinds = "a weight", "activations"

@@ -35,6 +35,8 @@ class LayerRow:
         weights: the weights that can be quantized, each with its channel axis.
         explicit: whether it has an explicit class, such as ``QuantDense``.
         pads: whether it takes ``pad_values``.
+        activates: whether its call ends with the function ``activation``.
+        folded: weights that deployment folds into the bias of the layer before.
         counter: the function that counts its multiply-accumulates; None for a layer that
             is counted as its parts, or by its weights.
         lowering: the function that adds it to a deployment graph; None for a layer that
@@ -45,6 +47,8 @@ class LayerRow:
     weights: tuple[WeightRow, ...] = ()
     explicit: bool = False
     pads: bool = False
+    activates: bool = False
+    folded: tuple[WeightRow, ...] = ()
     counter: str | None = None
     lowering: str | None = None
     refusal: str | None = None
@@ -83,7 +87,7 @@ def _products(
     lowering: str | None = None,
     pads: bool = False,
 ) -> LayerRow:
-    return LayerRow(weights, True, pads, counter, lowering)
+    return LayerRow(weights, True, pads, True, counter=counter, lowering=lowering)
 
 
 def _no_products(lowering: str | None = None) -> LayerRow:
@@ -116,7 +120,9 @@ _ROWS: Mapping[str, LayerRow] = {
     "Average": LayerRow(lowering="average"),
     "AveragePooling1D": LayerRow(lowering="average_pooling"),
     "AveragePooling2D": LayerRow(lowering="average_pooling"),
-    "BatchNormalization": _no_products("batch_normalization"),
+    "BatchNormalization": LayerRow(
+        folded=(("beta", "beta", None),), counter="no_macs", lowering="batch_normalization"
+    ),
     "Concatenate": LayerRow(lowering="concatenate"),
     "ConvLSTM1D": _CONV_LSTM,
     "ConvLSTM2D": _CONV_LSTM,

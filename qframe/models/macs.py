@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
+from qframe.layers.slots import filled_slots
 from qframe.layers.table import TABLE, nearest
 from qframe.models import kernels, sequences
 from qframe.models.calls import Call
@@ -58,5 +59,11 @@ def macs_of(layer: Any, call: Call) -> Iterable[MacCount]:
     """
     counter = counter_of(layer)
     if counter is None:
-        counter = kernels.adapted if layer.weights else kernels.no_macs
+        of_quantizers = {
+            id(variable)
+            for slot in filled_slots(layer)
+            for variable in getattr(slot.quantizer, "variables", ())
+        }
+        multiplies = any(id(weight) not in of_quantizers for weight in layer.weights)
+        counter = kernels.adapted if multiplies else kernels.no_macs
     return counter(layer, call)

@@ -46,8 +46,7 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
         try:
             if not isinstance(quantizer, Quantizer):
                 raise QFrameError(f"{quantizer!r} is not a qframe quantizer.")
-            result = quantizer.integers(slot.latent_value(), slot.channel_axis)
-            by_path[slot.variable_path] = result
+            by_path[slot.variable_path] = slot.integers()
         except QFrameError as error:
             without[slot.variable_path] = str(error)
     if not by_path and not without:

@@ -10,17 +10,18 @@ import keras
 
 from qframe import keras_internals, recipes
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
-from qframe.layers.adapters import adapter_of
+from qframe.layers.adapters import adapter_of, is_activation
 from qframe.layers.arguments import module_of
 from qframe.layers.attachment import float_class_of
-from qframe.layers.slots import ACTIVATIONS, slots_of
+from qframe.layers.slots import filled_slots, slots_of
 from qframe.layers.tree import Site, children, sites
+from qframe.passes.integer_edges import EDGE, Planned, edge_plans
 from qframe.passes.plans import LayerPlan, ModelPlan
 from qframe.passes.registration import registration_of
 from qframe.passes.validation import check_loops, check_optimizer, check_quantizers
 from qframe.quantizers import Quantizer
 from qframe.quantizers.base import is_stateless
-from qframe.recipes.rules import Rule
+from qframe.recipes.rules import Position, Rule
 from qframe.registry.components import WEIGHT_IN_A_LIST
 
 
@@ -34,27 +35,46 @@ def make_plan(model: Any, rules: Any, strict: bool) -> ModelPlan:
     all_sites = _built_sites(model)
     quantizable = [site for site in all_sites if adapter_of(type(site.layer)) is not None]
     index = {id(site.layer): i for i, site in enumerate(quantizable)}
+    has_edges = any(EDGE in (rule.settings or {}) for rule in rules)
     matched: list[list[Site]] = [[] for _ in rules]
-    plans = []
+    planned = []
     for site in all_sites:
-        if adapter_of(type(site.layer)) is None:
-            if _has_weights(site.layer) and not isinstance(site.layer, Quantizer):
-                plans.append(LayerPlan(site, reason=_no_adapter(site, strict)))
-            continue
-        cls = float_class_of(site.layer)
-        order = index[id(site.layer)], len(quantizable)
-        for rule, matches in zip(rules, matched, strict=True):
-            if rule.matches(site.path, site.layer, cls, *order):
-                matches.append(site)
-                plans.append(_layer_plan(site, rule))
+        layer, cls = site.layer, float_class_of(site.layer)
+        has_adapter = adapter_of(type(layer)) is not None
+        rule = None
+        for each, matches in zip(rules, matched, strict=True):
+            order = index.get(id(layer), -1), len(quantizable)
+            # Layers without weights have no position, and edges alone.
+            if not has_adapter and (not has_edges or isinstance(each.selector, Position)):
+                continue
+            if each.matches(site.path, layer, cls, *order):
+                rule = each
+                if has_adapter or EDGE in (each.settings or {}):
+                    matches.append(site)
                 break
-        else:
-            plans.append(LayerPlan(site, reason="no rule selects it"))
+        planned.append(Planned(_planned(site, rule, has_adapter, strict), rule))
     _check_use(rules, matched, quantizable)
+    notes: tuple[str, ...] = ()
+    if has_edges:
+        planned, notes = edge_plans(model, planned, _construct)
+    plans = [each.plan for each in planned if each.plan.settings or each.plan.reason]
     check_quantizers(plans)
     check_optimizer(model, plans)
     check_loops(all_sites, plans)
-    return ModelPlan(model, tuple(plans))
+    return ModelPlan(model, tuple(plans), notes)
+
+
+def _planned(site: Site, rule: Rule | None, has_adapter: bool, strict: bool) -> LayerPlan:
+    """Return the plan of a layer, without a reason where the report has no row for it."""
+    if has_adapter and rule is not None:
+        return _layer_plan(site, rule)
+    if has_adapter:
+        return LayerPlan(site, reason="no rule selects it")
+    if isinstance(site.layer, Quantizer):
+        return LayerPlan(site)
+    if _has_weights(site.layer):
+        return LayerPlan(site, reason=_no_adapter(site, strict))
+    return LayerPlan(site, reason="it has no weights" if filled_slots(site.layer) else "")
 
 
 def _built_sites(model: Any) -> list[Site]:
@@ -152,9 +172,9 @@ def _expanded(rule: Rule, prefixes: Sequence[str]) -> dict[str, Any]:
     return settings | by_slot
 
 
-def _accepts(key: str, prefixes: Sequence[str]) -> bool:
+def _accepts(key: str, prefixes: Sequence[str], activations: Sequence[str]) -> bool:
     name, _, kind = key.rpartition("_")
-    return name in prefixes or (kind == "quantizer" and name in ACTIVATIONS)
+    return name in prefixes or (kind == "quantizer" and name in activations)
 
 
 def _layer_plan(site: Site, rule: Rule) -> LayerPlan:
@@ -165,18 +185,20 @@ def _layer_plan(site: Site, rule: Rule) -> LayerPlan:
         return LayerPlan(site, reason=f"Keras quantized it to {mode} already")
     prefixes = _prefixes(site.layer)
     settings = _expanded(rule, prefixes)
+    slots = prefixes, [slot.name for slot in slots_of(site.layer) if slot.is_activation]
     wanted = [k for k in settings if k.endswith("_quantizer") and settings[k] is not None]
-    weights = [k for k in wanted if k not in ("input_quantizer", "output_quantizer")]
-    if weights and not any(_accepts(key, prefixes) for key in weights):
-        names = ", ".join(f"{p}_quantizer" for p in prefixes)
-        return LayerPlan(site, reason=f"it has no {', '.join(weights)}; it takes {names}")
+    names = {key: key.removesuffix("_quantizer") for key in wanted}
+    weights = [k for k in wanted if k != EDGE and not is_activation(names[k])]
+    if weights and not any(_accepts(key, *slots) for key in weights):
+        taken = ", ".join(f"{p}_quantizer" for p in prefixes)
+        return LayerPlan(site, reason=f"it has no {', '.join(weights)}; it takes {taken}")
     _check_constraints(site, settings)
     # The inputs of an Embedding are integers.
     embedding = isinstance(site.layer, keras.layers.Embedding)
     settings = {
         key: _construct(key, value)
         for key, value in settings.items()
-        if _accepts(key, prefixes)
+        if _accepts(key, *slots)
         and value is not None
         and not (embedding and key == "input_quantizer")
     }
@@ -213,7 +235,7 @@ def _check_use(
             )
         for key in rule.settings or {}:
             slots = {slot.name for site in matches for slot in slots_of(site.layer)}
-            slots.add("weight")
+            slots |= {"weight", "edge"}
             if key.rpartition("_")[0] not in slots:
                 known = [f"{slot}_quantizer" for slot in sorted(slots)]
                 raise ArgumentError(

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from qframe.layers.attachment import float_class_of
-from qframe.layers.slots import Slot, SlotsOf, filled_slots, slots_of
+from qframe.layers.slots import Slot, SlotsOf, filled_slots, possible_slots
 from qframe.layers.tree import Site
 from qframe.passes.differences import counts_of, named, replaced_by
 from qframe.passes.report import Report, Row
@@ -29,6 +29,7 @@ class ModelPlan:
 
     model: Any
     layers: tuple[LayerPlan, ...]
+    notes: tuple[str, ...] = ()
 
     def slots_of(self) -> SlotsOf:
         """Return a function from a layer to its filled slots after the plan."""
@@ -40,11 +41,11 @@ class ModelPlan:
         return slots
 
     def report(self, title: str, notes: tuple[str, ...] = ()) -> Report:
-        """Return a report of the plans, with notes on the model."""
+        """Return a report of the plans, with more notes on the model."""
         counted: set[int] = set()
         planned = self.slots_of()
         rows = [_row(plan, planned, counted) for plan in self.layers]
-        return Report(title, tuple(rows), notes)
+        return Report(title, tuple(rows), (*self.notes, *notes))
 
 
 def _row(plan: LayerPlan, planned: SlotsOf, counted: set[int]) -> Row:
@@ -71,6 +72,6 @@ def _slots(plan: LayerPlan) -> list[Slot]:
         slot
         if repr(slot.quantizer) == repr(settings[slot.key])
         else attrs.evolve(slot, quantizer=settings[slot.key])
-        for slot in slots_of(plan.site.layer)
+        for slot in possible_slots(plan.site.layer)
         if slot.key in settings
     ]

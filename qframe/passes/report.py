@@ -53,7 +53,7 @@ class Report(Tabular):
 
     # Subclasses have other texts in their tables.
     column: ClassVar[str] = "Quantizers"
-    done: ClassVar[str] = "layers with weights quantized"
+    done: ClassVar[str] = "layers quantized"
 
     title: str
     rows: tuple[Row, ...]

@@ -12,7 +12,7 @@ from qframe.errors import ArgumentError
 from qframe.layers.adapters import slot_attribute
 from qframe.layers.application import errors_located, try_quantizer
 from qframe.layers.attachment import cells_of, takes_sequences
-from qframe.layers.slots import ACTIVATIONS, quantizer_for_slot, slots_of
+from qframe.layers.slots import ACTIVATIONS, possible_slots, quantizer_for_slot
 from qframe.layers.traces import models_with
 from qframe.layers.tree import Site
 from qframe.passes.plans import LayerPlan
@@ -24,7 +24,7 @@ def check_quantizers(plans: Sequence[LayerPlan]) -> None:
     """Raise where the quantizer of a weight does not fit it."""
     seen = set()
     for plan in plans:
-        for slot in slots_of(plan.site.layer):
+        for slot in possible_slots(plan.site.layer):
             quantizer, variable = plan.settings.get(slot.key), slot.variable
             if quantizer is None or variable is None:
                 continue

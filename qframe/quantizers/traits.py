@@ -40,6 +40,8 @@ class Traits:
         scaled: `levels` and `range` are to be multiplied by the scale that `affine` gives.
         channelwise: has separate scales for each output channel of each tensor, and takes
             ``channel_axis``.
+        sums: has the grid of the sums of products of its layer, and takes ``step`` and
+            ``shift``: a value plus the shift is a multiple of the step.
         tag: only states a precision, and does not change the values.
         reference: the values.
         surrogate: the factor of the upstream gradient; None if an input has an influence
@@ -62,6 +64,7 @@ class Traits:
     ranged: bool = False
     scaled: bool = False
     channelwise: bool = False
+    sums: bool = False
     tag: bool = False
     reference: Reference | None = None
     surrogate: Reference | None = None

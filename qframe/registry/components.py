@@ -57,7 +57,7 @@ def fault_of_weights(weights: Mapping[str, Any]) -> str:
     for prefix, attribute in weights.items():
         if not (isinstance(attribute, str) and attribute.isidentifier()):
             return f"{prefix}={shown(attribute)} names no attribute ({WEIGHT_IN_A_LIST})"
-        if prefix in ("input", "output"):
+        if prefix in ("input", "preactivation", "output"):
             return f"{prefix}_quantizer is that of an activation"
     return ""
 

@@ -45,7 +45,7 @@ def test_quantize(command, saved, tmp_path):
     out = tmp_path / "q.keras"
     result = command("quantize", str(saved), "--recipe", "bnn", "-o", str(out))
     assert result.exit_code == 0, result.output
-    assert "2 of 2 layers with weights quantized" in result.output
+    assert "2 of 2 layers quantized" in result.output
     assert result.output.endswith(f"Saved {out}.\n")
     assert saved.read_bytes() == before
     loaded, expected = qf.load_model(out), qf.load_model(saved)

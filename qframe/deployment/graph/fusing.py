@@ -258,10 +258,24 @@ def merge_repeated(draft: Draft, key: int, node: Node) -> bool:
         if other >= key or earlier.inputs != node.inputs:
             continue
         both = isinstance(earlier.operation, Dequantize) and sums
-        if both or earlier.operation is node.operation:
+        if both or _equal(earlier.operation, node.operation):
             draft.replace(key, other)
             return True
     return False
+
+
+def _equal(operation: Operation, other: Operation) -> bool:
+    """Return whether two operations are quantizers to the same integers of a grid."""
+    if not isinstance(operation, Quantize) or not isinstance(other, Quantize):
+        return False
+    if operation is other:
+        return True
+    arrays = (
+        (operation.thresholds, other.thresholds),
+        (operation.direction, other.direction),
+    )
+    equal = all(np.array_equal(a, b) for a, b in arrays)
+    return equal and operation.grid == other.grid
 
 
 def keep_integers(draft: Draft, key: int, node: Node) -> bool:

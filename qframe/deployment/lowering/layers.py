@@ -62,9 +62,13 @@ def _with_slots(
 ) -> Traced:
     """The lowering with the quantizers of the input and the output."""
     quantizers = {slot.name: slot.quantizer for slot in filled_slots(layer)}
+    inputs = list(inputs)
     if "input" in quantizers:
         quantizer = quantizers["input"]
         inputs = [tracer.add_input_quantizer(quantizer, tensor) for tensor in inputs]
+    for i, tensor in enumerate(inputs):
+        if f"input_{i + 1}" in quantizers:
+            inputs[i] = tracer.add_input_quantizer(quantizers[f"input_{i + 1}"], tensor)
     output = lowering(tracer, layer, inputs)
     if "output" in quantizers:
         output = tracer.add_quantizer(quantizers["output"], output)

@@ -12,7 +12,7 @@ from keras import ops
 from qframe.deployment.graph.operations import Affine, Merge, Normalize
 from qframe.deployment.lowering.shapes import add_reshape
 from qframe.deployment.lowering.tracing import Traced, Tracer
-from qframe.deployment.lowering.weights import as_array
+from qframe.deployment.lowering.weights import as_array, values_of
 from qframe.errors import QFrameError
 
 
@@ -50,7 +50,7 @@ def batch_normalization(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Tra
         scale = scale * layer.gamma
     shift = -layer.moving_mean * scale
     if layer.center:
-        shift = shift + layer.beta
+        shift = shift + values_of(layer, "beta")
     return add_affine(tracer, x, as_array(scale), as_array(shift))
 
 

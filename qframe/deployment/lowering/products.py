@@ -126,7 +126,11 @@ def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) ->
 def _add_epilogue(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
     """Add the bias and the activation."""
     bias = values_of(layer, "bias") if layer.use_bias else None
-    return add_activation(tracer, layer.activation, _add_bias(tracer, sums, bias))
+    before = _add_bias(tracer, sums, bias)
+    quantizer = getattr(layer, "preactivation_quantizer", None)
+    if quantizer is not None:
+        before = tracer.add_quantizer(quantizer, before)
+    return add_activation(tracer, layer.activation, before)
 
 
 def _add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
