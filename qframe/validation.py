@@ -31,6 +31,16 @@ def finite_number(owner: str, name: str, value: Any) -> float:
     return number
 
 
+def any_number(owner: str, name: str, value: Any) -> float:
+    """`value` as a float; raises `ArgumentError` unless it is a finite number."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise ArgumentError(
+            f"{name} of {owner} must be a finite number, found {shown(value)}. Write for "
+            f"example {owner}({name}=0.5)."
+        )
+    return float(value)
+
+
 def number_from_zero(owner: str, name: str, value: Any) -> float:
     """`value` as a float; raises `ArgumentError` unless it is 0 or a positive number."""
     if not _is_number(value) or not value >= 0:

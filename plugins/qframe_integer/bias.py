@@ -10,6 +10,7 @@ from keras import ops
 from qframe.errors import QFrameError
 from qframe.quantizers import Integers, Quantizer, Traits
 from qframe.quantizers.arithmetic import as_array, wide, with_gradient
+from qframe.validation import any_number
 
 # The rest of int32 is for the products.
 _LARGEST = 2**30
@@ -28,11 +29,19 @@ class IntegerBias(Quantizer):
     rest of the folded bias, from the moving statistics. The input's grid is that of the
     layer's own input quantizer, or of the one that made the tensor in the graph.
 
+    Other functions that shift and scale the sums, such as ``x + 3``, are stated by
+    `offset`, which is part of c: b times a factor, plus a number, is on the grid where b
+    plus the number divided by the factor is.
+
     A bias beyond 2^30 steps stays as it is, as does one without a step: of an input
     without a range yet, or outside of a layer.
 
+    Args:
+        offset: a number that deployment adds to the bias. Default 0.0.
+
     Raises:
-        ArgumentError: in a call, a shared layer reads different grids.
+        ArgumentError: `offset` is not a number; in a call, a shared layer reads different
+            grids.
         QFrameError: of `integers`, there is no step.
 
     Example:
@@ -54,6 +63,10 @@ class IntegerBias(Quantizer):
 
     precision = 32
 
+    def __init__(self, offset: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.offset = any_number("IntegerBias", "offset", offset)
+
     @property
     def traits(self) -> Traits:
         # Without a step, as in a call outside of a layer.
@@ -71,6 +84,7 @@ class IntegerBias(Quantizer):
         if step is None:
             return inputs
         x = wide(inputs)
+        shift = shift + self.offset
         steps, whole = _steps(ops.stop_gradient(x), step, shift)
         value = ops.where(whole, steps * step - shift, x)
         return ops.cast(with_gradient(value, x), inputs.dtype)
@@ -89,7 +103,8 @@ class IntegerBias(Quantizer):
                 "grid. Quantize both, and write qframe.calibrate(model, data)."
             )
         x = wide(ops.convert_to_tensor(inputs))
-        steps, whole = (as_array(part) for part in _steps(x, step, shift))
+        parts = _steps(x, step, shift + self.offset)
+        steps, whole = map(as_array, parts)
         if not whole.all():
             raise QFrameError(
                 f"{self!r} does not fit 32 bits: a bias has more than {_LARGEST} steps. "

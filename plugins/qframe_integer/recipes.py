@@ -78,8 +78,6 @@ def _full(name: str, weight_bits: int, activation_bits: int, gather: str) -> qf.
     """The recipe for full-integer inference with these bits."""
     symmetric = activation_bits > 8
     edges = {"bits": activation_bits, "symmetric": symmetric, "gather": gather}
-    if symmetric:
-        edges["narrow_range"] = True
     settings = {
         "weight_quantizer": _weights(weight_bits),
         "bias_quantizer": str(Identifier("integer_bias", "integer")),

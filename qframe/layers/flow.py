@@ -22,6 +22,7 @@ class Step:
         role: its role in an integer runtime.
         inputs: the numbers of the tensors that it reads.
         outputs: the numbers of those that it returns.
+        arguments: its positional arguments in Keras.
     """
 
     operation: Any
@@ -29,6 +30,7 @@ class Step:
     role: Role
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    arguments: tuple[Any, ...] = ()
 
 
 @attrs.frozen(eq=False)
@@ -105,6 +107,7 @@ class _Builder:
             else:
                 outputs = tuple(map(self.new, node.outputs))
                 role = role_of(operation, len(read))
-                self.steps.append(Step(operation, path, role, read, outputs))
+                arguments = tuple(node.arguments.args)
+                self.steps.append(Step(operation, path, role, read, outputs, arguments))
             known |= dict(zip(map(id, node.outputs), outputs, strict=True))
         return tuple(known[id(tensor)] for tensor in function.outputs)

@@ -7,18 +7,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-import keras
 
 from qframe.errors import ArgumentError
 from qframe.layers.flow import flow_of
-from qframe.layers.roles import Role
-from qframe.passes.edges import Edges, edges_of
+from qframe.passes.biases import BIAS, Biases
+from qframe.passes.edges import edges_of
 from qframe.passes.plans import LayerPlan
 from qframe.quantizers import Quantizer
 from qframe.recipes.rules import Rule
 
 EDGE = "edge_quantizer"
-BIAS = "bias_quantizer"
 # From a setting and its value to a new quantizer.
 Construct = Callable[[str, Any], Any]
 
@@ -64,18 +62,21 @@ def edge_plans(
         return None if value is None else functools.partial(construct, EDGE, value)
 
     edges = edges_of(flow, edge_of)
-    plans = {id(each.plan.site.layer): dict(each.plan.settings) for each in planned}
-    for key, settings in edges.settings.items():
-        plans[key] = {**settings, **plans[key]}
+    settings = {id(each.plan.site.layer): dict(each.plan.settings) for each in planned}
+    for key, slots in edges.settings.items():
+        settings[key] = {**slots, **settings[key]}
     notes = dict(edges.notes)
+    biases = Biases(flow, edges, settings)
     for each in planned:
-        value, site = _bias_of(each), each.plan.site
-        if value is None or id(site.layer) not in edges.products:
-            continue
-        make = functools.partial(construct, BIAS, value)
-        if reason := _place_bias(edges, plans, site.layer, make):
-            notes[f"the bias of {site.path!r} stays in float: {reason}."] = None
-    return [_with(each, plans[id(each.plan.site.layer)]) for each in planned], tuple(notes)
+        value = _bias_of(each)
+        if value is not None:
+            reason = biases.place(each.plan.site.layer, value)
+            if reason:
+                path = each.plan.site.path
+                notes[f"the bias of {path!r} stays in float: {reason}."] = None
+    return [_with(each, settings[id(each.plan.site.layer)]) for each in planned], tuple(
+        notes
+    )
 
 
 def _bias_of(planned: Planned) -> Any:
@@ -83,32 +84,6 @@ def _bias_of(planned: Planned) -> Any:
     value = (planned.rule.settings or {}).get(BIAS) if planned.rule is not None else None
     sums = isinstance(value, Quantizer) and value.traits.sums
     return value if sums and planned.plan.settings else None
-
-
-def _place_bias(
-    edges: Edges, plans: dict[int, dict[str, Any]], layer: Any, make: Callable[[], Any]
-) -> str:
-    """Put the quantizer of a bias where deployment adds the last part of the bias.
-
-    Returns:
-        Why that is not possible; empty where it is.
-    """
-    calls = edges.products[id(layer)]
-    affine = {id(s.operation): s for chain in calls for s in chain if s.role is Role.AFFINE}
-    if not affine:
-        return ""
-    plans[id(layer)].pop(BIAS, None)
-    if any(sum(s.role is Role.AFFINE for s in chain) != 1 for chain in calls):
-        return "several functions shift it"
-    for step in affine.values():
-        norm = step.operation
-        if not isinstance(norm, keras.layers.BatchNormalization):
-            return f"{step.path!r} shifts it, which is no batch normalization"
-        if not norm.center:
-            return f"{step.path!r} has center=False, and no beta to move"
-    for step in affine.values():
-        plans[id(step.operation)]["beta_quantizer"] = make()
-    return ""
 
 
 def _with(planned: Planned, settings: dict[str, Any]) -> Planned:

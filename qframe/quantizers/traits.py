@@ -41,7 +41,8 @@ class Traits:
         channelwise: has separate scales for each output channel of each tensor, and takes
             ``channel_axis``.
         sums: has the grid of the sums of products of its layer, and takes ``step`` and
-            ``shift``: a value plus the shift is a multiple of the step.
+            ``shift``: a value plus the shift, plus its parameter ``offset``, is a multiple
+            of the step.
         tag: only states a precision, and does not change the values.
         reference: the values.
         surrogate: the factor of the upstream gradient; None if an input has an influence

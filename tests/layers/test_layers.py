@@ -58,6 +58,8 @@ def test_accepts_exactly_the_arguments_of_keras_plus_ours(case):
     expected = ["input_quantizer", *(f"{p}_quantizer" for p in case.channel_axes)]
     if "use_bias" in case.arguments or hasattr(case.float_layer(), "bias"):
         expected.append("bias_quantizer")
+    if any(p.name == "activation" for p in theirs):
+        expected.append("preactivation_quantizer")
     expected.append("output_quantizer")
     if "Conv" in case.name and "Transpose" not in case.name:
         expected.append("pad_values")

@@ -6,6 +6,7 @@ import pytest
 
 import qframe as qf
 from qframe.errors import ArgumentError
+from qframe.layers.adapters import EXPLICIT
 from qframe.layers.slots import filled_slots, slot_of, slots_of
 from qframe.layers.tree import iter_slots
 
@@ -138,10 +139,12 @@ def test_quantizer_with_state_of_a_weight_is_refused_for_activations(before):
 @pytest.mark.parametrize("quantized", [False, True])
 def test_slots_of_a_layer_are_those_of_a_list_by_hand(layer, shape, expected, quantized):
     layer = type(layer).from_config(layer.get_config())
-    names = [name for name, *_ in expected] + ["output"]
+    weights = [name for name, *_ in expected]
+    fuses = isinstance(layer, tuple(EXPLICIT)) and hasattr(layer, "activation")
+    names = [*weights, *["preactivation"] * fuses, "output"]
     assert [slot.variable for slot in slots_of(layer)] == [None] * len(names)
     layer.build((None, *shape))
-    last = names[-2]
+    last = weights[-1]
     if quantized:
         qf.quantize(layer, {f"{last}_quantizer": "noop(precision=3)"})
     slots = slots_of(layer)
