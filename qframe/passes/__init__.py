@@ -45,7 +45,9 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
             has the slots, or an ordered list of pairs (selector, settings or None); the
             first that matches a layer wins. A selector is a layer class, a class name,
             ``"re:<regex on the path>"``, `qframe.first`, `qframe.last` or a callable
-            layer -> bool. ``weight_quantizer`` means every weight except the bias.
+            layer -> bool. ``weight_quantizer`` means every weight except the bias,
+            ``edge_quantizer`` each tensor that passes between the steps of an integer
+            runtime, such as a convolution with its batch normalization and ReLU.
         strict: raise for a layer whose weights qframe does not know. Default False: the
             report lists it.
 

@@ -49,7 +49,7 @@ class Row:
 
 @attrs.frozen
 class Report(Tabular):
-    """The rows of all layers that have weights, in call order, and notes on the model."""
+    """The rows of all layers with weights or settings, in call order, and notes."""
 
     # Subclasses have other texts in their tables.
     column: ClassVar[str] = "Quantizers"

@@ -33,8 +33,8 @@ class Rule:
     Args:
         selector: a layer class, a class name, ``"re:<regex on the path>"``, `first`,
             `last`, a callable layer -> bool, or None for every layer.
-        settings: by name, ``<slot>_quantizer`` or ``<prefix>_constraint``; None leaves a
-            layer as it is.
+        settings: by name, ``<slot>_quantizer``, ``edge_quantizer`` or
+            ``<prefix>_constraint``; None leaves a layer as it is.
     """
 
     selector: Any

@@ -176,7 +176,7 @@ def test_a_rule_leaves_steps_and_their_edges_in_float():
     report = qf.quantize(model, [*in_float, (None, recipe)])
     filled = places(model)
     assert not {"conv", "norm", "relu", "add", "head"} & {*filled}
-    assert "bias" not in filled["depthwise"]  # its input is in float
+    assert "bias" not in filled.get("depthwise", ())  # its input is in float
     assert "the bias of 'depthwise' stays in float: its input is not quantized." in (
         report.notes
     )
@@ -209,7 +209,7 @@ def test_operators_have_no_slots_and_their_readers_have():
 
 def test_merges_quantize_inputs_and_operators_apart():
     inputs = keras.Input((4,))
-    gate = keras.ops.relu6(layers.Dense(4, name="dense")(inputs) + 3.0) * (1 / 6)
+    gate = layers.ReLU(6.0)(layers.Dense(4, name="dense")(inputs) + 3.0) * (1 / 6)
     model = keras.Model(inputs, layers.Multiply(name="times")([inputs, gate]))
     x, notes = quantized(model)
     assert (places(model)["times"], notes) == (["input_1", "input_2", "output"], [])

@@ -43,6 +43,7 @@ PROMISES = {
     "float:mxfp4": MX,
     "float:mxint8": MX,
     "integer:integer": f"{GRID} monotone scaled",
+    "integer:integer_bias": "elementwise idempotent monotone odd sums",
     "kbit:dorefa": f"{PLAIN} support",
     "kbit:dorefa_sign": f"{GRID} odd scaled",
     "kbit:pact": f"{PLAIN} trainable ranged scaled",
