@@ -381,8 +381,7 @@ def test_a_bias_learns_through_its_grid():
 # Whole models.
 
 
-@st.composite
-def models(draw):
+def drawn(draw):
     """Small functional models with branches, shared layers and a model in the model."""
     x = inputs = keras.Input((6, 6, 3))
     shared = layers.Conv2D(3, 1, name="shared")
@@ -452,17 +451,17 @@ def integers_of(graph, x):
     return tensors[graph.outputs[0]]
 
 
-@given(model=models(), recipe=st.sampled_from(["int8", "w4a8"]))
-@settings(max_examples=12, deadline=None)
-def test_drawn_models_are_integers_throughout(model, recipe):
-    as_trained(model)
+@given(choices=st.data(), recipe=st.sampled_from(["int8", "w4a8"]))
+@settings(max_examples=8, deadline=None)
+def test_drawn_models_are_integers_throughout(choices, recipe):
+    model = as_trained(drawn(choices.draw))
     x, before = data(model), model.get_weights()
-    in_float = model.predict(x, verbose=0)
+    in_float = array(model(x))
     quantized(model, recipe)
     graph = fuse(lower(model, TARGET))
     require_grids(graph, "mine")
     assert off_grid(model) < 0.1
-    wanted = model.predict(x, verbose=0)
+    wanted = array(model(x))
     found = integers_of(graph, x)
     last = model.layers[-1].output_quantizer
     step = float(array(last.affine(np.zeros((1, 1), "float32"))[0]))
@@ -472,7 +471,7 @@ def test_drawn_models_are_integers_throughout(model, recipe):
     assert steps.max() < 4
     qf.strip(model)
     assert all(map(np.array_equal, model.get_weights(), before))
-    np.testing.assert_array_equal(model.predict(x, verbose=0), in_float)
+    np.testing.assert_array_equal(array(model(x)), in_float)
 
 
 def test_a_file_and_a_clone_compute_the_same(tmp_path):
@@ -525,7 +524,7 @@ def test_the_profile_counts_layers_without_weights():
     quantized(model)
     profile = qf.models.profile(model)
     by_path = {layer.name: layer for layer in profile.layers}
-    assert by_path["add"].macs[0].count == 0
+    assert by_path["add"].macs == ()
     assert by_path["pointwise"].input_precision == 8
 
 
