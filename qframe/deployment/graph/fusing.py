@@ -81,18 +81,53 @@ def read_integers(draft: Draft, key: int, node: Node) -> bool:
     return True
 
 
-def pad_integers(draft: Draft, key: int, node: Node) -> bool:
-    """Pad integers and not their real numbers, if 0 is one of them."""
+def move_integers(draft: Draft, key: int, node: Node) -> bool:
+    """Choose, move or pad integers of a quantizer and not their real numbers."""
+    if not isinstance(node.operation, _MOVING) or len(node.inputs) > 1:
+        return False
     before = draft.producer(node.inputs[0], Dequantize)
-    if before is None or not isinstance(node.operation, Pad):
+    if before is None or not is_one_positive(before.operation.scale):
+        return False
+    if _is_sum(draft, before.inputs[0]):
         return False
     try:
         node.operation.infer(draft.values[before.inputs[0]])
-    except DataError:
+    except DataError:  # a mean, or zeros that are not among the integers
         return False
-    padded = draft.add(node.operation, *before.inputs, name=node.name)
-    draft.set_node(key, before.operation, padded, name=node.name)
+    moved = draft.add(node.operation, *before.inputs, name=node.name)
+    draft.set_node(key, before.operation, moved, name=node.name)
     return True
+
+
+def _is_sum(draft: Draft, key: int) -> bool:
+    """Return whether integers are sums of products, which are scaled before they move."""
+    mover = draft.producer(key, _MOVING)
+    if mover is not None:
+        return any(_is_sum(draft, i) for i in mover.inputs)
+    return draft.producer(key, PRODUCTS) is not None
+
+
+def join_affines(draft: Draft, key: int, node: Node) -> bool:
+    """Merge two affine functions of the integers of a quantizer, as of normalization."""
+    before = draft.producer(node.inputs[0], Affine)
+    if not isinstance(node.operation, Affine) or before is None:
+        return False
+    reader = draft.producer(before.inputs[0], Dequantize)
+    if reader is None or _is_sum(draft, reader.inputs[0]):
+        return False
+    if not draft.has_one_reader(node.inputs[0]):
+        return False
+    first, second = before.operation, node.operation
+    (a, b), (c, d) = (
+        (_or(part.scale, 1.0), _or(part.shift, 0.0)) for part in (first, second)
+    )
+    joined = Affine((a * c).astype(np.float32), (b * c + d).astype(np.float32))
+    draft.set_node(key, joined, *before.inputs, name=before.name)
+    return True
+
+
+def _or(array: Any, default: float) -> Any:
+    return np.asarray(default if array is None else array, float)
 
 
 def join_reshapes(draft: Draft, key: int, node: Node) -> bool:
@@ -318,7 +353,8 @@ def keep_integers(draft: Draft, key: int, node: Node) -> bool:
 
 # For targets whose biases are floats.
 FLOAT_BIAS_RULES: tuple[Rule, ...] = (
-    *(merge_repeated, keep_integers, pad_integers, join_reshapes, scale_sums),
+    *(merge_repeated, keep_integers, move_integers, join_reshapes, join_affines),
+    *(scale_sums,),
     *(read_integers, commute, scale_matmul, fold_batch_norm, fuse_activation),
     fuse_quantizer,
 )
