@@ -13,6 +13,7 @@ from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.epilogues import Epilogue
+from qframe_litert.grids import ENDS
 from qframe_litert.model import Options
 from qframe_litert.sums import Sums
 from qframe_litert.windows import padding_of
@@ -82,9 +83,10 @@ def product(
     axis = 3 if depthwise else 0
     weights = writer.weights("kernel", data, kind, sums.scale, kernel.shape, axis)
     wide = "int64" if writer.settings.activations == "int16" else "int32"
-    if np.abs(sums.bias).max() >= 2**31:
+    bias = _within_reach(writer, sums, x, value)
+    if np.abs(bias).max() >= 2**31:
         raise QFrameError("its bias needs more than 32 bits in steps of its sums")
-    biases = writer.weights("bias", sums.bias.astype(wide), wide, sums.step)
+    biases = writer.weights("bias", bias.astype(wide), wide, sums.step)
     epilogue = Epilogue.of(writer, fused.activation, value, fuses=shape is None)
     out = writer.activation(value, epilogue.name)
     version = _FOUR_BITS[code] if kind == "int4" else version
@@ -106,6 +108,20 @@ def _check_multiplier(writer: Writer, sums: Sums, value: Value) -> None:
             f"1 in its sums is {steps:.0f} steps of its result, and the runtime computes "
             f"with fewer than {_MOST_STEPS}. Quantize its result with a larger range"
         )
+
+
+def _within_reach(writer: Writer, sums: Sums, x: Edge, value: Value) -> Array:
+    """The biases, without what is beyond all results: these saturate anyway.
+
+    The built-in kernels shift sums to the left, where a larger bias overflows.
+    """
+    stored, span = writer.stored(x.grid), x.grid.span
+    largest = stored.factor * max(abs(span.low), abs(span.high))
+    products = np.abs(sums.kernel).sum(axis=tuple(range(1, sums.kernel.ndim))) * largest
+    low, high = ENDS[writer.settings.activations]
+    steps = sums.step / writer.stored(value.grid).scale
+    reach = products + np.minimum(np.ceil(2 * (high - low) / steps), 2.0**31)
+    return np.asarray(np.clip(sums.bias, -reach, reach).astype(np.int64))
 
 
 def _kind(writer: Writer, code: str, kernel: Array) -> str:

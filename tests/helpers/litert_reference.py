@@ -70,7 +70,8 @@ def rounded_once(x, q, exponent):
 def product(operator, out, x, kernel, bias):
     """Sums of int32 rounded twice; those of int64 once."""
     total = sums(operator, x, kernel, bias)
-    if operator.code == "FULLY_CONNECTED" and kernel[0].scale.size > 1:
+    some = kernel[0].scale.size > 1 or kernel[0].dtype == "int4" or out.dtype == "int16"
+    if operator.code == "FULLY_CONNECTED" and some:
         y = in_floats(total, x, kernel, out)
     else:
         scale = x[0].scale.astype(float) * kernel[0].scale / out.scale

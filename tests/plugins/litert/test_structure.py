@@ -126,3 +126,14 @@ def test_sums_of_256_steps_are_refused():
         for kernels in KERNELS:
             (found,) = interpret(content, x, kernels)
             np.testing.assert_allclose(found, expected(graph, x), atol=1)
+
+
+def test_bias_beyond_all_results_does_not_overflow():
+    """The built-in kernels shift sums to the left, where 2^30 would change its sign."""
+    dense = op.Dense(Kernel(np.array([[1, 1], [1, -1]]), F([0.5, 0.5])))
+    bias = np.array([2**30 - 1, -(2**30) + 1], np.int32)
+    graph = single(dense, [(2,)], [quantizer(1.0)], quantizer(2.0**-6), None, bias)
+    x, content = levels(np.random.default_rng(0), graph, 5), written(graph)
+    for kernels in KERNELS:
+        (found,) = interpret(content, x, kernels)
+        np.testing.assert_array_equal(found, np.broadcast_to([127, -128], (5, 2)))
