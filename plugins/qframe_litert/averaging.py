@@ -9,14 +9,18 @@ import attrs
 import numpy as np
 
 from qframe.deployment.graph.fused import Fused
+from qframe.deployment.graph.operations import Concatenate, Slice
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
+from qframe_litert import moving
 from qframe_litert.elementwise import on_grid
 from qframe_litert.model import Options
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.windows import pool
 from qframe_litert.writer import Edge, Writer
 
+# Of windows with different numbers inside: nine for windows of 3, which is usual.
+_MOST_BANDS = 25
 # The steps between two pixels.
 _PLACES = 2**10
 
@@ -26,23 +30,89 @@ def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
 
     A depthwise convolution with equal weights rounds once, and half to even on XNNPACK. The
     runtime's own pool rounds half away from the stored 0, to the grid that it reads. It
-    takes the windows at a border, which have fewer numbers; and 16 bits, for which the
-    multiplier of a convolution has too few.
+    takes 16 bits, for which the multiplier of a convolution has too few.
     """
     operation: Any = fused.operation
     same = writer.stored(x.grid) == writer.stored(value.grid)
-    keeps = same and fused.activation is None
-    if any(operation.pads) or (keeps and writer.settings.activations == "int16"):
-        part, before = (
-            (None, value) if keeps else ("mean", attrs.evolve(value, grid=x.grid))
+    if same and fused.activation is None and writer.settings.activations == "int16":
+        return pool(writer, "AVERAGE_POOL_2D", operation, x, value)
+    rows, columns = (_bands(operation, x.shape, axis) for axis in (0, 1))
+    if len(rows) * len(columns) > _MOST_BANDS:
+        raise QFrameError(
+            f"its windows of {list(operation.pool)} reach beyond the image in "
+            f"{len(rows) * len(columns)} different ways. Build it with padding='valid', or "
+            "with a smaller pool_size"
         )
-        y = pool(writer, "AVERAGE_POOL_2D", operation, x, before, part)
-        return on_grid(writer, y, value.grid, fused.activation)
-    channels = x.shape[2]
-    kernel = np.ones((channels, *operation.pool), np.int8)
-    scale, shift = np.full(channels, 1 / math.prod(operation.pool)), np.zeros(channels)
+    if len(rows) == len(columns) == 1:
+        return _mean(writer, fused, x, value, rows[0], columns[0])
+    with writer.part("bands"):
+        parts = []
+        for row in rows:
+            across = [
+                _mean(writer, fused, _region(writer, x, row, column), value, row, column)
+                for column in columns
+            ]
+            parts.append(_joined(writer, across, 2))
+    return _joined(writer, parts, 1)
+
+
+@attrs.frozen
+class _Band:
+    """Windows one after another along an axis, each with the same numbers inside.
+
+    Args:
+        begin: the first row or column that they read.
+        end: the one after the last.
+        window: the size of a window.
+        count: the number of windows.
+    """
+
+    begin: int
+    end: int
+    window: int
+    count: int = 1
+
+
+def _bands(operation: Any, shape: tuple[int, ...], axis: int) -> list[_Band]:
+    """The windows of a pool along an axis, without what is outside of the image."""
+    size, window, stride = shape[axis], operation.pool[axis], operation.strides[axis]
+    before, after = operation.pads[2 * axis : 2 * axis + 2]
+    bands: list[_Band] = []
+    for start in range(-before, size + after - window + 1, stride):
+        begin, end = max(start, 0), min(start + window, size)
+        last = bands[-1] if bands else None
+        if last and (last.window, last.end + stride) == (end - begin, end):
+            bands[-1] = attrs.evolve(last, end=end, count=last.count + 1)
+        else:
+            bands.append(_Band(begin, end, end - begin))
+    return bands
+
+
+def _region(writer: Writer, x: Edge, row: _Band, column: _Band) -> Edge:
+    sizes = row.end - row.begin, column.end - column.begin, x.shape[2]
+    part = Slice((row.begin, column.begin, 0), sizes, (1, 1, 1))
+    return moving.chosen(writer, part, x, attrs.evolve(x.value, shape=sizes))
+
+
+def _mean(
+    writer: Writer, fused: Fused, x: Edge, value: Value, row: _Band, column: _Band
+) -> Edge:
+    """Write the mean of windows that are all of one size."""
+    operation: Any = fused.operation
+    channels, window = x.shape[2], (row.window, column.window)
+    kernel = np.ones((channels, *window), np.int8)
+    scale, shift = np.full(channels, 1 / math.prod(window)), np.zeros(channels)
     product = channelwise(x, kernel, scale, shift, fused, operation.strides)
-    return convolution(writer, product, x, value)
+    result = attrs.evolve(value, shape=(row.count, column.count, channels))
+    return convolution(writer, product, x, result)
+
+
+def _joined(writer: Writer, parts: list[Edge], axis: int) -> Edge:
+    """Write parts of an image side by side."""
+    shape = list(parts[0].shape)
+    shape[axis - 1] = sum(part.shape[axis - 1] for part in parts)
+    value = attrs.evolve(parts[0].value, shape=tuple(shape))
+    return moving.concatenate(writer, Concatenate(axis), *parts, value)
 
 
 def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:

@@ -12,7 +12,7 @@ from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.refusals import Refusals
-from qframe.errors import QFrameError
+from qframe.errors import ExportError, QFrameError
 from qframe_litert import (
     averaging,
     contracting,
@@ -68,6 +68,7 @@ class Conversion:
 
     def model(self) -> LiteModel:
         """The model; raises `ExportError`, which names all layers that are refused."""
+        self._check_ends()
         for index in range(len(self._graph.inputs)):
             self._read_input(index)
         for index, node in enumerate(self._graph.nodes, len(self._graph.inputs)):
@@ -75,11 +76,28 @@ class Conversion:
             try:
                 self._edges[index] = self._write(index, node)
             except QFrameError as error:
-                self._refusals.add(node.name, node.operation, error)
+                operation = getattr(node.operation, "operation", node.operation)
+                self._refusals.add(node.name, operation, error)
                 self._edges[index] = Edge(0, self._values[index])
         self._refusals.check()
         self._writer.model.outputs = [self._output(index) for index in self._graph.outputs]
         return self._writer.model
+
+    def _check_ends(self) -> None:
+        """Raise `ExportError` for an input that nothing reads, or that is an output."""
+        read = {index for node in self._graph.nodes for index in node.inputs}
+        for index in range(len(self._graph.inputs)):
+            if index in self._graph.outputs:
+                raise ExportError(
+                    f"the model returns its input {index} as it is, which a file of "
+                    "integers cannot. Build the model without that output. Nothing was "
+                    "written."
+                )
+            if index not in read:
+                raise ExportError(
+                    f"nothing reads the input {index} of the model, and the file would "
+                    "lack it. Build the model without it. Nothing was written."
+                )
 
     def _output(self, index: int) -> int:
         """The tensor that the model returns: integers, or their real numbers."""
@@ -97,8 +115,6 @@ class Conversion:
             for i, node in enumerate(self._graph.nodes, len(self._graph.inputs))
             if index in node.inputs
         ]
-        if not readers:
-            return
         place, node = readers[0]
         self._writer.begin(node)
         try:

@@ -155,6 +155,11 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
             scale, zero_point = 2.0**-15, 0
         if writer.stored(value.grid) == StoredGrid(scale, zero_point):
             return writer.emit(code, (x.index,), value, options)
+        if writer.settings.activations == "int16":
+            low, high = -(2**15) + 1, 2**15 - 1
+            fixed = Value(value.shape, Grid(low, high, 1, scale))
+            y = writer.emit(code, (x.index,), fixed, options, function)
+            return on_grid(writer, y, value.grid)
         if function == "softmax":
             return _softmax(writer, x, value)
     if epilogues.is_relu(operation):
@@ -164,11 +169,6 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
 
 def _softmax(writer: Writer, x: Edge, value: Value) -> Edge:
     """Write a softmax on another grid than its own: in 16 bits, and then rounded."""
-    if writer.settings.activations != "int8":
-        raise QFrameError(
-            "a softmax of 16 bits returns multiples of 2^-15 from -1 to 1. Give it an "
-            "output quantizer with this range"
-        )
     shape, name = (writer.settings.batch, *value.shape), f"{writer.name}/softmax"
     quantization = Quantization(np.float32(2.0**-16), -(2**15))
     wide = writer.model.add_tensor(Tensor(name, shape, "int16", quantization))

@@ -55,7 +55,7 @@ class StoredGrid:
         if span.count > high - low + 1:
             raise QFrameError(
                 f"it has {span.count} levels, and {dtype} has {high - low + 1}. Quantize "
-                f"it to {8 * np.dtype(dtype).itemsize} bits or fewer"
+                "it to fewer bits, or write litert(activations=16) for up to 16"
             )
         if dtype == "int16":
             if span.low < low or span.high > high:

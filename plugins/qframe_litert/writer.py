@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -73,6 +74,13 @@ class Writer:
         """Name what follows by the layer of a node, and its result by its edge."""
         self.name = node.name
         self.result = node.edge or f"{node.name}/{node.operation.name}"
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Name what operators return as a part of the current layer."""
+        result, self.result = self.result, f"{self.name}/{name}"
+        yield
+        self.result = result
 
     def stored(self, grid: Grid | None) -> StoredGrid:
         """The integers of a grid in the type of activations; raises `QFrameError`."""

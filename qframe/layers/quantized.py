@@ -169,7 +169,7 @@ class Quantized(Readable):
         if shape is None:
             return None
         if slot.name in ("preactivation", "output"):
-            return self._output_shape(shape)
+            return self._shape_of_output(shape)
         if self.adapter.inputs:
             number = slot.name.removeprefix("input").removeprefix("_") or 1
             return shape[int(number) - 1]
@@ -188,7 +188,7 @@ class Quantized(Readable):
                 quantizer.build(tensors[0].shape)
         return outputs
 
-    def _output_shape(self, shape: Any) -> Any:
+    def _shape_of_output(self, shape: Any) -> Any:
         """The shape of the first output."""
         layer: Any = self
         if isinstance(getattr(layer, "output_size", None), int):  # a recurrent cell

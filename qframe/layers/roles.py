@@ -34,6 +34,7 @@ class Role(enum.Enum):
 # By the lowering of a layer in the table.
 _LOWERINGS: Mapping[str, Role] = {
     **dict.fromkeys(("convolution", "dense", "depthwise", "separable"), Role.PRODUCT),
+    **dict.fromkeys(("einsum_dense", "transposed_convolution"), Role.PRODUCT),
     **dict.fromkeys(("batch_normalization", "layer_scale"), Role.AFFINE),
     **dict.fromkeys(("normalization", "rescaling"), Role.AFFINE),
     **dict.fromkeys(("add", "multiply", "subtract"), Role.MERGE),

@@ -63,6 +63,8 @@ def normalization(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     """Subtract the mean of the data, and divide by their deviation; or the inverse."""
     (x,) = inputs
     mean, variance = as_array(layer.mean), as_array(layer.variance)
+    if mean.size == variance.size == 1:
+        mean, variance = mean.reshape(()), variance.reshape(())
     deviation = np.maximum(np.sqrt(variance), np.float32(keras.config.epsilon()))
     if layer.invert:
         return add_affine(tracer, x, deviation, mean)
