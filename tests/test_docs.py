@@ -50,6 +50,17 @@ ON_EACH_BACKEND = {
     "tutorial.md",
 }
 
+# Those that need what one environment has: the runtime of LiteRT.
+ON_THE_NEWEST = {"litert.md"}
+
+
+def marks_of(document):
+    """The environments of a document."""
+    if document.name in ON_THE_NEWEST:
+        return [pytest.mark.long]
+    return [] if document.name in ON_EACH_BACKEND else [pytest.mark.tensorflow]
+
+
 # PyTorch warns, once in a process, of a number that still carries a gradient.
 pytestmark = [
     pytest.mark.ends,
@@ -60,10 +71,7 @@ pytestmark = [
 @pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
 @pytest.mark.parametrize(
     "document",
-    [
-        pytest.param(d, marks=[] if d.name in ON_EACH_BACKEND else [pytest.mark.tensorflow])
-        for d in documents.RUN
-    ],
+    [pytest.param(d, marks=marks_of(d)) for d in documents.RUN],
     ids=lambda path: path.name,
 )
 def test_document(document, monkeypatch):
