@@ -164,12 +164,12 @@ class Quantized(Readable):
         """The shape of the tensor that a slot quantizes."""
         if not slot.is_activation:
             return getattr(slot.variable, "shape", None)
-        shapes = keras_internals.build_shapes(self) or {}
-        shape = next(iter(shapes.values()), None) or keras_internals.input_shape(self)
+        shapes = [*(keras_internals.build_shapes(self) or {}).values()]
+        shape = next(iter(shapes), None) or keras_internals.input_shape(self)
         if shape is None:
             return None
         if slot.name in ("preactivation", "output"):
-            return self._shape_of_output(shape)
+            return self._shape_of_output(shape, *shapes[1:])
         if self.adapter.inputs:
             number = slot.name.removeprefix("input").removeprefix("_") or 1
             return shape[int(number) - 1]
@@ -188,13 +188,13 @@ class Quantized(Readable):
                 quantizer.build(tensors[0].shape)
         return outputs
 
-    def _shape_of_output(self, shape: Any) -> Any:
+    def _shape_of_output(self, shape: Any, *others: Any) -> Any:
         """The shape of the first output."""
         layer: Any = self
         if isinstance(getattr(layer, "output_size", None), int):  # a recurrent cell
             return (*shape[:-1], layer.output_size)
         try:
-            output = layer.compute_output_shape(shape)
+            output = layer.compute_output_shape(shape, *others)
         except NotImplementedError:
             # A custom layer need not define it: Keras makes a symbolic call.
             inputs = keras.KerasTensor(shape, layer.compute_dtype)
