@@ -60,9 +60,10 @@ def verify(
     same_class: float | None,
     as_json: bool,
 ) -> None:
-    """Compare an exported file with its model, and say where they first differ.
+    """Compare an exported file with its model, edge by edge.
 
-    The file runs in its own runtime. MODEL is a .keras, .h5 or .hdf5 file, FILE what
+    The file runs in its own runtime, and what is printed says where the two first differ.
+    MODEL is a .keras, .h5 or .hdf5 file, FILE what
     `qframe export` wrote of it. The exit code is 1 where a share is below the one that was
     asked for.
     """

@@ -62,6 +62,7 @@ def _plugin(name: str) -> Area:
 TABLE = {
     **{f"plugins/qframe_{p}/": _plugin(p) for p in ("binary", "fixed", "float", "integer")},
     **{f"plugins/qframe_{p}/": _plugin(p) for p in ("kbit", "ternary")},
+    "plugins/qframe_litert/": _area("plugins/litert"),
     "plugins/qframe_packed/": _area(f"{_GRAPHS} {_PACKED}export.py"),
     "plugins/qframe_packed/compiled/": _area(_ENGINE),
     "plugins/qframe_packed/compiled/allocation.py": _area(

@@ -24,6 +24,7 @@ OTHERS = {
         "float8_e5m2(scale='channel', rounding='stochastic', seed=1)",
     ],
     "ternary": [],
+    "litert": [],
     "packed": [],
     "kbit": ["lsq(bits=3, per_channel=True)"],
     "fixed": ["quantized_bits(bits=4, symmetric=True, use_stochastic_rounding=True)"],
