@@ -194,7 +194,7 @@ CHAINS = {
     "relu of few channels": (
         (40, 3),
         (op.Activation(function="relu"), op.Affine(scale=F([2, -1, 0.5]))),
-        ("RELU", "AFFINE"),
+        ("RELU", "FINISH"),
     ),
     "leaky tanh": (
         IMAGE,
@@ -204,12 +204,12 @@ CHAINS = {
     "one number for all": (
         IMAGE,
         (op.Affine(scale=np.asarray(0.3, F), shift=np.asarray(0.1, F)),),
-        ("AFFINE",),
+        ("FINISH",),
     ),
     "integers as floats": (
         IMAGE,
         (sign(), conv(KERNEL), op.Affine(shift=halves(4))),
-        ("bits 1 x 1", "AFFINE"),
+        ("bits 1 x 1", "FINISH"),
     ),
     "quantized twice": (
         IMAGE,
@@ -317,7 +317,7 @@ def test_a_chain_goes_on_from_what_is_computed_last(inputs, code):
     function = code.removesuffix("_FROM").lower()
     graph = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, merge(function, *inputs)), (5,))
     kinds = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4))
-    assert kinds == {"float", "surround", "AFFINE", "STORE", code}
+    assert kinds == {"float", "surround", "AFFINE", "FINISH", code}
 
 
 @pytest.mark.parametrize("function", ["add", "multiply", "average", "maximum"])

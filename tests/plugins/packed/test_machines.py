@@ -65,7 +65,11 @@ MACHINES = {
     ),
 }
 # Code for a machine that another one can run, whose instructions are named otherwise.
-ELSEWHERE = {"avxvnni": {"avx512vnni", "avx512vl"}, "avx512vpopcntdq": set()}
+ELSEWHERE = {
+    "avxvnni": {"avx512vnni", "avx512vl"},
+    # LLVM splits registers, and not the instructions of 512 bits that round to codes.
+    "avx512vpopcntdq": {"avx512bw"},
+}
 
 RNG = np.random.default_rng(0)
 LEVELS = np.arange(1, 6, dtype=np.float32) / 2
