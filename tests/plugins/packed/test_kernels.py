@@ -317,7 +317,7 @@ def test_a_chain_goes_on_from_what_is_computed_last(inputs, code):
     function = code.removesuffix("_FROM").lower()
     graph = PackedGraph((IMAGE, (6, 7, 4)), (*BEFORE, merge(function, *inputs)), (5,))
     kinds = check(graph, halves(5, *IMAGE), halves(5, 6, 7, 4))
-    assert kinds == {"float", "surround", "AFFINE", "FINISH", code}
+    assert kinds == {"float", "surround", "AFFINE", "FINISH", "STORE", code}
 
 
 @pytest.mark.parametrize("function", ["add", "multiply", "average", "maximum"])
