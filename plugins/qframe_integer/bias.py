@@ -54,7 +54,7 @@ class IntegerBias(Quantizer):
         ...     bias_quantizer="integer_bias",
         ... )
         >>> layer.build((None, 3))
-        >>> layer.bias.assign([0.5, -0.9])  # the step is 1/3
+        >>> _ = layer.bias.assign([0.5, -0.9])  # the step is 1/3
         >>> [round(float(b), 3) for b in layer.quantized_weights()["bias"]]
         [0.667, -1.0]
 
