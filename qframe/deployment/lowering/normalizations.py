@@ -50,7 +50,7 @@ def batch_normalization(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Tra
         scale = scale * layer.gamma
     shift = -layer.moving_mean * scale
     if layer.center:
-        shift = shift + values_of(layer, "beta")
+        shift = shift + ops.convert_to_tensor(values_of(layer, "beta"))
     return add_affine(tracer, x, as_array(scale), as_array(shift))
 
 
