@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import keras
+
 from qframe.deployment.graph.operations import Activation
 from qframe.deployment.lowering.contracting import add_einsum
 from qframe.deployment.lowering.tracing import Traced, Tracer
@@ -64,7 +66,7 @@ def _check_call(tracer: Tracer) -> dict[str, int]:
     """The places of the named inputs of a call, which has no mask."""
     places, others = tracer.call_of_layer()
     masks = [name for name in {*places, *others} if "mask" in name and "causal" not in name]
-    if others.get("use_causal_mask") or any(others.get(m) is not None for m in masks):
+    if others.get("use_causal_mask") or _is_given([others.get(m) for m in masks]):
         raise QFrameError("it is called with a mask, which the target does not have")
     if {*masks} & {*places}:
         raise QFrameError("it is called with a mask, which the target does not have")
@@ -73,3 +75,8 @@ def _check_call(tracer: Tracer) -> dict[str, int]:
             "it returns its scores too. Call it with return_attention_scores=False"
         )
     return places
+
+
+def _is_given(masks: list[Any]) -> bool:
+    """Return whether there is a mask; older versions of Keras pass lists of None."""
+    return any(part is not None for part in keras.tree.flatten(masks))
