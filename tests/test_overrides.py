@@ -20,12 +20,16 @@ ARGUMENTS = {
         ["AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise"], (0.5,)
     ),
     **dict.fromkeys(["SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"], (0.5,)),
+    **dict.fromkeys(["Conv1DTranspose", "Conv2DTranspose"], (4, 3)),
     "Activation": ("relu",),
     "CustomScaleLayer": (0.5,),
     "Dense": (4,),
+    "Dot": (2,),
+    "EinsumDense": ("abcd,de->abce", (4, 4, 3)),
     "Embedding": (4, 3),
     "GroupNormalization": (2,),
     "LayerScale": (0.5, 2),
+    "MultiHeadAttention": (1, 2),
     "Normalization": (-1, [0.5, 1.0], [2.0, 1.0]),
     "Permute": ((3, 1, 2),),
     "Rescaling": (2.0,),
@@ -56,18 +60,22 @@ def overriding(cls, name):
 
 
 def inputs_of(layer):
-    """The inputs of a layer: a tensor, or two."""
+    """The arguments of a call: a tensor, a list of two, or two."""
     name = type(layer).__name__
-    x = keras.ops.ones((1, *SHAPES.get(name[-2:], (4, 4, 2))))
-    merges = hasattr(layer, "_merge_function") or name == "CustomScaleLayer"
-    return [x, x] if merges else x
+    sequence = name in ("Attention", "Conv1DTranspose", "Dot", "MultiHeadAttention")
+    shape = SHAPES["1D"] if sequence else SHAPES.get(name[-2:], (4, 4, 2))
+    x = keras.ops.ones((1, *shape))
+    if name == "MultiHeadAttention":
+        return x, x
+    pairs = hasattr(layer, "_merge_function") or name == "CustomScaleLayer"
+    return ([x, x],) if pairs or name in ("Attention", "Dot") else (x,)
 
 
 @pytest.mark.parametrize("cls", LAYERS, ids=lambda cls: cls.__name__)
 def test_the_methods_are_those_that_a_call_runs(cls):
     """Those that Python is seen to run for the layer are among them."""
     layer = made(cls)
-    layer(inputs_of(layer))
+    layer(*inputs_of(layer))
     seen = set()
 
     def watch(frame, event, _):
@@ -79,7 +87,7 @@ def test_the_methods_are_those_that_a_call_runs(cls):
     try:
         for training in (False, True):
             taken = "training" in inspect.signature(layer.call).parameters
-            layer.call(inputs_of(layer), **({"training": training} if taken else {}))
+            layer.call(*inputs_of(layer), **({"training": training} if taken else {}))
     finally:
         sys.setprofile(None)
     assert "call" in seen
