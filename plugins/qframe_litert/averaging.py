@@ -17,7 +17,7 @@ from qframe_litert.elementwise import on_grid
 from qframe_litert.model import Options
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.windows import pool
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 # Of windows with different numbers inside: nine for windows of 3, which is usual.
 _MOST_BANDS = 25
@@ -25,7 +25,7 @@ _MOST_BANDS = 25
 _PLACES = 2**10
 
 
-def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def average_pool(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write the mean of each window.
 
     A depthwise convolution with equal weights rounds once, and half to even on XNNPACK. The
@@ -45,14 +45,13 @@ def average_pool(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         )
     if len(rows) == len(columns) == 1:
         return _mean(writer, fused, x, value, rows[0], columns[0])
-    with writer.part("bands"):
-        parts = []
-        for row in rows:
-            across = [
-                _mean(writer, fused, _region(writer, x, row, column), value, row, column)
-                for column in columns
-            ]
-            parts.append(_joined(writer, across, 2))
+    parts = []
+    for row in rows:
+        across = [
+            _mean(writer, fused, _region(writer, x, row, column), value, row, column)
+            for column in columns
+        ]
+        parts.append(_joined(writer, across, 2))
     return _joined(writer, parts, 1)
 
 
@@ -88,15 +87,15 @@ def _bands(operation: Any, shape: tuple[int, ...], axis: int) -> list[_Band]:
     return bands
 
 
-def _region(writer: Writer, x: Edge, row: _Band, column: _Band) -> Edge:
+def _region(writer: Writer, x: Written, row: _Band, column: _Band) -> Written:
     sizes = row.end - row.begin, column.end - column.begin, x.shape[2]
     part = Slice((row.begin, column.begin, 0), sizes, (1, 1, 1))
     return moving.chosen(writer, part, x, attrs.evolve(x.value, shape=sizes))
 
 
 def _mean(
-    writer: Writer, fused: Fused, x: Edge, value: Value, row: _Band, column: _Band
-) -> Edge:
+    writer: Writer, fused: Fused, x: Written, value: Value, row: _Band, column: _Band
+) -> Written:
     """Write the mean of windows that are all of one size."""
     operation: Any = fused.operation
     channels, window = x.shape[2], (row.window, column.window)
@@ -107,7 +106,7 @@ def _mean(
     return convolution(writer, product, x, result)
 
 
-def _joined(writer: Writer, parts: list[Edge], axis: int) -> Edge:
+def _joined(writer: Writer, parts: list[Written], axis: int) -> Written:
     """Write parts of an image side by side."""
     shape = list(parts[0].shape)
     shape[axis - 1] = sum(part.shape[axis - 1] for part in parts)
@@ -115,7 +114,7 @@ def _joined(writer: Writer, parts: list[Edge], axis: int) -> Edge:
     return moving.concatenate(writer, Concatenate(axis), *parts, value)
 
 
-def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def global_average(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write the mean of each channel."""
     if fused.activation is not None:
         raise QFrameError("a ReLU follows its mean, and no quantizer is between them")
@@ -123,23 +122,16 @@ def global_average(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     return writer.emit("MEAN", (x.index, axes), value, Options("ReducerOptions"))
 
 
-def resize(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def resize(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write an image of another size, bilinear; the runtime keeps the grid."""
     operation: Any = fused.operation
     if writer.settings.activations == "int16":
         _check_places(operation.size, x.shape)
     size = writer.constant("size", operation.size)
     between = attrs.evolve(value, grid=x.grid)
-    same = writer.stored(x.grid) == writer.stored(value.grid)
-    part = None if same and fused.activation is None else "resized"
-    y = writer.emit(
-        "RESIZE_BILINEAR",
-        (x.index, size),
-        between,
-        Options("ResizeBilinearOptions", {"HalfPixelCenters": True}),
-        part,
-    )
-    return y if part is None else on_grid(writer, y, value.grid, fused.activation)
+    options = Options("ResizeBilinearOptions", {"HalfPixelCenters": True})
+    y = writer.emit("RESIZE_BILINEAR", (x.index, size), between, options)
+    return on_grid(writer, y, value.grid, fused.activation)
 
 
 def _check_places(size: tuple[int, int], shape: tuple[int, ...]) -> None:

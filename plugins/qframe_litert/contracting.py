@@ -12,10 +12,10 @@ from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.model import Options, Quantization, Tensor
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 
-def matmul(writer: Writer, fused: Fused, x: Edge, y: Edge, value: Value) -> Edge:
+def matmul(writer: Writer, fused: Fused, x: Written, y: Written, value: Value) -> Written:
     """Write products of matrices."""
     operation: Any = fused.operation
     if writer.stored(value.grid).factor > 1:
@@ -25,11 +25,11 @@ def matmul(writer: Writer, fused: Fused, x: Edge, y: Edge, value: Value) -> Edge
     x = _scaled(writer, x, operation.scale)
     epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
     options, inputs = Options("BatchMatMulOptions"), (x.index, y.index)
-    out = writer.emit("BATCH_MATMUL", inputs, value, options, epilogue.name)
+    out = writer.emit("BATCH_MATMUL", inputs, value, options)
     return epilogue.finish(writer, out)
 
 
-def _scaled(writer: Writer, x: Edge, scale: float) -> Edge:
+def _scaled(writer: Writer, x: Written, scale: float) -> Written:
     """The same integers on a grid of other steps: a product with a constant 1."""
     if scale == 1:
         return x
@@ -45,4 +45,4 @@ def _scaled(writer: Writer, x: Edge, scale: float) -> Edge:
         f"{writer.name}/scale", one.shape, dtype, Quantization(np.float32(scale)), one
     )
     inputs = x.index, writer.model.add_tensor(tensor)
-    return writer.emit("MUL", inputs, Value(x.shape, grid), Options("MulOptions"), "scaled")
+    return writer.emit("MUL", inputs, Value(x.shape, grid), Options("MulOptions"))

@@ -23,10 +23,10 @@ from qframe_litert import (
     transposed,
 )
 from qframe_litert.model import LiteModel, Options
-from qframe_litert.writer import Edge, Settings, Writer
+from qframe_litert.writer import Settings, Writer, Written
 
 # What a fused node computes, and an operation that only moves integers.
-FUSED: Mapping[type, Callable[..., Edge]] = {
+FUSED: Mapping[type, Callable[..., Written]] = {
     op.Activation: elementwise.activation,
     op.Affine: elementwise.affine,
     op.AveragePool: averaging.average_pool,
@@ -39,7 +39,7 @@ FUSED: Mapping[type, Callable[..., Edge]] = {
     op.PReLU: merging.prelu,
     op.Resize: averaging.resize,
 }
-MOVING: Mapping[type, Callable[..., Edge]] = {
+MOVING: Mapping[type, Callable[..., Written]] = {
     op.Concatenate: moving.concatenate,
     op.GlobalPool: moving.global_max,
     op.MaxPool: moving.max_pool,
@@ -62,9 +62,9 @@ class Conversion:
     def __init__(self, graph: Graph, settings: Settings) -> None:
         self._graph = graph
         self._values = graph.values()
-        self._writer = Writer(graph, settings)
+        self._writer = Writer(settings)
         self._refusals = Refusals("litert")
-        self._edges: dict[int, Edge] = {}
+        self._edges: dict[int, Written] = {}
 
     def model(self) -> LiteModel:
         """The model; raises `ExportError`, which names all layers that are refused."""
@@ -72,13 +72,16 @@ class Conversion:
         for index in range(len(self._graph.inputs)):
             self._read_input(index)
         for index, node in enumerate(self._graph.nodes, len(self._graph.inputs)):
-            self._writer.begin(node)
+            self._writer.name = node.name
+            before = len(self._writer.model.tensors)
             try:
-                self._edges[index] = self._write(index, node)
+                result = self._edges[index] = self._write(index, node)
+                if result.index >= before:
+                    self._writer.name_result(result, node)
             except QFrameError as error:
                 operation = getattr(node.operation, "operation", node.operation)
                 self._refusals.add(node.name, operation, error)
-                self._edges[index] = Edge(0, self._values[index])
+                self._edges[index] = Written(0, self._values[index])
         self._refusals.check()
         self._writer.model.outputs = [self._output(index) for index in self._graph.outputs]
         return self._writer.model
@@ -104,9 +107,9 @@ class Conversion:
         edge = self._edges[index]
         if self._writer.settings.outputs == "integer" or edge.value.grid is None:
             return edge.index
-        self._writer.begin(self._graph.nodes[index - len(self._graph.inputs)])
+        self._writer.name = self._graph.nodes[index - len(self._graph.inputs)].name
         value, options = Value(edge.shape), Options("DequantizeOptions")
-        return self._writer.emit("DEQUANTIZE", (edge.index,), value, options, "real").index
+        return self._writer.emit("DEQUANTIZE", (edge.index,), value, options).index
 
     def _read_input(self, index: int) -> None:
         """Add an input of the model: the integers of its quantizer, or indices."""
@@ -116,28 +119,29 @@ class Conversion:
             if index in node.inputs
         ]
         place, node = readers[0]
-        self._writer.begin(node)
+        self._writer.name = node.name
         try:
             kinds = {type(node.operation) for _, node in readers}
             if kinds == {op.Lookup}:
                 value = Value(self._graph.inputs[index])
-                edge = self._writer.activation(value, dtype="int32")
+                edge = self._writer.activation("input", value, "int32")
             elif self._writer.settings.inputs == "float":
-                edge = self._writer.activation(Value(self._graph.inputs[index]))
+                edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             elif kinds == {op.Quantize} and len(readers) == 1:
-                edge = self._writer.activation(self._values[place])
+                edge = self._writer.activation("input", self._values[place])
             else:
                 raise QFrameError(
                     "several quantizers read this input. Quantize it once, by a quantizer "
                     "layer after keras.Input, or write inputs='float'"
                 )
+            self._writer.name_result(edge, node)
         except QFrameError as error:
             self._refusals.add(node.name, node.operation, error)
-            edge = Edge(0, self._values[place])
+            edge = Written(0, self._values[place])
         self._edges[index] = edge
         self._writer.model.inputs.append(edge.index)
 
-    def _write(self, index: int, node: Node) -> Edge:
+    def _write(self, index: int, node: Node) -> Written:
         operation, value = node.operation, self._values[index]
         inputs = [self._edges[i] for i in node.inputs]
         if isinstance(operation, Fused):
@@ -162,7 +166,7 @@ class Conversion:
             raise QFrameError("the runtime has no operator for it")
         return convert(self._writer, operation, *inputs, value)
 
-    def _look_up(self, operation: op.Lookup, x: Edge, value: Value) -> Edge:
+    def _look_up(self, operation: op.Lookup, x: Written, value: Value) -> Written:
         rows = operation.kernel.integers().astype(np.int64)
         rows = self._writer.stored(value.grid).store(rows)
         table = self._writer.integers("rows", rows, value.grid)

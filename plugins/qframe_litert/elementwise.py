@@ -16,16 +16,16 @@ from qframe.errors import QFrameError
 from qframe_litert import epilogues
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.grids import ENDS, StoredGrid
-from qframe_litert.model import Options, Quantization, Tensor
+from qframe_litert.model import TYPES, Options, Quantization, Tensor
 from qframe_litert.moving import reshape
 from qframe_litert.products import channelwise, convolution
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 # The weight of a scale by channel. The larger it is, the finer are the steps of the shift.
 _WEIGHT = 127
 
 
-def affine(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def affine(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write ``x * scale + shift``, as a depthwise convolution of single pixels.
 
     Without a scale it changes the grid only. XNNPACK's own operator for that multiplies by
@@ -46,7 +46,9 @@ def affine(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     return reshape(writer, Reshape(value.shape), out, value)
 
 
-def on_grid(writer: Writer, x: Edge, grid: Grid | None, activation: Any = None) -> Edge:
+def on_grid(
+    writer: Writer, x: Written, grid: Grid | None, activation: Any = None
+) -> Written:
     """A tensor on a grid: itself, or the same numbers rounded to that one."""
     same = writer.stored(x.grid) == writer.stored(grid)
     if same and activation is None:
@@ -55,7 +57,7 @@ def on_grid(writer: Writer, x: Edge, grid: Grid | None, activation: Any = None) 
     return affine(writer, fused, x, Value(x.shape, grid))
 
 
-def _line_of(fused: Fused, x: Edge) -> Fused:
+def _line_of(fused: Fused, x: Written) -> Fused:
     """A scale and a shift by channel as a product of single pixels."""
     operation: Any = fused.operation
     shape = x.shape[-1:]
@@ -68,7 +70,7 @@ def _line_of(fused: Fused, x: Edge) -> Fused:
     return channelwise(x, kernel, np.abs(scale) / _WEIGHT, shift, fused)
 
 
-def _threshold_of(fused: Fused, x: Edge) -> Fused:
+def _threshold_of(fused: Fused, x: Written) -> Fused:
     """A threshold by channel as a product of single pixels, whose sign is the result."""
     quantize: Any = fused.quantize
     span, channels = x.grid.span, x.shape[-1]
@@ -87,56 +89,6 @@ def _threshold_of(fused: Fused, x: Edge) -> Fused:
     return attrs.evolve(product, activation=None, quantize=sign)
 
 
-_MERGES = {"add": ("ADD", "Add"), "subtract": ("SUB", "Sub"), "multiply": ("MUL", "Mul")}
-
-
-def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
-    """Write a function of two tensors."""
-    *inputs, value = inputs_and_value
-    function = fused.operation.function  # type: ignore[attr-defined]
-    if len(inputs) != 2:
-        raise QFrameError(
-            f"it takes {len(inputs)} tensors, and the runtime two. Write several layers"
-        )
-    if function in ("maximum", "minimum"):
-        # Rounding is monotone: the larger of two rounded numbers is the rounded larger one.
-        x, y = (on_grid(writer, edge, value.grid) for edge in inputs)
-        epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
-        code, options = function.upper(), Options("MaximumMinimumOptions")
-    elif function in _MERGES:
-        x, y = inputs
-        if function == "multiply":
-            _check_products(writer, x, y, value)
-        epilogue = Epilogue.of(writer, fused.activation, value)
-        code, name = _MERGES[function]
-        settings = {"FusedActivationFunction": epilogue.function}
-        options = Options(f"{name}Options", settings)
-    else:
-        raise QFrameError(f"the runtime cannot {function} integers")
-    out = writer.emit(code, (x.index, y.index), value, options, epilogue.name)
-    return epilogue.finish(writer, out)
-
-
-def _check_products(writer: Writer, x: Edge, y: Edge, value: Value) -> None:
-    """Raise `QFrameError` for products that overflow in the built-in kernels.
-
-    These compute in 16 bits, and return the other end of the range beyond them.
-    """
-    grids = [writer.stored(edge.grid) for edge in (x, y)]
-    out = writer.stored(value.grid)
-    ends = [
-        [grid.factor * end for end in (edge.grid.span.low, edge.grid.span.high)]
-        for grid, edge in zip(grids, (x, y), strict=True)
-    ]
-    most = max(abs(a * b) for a in ends[0] for b in ends[1])
-    steps = most * grids[0].scale * grids[1].scale / out.scale
-    if writer.settings.activations == "int8" and steps + 2**7 >= 2**15:
-        raise QFrameError(
-            f"its products reach {steps:.0f} steps of its result, and the runtime "
-            "computes them in 16 bits. Quantize its result with a larger range"
-        )
-
-
 # The functions that return a grid of the runtime: code, the scale in 8 bits, zero point.
 _FIXED = {
     "sigmoid": ("LOGISTIC", 2.0**-8, -128, None),
@@ -145,7 +97,7 @@ _FIXED = {
 }
 
 
-def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def activation(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write an activation that is not fused, of integers."""
     operation: Any = fused.operation
     function = operation.function
@@ -158,7 +110,7 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         if writer.settings.activations == "int16":
             low, high = -(2**15) + 1, 2**15 - 1
             fixed = Value(value.shape, Grid(low, high, 1, scale))
-            y = writer.emit(code, (x.index,), fixed, options, function)
+            y = writer.emit(code, (x.index,), fixed, options)
             return on_grid(writer, y, value.grid)
         if function == "softmax":
             return _softmax(writer, x, value)
@@ -167,7 +119,7 @@ def activation(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     return lookup(writer, fused, x, value)
 
 
-def _softmax(writer: Writer, x: Edge, value: Value) -> Edge:
+def _softmax(writer: Writer, x: Written, value: Value) -> Written:
     """Write a softmax on another grid than its own: in 16 bits, and then rounded."""
     shape, name = (writer.settings.batch, *value.shape), f"{writer.name}/softmax"
     quantization = Quantization(np.float32(2.0**-16), -(2**15))
@@ -175,12 +127,12 @@ def _softmax(writer: Writer, x: Edge, value: Value) -> Edge:
     options = Options("SoftmaxOptions", {"Beta": 1.0})
     writer.operator("SOFTMAX", (x.index,), wide, options, version=3)
     epilogue = Epilogue.of(writer, None, value, fuses=False)
-    out = writer.activation(value, epilogue.name)
+    out = writer.activation("quantize", value)
     writer.operator("QUANTIZE", (wide,), out.index, Options("QuantizeOptions"), version=2)
     return epilogue.finish(writer, out)
 
 
-def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def lookup(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write a function of each number as a table of all results, which is exact."""
     operation: Any = fused.operation
     arrays = getattr(operation, "scale", None), getattr(operation, "shift", None)
@@ -198,18 +150,10 @@ def lookup(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     results = run(attrs.evolve(fused, scales=(x.grid.scale,)), steps)
     table = writer.integers("table", writer.stored(value.grid).store(results), value.grid)
     # Integers of 8 bits from -128 on, as indices from 0 on.
-    wide = writer.model.add_tensor(_indices(writer, x, "wide"))
-    cast = Options("CastOptions", {"InDataType": _INT8, "OutDataType": _INT32})
-    writer.operator("CAST", (x.index,), wide, cast)
-    index = writer.model.add_tensor(_indices(writer, x, "index"))
+    indices = Value(x.shape)
+    wide, index = (writer.activation(k, indices, "int32").index for k in ("wide", "index"))
+    types = {"InDataType": TYPES["int8"], "OutDataType": TYPES["int32"]}
+    writer.operator("CAST", (x.index,), wide, Options("CastOptions", types))
     inputs = wide, writer.constant("first", -low)
     writer.operator("ADD", inputs, index, Options("AddOptions"), version=1)
     return writer.emit("GATHER", (table, index), value, Options("GatherOptions"))
-
-
-_INT8, _INT32 = 9, 2
-
-
-def _indices(writer: Writer, x: Edge, part: str) -> Tensor:
-    shape = writer.settings.batch, *x.shape
-    return Tensor(f"{writer.name}/{part}", shape, "int32")

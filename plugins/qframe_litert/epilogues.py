@@ -11,7 +11,7 @@ from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert.grids import ENDS
 from qframe_litert.model import Options
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 NONE, RELU, BETWEEN_SIGNS, RELU6 = 0, 1, 2, 3
 
@@ -74,21 +74,13 @@ class Epilogue:
         lowered = high if high < most else None
         return cls(function, raised, lowered)
 
-    @property
-    def name(self) -> str | None:
-        """The end of the name of a result that is clipped afterwards."""
-        return None if self.low is None and self.high is None else "sums"
-
-    def finish(self, writer: Writer, out: Edge) -> Edge:
+    def finish(self, writer: Writer, out: Written) -> Written:
         """Clip the result of the operator where it does not saturate by itself."""
         for code, end in (("MAXIMUM", self.low), ("MINIMUM", self.high)):
             if end is not None:
-                last = code == "MINIMUM" or self.high is None
-                limit = writer.integers(code.lower(), [end], out.grid)
-                clipped = writer.activation(out.value, None if last else "low")
+                limit = writer.integers("limit", [end], out.grid)
                 options = Options("MaximumMinimumOptions")
-                writer.operator(code, (out.index, limit), clipped.index, options)
-                out = clipped
+                out = writer.emit(code, (out.index, limit), out.value, options)
         return out
 
 

@@ -1,4 +1,4 @@
-"""Functions of several tensors that are one operator of a stack of them."""
+"""Functions of several tensors, and slopes by channel, which are a sum of two."""
 
 from __future__ import annotations
 
@@ -11,37 +11,83 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.deployment.graph.fused import Fused
-from qframe.deployment.graph.operations import Activation, Reshape
+from qframe.deployment.graph.operations import Activation, Concatenate, Reshape
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
 from qframe_litert import elementwise, moving
+from qframe_litert.epilogues import Epilogue
 from qframe_litert.model import Options
 from qframe_litert.products import channelwise, convolution
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 Array = NDArray[Any]
 _LARGEST = 2**7 - 1
 
 
-def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Edge:
+_OF_TWO = {"add": ("ADD", "Add"), "subtract": ("SUB", "Sub"), "multiply": ("MUL", "Mul")}
+
+
+def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Written:
     """Write a function of two tensors or more."""
     *inputs, value = inputs_and_value
     operation: Any = fused.operation
     function = operation.function
     if function in ("maximum", "minimum"):
-        x = elementwise.on_grid(writer, inputs[0], value.grid)
-        for y in inputs[1:-1]:
-            y = elementwise.on_grid(writer, y, value.grid)
-            both = Value(np.broadcast_shapes(x.shape, y.shape), value.grid)
-            options = Options("MaximumMinimumOptions")
-            x = writer.emit(function.upper(), (x.index, y.index), both, options, "part")
-        return elementwise.merge(writer, fused, x, inputs[-1], value)
+        return _end_of(writer, fused, inputs, value)
     if function == "average" or (function == "add" and len(inputs) > 2):
         return _sum_of(writer, fused, inputs, value)
-    return elementwise.merge(writer, fused, *inputs, value)
+    if len(inputs) != 2:
+        raise QFrameError(
+            f"it takes {len(inputs)} tensors, and the runtime two. Write several layers"
+        )
+    if function not in _OF_TWO:
+        raise QFrameError(f"the runtime cannot {function} integers")
+    x, y = inputs
+    if function == "multiply":
+        _check_products(writer, x, y, value)
+    epilogue = Epilogue.of(writer, fused.activation, value)
+    code, name = _OF_TWO[function]
+    options = Options(f"{name}Options", {"FusedActivationFunction": epilogue.function})
+    out = writer.emit(code, (x.index, y.index), value, options)
+    return epilogue.finish(writer, out)
 
 
-def _sum_of(writer: Writer, fused: Fused, inputs: list[Edge], value: Value) -> Edge:
+def _check_products(writer: Writer, x: Written, y: Written, value: Value) -> None:
+    """Raise `QFrameError` for products that overflow in the built-in kernels.
+
+    These compute in 16 bits, and return the other end of the range beyond them.
+    """
+    grids = [writer.stored(edge.grid) for edge in (x, y)]
+    out = writer.stored(value.grid)
+    ends = [
+        [grid.factor * end for end in (edge.grid.span.low, edge.grid.span.high)]
+        for grid, edge in zip(grids, (x, y), strict=True)
+    ]
+    most = max(abs(a * b) for a in ends[0] for b in ends[1])
+    steps = most * grids[0].scale * grids[1].scale / out.scale
+    if writer.settings.activations == "int8" and steps + 2**7 >= 2**15:
+        raise QFrameError(
+            f"its products reach {steps:.0f} steps of its result, and the runtime "
+            "computes them in 16 bits. Quantize its result with a larger range"
+        )
+
+
+def _end_of(writer: Writer, fused: Fused, inputs: list[Written], value: Value) -> Written:
+    """Write the largest or the smallest of tensors, two at a time.
+
+    Rounding is monotone: the larger of two rounded numbers is the rounded larger one.
+    """
+    operation: Any = fused.operation
+    code, options = operation.function.upper(), Options("MaximumMinimumOptions")
+    epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
+    end, *others = (elementwise.on_grid(writer, x, value.grid) for x in inputs)
+    for x in others:
+        both = Value(np.broadcast_shapes(end.shape, x.shape), value.grid)
+        end = writer.emit(code, (end.index, x.index), both, options)
+    return epilogue.finish(writer, end)
+
+
+def _sum_of(writer: Writer, fused: Fused, inputs: list[Written], value: Value) -> Written:
     """Write a sum or a mean, which is rounded once."""
     operation: Any = fused.operation
     name = "a mean" if operation.function == "average" else "a sum of more than two tensors"
@@ -62,11 +108,11 @@ def _sum_of(writer: Writer, fused: Fused, inputs: list[Edge], value: Value) -> E
 def _stacked(
     writer: Writer,
     after: Fused,
-    inputs: list[Edge],
+    inputs: list[Written],
     value: Value,
     kernel: Array,
     scale: Array,
-) -> Edge:
+) -> Written:
     """Write tensors of one grid times a weight for each of them and each channel, added.
 
     They are the rows of an image, over which a depthwise convolution adds.
@@ -75,15 +121,13 @@ def _stacked(
     row, grid = (1, pixels, value.shape[-1]), inputs[0].grid
     rows = [moving.reshape(writer, Reshape(row), x, Value(row, grid)) for x in inputs]
     stack = Value((len(rows), *row[1:]), grid)
-    options = Options("ConcatenationOptions", {"Axis": 1})
-    indices = tuple(x.index for x in rows)
-    image = writer.emit("CONCATENATION", indices, stack, options, "stack")
+    image = moving.concatenate(writer, Concatenate(1), *rows, stack)
     fused = channelwise(image, kernel, scale, np.zeros(row[-1]), after)
     out = convolution(writer, fused, image, attrs.evolve(value, shape=row))
     return moving.reshape(writer, Reshape(value.shape), out, value)
 
 
-def prelu(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def prelu(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write a ReLU with a slope for each channel: what is above 0 and what is below.
 
     A slope is the quotient of two weights of 8 bits that is nearest to it.
@@ -101,8 +145,8 @@ def prelu(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         )
     zero = writer.integers("zero", [writer.stored(x.grid).zero_point], x.grid)
     halves = [
-        writer.emit(code, (x.index, zero), x.value, Options("MaximumMinimumOptions"), part)
-        for code, part in (("MAXIMUM", "above"), ("MINIMUM", "below"))
+        writer.emit(code, (x.index, zero), x.value, Options("MaximumMinimumOptions"))
+        for code in ("MAXIMUM", "MINIMUM")
     ]
     above, below = np.transpose([_quotient(float(slope)) for slope in slopes[0]])
     kernel = np.stack([above, below], 1)[..., None]

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+# The numbers of types in the schema, for options that name one.
+TYPES: Mapping[str, int] = {"int8": 9, "int32": 2}
 
 
 @attrs.frozen(eq=False)

@@ -10,10 +10,10 @@ import attrs
 from qframe.deployment.graph.values import Value
 from qframe_litert.model import Options
 from qframe_litert.windows import bordered, pool
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 
-def reshape(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def reshape(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write another shape of the same numbers; nothing for the same shape."""
     if x.shape == value.shape:
         return x
@@ -22,30 +22,30 @@ def reshape(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
     return writer.emit("RESHAPE", (x.index, shape), value, Options("ReshapeOptions"))
 
 
-def pad(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def pad(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write zeros around an image."""
     return bordered(writer, x, operation.pads)
 
 
-def max_pool(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def max_pool(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write the largest number of each window."""
     return pool(writer, "MAX_POOL_2D", operation, x, value)
 
 
-def global_max(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def global_max(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write the largest number of each channel."""
     axes = writer.constant("axes", range(1, len(x.shape)))
     return writer.emit("REDUCE_MAX", (x.index, axes), value, Options("ReducerOptions"))
 
 
-def concatenate(writer: Writer, operation: Any, *inputs_and_value: Any) -> Edge:
+def concatenate(writer: Writer, operation: Any, *inputs_and_value: Any) -> Written:
     """Write tensors of one grid side by side."""
     *inputs, value = inputs_and_value
     options = Options("ConcatenationOptions", {"Axis": operation.axis})
     return writer.emit("CONCATENATION", tuple(x.index for x in inputs), value, options)
 
 
-def chosen(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def chosen(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write a slice with steps; the batch stays whole."""
     parts = zip(operation.starts, operation.sizes, operation.steps, strict=True)
     ends = [start + (size - 1) * step + 1 for start, size, step in parts]
@@ -56,13 +56,13 @@ def chosen(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
     return writer.emit("STRIDED_SLICE", (x.index, begin, end, steps), value, options)
 
 
-def transpose(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def transpose(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write another order of the axes."""
     axes = writer.constant("axes", (0, *operation.axes))
     return writer.emit("TRANSPOSE", (x.index, axes), value, Options("TransposeOptions"))
 
 
-def repeat(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
+def repeat(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     """Write each number along an axis several times, as columns of an image."""
     at = operation.axis - 1
     image = (
@@ -74,7 +74,6 @@ def repeat(writer: Writer, operation: Any, x: Edge, value: Value) -> Edge:
     size = writer.constant("size", wide[:2])
     # The nearest pixel to the center of another one is never between two.
     options = Options("ResizeNearestNeighborOptions", {"HalfPixelCenters": True})
-    part = None if wide == value.shape else "repeated"
     inputs, larger = (y.index, size), attrs.evolve(value, shape=wide)
-    out = writer.emit("RESIZE_NEAREST_NEIGHBOR", inputs, larger, options, part)
+    out = writer.emit("RESIZE_NEAREST_NEIGHBOR", inputs, larger, options)
     return reshape(writer, None, out, value)

@@ -17,7 +17,7 @@ from qframe_litert.grids import ENDS
 from qframe_litert.model import Options
 from qframe_litert.sums import Sums
 from qframe_litert.windows import padding_of
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 Array = NDArray[Any]
 _LARGEST = {"int8": 2**7 - 1, "int4": 2**3 - 1}
@@ -27,7 +27,7 @@ _GROUPED = 6
 _MOST_STEPS = 256
 
 
-def convolution(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def convolution(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write a convolution: depthwise, grouped, or over all channels."""
     conv: Any = fused.operation
     padding, x = padding_of(writer, x, conv, conv.reach, conv.pad)
@@ -45,7 +45,7 @@ def convolution(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
     return product(writer, fused, x, value, "CONV_2D", settings, version)
 
 
-def dense(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def dense(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write a dense layer along the last axis."""
     settings = {"KeepNumDims": True} if len(x.shape) > 1 else {}
     return product(writer, fused, x, value, "FULLY_CONNECTED", settings)
@@ -54,13 +54,13 @@ def dense(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
 def product(
     writer: Writer,
     fused: Fused,
-    x: Edge,
+    x: Written,
     value: Value,
     code: str,
     settings: dict[str, Any],
     version: int | None = None,
     shape: int | None = None,
-) -> Edge:
+) -> Written:
     """Write an operator with a kernel and biases.
 
     Args:
@@ -88,7 +88,7 @@ def product(
         raise QFrameError("its bias needs more than 32 bits in steps of its sums")
     biases = writer.weights("bias", bias.astype(wide), wide, sums.step)
     epilogue = Epilogue.of(writer, fused.activation, value, fuses=shape is None)
-    out = writer.activation(value, epilogue.name)
+    out = writer.activation("sums", value)
     version = _FOUR_BITS[code] if kind == "int4" else version
     inputs: tuple[int, ...] = x.index, weights, biases
     if shape is None:
@@ -110,7 +110,7 @@ def _check_multiplier(writer: Writer, sums: Sums, value: Value) -> None:
         )
 
 
-def _within_reach(writer: Writer, sums: Sums, x: Edge, value: Value) -> Array:
+def _within_reach(writer: Writer, sums: Sums, x: Written, value: Value) -> Array:
     """The biases, without what is beyond all results: these saturate anyway.
 
     The built-in kernels shift sums to the left, where a larger bias overflows.
@@ -162,7 +162,7 @@ def nibbles(integers: Array) -> Array:
 
 
 def channelwise(
-    x: Edge,
+    x: Written,
     kernel: Array,
     scale: Array,
     shift: Array,

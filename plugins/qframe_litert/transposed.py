@@ -9,16 +9,14 @@ import attrs
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.operations import Slice
 from qframe.deployment.graph.values import Value
-from qframe_litert.model import Options, Tensor
+from qframe_litert.model import TYPES, Options, Tensor
 from qframe_litert.moving import chosen
 from qframe_litert.products import product
 from qframe_litert.windows import SAME, VALID
-from qframe_litert.writer import Edge, Writer
-
-_INT32 = 2
+from qframe_litert.writer import Writer, Written
 
 
-def transposed(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
+def transposed(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write a transposed convolution, and a slice if no padding describes its ends."""
     operation: Any = fused.operation
     settings = {"StrideH": operation.strides[0], "StrideW": operation.strides[1]}
@@ -35,9 +33,7 @@ def transposed(writer: Writer, fused: Fused, x: Edge, value: Value) -> Edge:
         for axis in axes
     ]
     whole = attrs.evolve(value, shape=(*size, value.shape[2]))
-    name, writer.name = writer.name, f"{writer.name}/whole"
     out = _write(writer, fused, x, whole, settings)
-    writer.name = name
     part = Slice((*operation.crops, 0), value.shape, (1, 1, 1))
     return chosen(writer, part, out, value)
 
@@ -62,8 +58,8 @@ def _crop_of_same(operation: Any, shape: tuple[int, ...], axis: int) -> int | No
 
 
 def _write(
-    writer: Writer, fused: Fused, x: Edge, value: Value, settings: dict[str, Any]
-) -> Edge:
+    writer: Writer, fused: Fused, x: Written, value: Value, settings: dict[str, Any]
+) -> Written:
     batch = writer.settings.batch
     if batch is None:
         shape = _shape_of(writer, x, value.shape)
@@ -72,14 +68,14 @@ def _write(
     return product(writer, fused, x, value, "TRANSPOSE_CONV", settings, shape=shape)
 
 
-def _shape_of(writer: Writer, x: Edge, shape: tuple[int, ...]) -> int:
+def _shape_of(writer: Writer, x: Written, shape: tuple[int, ...]) -> int:
     """The shape of a result, with the batch of what comes in."""
     whole, batch, joined = (
         writer.model.add_tensor(Tensor(f"{writer.name}/{part}", (size,), "int32"))
         for part, size in (("sizes", len(x.shape) + 1), ("batch", 1), ("shape", 4))
     )
     writer.operator(
-        "SHAPE", (x.index,), whole, Options("ShapeOptions", {"OutType": _INT32})
+        "SHAPE", (x.index,), whole, Options("ShapeOptions", {"OutType": TYPES["int32"]})
     )
     ends = (writer.constant(part, [at]) for part, at in (("begin", 0), ("end", 1)))
     inputs = whole, *ends, writer.constant("steps", [1])

@@ -10,14 +10,14 @@ from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.images import pads_of
 from qframe.errors import QFrameError
 from qframe_litert.model import Options
-from qframe_litert.writer import Edge, Writer
+from qframe_litert.writer import Writer, Written
 
 SAME, VALID = 0, 1
 
 
 def padding_of(
-    writer: Writer, x: Edge, operation: Any, reach: tuple[int, int], pad: float = 0.0
-) -> tuple[int, Edge]:
+    writer: Writer, x: Written, operation: Any, reach: tuple[int, int], pad: float = 0.0
+) -> tuple[int, Written]:
     """The padding of an operator, and what it reads: the image, or one with a border.
 
     Args:
@@ -35,7 +35,9 @@ def padding_of(
     return VALID, bordered(writer, x, pads, pad)
 
 
-def bordered(writer: Writer, x: Edge, pads: tuple[int, ...], pad: float = 0.0) -> Edge:
+def bordered(
+    writer: Writer, x: Written, pads: tuple[int, ...], pad: float = 0.0
+) -> Written:
     """Write a border around an image."""
     top, bottom, left, right = pads
     height, width, channels = x.shape
@@ -43,21 +45,13 @@ def bordered(writer: Writer, x: Edge, pads: tuple[int, ...], pad: float = 0.0) -
     widths = writer.constant("pads", [[0, 0], [top, bottom], [left, right], [0, 0]])
     value = attrs.evolve(x.value, shape=shape)
     if not pad:
-        return writer.emit("PAD", (x.index, widths), value, Options("PadOptions"), "padded")
+        return writer.emit("PAD", (x.index, widths), value, Options("PadOptions"))
     number = writer.integers("pad", writer.stored(x.grid).store(int(pad)), x.grid)
-    return writer.emit(
-        "PADV2", (x.index, widths, number), value, Options("PadV2Options"), "padded"
-    )
+    inputs = x.index, widths, number
+    return writer.emit("PADV2", inputs, value, Options("PadV2Options"))
 
 
-def pool(
-    writer: Writer,
-    code: str,
-    operation: Any,
-    x: Edge,
-    value: Value,
-    part: str | None = None,
-) -> Edge:
+def pool(writer: Writer, code: str, operation: Any, x: Written, value: Value) -> Written:
     """Write a pool, whose windows have no numbers outside of the image."""
     padding, inside = padding_of(writer, x, operation, operation.pool)
     if inside is not x:
@@ -72,4 +66,4 @@ def pool(
         "FilterHeight": operation.pool[0],
         "FilterWidth": operation.pool[1],
     }
-    return writer.emit(code, (x.index,), value, Options("Pool2DOptions", settings), part)
+    return writer.emit(code, (x.index,), value, Options("Pool2DOptions", settings))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import numpy as np
 
-from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.graph import Node
 from qframe.deployment.graph.values import Grid, Value
 from qframe_litert.grids import StoredGrid
 from qframe_litert.model import LiteModel, Operator, Options, Quantization, Tensor
@@ -35,7 +34,7 @@ class Settings:
 
 
 @attrs.frozen
-class Edge:
+class Written:
     """A tensor of the file that operators pass on.
 
     Args:
@@ -60,39 +59,34 @@ class Edge:
 class Writer:
     """Adds tensors and operators to a LiteRT model.
 
+    Tensors are named by the current layer and what they are in it.
+
     Args:
-        graph: the graph whose nodes are written.
-        settings: how it is written.
+        settings: how the model is written.
     """
 
-    def __init__(self, graph: Graph, settings: Settings) -> None:
-        self.graph, self.settings = graph, settings
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.model = LiteModel()
-        self.name = self.result = ""
+        self.name = ""
 
-    def begin(self, node: Node) -> None:
-        """Name what follows by the layer of a node, and its result by its edge."""
-        self.name = node.name
-        self.result = node.edge or f"{node.name}/{node.operation.name}"
-
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Name what operators return as a part of the current layer."""
-        result, self.result = self.result, f"{self.name}/{name}"
-        yield
-        self.result = result
+    def name_result(self, result: Written, node: Node) -> None:
+        """Name the result of a node by its edge of the Keras model."""
+        name = node.edge or f"{node.name}/{node.operation.name}"
+        tensors = self.model.tensors
+        tensors[result.index] = attrs.evolve(tensors[result.index], name=name)
 
     def stored(self, grid: Grid | None) -> StoredGrid:
         """The integers of a grid in the type of activations; raises `QFrameError`."""
         assert grid is not None  # noqa: S101
         return StoredGrid.of(grid, self.settings.activations)
 
-    def activation(self, value: Value, part: str | None = None, dtype: str = "") -> Edge:
+    def activation(self, kind: str, value: Value, dtype: str = "") -> Written:
         """Add a tensor that an operator returns, or that the model reads.
 
         Args:
+            kind: what it is in the current layer.
             value: its shape and grid.
-            part: what it is beside the result of the current layer. Default None.
             dtype: that of indices. Default: by the grid.
         """
         quantization = None
@@ -101,12 +95,12 @@ class Writer:
             quantization = Quantization(np.float32(stored.scale), stored.zero_point)
             dtype = dtype or self.settings.activations
         tensor = Tensor(
-            self.result if part is None else f"{self.name}/{part}",
+            f"{self.name}/{kind}",
             (self.settings.batch, *value.shape),
             dtype or "float32",
             quantization,
         )
-        return Edge(self.model.add_tensor(tensor), value)
+        return Written(self.model.add_tensor(tensor), value)
 
     def constant(self, kind: str, array: Any, dtype: str = "int32") -> int:
         """Add a constant of the current layer, such as the axes of a mean."""
@@ -154,10 +148,9 @@ class Writer:
         inputs: tuple[int, ...],
         value: Value,
         options: Options | None = None,
-        part: str | None = None,
-    ) -> Edge:
+    ) -> Written:
         """Add an operator whose result is a new tensor; returns it."""
-        edge = self.activation(value, part)
+        edge = self.activation(code.lower(), value)
         self.operator(code, inputs, edge.index, options)
         return edge
 
@@ -174,8 +167,6 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "DEPTHWISE_CONV_2D": (3, 5),
     "FULLY_CONNECTED": (12, 7),
     "GATHER": (2, 4),
-    "HARD_SWISH": (1, 1),
-    "LEAKY_RELU": (2, 2),
     "LOGISTIC": (2, 3),
     "MAXIMUM": (2, 3),
     "MAX_POOL_2D": (2, 3),
@@ -184,7 +175,6 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "MUL": (2, 4),
     "PAD": (2, 3),
     "PADV2": (2, 2),
-    "PRELU": (1, 1),
     "QUANTIZE": (1, 2),
     "REDUCE_MAX": (2, 3),
     "RESHAPE": (1, 1),
