@@ -64,7 +64,8 @@ class Runtime:
     content: bytes
     kernels: str = "xnnpack"
     _interpreter: Any = attrs.field(init=False)
-    _batch: int | None = attrs.field(init=False, default=None)
+    # One whose outputs are all tensors, once it is needed.
+    _whole: Runtime | None = attrs.field(init=False, default=None)
     _lock: Any = attrs.field(init=False, factory=threading.Lock)
 
     def __attrs_post_init__(self) -> None:
@@ -108,8 +109,10 @@ class Runtime:
                 file is for batches of another size.
         """
         arrays = check_arrays(x, self.input_shapes)
-        with self._lock:
-            outputs = self._run(arrays)
+        if not len(arrays[0]):  # XNNPACK refuses it, and others lose the shape
+            outputs = [np.zeros((0, *shape), np.float32) for shape in self.output_shapes]
+        else:
+            outputs = [_real(edge) for _, edge in self._run(arrays)]
         return outputs if len(outputs) > 1 else outputs[0]
 
     def edges(self, x: Any) -> dict[str, Edge]:
@@ -125,37 +128,31 @@ class Runtime:
         Raises:
             ArgumentError: as `predict`.
         """
-        runtime = Runtime(with_all_outputs(self.content), self.kernels)
-        arrays = check_arrays(x, self.input_shapes)
-        runtime._set(arrays)
-        runtime._interpreter.invoke()
-        edges = {}
-        for details in runtime._interpreter.get_output_details():
-            values = runtime._interpreter.get_tensor(details["index"])
-            scale, zero_point = details["quantization"]
-            if scale:
-                steps = values.astype(np.int32) - np.int32(zero_point)
-                edges[details["name"]] = Edge(steps, scale)
-            elif values.dtype.kind == "f":
-                edges[details["name"]] = Edge(values)
-        return edges
+        if self._whole is None:
+            self._whole = Runtime(with_all_outputs(self.content), self.kernels)
+        found = self._whole._run(check_arrays(x, self.input_shapes))
+        # Indices of a table have no scale, and are no edge.
+        return {
+            name: edge
+            for name, edge in found
+            if edge.scale is not None or edge.values.dtype.kind == "f"
+        }
 
-    def _run(self, arrays: list[Array]) -> list[Array]:
-        if not len(arrays[0]):  # XNNPACK refuses it, and others lose the shape
-            return [np.zeros((0, *shape), np.float32) for shape in self.output_shapes]
+    def _run(self, arrays: list[Array]) -> list[tuple[str, Edge]]:
+        """The outputs of the file, with their names."""
         interpreter = self._interpreter
-        self._set(arrays)
-        interpreter.invoke()
+        with self._lock:
+            self._resize(len(arrays[0]))
+            inputs = interpreter.get_input_details()
+            for details, array in zip(inputs, arrays, strict=True):
+                interpreter.set_tensor(details["index"], _integers(array, details))
+            interpreter.invoke()
+            outputs = interpreter.get_output_details()
+            tensors = [interpreter.get_tensor(details["index"]) for details in outputs]
         return [
-            _real(interpreter.get_tensor(details["index"]), details)
-            for details in interpreter.get_output_details()
+            (details["name"], _edge(values, details))
+            for details, values in zip(outputs, tensors, strict=True)
         ]
-
-    def _set(self, arrays: list[Array]) -> None:
-        self._resize(len(arrays[0]))
-        inputs = self._interpreter.get_input_details()
-        for details, array in zip(inputs, arrays, strict=True):
-            self._interpreter.set_tensor(details["index"], _integers(array, details))
 
     def _resize(self, batch: int) -> None:
         inputs = self._interpreter.get_input_details()
@@ -198,10 +195,15 @@ def _integers(x: Array, details: Any) -> Array:
     return np.minimum(np.fmax(steps, ends.min), ends.max).astype(dtype)
 
 
-def _real(integers: Array, details: Any) -> Array:
-    """The real numbers of integers."""
+def _edge(values: Array, details: Any) -> Edge:
+    """The integers of a tensor, counted from its zero point, with its scale."""
     scale, zero_point = details["quantization"]
     if not scale:
-        return integers.astype(np.float32)
-    steps = integers.astype(np.int32) - np.int32(zero_point)
-    return np.asarray(steps.astype(np.float32) * np.float32(scale))
+        return Edge(values)
+    return Edge(values.astype(np.int32) - np.int32(zero_point), scale)
+
+
+def _real(edge: Edge) -> Array:
+    """The real numbers of a tensor."""
+    values = edge.values.astype(np.float32)
+    return values if edge.scale is None else values * np.float32(edge.scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from keras import tree
 from numpy.typing import NDArray
 
 from qframe import keras_internals
+from qframe.deployment.graph.edges import Edge
 from qframe.errors import ArgumentError, DataError
 from qframe.exporters import ExportedFile
 from qframe.reports.shapes import Shapes, input_shapes, output_shapes
@@ -47,10 +49,8 @@ class Pair:
     def output_names(self) -> list[str]:
         """The names of the outputs of the model."""
         count = len(self.runtime.output_shapes)
-        if self._graph is None:
-            return [f"output {i}" for i in range(1, count + 1)] if count > 1 else ["output"]
         names = getattr(self.model, "output_names", None) or []
-        if len(names) == count and len(set(names)) == count:
+        if self._graph is not None and len(names) == len({*names}) == count:
             return list(names)
         return [f"output {i}" for i in range(1, count + 1)] if count > 1 else ["output"]
 
@@ -86,10 +86,6 @@ class Pair:
             )
         return arrays
 
-    def file_inputs(self, inputs: list[Array]) -> Any:
-        """Inputs as the runtime takes them: a list only of several."""
-        return inputs if len(inputs) > 1 else inputs[0]
-
     def model_outputs(self, x: Any) -> list[Array]:
         """The outputs of the model for a batch."""
         outputs = tree.flatten(self.model.predict_on_batch(x))
@@ -97,9 +93,19 @@ class Pair:
 
     def file_outputs(self, inputs: list[Array]) -> list[Array]:
         """The outputs of the file for a batch."""
-        outputs = self.runtime.predict(self.file_inputs(inputs))
+        outputs = self.runtime.predict(_of_file(inputs))
         several = isinstance(outputs, (list, tuple))
         return [np.asarray(output) for output in (outputs if several else [outputs])]
+
+    def file_edges(self, x: Any) -> Mapping[str, Edge]:
+        """The edges of the file for a batch."""
+        edges: Mapping[str, Edge] = self.runtime.edges(_of_file(self.inputs(x)))
+        return edges
+
+
+def _of_file(inputs: list[Array]) -> Any:
+    """Inputs as a runtime takes them: a list only of several."""
+    return inputs if len(inputs) > 1 else inputs[0]
 
 
 def _fit(shapes: Shapes, found: Any) -> bool:

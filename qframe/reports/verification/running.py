@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -146,14 +147,14 @@ def _edges(
     parts = [part for x in kept for part in _parts(x)]
     if not parts:
         return ()
-    names = list(pair.runtime.edges(pair.file_inputs(pair.inputs(parts[0]))))
+    edges_of_parts = map(pair.file_edges, parts)
+    first = next(edges_of_parts)
     found: dict[str, EdgeAgreement] = {}
-    observer = EdgeObserver(pair.model, set(names))
+    observer = EdgeObserver(pair.model, {*first})
     with observation.observed_steps(pair.model, observer):
-        for x in parts:
+        for x, edges in zip(parts, itertools.chain([first], edges_of_parts), strict=True):
             # Each is one tensor of the whole batch.
             notes = {name: y for name, (y,) in pair.model.predict_on_batch(x).items()}
-            edges = pair.runtime.edges(pair.file_inputs(pair.inputs(x)))
             for name, y in notes.items():
                 if (edge := _edge(name, y, edges, grids, tolerance)) is not None:
                     found[name] = _joined(found.get(name), edge)
