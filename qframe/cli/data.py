@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import click
 
 from qframe.errors import DataError
 from qframe.paths import existing_file, read_arrays
 
 # The names of the arrays of examples and of labels.
 _NAMES = (("x", "y"), ("x_test", "y_test"))
+
+# The option of commands that compare, which need examples.
+labelled_data = click.option(
+    "--data",
+    required=True,
+    metavar="FILE.npz",
+    help="Examples as the array x or x_test, and for the accuracy labels as y or y_test.",
+)
 
 
 @attrs.frozen(eq=False)

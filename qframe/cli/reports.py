@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import qframe as qf
-from qframe.cli.data import Data
+from qframe.cli.data import Data, labelled_data
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
 from qframe.paths import OutputPath
@@ -43,12 +43,7 @@ def report(model: str, data: str | None, output: str, force: bool) -> None:
 @click.command()
 @model_argument("first")
 @model_argument("second")
-@click.option(
-    "--data",
-    required=True,
-    metavar="FILE.npz",
-    help="Examples as the array x or x_test, and for the accuracy labels as y or y_test.",
-)
+@labelled_data
 @as_json
 def compare(first: str, second: str, data: str, as_json: bool) -> None:
     """Say what two saved models cost, and where they part.

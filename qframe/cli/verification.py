@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from qframe.cli.data import Data
+from qframe.cli.data import Data, labelled_data
 from qframe.cli.output import as_json, console, model_argument, print_json
 from qframe.cli.source import Source
 from qframe.exporters import ExportedFile
@@ -25,12 +25,7 @@ def _share(name: str, what: str) -> Any:
 @click.command()
 @model_argument("model")
 @model_argument("file")
-@click.option(
-    "--data",
-    required=True,
-    metavar="FILE.npz",
-    help="Examples as the array x or x_test, and for the accuracy labels as y or y_test.",
-)
+@labelled_data
 @click.option(
     "-t",
     "--target",

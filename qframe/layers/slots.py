@@ -139,8 +139,9 @@ def slots_of(layer: Any) -> list[Slot]:
 
 def possible_slots(layer: Any) -> list[Slot]:
     """Every slot that a layer has or can be given, such as the output of a ReLU."""
-    adapter = None if slots_of(layer) else full_adapter_of(layer)
-    return slots_of(layer) if adapter is None else _slots(layer, adapter)
+    own = slots_of(layer)
+    adapter = None if own else full_adapter_of(layer)
+    return own if adapter is None else _slots(layer, adapter)
 
 
 def _slots(layer: Any, adapter: Adapter) -> list[Slot]:

@@ -236,7 +236,7 @@ def _check_use(
         for key in rule.settings or {}:
             slots = {slot.name for site in matches for slot in slots_of(site.layer)}
             slots |= {"weight", "edge"}
-            if "edge_quantizer" in (rule.settings or {}):
+            if EDGE in (rule.settings or {}):
                 # A rule for all tensors of a model, which may have no bias.
                 slots.add("bias")
             if key.rpartition("_")[0] not in slots:

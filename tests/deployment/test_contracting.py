@@ -133,6 +133,15 @@ def test_an_einsum_with_weights_computes_what_keras_does(case, quantizer):
         assert dense.kernel.span.bits <= 4
 
 
+def test_an_einsum_quantizes_what_enters_its_activation():
+    quantizers = {"preactivation_quantizer": "dorefa(k_bit=2)"}
+    layer = qf.layers.QuantEinsumDense(
+        "abc,cd->abd", (None, 5), bias_axes="d", activation="tanh", **quantizers
+    )
+    graph = assert_as_in_keras(model_of(layer, (2, 3)))
+    assert any(isinstance(node.operation, op.Quantize) for node in graph.nodes)
+
+
 @pytest.mark.parametrize("others", [{}, {"use_scale": True}])
 @pytest.mark.parametrize("count", [2, 3])
 def test_attention_computes_what_keras_does(count, others):

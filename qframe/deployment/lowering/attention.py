@@ -66,9 +66,8 @@ def _check_call(tracer: Tracer) -> dict[str, int]:
     """The places of the named inputs of a call, which has no mask."""
     places, others = tracer.call_of_layer()
     masks = [name for name in {*places, *others} if "mask" in name and "causal" not in name]
-    if others.get("use_causal_mask") or _is_given([others.get(m) for m in masks]):
-        raise QFrameError("it is called with a mask, which the target does not have")
-    if {*masks} & {*places}:
+    given = {*masks} & {*places} or _is_given([others.get(name) for name in masks])
+    if given or others.get("use_causal_mask"):
         raise QFrameError("it is called with a mask, which the target does not have")
     if others.get("return_attention_scores"):
         raise QFrameError(

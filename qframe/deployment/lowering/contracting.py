@@ -12,8 +12,11 @@ import numpy as np
 
 from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.operations import Dense, Matmul
-from qframe.deployment.lowering.functions import add_activation
-from qframe.deployment.lowering.products import add_bias, check_not_quantized_by_keras
+from qframe.deployment.lowering.products import (
+    add_bias,
+    add_inner_activation,
+    check_not_quantized_by_keras,
+)
 from qframe.deployment.lowering.shapes import add_reshape, add_transpose
 from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.deployment.lowering.weights import Array, kernel_of, values_of
@@ -155,7 +158,7 @@ def einsum_dense(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
     )
     bias = None if layer.bias is None else _bias_of(layer, sum_of, sizes)
     y = add_weights(tracer, sum_of, x, kernel, sizes, bias)
-    return add_activation(tracer, layer.activation, y)
+    return add_inner_activation(tracer, layer, y)
 
 
 def matrix_of(sum_of: Einsum, kernel: Array) -> Array:

@@ -32,10 +32,15 @@ from qframe.quantizers import Quantizer
 
 
 @functools.cache
+def _functions() -> Mapping[str, Any]:
+    """The lowerings by the names that the table of layers has for them."""
+    modules = attention, contracting, images, normalizations, products, shapes, transposed
+    return globals() | {k: v for module in modules for k, v in vars(module).items()}
+
+
 def lowerings() -> Mapping[type, Lowering]:
     """The lowering of each Keras layer that has one, by its class."""
-    modules = attention, contracting, images, normalizations, products, shapes, transposed
-    functions = globals() | {k: v for module in modules for k, v in vars(module).items()}
+    functions = _functions()
     return {cls: functions[row.lowering] for cls, row in TABLE.items() if row.lowering}
 
 
@@ -43,13 +48,10 @@ def lowering_of(layer: Any) -> Lowering:
     """The lowering of a layer; raises `QFrameError` for one without."""
     if isinstance(layer, Quantizer):
         return lambda tracer, layer, inputs: tracer.add_quantizer(layer, *inputs)
-    table = lowerings()
-    # A subclass that Keras has may compute something else than its base.
-    owner = next((base for base in type(layer).__mro__ if base in TABLE), None)
-    lowering = None if owner is None else table.get(owner)
-    known = sorted(cls.__name__ for cls in table)
-    if lowering is None:
-        row = nearest(TABLE, type(layer))
+    # The nearest class alone: a subclass of Keras may compute something else than its base.
+    row = nearest(TABLE, type(layer))
+    known = sorted(cls.__name__ for cls, row in TABLE.items() if row.lowering)
+    if row is None or row.lowering is None:
         if row is not None and row.refusal is not None:
             raise QFrameError(row.refusal)
         raise QFrameError(
@@ -64,7 +66,7 @@ def lowering_of(layer: Any) -> Lowering:
         )
     if getattr(layer, "data_format", None) == "channels_first":
         raise QFrameError("it has its channels first. Build it with channels_last")
-    return functools.partial(_with_slots, lowering)
+    return functools.partial(_with_slots, _functions()[row.lowering])
 
 
 def _with_slots(

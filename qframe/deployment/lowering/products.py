@@ -131,11 +131,15 @@ def _windows(tracer: Tracer, layer: Any, x: Traced, kernel: Any, groups: int) ->
 def add_epilogue(tracer: Tracer, layer: Any, sums: Traced) -> Traced:
     """Add the bias and the activation."""
     bias = values_of(layer, "bias") if layer.use_bias else None
-    before = add_bias(tracer, sums, bias)
+    return add_inner_activation(tracer, layer, add_bias(tracer, sums, bias))
+
+
+def add_inner_activation(tracer: Tracer, layer: Any, x: Traced) -> Traced:
+    """Add the activation of a layer with a kernel, behind its quantizer if it has one."""
     quantizer = getattr(layer, "preactivation_quantizer", None)
     if quantizer is not None:
-        before = tracer.add_quantizer(quantizer, before)
-    return add_activation(tracer, layer.activation, before)
+        x = tracer.add_quantizer(quantizer, x)
+    return add_activation(tracer, layer.activation, x)
 
 
 def add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
