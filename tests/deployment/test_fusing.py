@@ -11,6 +11,7 @@ from keras import layers
 
 import qframe as qf
 from examples import settings
+from integer_sums import integer_sums
 from qframe.deployment.graph import fusing
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.checks import float_layers, require_grids
@@ -90,26 +91,6 @@ def as_trained(model, seed=0):
     if any(getattr(q, "gather", None) for q in model.layers):
         qf.calibrate(model, x, verbose=0)
     return x
-
-
-def integer_sums(product, x):
-    """Sums of products of int64, tap by tap; written apart from the reference."""
-    kernel, x = product.kernel.integers().astype(np.int64), x.astype(np.int64)
-    if isinstance(product, op.Dense):
-        return x @ kernel.T
-    top, bottom, left, right = product.pads
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    _, height, width, _ = kernel.shape
-    rows, columns = ((x.shape[i + 1] - kernel.shape[i + 1]) for i in range(2))
-    total = 0
-    for i, j in itertools.product(range(height), range(width)):
-        window = x[:, i : i + rows + 1 : product.strides[0]]
-        window = window[:, :, j : j + columns + 1 : product.strides[1]]
-        if product.groups > 1:
-            total += window * kernel[:, i, j, 0]
-        else:
-            total += window @ kernel[:, i, j].T
-    return total
 
 
 def exact(node, inputs):

@@ -152,12 +152,12 @@ def resize(operator, out, x, size):
     return np.sign(image) * ((np.abs(image) + 2**19) >> 20)
 
 
-def function(compute):
+def function(compute, rounded=away):
     """A function of each number, computed in float32 for all 256."""
 
     def kernel(operator, out, x):
         real = counted(x).astype(F) * x[0].scale
-        levels = away(compute(real) * (F(1) / out.scale))
+        levels = rounded(compute(real) * (F(1) / out.scale))
         return saturate(levels.astype(int), out)
 
     return kernel
@@ -165,6 +165,10 @@ def function(compute):
 
 def sigmoid(x):
     return (1 / (1 + np.exp(-x.astype(float)))).astype(F)
+
+
+def hyperbolic_tangent(x):
+    return np.tanh(x.astype(float)).astype(F)
 
 
 def softmax(operator, out, x):
@@ -193,5 +197,5 @@ KERNELS = {
     "RESIZE_BILINEAR": resize,
     "SOFTMAX": softmax,
     "SUB": _added(-1),
-    "TANH": function(lambda x: np.tanh(x.astype(float)).astype(F)),
+    "TANH": function(hyperbolic_tangent),
 }

@@ -8,6 +8,7 @@ import numpy as np
 
 import litert_builtin as builtin
 from litert_kernels import activated, between, counted, mean_sums, saturate, sums
+from litert_reference import function, hyperbolic_tangent, sigmoid
 
 F = np.float32
 
@@ -85,32 +86,17 @@ def resize(operator, out, x, size):
     return (image + 2**21) >> 22
 
 
-def function(compute):
-    """A function of each number, computed in float32 for all 256."""
-
-    def kernel(operator, out, x):
-        real = counted(x).astype(F) * x[0].scale
-        levels = np.rint(compute(real) * (F(1) / out.scale))
-        return saturate(levels.astype(int), out)
-
-    return kernel
-
-
-def sigmoid(x):
-    return (1 / (1 + np.exp(-x.astype(float)))).astype(F)
-
-
 KERNELS = {
     **builtin.KERNELS,
     "ADD": _multiplied(1),
     "CONV_2D": product,
     "DEPTHWISE_CONV_2D": product,
     "FULLY_CONNECTED": product,
-    "LOGISTIC": function(sigmoid),
+    "LOGISTIC": function(sigmoid, np.rint),
     "MEAN": mean,
     "MUL": multiply,
     "QUANTIZE": quantize,
     "RESIZE_BILINEAR": resize,
     "SUB": _multiplied(-1),
-    "TANH": function(lambda x: np.tanh(x.astype(float)).astype(F)),
+    "TANH": function(hyperbolic_tangent, np.rint),
 }

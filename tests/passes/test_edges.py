@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import qframe as qf
-from qframe.deployment.graph import operations as op
+from integer_sums import integer_sums
 from qframe.deployment.graph.checks import require_grids
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.fusing import FLOAT_BIAS_RULES, fuse
@@ -419,23 +419,6 @@ def drawn(draw):
 ACTIVATIONS = st.sampled_from([None, "relu", "softmax"])
 
 
-def sums_by_hand(product, x):
-    """Sums of products of int64, tap by tap."""
-    kernel, x = product.kernel.integers().astype(np.int64), x.astype(np.int64)
-    if isinstance(product, op.Dense):
-        return x @ kernel.T
-    top, bottom, left, right = product.pads
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    _, height, width, _ = kernel.shape
-    rows, columns = (x.shape[i + 1] - kernel.shape[i + 1] + 1 for i in range(2))
-    total = 0
-    for i, j in np.ndindex(height, width):
-        window = x[:, i : i + rows, j : j + columns]
-        tap = kernel[:, i, j]
-        total = total + (window * tap[:, 0] if product.groups > 1 else window @ tap.T)
-    return total
-
-
 def integers_of(graph, x):
     """The result of a graph on integers, with products in int64 and float64."""
     tensors = [x]
@@ -444,7 +427,7 @@ def integers_of(graph, x):
         if not (isinstance(fused, Fused) and fused.is_product):
             tensors.append(run(fused, *inputs))
             continue
-        y = (sums_by_hand(fused.operation, *inputs) + fused.bias) * fused.scale
+        y = (integer_sums(fused.operation, *inputs) + fused.bias) * fused.scale
         if fused.activation is not None:
             y = np.clip(y, 0, fused.activation.most)
         tensors.append(run(fused.quantize, y.astype(np.float32)))
