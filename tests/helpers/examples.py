@@ -13,6 +13,6 @@ def settings(max_examples):
 
 
 def are_complete():
-    """Whether these are the fixed examples, all of them."""
+    """Return whether these are the fixed examples, all of them."""
     profile = hypothesis.settings()
     return profile.derandomize and profile.max_examples >= _USUAL

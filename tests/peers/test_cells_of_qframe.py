@@ -125,7 +125,7 @@ def test_quantizers():
 
 
 def test_file(tmp_path):
-    assert cells["a small file"] == "`.safetensors`"
+    assert cells["a small file"] == "`.safetensors`, `.tflite`"
     sign = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     made = model(layers.Dense(512), shape=(512,))
     qf.quantize(made, {**sign, "input_quantizer": "ste_sign"})

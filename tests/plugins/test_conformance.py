@@ -80,7 +80,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWar
 
 
 def is_formula(identifier):
-    """Whether a component computes each value from one number, and keeps nothing."""
+    """Return whether a component computes each value from one number, without state."""
     traits = getattr(subject_of(identifier).sample, "traits", Traits())
     return traits.elementwise and not (traits.updates or traits.trainable)
 

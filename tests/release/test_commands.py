@@ -38,6 +38,7 @@ NOT_RUN = {
     r"python tests/arm/emulated\.py FOLDER": "needs root, and takes half an hour",
     r"pytest( tests/benchmarks/test_training\.py -s)?": "takes minutes, or hours",
     r"pip install (-e )?'(keras-qframe|\.)\[.*\]'": "is run with another extra",
+    r"pip install ai-edge-litert": "no other command runs such a file",
     r"pip install pre-commit": "installs a tool that no other command needs",
     r"apt-get install chromium chromium-driver": "needs root",
     r"qframe (summary|report|verify)": "is the name of a command, which asks for a model",

@@ -14,11 +14,10 @@ from qframe_packed.compiled.direct_code import body, chunk_of, size_of, step_of
 from qframe_packed.compiled.dots import Dot
 from qframe_packed.compiled.finishing import Finish
 from qframe_packed.compiled.finishing_code import IN_REGISTERS
-from qframe_packed.compiled.gemm import Gemm, label_of
+from qframe_packed.compiled.gemm import Gemm, Products, label_of
 from qframe_packed.compiled.layout import Image
 from qframe_packed.compiled.memory import Buffer, aligned
-from qframe_packed.compiled.parameters import REGISTERS, Address, Parameters
-from qframe_packed.compiled.peaks import peak_of
+from qframe_packed.compiled.parameters import Address
 from qframe_packed.compiled.rounding import LANES
 from qframe_packed.compiled.tiles import TILES
 
@@ -26,7 +25,7 @@ Array = NDArray[Any]
 
 
 @attrs.frozen(eq=False)
-class Direct(Parameters):
+class Direct(Products):
     """A `Gemm` whose epilogue is one `Finish` of codes or floats alone."""
 
     source: Address
@@ -90,30 +89,12 @@ class Direct(Parameters):
         return label_of(TILES[self.tile].kind)
 
     @property
-    def peak(self) -> float:
-        return peak_of(TILES[self.tile].kind)
-
-    @property
-    def numbers(self) -> int:
-        return self.pixels * self.channels
-
-    @property
-    def parts(self) -> int:
-        return self.pixels // self.pooled
-
-    @property
     def grain(self) -> int:
         tile = TILES[self.tile]
         chunk, step = (
             part(tile, self.pooled) // self.pooled for part in (chunk_of, step_of)
         )
         return chunk if 4 * chunk <= self.parts else step
-
-    @property
-    def cost(self) -> float:
-        kind = TILES[self.tile].kind
-        registers = self.items * self.numbers / (kind.lanes * kind.sharing)
-        return super().cost + registers / REGISTERS
 
     @property
     def body(self) -> Any:

@@ -75,8 +75,41 @@ def _largest(
     over_channels(b, whole_vectors(b, channels), body)
 
 
+class Products(Parameters):
+    """A kernel of products of the windows of an image with weights, by a tile."""
+
+    pixels: int
+    items: int
+    tile: int
+    channels: int
+    pooled: int
+
+    @property
+    def peak(self) -> float:
+        return peak_of(TILES[self.tile].kind) / self.pairs
+
+    @property
+    def pairs(self) -> int:
+        """The planes of the image times those of the weights."""
+        return 1
+
+    @property
+    def numbers(self) -> int:
+        return self.pixels * self.channels
+
+    @property
+    def parts(self) -> int:
+        return self.pixels // self.pooled
+
+    @property
+    def cost(self) -> float:
+        kind = TILES[self.tile].kind
+        registers = self.items * self.pairs * self.numbers / (kind.lanes * kind.sharing)
+        return super().cost + registers / REGISTERS
+
+
 @attrs.frozen(eq=False)
-class Gemm(Parameters):
+class Gemm(Products):
     """Products, a chunk of pixels at a time, and the epilogue of each chunk.
 
     The weights are split into panels, as wide as a tile has output channels. Integers are
@@ -121,28 +154,14 @@ class Gemm(Parameters):
         return f"{name} {self.planes} x {self.weight_planes}"
 
     @property
-    def peak(self) -> float:
-        return peak_of(TILES[self.tile].kind) / (self.planes * self.weight_planes)
-
-    @property
-    def numbers(self) -> int:
-        return self.pixels * self.channels
-
-    @property
-    def parts(self) -> int:
-        return self.pixels // self.pooled
+    def pairs(self) -> int:
+        return self.planes * self.weight_planes
 
     @property
     def grain(self) -> int:
         whole = self.chunk // self.pooled
         tile = math.lcm(self.tile_pixels, self.pooled) // self.pooled
         return whole if 4 * whole <= self.parts else tile
-
-    @property
-    def cost(self) -> float:
-        kind, planes = TILES[self.tile].kind, self.planes * self.weight_planes
-        registers = self.items * planes * self.numbers / (kind.lanes * kind.sharing)
-        return super().cost + registers / REGISTERS
 
     @staticmethod
     @numba.njit

@@ -56,8 +56,7 @@ def _together(
         total, step, length = samples * rows[3 * row], rows[3 * row + 1], rows[3 * row + 2]
         chunks = (total + step - 1) // step
         for i in range(threads):
-            # First those of its own: it wrote what they read, if it did as many of the
-            # kernel before.
+            # A thread takes its own chunks first: it probably wrote what they read.
             owner = (thread + i) % threads
             low = before + (chunks * owner + threads - 1) // threads
             high = before + (chunks * (owner + 1) + threads - 1) // threads
@@ -103,7 +102,7 @@ class Program:
     kernels: list[Parameters]
     _plan: int = attrs.field(init=False)
     _cost: float = attrs.field(init=False)
-    # Of each thread: they write what they need for themselves to places of their own.
+    # One for each thread, whose working buffers no other thread uses.
     _tables: list[int] = attrs.field(init=False)
     _alone: functools.partial[None] = attrs.field(init=False)
 

@@ -17,7 +17,7 @@ from qframe_packed.compiled import processor
 from qframe_packed.compiled.parameters import Record
 
 Array = NDArray[Any]
-# Whether the processor adds a product to a number, and rounds once.
+# The processor has an instruction that adds a product to a number and rounds once.
 FUSES = "fma" in processor.FEATURES or processor.IS_ARM
 # Floats around a step, by their places among all floats.
 _NEAR = np.arange(-4, 5, dtype=np.int32)

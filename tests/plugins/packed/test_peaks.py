@@ -10,7 +10,7 @@ import pytest
 from packed_checks import conv, halves, integers, levels
 from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
-from qframe_packed.compiled import depthwise, depthwise_codes, direct, gemm, peaks
+from qframe_packed.compiled import depthwise, depthwise_codes, gemm, peaks
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.compiled.tiles import BITS, CODES, FLOATS, PACKED
 
@@ -93,7 +93,7 @@ def test_shares(case, monkeypatch):
     steps, kind, products = CASES[case]
     # A second has so many products, a different number for each kind.
     made = {BITS: 1e6, CODES: 1e5, FLOATS: 1e4}
-    for module in (gemm, direct, depthwise, depthwise_codes):
+    for module in (gemm, depthwise, depthwise_codes):
         monkeypatch.setattr(module, "peak_of", made.__getitem__)
     engine = Engine(chain((4, 5, 70), *steps))
     *others, share = engine.shares([2.0] * len(steps))
@@ -110,7 +110,7 @@ def test_what_numpy_multiplies_has_no_share():
 
 
 def test_products_that_a_pool_drops_do_not_count(monkeypatch):
-    monkeypatch.setattr(direct, "peak_of", {CODES: 1e5}.__getitem__)
+    monkeypatch.setattr(gemm, "peak_of", {CODES: 1e5}.__getitem__)
     weights = integers(9, 1, 1, 70, of=range(-99, 99))
     engine = Engine(chain((4, 5, 70), levels(200), conv(weights), op.MaxPool()))
     # The last column is in no window.

@@ -73,7 +73,7 @@ def native(x):
         return torch.utils.data.DataLoader(
             torch.utils.data.TensorDataset(torch.tensor(x)), 9
         )
-    tensorflow = pytest.importorskip("tensorflow", reason="JAX has no data sets of its own")
+    tensorflow = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
     return tensorflow.data.Dataset.from_tensor_slices(x).batch(9)
 
 
