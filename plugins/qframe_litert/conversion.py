@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from qframe.deployment.graph import operations as op
-from qframe.deployment.graph.fused import Fused
+from qframe.deployment.graph.fused import Fused, unfused
 from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.refusals import Refusals
@@ -34,6 +32,7 @@ FUSED: Mapping[type, Callable[..., Written]] = {
     op.Conv2DTranspose: transposed.transposed,
     op.Dense: products.dense,
     op.GlobalPool: averaging.global_average,
+    op.Lookup: moving.rows,
     op.Matmul: contracting.matmul,
     op.Merge: merging.merge,
     op.PReLU: merging.prelu,
@@ -42,6 +41,7 @@ FUSED: Mapping[type, Callable[..., Written]] = {
 MOVING: Mapping[type, Callable[..., Written]] = {
     op.Concatenate: moving.concatenate,
     op.GlobalPool: moving.global_max,
+    op.Lookup: moving.rows,
     op.MaxPool: moving.max_pool,
     op.Pad: moving.pad,
     op.Repeat: moving.repeat,
@@ -79,8 +79,7 @@ class Conversion:
                 if result.index >= before:
                     self._writer.name_result(result, node)
             except QFrameError as error:
-                operation = getattr(node.operation, "operation", node.operation)
-                self._refusals.add(node.name, operation, error)
+                self._refusals.add(node.name, unfused(node.operation), error)
                 self._edges[index] = Written(0, self._values[index])
         self._refusals.check()
         self._writer.model.outputs = [self._output(index) for index in self._graph.outputs]
@@ -121,7 +120,7 @@ class Conversion:
         place, node = readers[0]
         self._writer.name = node.name
         try:
-            kinds = {type(node.operation) for _, node in readers}
+            kinds = {type(unfused(node.operation)) for _, node in readers}
             if kinds == {op.Lookup}:
                 value = Value(self._graph.inputs[index])
                 edge = self._writer.activation("input", value, "int32")
@@ -159,20 +158,10 @@ class Conversion:
             return self._writer.emit("QUANTIZE", (x.index,), value, options)
         if isinstance(operation, op.Dequantize):
             return inputs[0]
-        if isinstance(operation, op.Lookup):
-            return self._look_up(operation, inputs[0], value)
         convert = MOVING.get(type(operation))
         if convert is None:
             raise QFrameError("the runtime has no operator for it")
         return convert(self._writer, operation, *inputs, value)
-
-    def _look_up(self, operation: op.Lookup, x: Written, value: Value) -> Written:
-        rows = operation.kernel.integers().astype(np.int64)
-        rows = self._writer.stored(value.grid).store(rows)
-        table = self._writer.integers("rows", rows, value.grid)
-        return self._writer.emit(
-            "GATHER", (table, x.index), value, Options("GatherOptions")
-        )
 
 
 def _check_quantizer(quantize: Any) -> None:

@@ -143,17 +143,39 @@ def lookup(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
         )
     if writer.settings.activations != "int8":
         raise QFrameError(
-            f"{fused.operation.name} of 16 bits is not in the runtime. Write activations=8"
+            f"{fused.operation.name} of 16 bits is not in the runtime, which has tables for "
+            "8 bits only. Quantize the model to 8, for example with the recipe 'int8'"
         )
     stored, (low, high) = writer.stored(x.grid), ENDS["int8"]
     steps = np.arange(low, high + 1, dtype=np.int32) - np.int32(stored.zero_point)
     results = run(attrs.evolve(fused, scales=(x.grid.scale,)), steps)
     table = writer.integers("table", writer.stored(value.grid).store(results), value.grid)
-    # Integers of 8 bits from -128 on, as indices from 0 on.
+    return looked_up(writer, x, table, value, "")
+
+
+def looked_up(writer: Writer, x: Written, table: int, value: Value, name: str) -> Written:
+    """Write the number of a table for each integer of 8 bits, from -128 on.
+
+    Args:
+        writer: has the table.
+        x: the integers.
+        table: the index of the table of 256 numbers; of int32 where `value` has no grid.
+        value: the result.
+        name: what distinguishes it from others of the same layer; empty for nothing.
+    """
+    prefix = name and f"{name}/"
     indices = Value(x.shape)
-    wide, index = (writer.activation(k, indices, "int32").index for k in ("wide", "index"))
+    wide, index, out = (
+        writer.activation(f"{prefix}{kind}", each, dtype).index
+        for kind, each, dtype in (
+            ("wide", indices, "int32"),
+            ("index", indices, "int32"),
+            ("gather", value, "" if value.grid is not None else "int32"),
+        )
+    )
     types = {"InDataType": TYPES["int8"], "OutDataType": TYPES["int32"]}
     writer.operator("CAST", (x.index,), wide, Options("CastOptions", types))
-    inputs = wide, writer.constant("first", -low)
+    inputs = wide, writer.constant("first", -ENDS["int8"][0])
     writer.operator("ADD", inputs, index, Options("AddOptions"), version=1)
-    return writer.emit("GATHER", (table, index), value, Options("GatherOptions"))
+    writer.operator("GATHER", (table, index), out, Options("GatherOptions"))
+    return Written(out, value)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
 import attrs
 import numpy as np
-from numpy.typing import NDArray
 
 from qframe.deployment.graph.fused import Fused
-from qframe.deployment.graph.operations import Activation, Concatenate, Reshape
+from qframe.deployment.graph.operations import Activation
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
-from qframe_litert import elementwise, moving
+from qframe_litert import adding, elementwise
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.model import Options
-from qframe_litert.products import channelwise, convolution
 from qframe_litert.writer import Writer, Written
 
-Array = NDArray[Any]
 _LARGEST = 2**7 - 1
 
 
@@ -35,7 +31,7 @@ def merge(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Written:
     if function in ("maximum", "minimum"):
         return _end_of(writer, fused, inputs, value)
     if function == "average" or (function == "add" and len(inputs) > 2):
-        return _sum_of(writer, fused, inputs, value)
+        return adding.total(writer, fused, inputs, value)
     if len(inputs) != 2:
         raise QFrameError(
             f"it takes {len(inputs)} tensors, and the runtime two. Write several layers"
@@ -87,46 +83,6 @@ def _end_of(writer: Writer, fused: Fused, inputs: list[Written], value: Value) -
     return epilogue.finish(writer, end)
 
 
-def _sum_of(writer: Writer, fused: Fused, inputs: list[Written], value: Value) -> Written:
-    """Write a sum or a mean, which is rounded once."""
-    operation: Any = fused.operation
-    name = "a mean" if operation.function == "average" else "a sum of more than two tensors"
-    if len({writer.stored(x.grid) for x in inputs}) > 1:
-        raise QFrameError(
-            f"it is {name} on different grids, and the runtime rounds each step. Let one "
-            "quantizer layer quantize all of them, or write keras.layers.Add of two, each "
-            "behind a quantizer"
-        )
-    if any(x.shape != value.shape for x in inputs):
-        raise QFrameError(f"it is {name} of different shapes. Repeat the smaller ones")
-    channels, count = value.shape[-1], len(inputs)
-    kernel = np.ones((channels, count, 1), np.int64)
-    scale = np.full(channels, 1 / count if operation.function == "average" else 1.0)
-    return _stacked(writer, fused, inputs, value, kernel, scale)
-
-
-def _stacked(
-    writer: Writer,
-    after: Fused,
-    inputs: list[Written],
-    value: Value,
-    kernel: Array,
-    scale: Array,
-) -> Written:
-    """Write tensors of one grid times a weight for each of them and each channel, added.
-
-    They are the rows of an image, over which a depthwise convolution adds.
-    """
-    pixels = math.prod(value.shape[:-1])
-    row, grid = (1, pixels, value.shape[-1]), inputs[0].grid
-    rows = [moving.reshape(writer, Reshape(row), x, Value(row, grid)) for x in inputs]
-    stack = Value((len(rows), *row[1:]), grid)
-    image = moving.concatenate(writer, Concatenate(1), *rows, stack)
-    fused = channelwise(image, kernel, scale, np.zeros(row[-1]), after)
-    out = convolution(writer, fused, image, attrs.evolve(value, shape=row))
-    return moving.reshape(writer, Reshape(value.shape), out, value)
-
-
 def prelu(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     """Write a ReLU with a slope for each channel: what is above 0 and what is below.
 
@@ -150,7 +106,7 @@ def prelu(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     ]
     above, below = np.transpose([_quotient(float(slope)) for slope in slopes[0]])
     kernel = np.stack([above, below], 1)[..., None]
-    return _stacked(writer, fused, halves, value, kernel, 1 / above)
+    return adding.stacked(writer, fused, halves, value, kernel, 1 / above)
 
 
 def _quotient(slope: float) -> tuple[int, int]:

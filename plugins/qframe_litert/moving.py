@@ -1,4 +1,4 @@
-"""Operators that move, join, repeat or choose numbers and change none."""
+"""Operators that move, join, repeat, choose or look up numbers and change none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from typing import Any
 
 import attrs
+import numpy as np
 
+from qframe.deployment.graph.fused import unfused
+from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Value
 from qframe_litert.model import Options
 from qframe_litert.windows import bordered, pool
@@ -77,3 +80,12 @@ def repeat(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
     inputs, larger = (y.index, size), attrs.evolve(value, shape=wide)
     out = writer.emit("RESIZE_NEAREST_NEIGHBOR", inputs, larger, options)
     return reshape(writer, None, out, value)
+
+
+def rows(writer: Writer, operation: Any, x: Written, value: Value) -> Written:
+    """Write the rows of a matrix, which is quantized before the file is written."""
+    lookup: Any = unfused(operation)
+    integers = run(operation, np.arange(lookup.kernel.shape[0], dtype=np.float32))
+    stored = writer.stored(value.grid).store(integers)
+    table = writer.integers("rows", stored, value.grid)
+    return writer.emit("GATHER", (table, x.index), value, Options("GatherOptions"))

@@ -165,6 +165,7 @@ VERSIONS: Mapping[str, tuple[int, int]] = {
     "CONV_2D": (3, 4),
     "DEQUANTIZE": (2, 3),
     "DEPTHWISE_CONV_2D": (3, 5),
+    "FLOOR_DIV": (1, 1),
     "FULLY_CONNECTED": (12, 7),
     "GATHER": (2, 4),
     "LOGISTIC": (2, 3),

@@ -259,8 +259,42 @@ def test_graphs_meet_every_rule_of_a_chain():
     meet()
     assert met == {rule.__name__ for rule in fusing.RULES} - {
         "merge_repeated",
+        "quantize_rows",
         "scale_matmul",
     }
+
+
+@pytest.mark.parametrize("scale", [None, 0.5, np.geomspace(0.1, 2, 9)])
+@pytest.mark.parametrize("relu", [False, True])
+def test_rows_are_quantized_before_they_are_looked_up(scale, relu):
+    """Floats, integers with one scale, or with a scale for each row."""
+    rng = np.random.default_rng(0)
+    integers = rng.integers(-7, 8, (9, 4))
+    nodes = []
+
+    def add(operation, *inputs):
+        nodes.append(Node(operation, inputs, "rows"))
+        return len(nodes)
+
+    if scale is None:
+        real = add(op.Lookup(kernel=rng.normal(size=(9, 4)).astype(F)), 0)
+    elif np.ndim(scale):
+        whole = add(op.Dequantize(), add(op.Lookup(kernel=Kernel(integers)), 0))
+        scales = add(op.Lookup(kernel=F(scale)[:, None].repeat(4, 1)), 0)
+        real = add(op.Merge(function="multiply"), whole, scales)
+    else:
+        kernel = Kernel(integers, F(scale))
+        real = add(op.Dequantize(scale=scale), add(op.Lookup(kernel=kernel), 0))
+    real = add(op.Activation(function="relu"), real) if relu else real
+    outputs = (add(levels(0.3, 16, -8), real),)
+    graph = Graph(((3,),), tuple(nodes), outputs)
+    found = fuse(graph)
+    x = F([[0, 8, 3], [1, 1, 7]])
+    np.testing.assert_array_equal(
+        tensors_of(found, x)[found.outputs[0]], tensors_of(graph, x)[graph.outputs[0]]
+    )
+    assert float_layers(found) == []
+    assert [node.operation.name for node in found.nodes] == ["fused"]
 
 
 def test_a_tensor_that_two_layers_quantize_alike_is_quantized_once():

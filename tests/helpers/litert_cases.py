@@ -97,6 +97,25 @@ def merge(draw, function):
     return single(op.Merge(function), [shape, shape], [x, y], out, draw.relu())
 
 
+def several(draw, function, same=False):
+    """A sum or a mean of several tensors, on one grid or not, some of them smaller."""
+    shape, least = draw.image(), 2 if function == "average" else 3
+    count = int(draw.rng.integers(least, 6))
+    first = draw.grid()
+    readers = [
+        first if same else draw.grid(first.scale * draw.scale(-4, 4)) for _ in range(count)
+    ]
+    shapes = [shape] * count
+    if not same:
+        ones = draw.rng.random((count, 3)) < 0.2
+        ones[0] = False
+        shapes = [tuple(int(n) for n in np.where(row, 1, shape)) for row in ones]
+    most = max(reader.scale for reader in readers)
+    part = 1 / count if function == "average" else 1
+    out = draw.grid(float(F(most * part * 2.0 ** draw.rng.uniform(-1, 3))))
+    return single(op.Merge(function), shapes, readers, out, draw.relu())
+
+
 def on_floats(draw, operation, fuses=True):
     """An operation of one image whose result has another grid."""
     relu = draw.relu() if fuses else None
@@ -217,6 +236,12 @@ _MERGES = {
     name: lambda draw, name=name: merge(draw, name)
     for name in ("add", "subtract", "multiply", "maximum", "minimum")
 }
+_SEVERAL = {
+    "sum of several": lambda draw: several(draw, "add"),
+    "average": lambda draw: several(draw, "average"),
+    "sum of several, same grid": lambda draw: several(draw, "add", same=True),
+    "average, same grid": lambda draw: several(draw, "average", same=True),
+}
 _SAME = {
     "mean": lambda draw: on_floats(draw, op.GlobalPool("average"), fuses=False),
     "average pool": average_pool,
@@ -233,7 +258,7 @@ _FUNCTIONS = {
     "softmax, another grid": lambda draw: function(draw, "softmax", 2.0**-7, -100),
     "gelu by a table": lambda draw: function(draw, "gelu"),
 }
-_ALL = {**PRODUCTS, **_MERGES, **_SAME, **_MOVES}
+_ALL = {**PRODUCTS, **_MERGES, **_SEVERAL, **_SAME, **_MOVES}
 CASES = {name: Case(build) for name, build in {**_ALL, **_FUNCTIONS}.items()}
 CASES |= {f"{name}, int4": Case(build, 8, "int4") for name, build in PRODUCTS.items()}
 CASES |= {f"{name}, int16": Case(build, 16) for name, build in _ALL.items()}

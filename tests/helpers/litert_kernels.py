@@ -186,6 +186,7 @@ MOVING = {
     "CONCATENATION": lambda op, out, *xs: np.concatenate(
         [x for _, x in xs], axis=op.options["Axis"]
     ),
+    "FLOOR_DIV": lambda op, out, x, y: x[1] // y[1],
     "GATHER": lambda op, out, table, index: table[1][index[1]],
     "MAXIMUM": lambda op, out, x, y: np.maximum(x[1], y[1]),
     "MAX_POOL_2D": lambda op, out, x: pool_windows(op, x[1], out.ends[0]).max((4, 5)),

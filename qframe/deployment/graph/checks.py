@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qframe.deployment.graph.fused import PRODUCTS
+from qframe.deployment.graph.fused import PRODUCTS, unfused
 from qframe.deployment.graph.graph import Graph
 from qframe.deployment.graph.operations import Dequantize, Lookup, Quantize
 from qframe.errors import ExportError
@@ -24,7 +24,9 @@ def float_layers(graph: Graph) -> list[str]:
     paths = []
     for node in graph.nodes:
         for i in node.inputs:
-            quantized = i < first and isinstance(node.operation, (Lookup, Quantize))
+            quantized = i < first and isinstance(
+                unfused(node.operation), (Lookup, Quantize)
+            )
             if not returns[i] and not quantized:
                 paths.append(node.name if i < first else graph.nodes[i - first].name)
     outputs = (i for i in graph.outputs if i >= first and not returns[i])

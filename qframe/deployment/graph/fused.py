@@ -69,3 +69,8 @@ class Fused(Operation):
             inputs = tuple(Value(x.shape) for x in inputs)
         shape = self.operation.infer(*inputs).shape
         return Value(shape, None if self.quantize is None else self.quantize.grid)
+
+
+def unfused(operation: Operation) -> Operation:
+    """An operation without its epilogue."""
+    return operation.operation if isinstance(operation, Fused) else operation

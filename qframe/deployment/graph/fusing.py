@@ -39,6 +39,7 @@ from qframe.deployment.graph.operations import (
 )
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.rewriting import Draft, Rule, rewrite
+from qframe.deployment.graph.rows import quantize_rows
 from qframe.deployment.graph.values import is_one_positive
 from qframe.errors import DataError
 
@@ -353,7 +354,14 @@ def keep_integers(draft: Draft, key: int, node: Node) -> bool:
 
 # For targets whose biases are floats.
 FLOAT_BIAS_RULES: tuple[Rule, ...] = (
-    *(merge_repeated, keep_integers, move_integers, join_reshapes, join_affines),
+    *(
+        merge_repeated,
+        keep_integers,
+        quantize_rows,
+        move_integers,
+        join_reshapes,
+        join_affines,
+    ),
     *(scale_sums,),
     *(read_integers, commute, scale_matmul, fold_batch_norm, fuse_activation),
     fuse_quantizer,
