@@ -143,8 +143,8 @@ def lookup(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
         )
     if writer.settings.activations != "int8":
         raise QFrameError(
-            f"{fused.operation.name} of 16 bits is not in the runtime, which has tables for "
-            "8 bits only. Quantize the model to 8, for example with the recipe 'int8'"
+            f"{fused.operation.name} of 16 bits is not in the runtime, which has tables "
+            "for 8 bits only. Quantize the model to 8, for example with the recipe 'int8'"
         )
     stored, (low, high) = writer.stored(x.grid), ENDS["int8"]
     steps = np.arange(low, high + 1, dtype=np.int32) - np.int32(stored.zero_point)

@@ -6,6 +6,7 @@ A backend is imported only when a command needs one.
 from __future__ import annotations
 
 from qframe.cli import (
+    calibration,
     completion,
     components,
     doctor,
@@ -24,6 +25,7 @@ for _command in (
     models.summary,
     quantization.plan,
     quantization.quantize,
+    calibration.calibrate,
     export.export,
     verification.verify,
     reports.report,

@@ -1,0 +1,72 @@
+"""The command that sets the ranges of a quantized model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+import qframe as qf
+from qframe.cli.data import Data
+from qframe.cli.output import as_json, console, model_argument, print_json
+from qframe.cli.source import Source
+from qframe.paths import OutputPath
+
+
+@click.command()
+@model_argument("model")
+@click.option(
+    "--data",
+    required=True,
+    metavar="FILE.npz",
+    help="Examples as the array x or x_test. Some hundreds are enough.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE.keras",
+    help="Where to save the calibrated model.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@click.option(
+    "--method",
+    default="minmax",
+    show_default=True,
+    metavar="NAME",
+    help="How a range follows from numbers: minmax, moving_average, percentile, mse or "
+    "entropy.",
+)
+@click.option(
+    "--percentile",
+    type=click.FloatRange(50, 100),
+    help="The share of numbers within the range, for that method. Default: 99.99.",
+)
+@as_json
+def calibrate(
+    model: str,
+    data: str,
+    output: str,
+    force: bool,
+    method: str,
+    percentile: float | None,
+    as_json: bool,
+) -> None:
+    """Set the ranges of a quantized model from data.
+
+    MODEL is a .keras, .h5 or .hdf5 file that `qframe quantize` wrote, or that was saved
+    in Python. The model runs once over the data, in float, and is not trained. A compiled
+    model stays compiled.
+    """
+    # Wrong arguments are reported before the slow start of a backend.
+    source, target = Source.check(model), OutputPath.check(output, ".keras", force=force)
+    examples = Data.check(data).x
+    options: dict[str, Any] = {} if percentile is None else {"percentile": percentile}
+    loaded = source.load(compile=True)
+    report = qf.calibrate(loaded, examples, method, **options)
+    target.write(loaded.save)
+    if as_json:
+        print_json({**report.to_dict(), "saved": str(target.path)})
+    else:
+        console().print(report)
+        click.echo(f"Saved {target.path}.")
