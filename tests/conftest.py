@@ -48,6 +48,15 @@ BETWEEN = (
     *("test_distillation.py", "test_environment.py", "test_keras_internals.py"),
     *("test_overrides.py", "test_context.py"),
 )
+# JAX compiles each operation anew for each shape, so that its tests take longest. These are
+# about what reads a model and computes little, which PyTorch shows as well.
+NOT_ON_JAX = (
+    *("cli", "deployment", "models", "recipes", "registry", "reports", "testing"),
+    *("test_docs.py", "test_overrides.py"),
+)
+# The most cases of a test: what they differ in is seldom what versions and backends differ
+# in, or what a change breaks.
+CASES = {"between": 1, "jax": 2, "oldest": 2, "quick": 6, "torch": 3}
 
 
 def pytest_addoption(parser):
@@ -73,14 +82,12 @@ def pytest_collection_modifyitems(config, items):
         return
     absent = {mark for mark, places in SHARES.items() if place not in places}
     kept, left, seen = [], [], collections.Counter()
-    # What its cases differ in is seldom what versions differ in, or what a change breaks.
-    most = {"between": 1, "quick": 6}.get(place, len(items))
+    most = CASES.get(place, len(items))
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         test = item.nodeid.partition("[")[0]
         another = seen[test] >= most and "every_case" not in marks
-        elsewhere = place == "between" and _package(item) not in BETWEEN
-        chosen = not marks & absent and not another and not elsewhere
+        chosen = not marks & absent and not another and not _is_left_out(item, place)
         if chosen:
             seen[test] += 1
         (kept if chosen else left).append(item)
@@ -88,9 +95,12 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
 
 
-def _package(item):
-    """The folder or module of a test, within that of all tests."""
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+def _is_left_out(item, place):
+    """Return whether an environment leaves out the folder or module of a test."""
+    package = item.path.relative_to(Path(__file__).parent).parts[0]
+    if place == "between":
+        return package not in BETWEEN
+    return place == "jax" and package in NOT_ON_JAX
 
 
 def pytest_collection_finish():

@@ -76,7 +76,10 @@ OF_FORMULAS = {
     *("bits", "elementwise", "idempotent", "levels"),
     *("monotone", "odd", "range_", "support"),
 }
-pytestmark = pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning")
+pytestmark = [
+    pytest.mark.every_case,
+    pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
+]
 
 
 def is_formula(identifier):

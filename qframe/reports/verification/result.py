@@ -142,7 +142,14 @@ class Verification(Tabular):
                 asked of outputs without a grid.
 
         Example:
-            >>> verified.check(same_class=0.999)  # doctest: +SKIP
+            >>> from qframe.reports.verification.result import Verification
+            >>> from qframe.reports.verification.result import Agreement, OutputAgreement
+            >>> output = OutputAgreement("head", Agreement(100, 98), same_class=0.99)
+            >>> verified = Verification("packed", 10, (output,), (), 0, 0.0)
+            >>> verified.check(equal=0.9, same_class=0.99)
+            >>> verified.check(equal=0.999)  # doctest: +IGNORE_EXCEPTION_DETAIL
+            Traceback (most recent call last):
+            qframe.errors.VerificationError: equal is 0.98, less than 0.999
         """
         asked = {
             "equal": equal,
