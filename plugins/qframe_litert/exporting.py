@@ -67,7 +67,7 @@ class LiteRTExporter:
         from qframe_litert.conversion import Conversion
         from qframe_litert.writer import Settings
 
-        graph = fuse(lower(model, ExportTarget("litert", levels=2**16)))
+        graph = fuse(lower(model, ExportTarget("litert", levels=2**16, portable=True)))
         require_grids(graph, "litert")
         settings = Settings(
             f"int{self.activations}", self.weights, self.batch, self.inputs, self.outputs

@@ -44,13 +44,19 @@ def batch_normalization(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Tra
     (x,) = inputs
     if layer.axis not in (-1, len(x.shape)):
         raise QFrameError(f"it normalizes axis {layer.axis}, and the channels are last")
-    # The formula of Keras, so that thresholds are exact.
-    scale = ops.rsqrt(layer.moving_variance + layer.epsilon)
-    if layer.scale:
-        scale = scale * layer.gamma
-    shift = -layer.moving_mean * scale
-    if layer.center:
-        shift = shift + ops.convert_to_tensor(values_of(layer, "beta"))
+    mean, variance = layer.moving_mean, layer.moving_variance
+    gamma = layer.gamma if layer.scale else 1.0
+    beta = values_of(layer, "beta") if layer.center else 0.0
+    if tracer.target.portable:
+        mean, variance, gamma, beta = (
+            as_array(part).astype(float) for part in (mean, variance, gamma, beta)
+        )
+        scale = gamma / np.sqrt(variance + layer.epsilon)
+    else:
+        # The formula of Keras, so that thresholds are exact.
+        beta = ops.convert_to_tensor(beta)
+        scale = ops.rsqrt(variance + layer.epsilon) * gamma
+    shift = beta - mean * scale
     return add_affine(tracer, x, as_array(scale), as_array(shift))
 
 

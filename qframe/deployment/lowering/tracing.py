@@ -24,12 +24,16 @@ class ExportTarget:
         floats: the dtype of kernels that are not quantized. Default ``"float32"``.
         levels: the most levels of a quantizer of activations. Default 2^16.
         sum_bits: the bits in which products of integers are added. Default 32.
+        portable: whether batch normalization has the same numbers on every backend.
+            Otherwise they are those of the backend, which differ in the last bit.
+            Default False.
     """
 
     name: str
     floats: str = "float32"
     levels: int = 2**16
     sum_bits: int = 32
+    portable: bool = False
 
 
 @attrs.frozen
