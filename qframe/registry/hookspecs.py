@@ -34,6 +34,6 @@ hookimpl = pluggy.HookimplMarker("qframe")
 def qframe_components() -> Iterable[Component]:  # type: ignore[empty-body]
     """Yield the quantizers, constraints, recipes, adapters and exporters of the plugin.
 
-    An exporter may name a module that runs its files; `qframe.deployment.runtime` says
+    An exporter may name a module that runs its files; ``qframe.deployment.runtime`` says
     what that module has, so that `qframe.verify` can compare a file with its model.
     """
