@@ -81,12 +81,15 @@ def pytest_collection_modifyitems(config, items):
     if not place:
         return
     absent = {mark for mark, places in SHARES.items() if place not in places}
-    kept, left, seen = [], [], collections.Counter()
+    kept, left, all_cases, seen = [], [], collections.Counter(), collections.Counter()
     most = CASES.get(place, len(items))
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         test = item.nodeid.partition("[")[0]
         another = seen[test] >= most and "every_case" not in marks
+        for mark in item.iter_markers("one_case_in"):
+            another |= all_cases[test] % mark.args[0] > 0
+        all_cases[test] += 1
         chosen = not marks & absent and not another and not _is_left_out(item, place)
         if chosen:
             seen[test] += 1

@@ -109,6 +109,7 @@ def test_inputs_and_outputs_are_those_of_an_eager_call(name):
 
 
 @pytest.mark.long
+@pytest.mark.one_case_in(5)
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_inputs_and_outputs_of_every_quantized_topology(topology):
     """Float layers, as there are in each, are called as in the sample."""

@@ -73,6 +73,7 @@ class Case:
         self.outputs = topology.call(self.model)
 
 
+@pytest.mark.one_case_in(5)
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_one_model(topology, tmp_path):
     case = Case(topology, tmp_path)

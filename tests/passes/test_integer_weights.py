@@ -105,6 +105,7 @@ def test_integers_give_the_quantized_values_back(name, kernel, axis):
 
 
 @pytest.mark.long
+@pytest.mark.one_case_in(5)
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_every_topology(topology):
     model = topology.model()

@@ -114,7 +114,7 @@ class Stack(layers.Layer):
 
 
 SHAPES = [branches, nested, blocks, Listed]
-SIZES = (140, 280, 560)
+SIZES = (80, 160, 320)
 
 
 class Counts(dict):
