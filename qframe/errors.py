@@ -74,6 +74,10 @@ class IdleOptimizerWarning(UserWarning):
     """An optimizer among several has no variable to train."""
 
 
+class FloatLayersWarning(UserWarning):
+    """An exported file of integers computes some layers in float32."""
+
+
 class LargeFileWarning(UserWarning):
     """An exported file takes more than the float weights of the model."""
 

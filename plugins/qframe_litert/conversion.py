@@ -15,12 +15,13 @@ from qframe_litert import (
     averaging,
     contracting,
     elementwise,
+    floats,
     merging,
     moving,
     products,
     transposed,
 )
-from qframe_litert.model import LiteModel, Options
+from qframe_litert.model import LiteModel
 from qframe_litert.writer import Settings, Writer, Written
 
 # What a fused node computes, and an operation that only moves integers.
@@ -65,6 +66,12 @@ class Conversion:
         self._writer = Writer(settings)
         self._refusals = Refusals("litert")
         self._edges: dict[int, Written] = {}
+        self._float_layers: dict[str, None] = {}
+
+    @property
+    def float_layers(self) -> list[str]:
+        """The paths of the layers that `model` wrote in float32, in order."""
+        return list(self._float_layers)
 
     def model(self) -> LiteModel:
         """The model; raises `ExportError`, which names all layers that are refused."""
@@ -107,8 +114,7 @@ class Conversion:
         if self._writer.settings.outputs == "integer" or edge.value.grid is None:
             return edge.index
         self._writer.name = self._graph.nodes[index - len(self._graph.inputs)].name
-        value, options = Value(edge.shape), Options("DequantizeOptions")
-        return self._writer.emit("DEQUANTIZE", (edge.index,), value, options).index
+        return self._writer.real(edge).index
 
     def _read_input(self, index: int) -> None:
         """Add an input of the model: the integers of its quantizer, or indices."""
@@ -128,6 +134,8 @@ class Conversion:
                 edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             elif kinds == {op.Quantize} and len(readers) == 1:
                 edge = self._writer.activation("input", self._values[place])
+            elif kinds != {op.Quantize} and self._writer.settings.floats == "keep":
+                edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             else:
                 raise QFrameError(
                     "several quantizers read this input. Quantize it once, by a quantizer "
@@ -143,25 +151,35 @@ class Conversion:
     def _write(self, index: int, node: Node) -> Written:
         operation, value = node.operation, self._values[index]
         inputs = [self._edges[i] for i in node.inputs]
-        if isinstance(operation, Fused):
-            _check_quantizer(operation.quantize)
-            convert = FUSED.get(type(operation.operation))
-            if convert is not None:
-                return convert(self._writer, operation, *inputs, value)
-            raise QFrameError("the runtime has no operator for it")
-        if isinstance(operation, op.Quantize):
-            _check_quantizer(operation)
-            (x,) = inputs
-            if x.value.grid is not None:  # an input of the model
-                return x
-            options = Options("QuantizeOptions")
-            return self._writer.emit("QUANTIZE", (x.index,), value, options)
         if isinstance(operation, op.Dequantize):
             return inputs[0]
-        convert = MOVING.get(type(operation))
-        if convert is None:
+        if isinstance(operation, op.Quantize):
+            (source,) = node.inputs
+            return self._quantize(operation, source, value)
+        if isinstance(operation, Fused):
+            _check_quantizer(operation.quantize)
+        table = FUSED if isinstance(operation, Fused) else MOVING
+        convert = table.get(type(unfused(operation)))
+        indices = isinstance(unfused(operation), op.Lookup)
+        whole = indices or all(x.grid is not None for x in inputs)
+        if convert is not None and value.grid is not None and whole:
+            return convert(self._writer, operation, *inputs, value)
+        if self._writer.settings.floats == "refuse":
             raise QFrameError("the runtime has no operator for it")
-        return convert(self._writer, operation, *inputs, value)
+        result = floats.write(self._writer, operation, inputs, value)
+        self._float_layers[node.name] = None
+        return result
+
+    def _quantize(self, operation: op.Quantize, source: int, value: Value) -> Written:
+        """Write a quantizer of a tensor with several readers, or of an input."""
+        _check_quantizer(operation)
+        x = self._edges[source]
+        if x.grid is None:
+            return floats.quantize(self._writer, operation, x, value)
+        if source < len(self._graph.inputs):
+            return x
+        other = Fused(op.Affine(), (x.grid.scale,), quantize=operation)
+        return elementwise.affine(self._writer, other, x, value)
 
 
 def _check_quantizer(quantize: Any) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from qframe.errors import ArgumentError, PluginError
+from qframe.errors import ArgumentError, FloatLayersWarning, PluginError
 from qframe.validation import integer_within, one_of
 
 
 @attrs.frozen
 class LiteRTExporter:
-    """Write a model as integers for LiteRT, formerly TensorFlow Lite.
+    """Write a model as integers, or mixed, for LiteRT, formerly TensorFlow Lite.
 
     Args:
         activations: the bits of activations, 8 or 16. Default 8.
@@ -24,6 +25,8 @@ class LiteRTExporter:
             ``"integer"``.
         outputs: ``"integer"``, or ``"float"`` for a file that returns real numbers. Default
             ``"integer"``.
+        floats: ``"refuse"``, or ``"keep"`` for mixed models: what has no quantizers is
+            computed in float32. Default ``"refuse"``.
 
     Raises:
         ArgumentError: an argument has another value.
@@ -38,6 +41,7 @@ class LiteRTExporter:
     batch: int | None = attrs.field(default=None)
     inputs: str = attrs.field(default="integer")
     outputs: str = attrs.field(default="integer")
+    floats: str = attrs.field(default="refuse")
 
     def __attrs_post_init__(self) -> None:
         if self.activations not in (8, 16):
@@ -49,11 +53,15 @@ class LiteRTExporter:
         for end in ("inputs", "outputs"):
             choices = ("integer", "float")
             one_of("LiteRTExporter", end, getattr(self, end), choices)
+        one_of("LiteRTExporter", "floats", self.floats, ("refuse", "keep"))
         if self.batch is not None:
             integer_within("LiteRTExporter", "batch", self.batch, 1, 2**16)
 
     def __call__(self, model: Any, path: Path) -> None:
-        """Write the file; raises `ExportError` first for an unsupported layer."""
+        """Write the file; raises `ExportError` first for an unsupported layer.
+
+        Warns with a `FloatLayersWarning` of the layers that the file computes in float32.
+        """
         try:
             from qframe_litert.flatbuffer import encode
         except ImportError as error:
@@ -61,15 +69,32 @@ class LiteRTExporter:
                 f"the target 'litert' needs packages that cannot be imported ({error}). "
                 "Write: pip install 'keras-qframe[litert]'"
             ) from error
-        from qframe.deployment.graph.checks import require_grids
+        from qframe.deployment.graph.checks import float_layers, require_grids
         from qframe.deployment.graph.fusing import fuse
         from qframe.deployment.lowering import ExportTarget, lower
         from qframe_litert.conversion import Conversion
+        from qframe_litert.floats import RULES
         from qframe_litert.writer import Settings
 
-        graph = fuse(lower(model, ExportTarget("litert", levels=2**16, portable=True)))
-        require_grids(graph, "litert")
-        settings = Settings(
-            f"int{self.activations}", self.weights, self.batch, self.inputs, self.outputs
+        lowered = lower(model, ExportTarget("litert", levels=2**16, portable=True))
+        graph = fuse(lowered)
+        if self.floats == "refuse":
+            require_grids(graph, "litert", "write litert(floats='keep')")
+        elif float_layers(graph):
+            graph = fuse(lowered, RULES)
+        activations, ends = f"int{self.activations}", (self.inputs, self.outputs)
+        settings = Settings(activations, self.weights, self.batch, *ends, self.floats)
+        conversion = Conversion(graph, settings)
+        path.write_bytes(encode(conversion.model(), "qframe"))
+        _warn_of_floats(conversion.float_layers)
+
+
+def _warn_of_floats(paths: list[str]) -> None:
+    if paths:
+        warnings.warn(
+            f"the file computes these layers in float32: {', '.join(map(repr, paths))}. "
+            "For integers, give each an input_quantizer and an output_quantizer; "
+            "floats='refuse' makes this an error.",
+            FloatLayersWarning,
+            stacklevel=2,
         )
-        path.write_bytes(encode(Conversion(graph, settings).model(), "qframe"))

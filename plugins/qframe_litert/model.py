@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 # The numbers of types in the schema, for options that name one.
-TYPES: Mapping[str, int] = {"int8": 9, "int32": 2}
+TYPES: Mapping[str, int] = {"int8": 9, "int32": 2, "float32": 0}
 
 
 @attrs.frozen(eq=False)
@@ -36,8 +36,8 @@ class Tensor:
     Args:
         name: the path of the layer that returns it, or of its weight.
         shape: its shape; that of an activation begins with the batch, None for any.
-        dtype: ``"int8"``, ``"int4"``, ``"int16"``, ``"int32"``, ``"int64"``, ``"uint8"`` or
-            ``"float32"``.
+        dtype: ``"int8"``, ``"int4"``, ``"int16"``, ``"int32"``, ``"int64"``, ``"uint8"``,
+            ``"bool"`` or ``"float32"``.
         quantization: None for floats, indices and shapes.
         data: the numbers of a constant, packed if they are int4; None for an activation.
     """

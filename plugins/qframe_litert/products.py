@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.deployment.graph.fused import Fused
-from qframe.deployment.graph.kernels import Kernel
+from qframe.deployment.graph.kernels import Kernel, is_integer, per_output
 from qframe.deployment.graph.operations import Conv2D
 from qframe.deployment.graph.values import Value
 from qframe.errors import QFrameError
@@ -65,7 +65,7 @@ def product(
 
     Args:
         writer: writes it.
-        fused: the product with its epilogue.
+        fused: the product with its epilogue, which floats are left without.
         x: what it reads.
         value: the result.
         code: the operator.
@@ -74,13 +74,14 @@ def product(
         shape: the tensor with the shape of the result, which a transposed convolution
             takes. Default None.
     """
+    if x.grid is None:
+        tensors = _float_weights(writer, fused, code)
+        return _operator(writer, tensors, x, value, code, settings, version, shape)
     sums = Sums.of(fused, writer.stored(x.grid), writer.stored(value.grid))
     _check_multiplier(writer, sums, value)
-    depthwise = code == "DEPTHWISE_CONV_2D"
-    kernel = sums.kernel.transpose(3, 1, 2, 0) if depthwise else sums.kernel
+    kernel, axis = _laid_out(sums.kernel, code)
     kind = _kind(writer, code, kernel)
     data = nibbles(kernel) if kind == "int4" else kernel.astype(np.int8)
-    axis = 3 if depthwise else 0
     weights = writer.weights("kernel", data, kind, sums.scale, kernel.shape, axis)
     wide = "int64" if writer.settings.activations == "int16" else "int32"
     bias = _within_reach(writer, sums, x, value)
@@ -88,16 +89,54 @@ def product(
         raise QFrameError("its bias needs more than 32 bits in steps of its sums")
     biases = writer.weights("bias", bias.astype(wide), wide, sums.step)
     epilogue = Epilogue.of(writer, fused.activation, value, fuses=shape is None)
-    out = writer.activation("sums", value)
-    version = _FOUR_BITS[code] if kind == "int4" else version
-    inputs: tuple[int, ...] = x.index, weights, biases
     if shape is None:
         settings["FusedActivationFunction"] = epilogue.function
-    else:
-        inputs = shape, weights, x.index, biases
-    options = Options(_OPTIONS[code], settings)
-    writer.operator(code, inputs, out.index, options, version)
+    version = _FOUR_BITS[code] if kind == "int4" else version
+    tensors = weights, biases
+    out = _operator(writer, tensors, x, value, code, settings, version, shape)
     return epilogue.finish(writer, out)
+
+
+def _operator(
+    writer: Writer,
+    tensors: tuple[int, int],
+    x: Written,
+    value: Value,
+    code: str,
+    settings: dict[str, Any],
+    version: int | None,
+    shape: int | None,
+) -> Written:
+    """Write an operator with the tensors of its kernel and its biases."""
+    out, (weights, biases) = writer.activation("sums", value), tensors
+    inputs: tuple[int, ...] = x.index, weights, biases
+    if shape is not None:
+        inputs = shape, weights, x.index, biases
+    writer.operator(code, inputs, out.index, Options(_OPTIONS[code], settings), version)
+    return out
+
+
+def _laid_out(kernel: Array, code: str) -> tuple[Array, int]:
+    """A kernel as an operator reads it, and the axis of its outputs."""
+    if code == "DEPTHWISE_CONV_2D":
+        return kernel.transpose(3, 1, 2, 0), 3
+    return kernel, 0
+
+
+def _float_weights(writer: Writer, fused: Fused, code: str) -> tuple[int, int]:
+    """Add the real numbers of a kernel and of its biases."""
+    product: Any = fused.operation
+    kernel, bias = product.kernel, fused.bias
+    if is_integer(kernel):
+        scale = np.broadcast_to(kernel.scale, kernel.shape[:1])
+        kernel = kernel.integers() * per_output(scale, kernel)
+    if bias is None:
+        bias = np.zeros(kernel.shape[0])
+    elif bias.dtype.kind == "i":
+        bias = bias * fused.scale
+    kernel, _ = _laid_out(kernel, code)
+    weights = writer.constant("kernel", kernel, "float32")
+    return weights, writer.constant("bias", bias, "float32")
 
 
 def _check_multiplier(writer: Writer, sums: Sums, value: Value) -> None:

@@ -25,7 +25,7 @@ def padding_of(
         x: the image.
         operation: has `pads` and `strides`.
         reach: the size of a window.
-        pad: the number in the border, counted from the zero point. Default 0.
+        pad: the number in the border, counted from the zero point of integers. Default 0.
     """
     pads = operation.pads
     if not any(pads):
@@ -46,7 +46,10 @@ def bordered(
     value = attrs.evolve(x.value, shape=shape)
     if not pad:
         return writer.emit("PAD", (x.index, widths), value, Options("PadOptions"))
-    number = writer.integers("pad", writer.stored(x.grid).store(int(pad)), x.grid)
+    if x.grid is None:
+        number = writer.constant("pad", pad, "float32")
+    else:
+        number = writer.integers("pad", writer.stored(x.grid).store(int(pad)), x.grid)
     inputs = x.index, widths, number
     return writer.emit("PADV2", inputs, value, Options("PadV2Options"))
 

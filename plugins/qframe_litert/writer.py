@@ -24,6 +24,7 @@ class Settings:
         batch: the number of samples; None for any.
         inputs: ``"integer"``, or ``"float"`` for a QUANTIZE at the beginning.
         outputs: ``"integer"``, or ``"float"`` for a DEQUANTIZE at the end.
+        floats: ``"refuse"``, or ``"keep"`` for float operators of what has no grid.
     """
 
     activations: str = "int8"
@@ -31,6 +32,7 @@ class Settings:
     batch: int | None = None
     inputs: str = "integer"
     outputs: str = "integer"
+    floats: str = "refuse"
 
 
 @attrs.frozen
@@ -52,7 +54,7 @@ class Written:
 
     @property
     def grid(self) -> Any:
-        """The grid of the integers."""
+        """The grid of the integers; None for floats and indices."""
         return self.value.grid
 
 
@@ -69,6 +71,7 @@ class Writer:
         self.settings = settings
         self.model = LiteModel()
         self.name = ""
+        self._real: dict[int, Written] = {}
 
     def name_result(self, result: Written, node: Node) -> None:
         """Name the result of a node by its edge of the Keras model."""
@@ -136,10 +139,11 @@ class Writer:
         options: Options | None = None,
         version: int | None = None,
     ) -> None:
-        """Add an operator with one output; its version is that of the activations."""
-        eight, sixteen = VERSIONS[code]
+        """Add an operator with one output; its version is that of what it computes."""
         if version is None:
-            version = eight if self.settings.activations == "int8" else sixteen
+            ends = {self.model.tensors[index].dtype for index in (inputs[0], output)}
+            kind = "float32" if ends == {"float32"} else self.settings.activations
+            version = VERSIONS[code][("int8", "int16", "float32").index(kind)]
         self.model.operators.append(Operator(code, version, inputs, (output,), options))
 
     def emit(
@@ -154,38 +158,67 @@ class Writer:
         self.operator(code, inputs, edge.index, options)
         return edge
 
+    def real(self, x: Written) -> Written:
+        """The real numbers of a tensor, which are computed once for all readers."""
+        if x.grid is None:
+            return x
+        if x.index not in self._real:
+            options = Options("DequantizeOptions")
+            real = self.emit("DEQUANTIZE", (x.index,), Value(x.shape), options)
+            self._real[x.index] = real
+        return self._real[x.index]
 
-# The version in which a built-in operator got integers of 8 bits, and of 16.
-VERSIONS: Mapping[str, tuple[int, int]] = {
-    "ADD": (2, 3),
-    "AVERAGE_POOL_2D": (2, 3),
-    "BATCH_MATMUL": (2, 3),
-    "CAST": (1, 1),
-    "CONCATENATION": (2, 3),
-    "CONV_2D": (3, 4),
-    "DEQUANTIZE": (2, 3),
-    "DEPTHWISE_CONV_2D": (3, 5),
-    "FLOOR_DIV": (1, 1),
-    "FULLY_CONNECTED": (12, 7),
-    "GATHER": (2, 4),
-    "LOGISTIC": (2, 3),
-    "MAXIMUM": (2, 3),
-    "MAX_POOL_2D": (2, 3),
-    "MEAN": (2, 3),
-    "MINIMUM": (2, 3),
-    "MUL": (2, 4),
-    "PAD": (2, 3),
-    "PADV2": (2, 2),
-    "QUANTIZE": (1, 2),
-    "REDUCE_MAX": (2, 3),
-    "RESHAPE": (1, 1),
-    "RESIZE_BILINEAR": (3, 4),
-    "RESIZE_NEAREST_NEIGHBOR": (3, 4),
-    "SHAPE": (1, 1),
-    "SOFTMAX": (2, 3),
-    "STRIDED_SLICE": (2, 4),
-    "SUB": (2, 5),
-    "TANH": (2, 3),
-    "TRANSPOSE": (2, 5),
-    "TRANSPOSE_CONV": (3, 3),
+
+# The version in which a built-in operator got integers of 8 bits, of 16, and floats.
+VERSIONS: Mapping[str, tuple[int, int, int]] = {
+    "ABS": (1, 1, 1),
+    "ADD": (2, 3, 1),
+    "AVERAGE_POOL_2D": (2, 3, 1),
+    "BATCH_MATMUL": (2, 3, 1),
+    "CAST": (1, 1, 1),
+    "CONCATENATION": (2, 3, 1),
+    "CONV_2D": (3, 4, 1),
+    "DEPTHWISE_CONV_2D": (3, 5, 2),
+    "DEQUANTIZE": (2, 3, 1),
+    "DIV": (1, 1, 1),
+    "ELU": (1, 1, 1),
+    "EXP": (1, 1, 1),
+    "FLOOR_DIV": (1, 1, 1),
+    "FULLY_CONNECTED": (12, 7, 5),
+    "GATHER": (2, 4, 1),
+    "GELU": (1, 1, 1),
+    "GREATER": (1, 1, 1),
+    "GREATER_EQUAL": (1, 1, 1),
+    "HARD_SWISH": (1, 1, 1),
+    "LEAKY_RELU": (1, 1, 1),
+    "LOG": (1, 1, 1),
+    "LOGISTIC": (2, 3, 1),
+    "MAXIMUM": (2, 3, 1),
+    "MAX_POOL_2D": (2, 3, 1),
+    "MEAN": (2, 3, 1),
+    "MINIMUM": (2, 3, 1),
+    "MUL": (2, 4, 1),
+    "NEG": (1, 1, 1),
+    "PAD": (2, 3, 1),
+    "PADV2": (2, 2, 1),
+    "PRELU": (1, 1, 1),
+    "QUANTIZE": (1, 2, 1),
+    "REDUCE_MAX": (2, 3, 1),
+    "RELU": (1, 1, 1),
+    "RELU6": (1, 1, 1),
+    "RELU_N1_TO_1": (1, 1, 1),
+    "RESHAPE": (1, 1, 1),
+    "RESIZE_BILINEAR": (3, 4, 3),
+    "RESIZE_NEAREST_NEIGHBOR": (3, 4, 3),
+    "RSQRT": (1, 1, 1),
+    "SELECT_V2": (1, 1, 1),
+    "SHAPE": (1, 1, 1),
+    "SOFTMAX": (2, 3, 1),
+    "SQRT": (1, 1, 1),
+    "SQUARE": (1, 1, 1),
+    "STRIDED_SLICE": (2, 4, 1),
+    "SUB": (2, 5, 1),
+    "TANH": (2, 3, 1),
+    "TRANSPOSE": (2, 5, 1),
+    "TRANSPOSE_CONV": (3, 3, 3),
 }

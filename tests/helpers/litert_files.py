@@ -6,7 +6,7 @@ import tflite
 
 DTYPES = {
     getattr(tflite.TensorType, name.upper()): name
-    for name in ("float32", "int4", "int8", "int16", "int32", "int64", "uint8")
+    for name in ("bool", "float32", "int4", "int8", "int16", "int32", "int64", "uint8")
 }
 _CODES = {
     number: name

@@ -34,12 +34,13 @@ def float_layers(graph: Graph) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def require_grids(graph: Graph, target: str) -> None:
+def require_grids(graph: Graph, target: str, cure: str = "") -> None:
     """Raise `ExportError` if floats pass between two layers, or are returned.
 
     Args:
         graph: the graph after `qframe.deployment.graph.fusing.fuse`.
         target: the name of the target, for the error.
+        cure: another cure that the target offers, such as an option. Default none.
     """
     paths = float_layers(graph)
     if paths:
@@ -47,5 +48,5 @@ def require_grids(graph: Graph, target: str) -> None:
         raise ExportError(
             f"the target {target!r} takes integers between all layers, and these return or "
             f"read float32: {names}. Give each an input_quantizer and an output_quantizer, "
-            "or put a quantizer behind it. Nothing was written."
+            f"or put a quantizer behind it{cure and f', or {cure}'}. Nothing was written."
         )
