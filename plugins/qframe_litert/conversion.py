@@ -21,6 +21,7 @@ from qframe_litert import (
     products,
     transposed,
 )
+from qframe_litert.epilogues import Epilogue
 from qframe_litert.model import LiteModel
 from qframe_litert.writer import Settings, Writer, Written
 
@@ -133,6 +134,7 @@ class Conversion:
             elif self._writer.settings.inputs == "float":
                 edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             elif kinds == {op.Quantize} and len(readers) == 1:
+                _check_levels(self._values[place].grid)
                 edge = self._writer.activation("input", self._values[place])
             elif kinds != {op.Quantize} and self._writer.settings.floats == "keep":
                 edge = self._writer.activation("input", Value(self._graph.inputs[index]))
@@ -177,9 +179,21 @@ class Conversion:
         if x.grid is None:
             return floats.quantize(self._writer, operation, x, value)
         if source < len(self._graph.inputs):
-            return x
+            # Whoever runs the file rounds to all integers of the type.
+            return Epilogue.of(self._writer, None, value, fuses=False).finish(
+                self._writer, x
+            )
         other = Fused(op.Affine(), (x.grid.scale,), quantize=operation)
         return elementwise.affine(self._writer, other, x, value)
+
+
+def _check_levels(grid: Any) -> None:
+    """Raise `QFrameError` for an input of two levels, to which no runtime rounds."""
+    if grid.span.count == 2:
+        raise QFrameError(
+            "it quantizes an input of the model to two levels, and what runs a file rounds "
+            "to neighboring integers. Write inputs='float'"
+        )
 
 
 def _check_quantizer(quantize: Any) -> None:

@@ -62,6 +62,9 @@ def test_integers_become_floats_and_integers_again(dtype):
     for found in run_on(graph, x, activations=dtype):
         np.testing.assert_allclose(found, reference, atol=1e-6)
     codes = read(written(graph, floats="keep", activations=dtype)).codes
+    # -2^15 is not on the grid of 16 bits.
+    if dtype == "int16":
+        assert codes.pop(0) == "MAXIMUM"
     assert codes[0] == "DEQUANTIZE"
     assert codes[-1] == "QUANTIZE"
 

@@ -206,3 +206,23 @@ def test_a_file_of_one_batch_size_computes_the_same(kernels, tmp_path):
     assert not steps_of(model, data[:5], path, "xnnpack").any()
     found = qf.litert.load(path, kernels).predict(data[:5])
     np.testing.assert_allclose(found, any_size, atol=np.ptp(found) / 100)
+
+
+def test_inputs_of_few_levels_are_clipped_and_signs_are_refused(tmp_path):
+    """What runs a file rounds to all integers of eight bits."""
+    path = tmp_path / "m.tflite"
+    x = keras.Input((4,))
+    y = qf.layers.QuantDense(3, kernel_quantizer=WEIGHTS)(quantized(x, "dorefa(k_bit=3)"))
+    model = keras.Model(x, quantized(y))
+    data = np.random.default_rng(0).normal(size=(30, 4)).astype("float32")
+    qf.calibrate(model, data, verbose=0)
+    qf.export(model, path, target="litert")
+    for kernels in KERNELS:
+        assert np.abs(steps_of(model, 3 * data, path, kernels)).max() <= 1
+    y = qf.layers.QuantDense(3, kernel_quantizer=WEIGHTS)(quantized(x, "ste_sign"))
+    signs = keras.Model(x, quantized(y))
+    qf.calibrate(signs, data, verbose=0)
+    with pytest.raises(ExportError, match=r"to two levels, .* Write inputs='float'"):
+        qf.export(signs, tmp_path / "signs.tflite", target="litert")
+    qf.export(signs, path, target="litert(inputs='float')")
+    assert not steps_of(signs, data, path, "xnnpack").any()
