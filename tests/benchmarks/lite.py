@@ -1,21 +1,20 @@
 """LiteRT with a Keras model, as float32 or as int8, in one thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 
-def lite(model: Any, batch: int, whole: bool) -> Callable[[], Any]:
-    """A call of LiteRT with its copies, whose ranges are those of noise.
+def converted(model: Any, batch: int, examples: Iterable[Any] = ()) -> bytes:
+    """A file of TensorFlow's converter, float32 or of integers.
 
     Args:
         model: a Keras model without quantizers.
         batch: the images of a call.
-        whole: whether all numbers are int8, inputs and outputs too.
+        examples: batches for the ranges of integers; none for float32.
     """
     import tensorflow as tf
-    from ai_edge_litert.interpreter import Interpreter
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
@@ -27,13 +26,29 @@ def lite(model: Any, batch: int, whole: bool) -> Callable[[], Any]:
         function.get_concrete_function(tf.TensorSpec(shape))
     )
     converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen])
-    if whole:
-        noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
+    batches = list(examples)
+    if batches:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([x] for x in noise)
+        converter.representative_dataset = lambda: ([x] for x in batches)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.int8
-    interpreter = Interpreter(model_content=converter.convert(), num_threads=1)
+    return converter.convert()
+
+
+def lite(model: Any, batch: int, whole: bool) -> Callable[[], Any]:
+    """A call of LiteRT with its copies, whose ranges are those of noise.
+
+    Args:
+        model: a Keras model without quantizers.
+        batch: the images of a call.
+        whole: whether all numbers are int8, inputs and outputs too.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    shape = (batch, *model.input_shape[1:])
+    noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
+    content = converted(model, batch, noise if whole else ())
+    interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     inputs = interpreter.get_input_details()[0]
     outputs = interpreter.get_output_details()[0]
