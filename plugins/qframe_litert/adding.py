@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.operations import Affine, Concatenate, Reshape
 from qframe.deployment.graph.values import Grid, Value
+from qframe.errors import QFrameError
 from qframe_litert import elementwise, moving
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.grids import ENDS
-from qframe_litert.model import TYPES, Options
+from qframe_litert.model import Options
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.writer import Writer, Written
 
@@ -67,12 +68,16 @@ def _by_tables(
     """Write a sum of tensors on any grids: of int32, which tables return, rounded once."""
     stored, (least, most) = writer.stored(value.grid), ENDS["int8"]
     step = stored.scale / factor
-    ends = [max(abs(x.grid.span.low), abs(x.grid.span.high)) * x.grid.scale for x in inputs]
-    largest = sum(ends) / step + most - least
+    largest = sum(map(_reach, inputs)) / step + most - least
     fraction = min(_FRACTION, int(_BITS - np.ceil(np.log2(largest))))
-    unit = 2.0**fraction
+    if fraction < 0:
+        raise QFrameError(
+            f"its inputs reach {largest:.3g} steps of its result, and the runtime adds 32 "
+            "bits. Quantize its result with a larger range"
+        )
+    unit = 2**fraction
     # Half a step is added since a quotient is cut downwards.
-    start = int(unit) * stored.zero_point + int(unit) // 2
+    start = unit * stored.zero_point + unit // 2
     parts = []
     for number, x in enumerate(inputs):
         own = writer.stored(x.grid)
@@ -89,15 +94,19 @@ def _by_tables(
         inputs_of_sum = sums.index, part.index
         writer.operator("ADD", inputs_of_sum, index.index, Options("AddOptions"), version=1)
         sums = index
-    if int(unit) > 1:
-        sums = _with_constant(writer, "FLOOR_DIV", sums, int(unit), "FloorDivOptions")
+    if unit > 1:
+        sums = _with_constant(writer, "FLOOR_DIV", sums, unit, "FloorDivOptions")
     epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
     low = least if epilogue.low is None else epilogue.low
     high = most if epilogue.high is None else epilogue.high
     for code, end in (("MAXIMUM", low), ("MINIMUM", high)):
         sums = _with_constant(writer, code, sums, end, "MaximumMinimumOptions")
-    types = {"InDataType": TYPES["int32"], "OutDataType": TYPES["int8"]}
-    return writer.emit("CAST", (sums.index,), value, Options("CastOptions", types))
+    return writer.cast("cast", sums, value)
+
+
+def _reach(x: Written) -> Any:
+    """The largest magnitude on the grid of a tensor."""
+    return max(abs(x.grid.span.low), abs(x.grid.span.high)) * x.grid.scale
 
 
 def _with_constant(
@@ -114,16 +123,12 @@ def _with_constant(
 def _in_pairs(
     writer: Writer, fused: Fused, inputs: list[Written], value: Value, factor: float
 ) -> Written:
-    """Write a sum of tensors of 16 bits, two at a time, on grids of their own."""
+    """Write a sum of 16-bit tensors, two at a time; each partial sum has its own grid."""
     low, high = -(2**15) + 1, 2**15 - 1
     sums, *others = inputs
     for x in others:
-        ends = [
-            max(abs(each.grid.span.low), abs(each.grid.span.high)) * each.grid.scale
-            for each in (sums, x)
-        ]
         shape = np.broadcast_shapes(sums.shape, x.shape)
-        grid = Grid(low, high, scale=float(np.float32(sum(ends) / high)))
+        grid = Grid(low, high, scale=float(np.float32((_reach(sums) + _reach(x)) / high)))
         sums = writer.emit(
             "ADD", (sums.index, x.index), Value(shape, grid), Options("AddOptions")
         )

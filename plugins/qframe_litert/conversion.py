@@ -131,13 +131,13 @@ class Conversion:
             if kinds == {op.Lookup}:
                 value = Value(self._graph.inputs[index])
                 edge = self._writer.activation("input", value, "int32")
-            elif self._writer.settings.inputs == "float":
+            elif self._writer.settings.inputs == "float" or (
+                self._writer.settings.floats == "keep" and kinds != {op.Quantize}
+            ):
                 edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             elif kinds == {op.Quantize} and len(readers) == 1:
                 _check_levels(self._values[place].grid)
                 edge = self._writer.activation("input", self._values[place])
-            elif kinds != {op.Quantize} and self._writer.settings.floats == "keep":
-                edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             else:
                 raise QFrameError(
                     "several quantizers read this input. Quantize it once, by a quantizer "

@@ -16,7 +16,7 @@ from qframe.errors import QFrameError
 from qframe_litert import epilogues
 from qframe_litert.epilogues import Epilogue
 from qframe_litert.grids import ENDS, StoredGrid
-from qframe_litert.model import TYPES, Options, Quantization, Tensor
+from qframe_litert.model import Options, Quantization, Tensor
 from qframe_litert.moving import reshape
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.writer import Writer, Written
@@ -165,16 +165,10 @@ def looked_up(writer: Writer, x: Written, table: int, value: Value, name: str) -
     """
     prefix = name and f"{name}/"
     indices = Value(x.shape)
-    wide, index, out = (
-        writer.activation(f"{prefix}{kind}", each, dtype).index
-        for kind, each, dtype in (
-            ("wide", indices, "int32"),
-            ("index", indices, "int32"),
-            ("gather", value, "" if value.grid is not None else "int32"),
-        )
-    )
-    types = {"InDataType": TYPES["int8"], "OutDataType": TYPES["int32"]}
-    writer.operator("CAST", (x.index,), wide, Options("CastOptions", types))
+    wide = writer.cast(f"{prefix}wide", x, indices).index
+    index = writer.activation(f"{prefix}index", indices, "int32").index
+    dtype = "" if value.grid is not None else "int32"
+    out = writer.activation(f"{prefix}gather", value, dtype).index
     inputs = wide, writer.constant("first", -ENDS["int8"][0])
     writer.operator("ADD", inputs, index, Options("AddOptions"), version=1)
     writer.operator("GATHER", (table, index), out, Options("GatherOptions"))

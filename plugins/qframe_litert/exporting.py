@@ -69,19 +69,17 @@ class LiteRTExporter:
                 f"the target 'litert' needs packages that cannot be imported ({error}). "
                 "Write: pip install 'keras-qframe[litert]'"
             ) from error
-        from qframe.deployment.graph.checks import float_layers, require_grids
+        from qframe.deployment.graph.checks import require_grids
         from qframe.deployment.graph.fusing import fuse
         from qframe.deployment.lowering import ExportTarget, lower
         from qframe_litert.conversion import Conversion
         from qframe_litert.floats import RULES
         from qframe_litert.writer import Settings
 
-        lowered = lower(model, ExportTarget("litert", levels=2**16, portable=True))
-        graph = fuse(lowered)
+        target = ExportTarget("litert", levels=2**16, portable=True)
+        graph = fuse(lower(model, target), RULES)
         if self.floats == "refuse":
             require_grids(graph, "litert", "write litert(floats='keep')")
-        elif float_layers(graph):
-            graph = fuse(lowered, RULES)
         activations, ends = f"int{self.activations}", (self.inputs, self.outputs)
         settings = Settings(activations, self.weights, self.batch, *ends, self.floats)
         conversion = Conversion(graph, settings)

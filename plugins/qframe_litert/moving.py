@@ -11,7 +11,7 @@ import numpy as np
 from qframe.deployment.graph.fused import unfused
 from qframe.deployment.graph.reference import run
 from qframe.deployment.graph.values import Value
-from qframe_litert.model import TYPES, Options
+from qframe_litert.model import Options
 from qframe_litert.windows import bordered, pool
 from qframe_litert.writer import Writer, Written
 
@@ -96,7 +96,4 @@ def indices(writer: Writer, x: Written) -> int:
     """The tensor of indices as integers of 32 bits, which floats are cut to."""
     if writer.model.tensors[x.index].dtype == "int32":
         return x.index
-    index = writer.activation("index", Value(x.shape), "int32").index
-    types = {"InDataType": TYPES["float32"], "OutDataType": TYPES["int32"]}
-    writer.operator("CAST", (x.index,), index, Options("CastOptions", types))
-    return index
+    return writer.cast("index", x, Value(x.shape)).index

@@ -11,7 +11,14 @@ import numpy as np
 from qframe.deployment.graph.graph import Node
 from qframe.deployment.graph.values import Grid, Value
 from qframe_litert.grids import StoredGrid
-from qframe_litert.model import LiteModel, Operator, Options, Quantization, Tensor
+from qframe_litert.model import (
+    TYPES,
+    LiteModel,
+    Operator,
+    Options,
+    Quantization,
+    Tensor,
+)
 
 
 @attrs.frozen
@@ -157,6 +164,20 @@ class Writer:
         edge = self.activation(code.lower(), value)
         self.operator(code, inputs, edge.index, options)
         return edge
+
+    def cast(self, kind: str, x: Written, value: Value) -> Written:
+        """Add an operator that returns the same integers in another type.
+
+        Args:
+            kind: what the result is in the current layer.
+            x: integers, or floats, which are cut.
+            value: the result; integers of 32 bits where it has no grid.
+        """
+        out = self.activation(kind, value, "" if value.grid is not None else "int32")
+        before, after = (TYPES[self.model.tensors[i].dtype] for i in (x.index, out.index))
+        options = Options("CastOptions", {"InDataType": before, "OutDataType": after})
+        self.operator("CAST", (x.index,), out.index, options)
+        return out
 
     def real(self, x: Written) -> Written:
         """The real numbers of a tensor, which are computed once for all readers."""

@@ -8,7 +8,7 @@ import click
 
 import qframe as qf
 from qframe.cli.data import Data
-from qframe.cli.output import as_json, console, model_argument, print_json
+from qframe.cli.output import as_json, keras_output, model_argument, print_saved
 from qframe.cli.source import Source
 from qframe.paths import OutputPath
 
@@ -21,14 +21,7 @@ from qframe.paths import OutputPath
     metavar="FILE.npz",
     help="Examples as the array x or x_test. Some hundreds are enough.",
 )
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE.keras",
-    help="Where to save the calibrated model.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@keras_output("calibrated model")
 @click.option(
     "--method",
     default="minmax",
@@ -65,8 +58,4 @@ def calibrate(
     loaded = source.load(compile=True)
     report = qf.calibrate(loaded, examples, method, **options)
     target.write(loaded.save)
-    if as_json:
-        print_json({**report.to_dict(), "saved": str(target.path)})
-    else:
-        console().print(report)
-        click.echo(f"Saved {target.path}.")
+    print_saved(report, target.path, as_json)

@@ -42,6 +42,32 @@ def as_json(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(run)
 
 
+def keras_output(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator for the options of a command that saves a model.
+
+    Args:
+        what: the model, for the help, such as ``"quantized model"``.
+    """
+    output = click.option(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE.keras",
+        help=f"Where to save the {what}.",
+    )
+    force = click.option("--force", is_flag=True, help="Replace the file if it exists.")
+    return lambda command: output(force(command))
+
+
+def print_saved(report: Any, path: Any, as_json: bool) -> None:
+    """Print the report of a command that has saved a model."""
+    if as_json:
+        print_json({**report.to_dict(), "saved": str(path)})
+    else:
+        console().print(report)
+        click.echo(f"Saved {path}.")
+
+
 @contextlib.contextmanager
 def redirected(descriptor: int, target: int) -> Iterator[None]:
     """Redirect a file descriptor, for code that is not Python too."""

@@ -10,7 +10,14 @@ import click
 
 import qframe as qf
 from qframe.cli.completion import recipe_names
-from qframe.cli.output import as_json, console, model_argument, print_json
+from qframe.cli.output import (
+    as_json,
+    console,
+    keras_output,
+    model_argument,
+    print_json,
+    print_saved,
+)
 from qframe.cli.source import Source
 from qframe.errors import ConstantActivationsWarning, UnprunedWeightsWarning
 from qframe.paths import OutputPath
@@ -56,14 +63,7 @@ def _without_warnings() -> Iterator[None]:
 
 @click.command()
 @_arguments
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="FILE.keras",
-    help="Where to save the quantized model.",
-)
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@keras_output("quantized model")
 def quantize(
     model: str,
     recipe: str,
@@ -86,11 +86,7 @@ def quantize(
     with _without_warnings():
         report = qf.quantize(loaded, rules, strict=strict)
     target.write(loaded.save)
-    if as_json:
-        print_json({**report.to_dict(), "saved": str(target.path)})
-    else:
-        console().print(report)
-        click.echo(f"Saved {target.path}.")
+    print_saved(report, target.path, as_json)
 
 
 @click.command()

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import qframe as qf
+from litert_layers import LEVELS, WEIGHTS, quantized
 from qframe.deployment.graph.fusing import fuse
 from qframe.deployment.graph.reference import tensors_of
 from qframe.deployment.lowering import ExportTarget, lower
@@ -16,13 +17,7 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
 ]
-LEVELS = "integer(symmetric=False, gather='widest')"
-WEIGHTS = "integer(granularity='channel', narrow_range=True)"
 KERNELS = "xnnpack", "builtin"
-
-
-def quantized(x, word=LEVELS):
-    return qf.quantizers.get(word)(x)
 
 
 def up(*arguments, cls=qf.layers.QuantConv2DTranspose, **options):

@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 
 import qframe as qf
+from litert_layers import LEVELS, WEIGHTS, quantized
 from qframe.errors import ArgumentError, ExportError, FloatLayersWarning
 from qframe.layers.tree import iter_slots
 
@@ -17,14 +18,8 @@ pytestmark = [
     pytest.mark.long,
     pytest.mark.filterwarnings("ignore::qframe.errors.StarvedWeightsWarning"),
 ]
-LEVELS = "integer(symmetric=False, gather='widest')"
-WEIGHTS = "integer(granularity='channel', narrow_range=True)"
 IMAGE, SEQUENCE = (6, 6, 3), (5, 4)
 KEEP = "litert(floats='keep')"
-
-
-def quantized(x, word=LEVELS):
-    return qf.quantizers.get(word)(x)
 
 
 def conv(x, filters=4, **options):

@@ -137,3 +137,10 @@ def test_bias_beyond_all_results_does_not_overflow():
     for kernels in KERNELS:
         (found,) = interpret(content, x, kernels)
         np.testing.assert_array_equal(found, np.broadcast_to([127, -128], (5, 2)))
+
+
+def test_a_sum_beyond_32_bits_is_refused():
+    readers = [quantizer(scale) for scale in (2.0**24, 1.0, 0.5)]
+    graph = single(op.Merge("add"), [(2, 3)] * 3, readers, quantizer(0.25))
+    with pytest.raises(ExportError, match="the runtime adds 32 bits"):
+        written(graph)
