@@ -6,13 +6,16 @@ from typing import Any
 import numpy as np
 
 
-def converted(model: Any, batch: int, examples: Iterable[Any] = ()) -> bytes:
+def converted(
+    model: Any, batch: int, examples: Iterable[Any] = (), ends: bool = True
+) -> bytes:
     """A file of TensorFlow's converter, float32 or of integers.
 
     Args:
         model: a Keras model without quantizers.
         batch: the images of a call.
         examples: batches for the ranges of integers; none for float32.
+        ends: whether its inputs and outputs are integers too, where there are ranges.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -31,23 +34,25 @@ def converted(model: Any, batch: int, examples: Iterable[Any] = ()) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: ([x] for x in batches)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
+        if ends:
+            converter.inference_input_type = converter.inference_output_type = tf.int8
     return converter.convert()
 
 
-def lite(model: Any, batch: int, whole: bool) -> Callable[[], Any]:
+def lite(model: Any, batch: int, whole: bool, ends: bool = True) -> Callable[[], Any]:
     """A call of LiteRT with its copies, whose ranges are those of noise.
 
     Args:
         model: a Keras model without quantizers.
         batch: the images of a call.
-        whole: whether all numbers are int8, inputs and outputs too.
+        whole: whether all numbers are int8.
+        ends: whether inputs and outputs are int8 then, too.
     """
     from ai_edge_litert.interpreter import Interpreter
 
     shape = (batch, *model.input_shape[1:])
     noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
-    content = converted(model, batch, noise if whole else ())
+    content = converted(model, batch, noise if whole else (), ends)
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     inputs = interpreter.get_input_details()[0]

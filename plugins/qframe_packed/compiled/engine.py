@@ -91,17 +91,18 @@ class Session:
     def _run(
         self, size: int, inputs: list[Array], outputs: list[Array], threads: int
     ) -> None:
-        for port, array in zip(self._inputs, inputs, strict=True):
-            port.read(array)
-        for port, array in zip(self._outputs, outputs, strict=True):
-            port.point(array)
+        # `zip` would be seen in the time of a small image.
+        for i, port in enumerate(self._inputs):
+            port.read(inputs[i])
+        for i, port in enumerate(self._outputs):
+            port.point(outputs[i])
         for step in self.runs:
             if threads > 1 and isinstance(step, Program):
                 step.share(size, threads)
             else:
                 step(size)
-        for port, array in zip(self._outputs, outputs, strict=True):
-            port.write(array)
+        for i, port in enumerate(self._outputs):
+            port.write(outputs[i])
 
 
 @attrs.define(eq=False)
@@ -148,13 +149,14 @@ class Engine:
         """
         size = len(inputs[0])
         outputs = self._room(size)
-        if size < _EFFICIENCY * threads and size * self._cost > WORTH:
+        if threads > 1 and size < _EFFICIENCY * threads and size * self._cost > WORTH:
             # More threads than cores would wait for each other.
             sharing = min(threads, cores())
             if size < _EFFICIENCY * sharing:
                 self._run(inputs, outputs, sharing)
                 return outputs
-        threads = max(1, min(threads, size))
+        if threads > 1:
+            threads = max(1, min(threads, size))
         if threads == 1:
             self._run(inputs, outputs)
             return outputs

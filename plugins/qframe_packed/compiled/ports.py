@@ -39,7 +39,7 @@ class Port:
 
     def point(self, array: Array) -> None:
         """Let kernels use an array in the place of the buffer, if they can."""
-        fits = self.movable and array.nbytes >= _LEAST and _is_plain(array)
+        fits = array.nbytes >= _LEAST and self.movable and _is_plain(array)
         if fits or self._is_moved:
             self.memory.move(self.buffer, int(array.ctypes.data) if fits else None)
             self._is_moved = fits
