@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -96,17 +97,17 @@ class Runtime:
         """The outputs of the model, as real numbers.
 
         Args:
-            x: an array of any real dtype, its first axis the batch, of any size; a list of
-                arrays for a model with several inputs, in their order. Real numbers are
-                rounded to the integers that the file takes.
+            x: an array of any real dtype, its first axis the batch, of any size: a file
+                with a fixed one runs several times. A list of such arrays for a model with
+                several inputs, in their order. Real numbers are rounded to the integers
+                that the file takes.
 
         Returns:
             A float32 array, its first axis the batch; a list of them for a model with
             several outputs.
 
         Raises:
-            ArgumentError: the arrays have other shapes, or are not of real numbers; the
-                file is for batches of another size.
+            ArgumentError: the arrays have other shapes, or are not of real numbers.
         """
         arrays = check_arrays(x, self.input_shapes)
         if not len(arrays[0]):  # XNNPACK refuses it, and others lose the shape
@@ -140,15 +141,34 @@ class Runtime:
 
     def _run(self, arrays: list[Array]) -> list[tuple[str, Edge]]:
         """The outputs of the file, with their names."""
-        interpreter = self._interpreter
+        size = len(arrays[0])
+        batch = self._batch or size
+        parts = []
         with self._lock:
-            self._resize(len(arrays[0]))
-            inputs = interpreter.get_input_details()
-            for details, array in zip(inputs, arrays, strict=True):
-                interpreter.set_tensor(details["index"], _integers(array, details))
-            interpreter.invoke()
-            outputs = interpreter.get_output_details()
-            tensors = [interpreter.get_tensor(details["index"]) for details in outputs]
+            for start in range(0, size, batch):
+                part = [_of_size(array[start : start + batch], batch) for array in arrays]
+                parts.append(self._invoke(part))
+        if len(parts) == 1 and batch == size:
+            return parts[0]
+        return [
+            _joined(same, size / (batch * len(parts))) for same in zip(*parts, strict=True)
+        ]
+
+    @property
+    def _batch(self) -> int | None:
+        """The size of the batches of the file; None for any."""
+        details = self._interpreter.get_input_details()[0]
+        return None if details["shape_signature"][0] == -1 else int(details["shape"][0])
+
+    def _invoke(self, arrays: list[Array]) -> list[tuple[str, Edge]]:
+        interpreter = self._interpreter
+        self._resize(len(arrays[0]))
+        inputs = interpreter.get_input_details()
+        for details, array in zip(inputs, arrays, strict=True):
+            interpreter.set_tensor(details["index"], _integers(array, details))
+        interpreter.invoke()
+        outputs = interpreter.get_output_details()
+        tensors = [interpreter.get_tensor(details["index"]) for details in outputs]
         return [
             (details["name"], _edge(values, details))
             for details, values in zip(outputs, tensors, strict=True)
@@ -159,14 +179,22 @@ class Runtime:
         if all(details["shape"][0] == batch for details in inputs):
             return
         for details in inputs:
-            if details["shape_signature"][0] != -1:
-                raise ArgumentError(
-                    f"the file takes batches of {details['shape'][0]}, found {batch}. "
-                    "Export it with batch=None for any."
-                )
             shape = batch, *details["shape"][1:]
             self._interpreter.resize_tensor_input(details["index"], shape, strict=True)
         self._interpreter.allocate_tensors()
+
+
+def _of_size(array: Array, batch: int) -> Array:
+    """A batch filled up with its last sample."""
+    missing = batch - len(array)
+    return np.concatenate([array, *[array[-1:]] * missing]) if missing else array
+
+
+def _joined(parts: Sequence[tuple[str, Edge]], share: float) -> tuple[str, Edge]:
+    """The tensor of several batches, of whose rows this share is of samples."""
+    name, edge = parts[0]
+    values = np.concatenate([part.values for _, part in parts])
+    return name, Edge(values[: round(share * len(values))], edge.scale)
 
 
 def with_all_outputs(content: bytes) -> bytes:

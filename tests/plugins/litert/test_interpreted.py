@@ -203,6 +203,26 @@ def test_a_file_of_one_batch_size_computes_the_same(kernels, tmp_path):
     np.testing.assert_allclose(found, any_size, atol=np.ptp(found) / 100)
 
 
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_batch_of_another_size_than_that_of_the_file(kernels, tmp_path):
+    """It is cut, and its last part is filled up."""
+    path, cut = tmp_path / "any.tflite", tmp_path / "cut.tflite"
+    model, data = exported("average of grids", path)
+    qf.export(model, cut, target="litert(batch=3)")
+    whole, parts = qf.litert.load(path, kernels), qf.litert.load(cut, kernels)
+    for size in (0, 1, 3, 7):
+        np.testing.assert_array_equal(
+            parts.predict(data[:size]), whole.predict(data[:size])
+        )
+        if size:
+            expected, found = whole.edges(data[:size]), parts.edges(data[:size])
+            assert found.keys() == expected.keys()
+            for name, edge in found.items():
+                np.testing.assert_array_equal(edge.values, expected[name].values)
+    verified = qf.verify(model, cut, data[:7], edge_examples=5)
+    assert verified.within_one_step == 1.0
+
+
 def test_inputs_of_few_levels_are_clipped_and_signs_are_refused(tmp_path):
     """What runs a file rounds to all integers of eight bits."""
     path = tmp_path / "m.tflite"
