@@ -14,7 +14,7 @@ from endless_training import quantized, train_for_ever
 from fitting import X, equal, fit, network, weights
 from qframe.errors import OutputError
 
-KILLS = 6
+KILLS = 4
 
 
 def test_files_are_those_of_keras(tmp_path):

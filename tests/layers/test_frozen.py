@@ -31,6 +31,7 @@ def quantize(name):
     return lambda model: qf.quantize(model, settings)
 
 
+@pytest.mark.one_case_in(3)
 @pytest.mark.parametrize("first", [freeze, None], ids=["frozen first", "quantized first"])
 @pytest.mark.parametrize(
     "name", [*QUANTIZERS, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]

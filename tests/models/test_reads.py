@@ -254,6 +254,7 @@ def reads_latent(model):
     return moved
 
 
+@pytest.mark.one_case_in(2)
 @pytest.mark.parametrize("way", WAYS)
 def test_a_note_where_what_is_latent_reaches_the_output(way):
     make, head = WAYS[way]

@@ -124,7 +124,7 @@ def one_model_in_memory():
 
 @pytest.mark.long
 @pytest.mark.usefixtures("one_model_in_memory")
-@pytest.mark.one_case_in(3)
+@pytest.mark.one_case_in(5)
 @pytest.mark.parametrize("name", [family + size for family, size in FAMILIES.items()])
 def test_every_family(name):
     check(build(name))

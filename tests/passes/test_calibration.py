@@ -201,6 +201,7 @@ def learner(settings, units=3):
     return model
 
 
+@pytest.mark.one_case_in(3)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["lsq(bits=4)", "lsq_plus(bits=4)", "pact(bits=4)"])
 def test_steps_and_bounds_that_learn_start_from_the_data(name, method):

@@ -29,7 +29,7 @@ def _name_of_offset():
 def examples(test):
     """A few examples everywhere; many once."""
     few = pytest.param(10, marks=pytest.mark.elsewhere, id="few")
-    many = pytest.param(50, marks=pytest.mark.long, id="many")
+    many = pytest.param(20, marks=pytest.mark.long, id="many")
     return pytest.mark.parametrize("count", [few, many])(test)
 
 

@@ -114,7 +114,7 @@ class Stack(layers.Layer):
 
 
 SHAPES = [branches, nested, blocks, Listed]
-SIZES = (80, 160, 320)
+SIZES = (60, 120, 240)
 
 
 class Counts(dict):

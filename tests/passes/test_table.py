@@ -2,7 +2,7 @@
 
 To write them, after a topology was added, with ``KERAS_BACKEND`` for the others:
 ``QFRAME_WRITE_TABLE=1 pytest tests/passes/test_table.py``. With ``--share``, as in
-CI, one row in six is checked.
+CI, one row in twelve is checked.
 """
 
 import os
@@ -44,7 +44,7 @@ def write(text, marks):
 
 
 def test_the_table(tmp_path, pytestconfig):
-    topologies = TOPOLOGIES[:: 6 if pytestconfig.getoption("share") else 1]
+    topologies = TOPOLOGIES[:: 12 if pytestconfig.getoption("share") else 1]
     errors = lifecycles(topologies, tmp_path)
     assert not errors, "\n".join(f"{where}: {error}" for where, error in errors.items())
     text = DOCUMENT.read_text("utf-8")

@@ -130,7 +130,7 @@ def test_conformance(check):
 
 
 @pytest.mark.long
-@pytest.mark.one_case_in(2)
+@pytest.mark.one_case_in(4)
 @parametrize(checks_of_variants(), {})
 def test_conformance_of_variants(check):
     check()

@@ -76,6 +76,7 @@ def test_all_are_here():
     assert qf.zoo.sota.QuickNet is qf.zoo.QuickNet
 
 
+@pytest.mark.one_case_in(3)
 @pytest.mark.long
 @pytest.mark.parametrize("name", LARQ)
 def test_costs_equal_those_of_larq(name):
@@ -151,6 +152,7 @@ def test_a_small_network_travels(tmp_path):
     travel(Mini, tmp_path, 16)
 
 
+@pytest.mark.one_case_in(2)
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "size"),

@@ -151,7 +151,7 @@ def test_a_real_file(tmp_path, some_mnist):
     assert code == 0
     [accuracy] = re.findall(r"epoch 1/1 .* accuracy (\S+)", out)
     # What it learned from; that of the test images leaps from one batch to the next.
-    assert float(accuracy) > 0.75
+    assert float(accuracy) > 0.6
 
 
 @pytest.mark.long

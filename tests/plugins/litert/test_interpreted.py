@@ -153,6 +153,7 @@ def steps_of(model, data, path, kernels):
     return np.rint((found - expected) / grid)
 
 
+@pytest.mark.one_case_in(2)
 @pytest.mark.parametrize("case", CASES)
 def test_a_file_computes_what_the_graph_does(case, tmp_path):
     path = tmp_path / "m.tflite"

@@ -19,7 +19,7 @@ MORE = {"resize": 2, "resize, same grid": 2}
 
 
 @pytest.mark.parametrize("name", CASES)
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_operation_equals_kernels_in_numpy(name, seed):
     case, rng = CASES[name], np.random.default_rng(seed)

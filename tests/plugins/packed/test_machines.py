@@ -162,6 +162,7 @@ def features_here():
     return {name for name, present in binding.get_host_cpu_features().items() if present}
 
 
+@pytest.mark.one_case_in(2)
 @pytest.mark.parametrize("machine", MACHINES)
 def test_machine(machine, tmp_path):
     """Its tiles use its instructions; where this machine has these too, all is equal."""
