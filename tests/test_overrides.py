@@ -21,7 +21,9 @@ ARGUMENTS = {
     ),
     **dict.fromkeys(["SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D"], (0.5,)),
     **dict.fromkeys(["Conv1DTranspose", "Conv2DTranspose"], (4, 3)),
+    **dict.fromkeys(["GRU", "LSTM", "SimpleRNN"], (3,)),
     "Activation": ("relu",),
+    "Bidirectional": (keras.layers.LSTM(3),),
     "CustomScaleLayer": (0.5,),
     "Dense": (4,),
     "Dot": (2,),
@@ -62,7 +64,10 @@ def overriding(cls, name):
 def inputs_of(layer):
     """The arguments of a call: a tensor, a list of two, or two."""
     name = type(layer).__name__
-    sequence = name in ("Attention", "Conv1DTranspose", "Dot", "MultiHeadAttention")
+    sequence = name in (
+        *("Attention", "Conv1DTranspose", "Dot", "MultiHeadAttention"),
+        *("Bidirectional", "GRU", "LSTM", "SimpleRNN"),
+    )
     shape = SHAPES["1D"] if sequence else SHAPES.get(name[-2:], (4, 4, 2))
     x = keras.ops.ones((1, *shape))
     if name == "MultiHeadAttention":

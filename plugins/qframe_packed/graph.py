@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from qframe.deployment.graph import graph, operations
-from qframe.deployment.graph.fields import IntegerField, KernelField, Store, Tensors
+from qframe.deployment.graph.fields import (
+    IntegerField,
+    KernelField,
+    Store,
+    Tensors,
+    read_fields,
+    written_fields,
+)
 from qframe.deployment.graph.graph import Node
 from qframe.deployment.graph.operations import Operation
 from qframe.deployment.graph.values import LARGEST, Value
@@ -27,6 +32,7 @@ OPERATIONS: Mapping[str, type[Operation]] = {
         *(operations.Merge, operations.Concatenate, operations.Reshape, operations.Pad),
         *(operations.Slice, operations.Transpose, operations.Repeat, operations.Resize),
         *(operations.Normalize, operations.Lookup, operations.Matmul),
+        operations.Recurrence,
     )
 }
 _MOST_NODES = 2**14
@@ -80,12 +86,9 @@ def _to_json(node: Node, store: Store) -> dict[str, Any]:
     entry |= {"inputs": list(node.inputs), "name": node.name}
     if node.edge:
         entry[_EDGE] = node.edge
-    for field in _fields(type(node.operation)):
-        value, default = getattr(node.operation, field.name), field.default
-        # The default of an array is None; arrays cannot be compared with !=.
-        if value is not default and (default in (None, attrs.NOTHING) or value != default):
-            entry[field.name] = _write(field.metadata["codec"], value, store)
-    return entry
+    return entry | written_fields(
+        node.operation, lambda codec, value: _write(codec, value, store)
+    )
 
 
 def _from_json(text: Any, tensors: Tensors) -> Node:
@@ -101,18 +104,14 @@ def _from_json(text: Any, tensors: Tensors) -> Node:
     if any(not isinstance(part, str) or len(part) > _MOST_TEXT for part in (name, edge)):
         raise DataError("the name of a node, or of its edge, is a short text")
     cls = OPERATIONS[operation]
-    fields = {field.name: field for field in _fields(cls)}
     values = {key: value for key, value in text.items() if key not in (*_KEYS, _EDGE)}
-    needed = {key for key, field in fields.items() if field.default is attrs.NOTHING}
-    label = f"the operation {operation} of {name[:80]!r}"
-    if not needed <= set(values) <= set(fields):
-        raise DataError(f"{label} has {', '.join(fields) or 'no arguments'}")
-    arguments = {}
-    for key, value in values.items():
-        try:
-            arguments[key] = _read(fields[key].metadata["codec"], value, tensors)
-        except DataError as error:
-            raise DataError(f"{key} of {label}: {error}") from error
+    try:
+        arguments = read_fields(
+            cls, values, lambda codec, value: _read(codec, value, tensors)
+        )
+    except DataError as error:
+        label = f"the operation {operation} of {name[:80]!r}"
+        raise DataError(f"{label}: {error}") from error
     indices = _INDICES.read(inputs, tensors)
     return Node(cls(**arguments), indices, name, edge)  # type: ignore[arg-type]
 
@@ -129,8 +128,3 @@ def _read(codec: Any, value: Any, tensors: Tensors) -> Any:
     if isinstance(codec, KernelField) and isinstance(value, dict):
         return PackedTensor.from_json(value, codec.rank, tensors)
     return codec.read(value, tensors)
-
-
-def _fields(cls: type[Any]) -> Iterable[attrs.Attribute[Any]]:
-    """The fields that a file stores; the scale of a grid is not among them."""
-    return [field for field in attrs.fields(cls) if "codec" in field.metadata]

@@ -19,6 +19,8 @@ _NUMBER = 4
 _BLOCK = 64
 # The bytes for the window and the padding of each output pixel.
 _PIXEL = 16
+# The operations in the time that NumPy takes to begin a step of a loop.
+_STEP = 2**16
 
 
 @attrs.frozen
@@ -121,6 +123,8 @@ def _work(node: Node, inputs: list[Value], output: Value) -> int:
             | operations.Dense(kernel=kernel)
         ):
             per_number = math.prod(kernel.shape[1:])
+        case operations.Recurrence(kernel=kernel):
+            return inputs[0].shape[0] * (_STEP + math.prod(kernel.shape))
         case operations.Matmul():
             per_number = inputs[0].shape[-1]
         case operations.MaxPool(pool=pool) | operations.AveragePool(pool=pool):
@@ -153,6 +157,9 @@ def _table(node: Node, output: Value) -> int:
     if isinstance(operation, operations.Lookup):
         # The integers, unpacked, and their codes.
         return 2 * _NUMBER * math.prod(operation.kernel.shape)
+    if isinstance(operation, operations.Recurrence):
+        # The integers, unpacked, and the numbers of 64 bits.
+        return 4 * _NUMBER * math.prod(operation.kernel.shape)
     if not isinstance(operation, PRODUCTS):
         return _NUMBER * _NUMBER * (channels + 8)
     outputs, *window = operation.kernel.shape

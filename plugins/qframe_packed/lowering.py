@@ -153,6 +153,16 @@ def _lookup(
     return emitter.add(packed, *inputs, scale=float(kernel.scale))
 
 
+@_emit.register
+def _recurrence(
+    operation: operations.Recurrence, emitter: _Emitter, inputs: list[_Tensor]
+) -> _Tensor:
+    kernel = operation.kernel
+    if is_integer(kernel):
+        operation = attrs.evolve(operation, kernel=PackedTensor.of(kernel.integers()))
+    return emitter.add(operation, *inputs)
+
+
 @_emit.register(operations.Conv2D)
 @_emit.register(operations.Conv2DTranspose)
 @_emit.register(operations.Dense)

@@ -99,7 +99,8 @@ def _reached(base: type) -> list[tuple[str, Any]]:
     names = ["call"]
     while names:
         name = names.pop()
-        if name in by_name:
+        # What leads to a call is not a part of it: a stacked cell names `__call__`.
+        if name in by_name or name in _IMPLICIT:
             continue
         functions = by_name[name] = []
         for cls in base.__mro__:

@@ -151,7 +151,7 @@ def full_adapter_of(layer: Any) -> Adapter | None:
     if adapter is not None:
         return adapter
     row = nearest(TABLE, type(layer))
-    if row is None or row.lowering is None:
+    if row is None or row.lowering is None or row.opaque:
         return None
     weights = tuple(Weight(*weight) for weight in row.folded)
     return Adapter(weights, inputs=input_count(layer))

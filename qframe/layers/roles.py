@@ -70,7 +70,7 @@ def role_of(operation: Any, tensors: int = 1) -> Role:
     row = nearest(TABLE, type(operation))
     if row is None or keras_internals.graph_of(operation) is not None:
         return Role.OPAQUE
-    if row.lowering is None:
+    if row.lowering is None or row.opaque:
         products = any(axis is not None for *_, axis in row.weights)
         return Role.PRODUCT if products and row.activates else Role.OPAQUE
     if not keras_internals.runs_keras(operation):

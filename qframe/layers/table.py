@@ -39,6 +39,8 @@ class LayerRow:
         folded: weights that deployment folds into the bias of the layer before.
         counter: the function that counts its multiply-accumulates; None for a layer that
             is counted as its parts, or by its weights.
+        opaque: whether its slots are those of its parts alone, as of a recurrent layer,
+            whose cell has them.
         lowering: the function that adds it to a deployment graph; None for a layer that
             cannot be lowered.
         refusal: why it cannot be lowered, and what can be done; None for the general text.
@@ -50,6 +52,7 @@ class LayerRow:
     activates: bool = False
     folded: tuple[WeightRow, ...] = ()
     counter: str | None = None
+    opaque: bool = False
     lowering: str | None = None
     refusal: str | None = None
 
@@ -100,11 +103,12 @@ _ATTENDS = (
     "MultiHeadAttention, or export what is before or after it"
 )
 _RECURS = (
-    "a recurrent layer repeats its cell for each step, and the target has no loop. "
-    "Replace it with convolutions, or export what is before or after it"
+    "the target has no such cell, which is repeated for each step. Replace it with "
+    "keras.layers.LSTM, GRU or SimpleRNN, with convolutions, or export what is before or "
+    "after it"
 )
 _UNKNOWN = LayerRow(counter="unknown")
-_RECURRENT = LayerRow(counter="recurrent", refusal=_RECURS)
+_RECURRENT = LayerRow(counter="recurrent", opaque=True, lowering="recurrent")
 _CONV_LSTM = LayerRow(counter="convolutional_recurrent", refusal=_RECURS)
 _ATTENTION = LayerRow(counter="multi_head_attention", refusal=_ATTENDS)
 _IDENTITY = LayerRow(lowering="identity")
@@ -123,6 +127,7 @@ _ROWS: Mapping[str, LayerRow] = {
     "BatchNormalization": LayerRow(
         folded=(("beta", "beta", None),), counter="no_macs", lowering="batch_normalization"
     ),
+    "Bidirectional": LayerRow(opaque=True, lowering="bidirectional"),
     "Concatenate": LayerRow(lowering="concatenate"),
     "ConvLSTM1D": _CONV_LSTM,
     "ConvLSTM2D": _CONV_LSTM,
@@ -170,6 +175,10 @@ _ROWS: Mapping[str, LayerRow] = {
     "LeakyReLU": LayerRow(lowering="leaky_relu"),
     "LSTM": _RECURRENT,
     "LSTMCell": LayerRow(_CELL),
+    "Masking": LayerRow(
+        refusal="it hides steps from later layers, which the target cannot do. Leave it "
+        "out, and give the model sequences of one length"
+    ),
     "MaxPooling1D": LayerRow(lowering="max_pooling"),
     "MaxPooling2D": LayerRow(lowering="max_pooling"),
     "Maximum": LayerRow(lowering="maximum"),
@@ -188,7 +197,7 @@ _ROWS: Mapping[str, LayerRow] = {
     "Reshape": LayerRow(lowering="reshape"),
     "ReversibleEmbedding": LayerRow(counter="reversible_embedding"),
     "RMSNormalization": _no_products("rms_normalization"),
-    "RNN": _RECURRENT,
+    "RNN": LayerRow(counter="recurrent", refusal=_RECURS),
     "SeparableConv1D": _products(
         _SEPARABLE, "separable_convolution", "separable", pads=True
     ),
@@ -204,6 +213,11 @@ _ROWS: Mapping[str, LayerRow] = {
     "SpectralNormalization": _no_products(),
     "STFTSpectrogram": _UNKNOWN,
     "Subtract": LayerRow(lowering="subtract"),
+    "TimeDistributed": LayerRow(
+        refusal="it calls its layer for each step, and the target has no loop of layers. "
+        "Give the whole sequence to Dense, EinsumDense or a convolution, which compute "
+        "each step alike"
+    ),
     "UpSampling1D": LayerRow(lowering="up_sampling"),
     "UpSampling2D": LayerRow(lowering="up_sampling"),
     "ZeroPadding1D": LayerRow(lowering="zero_padding"),

@@ -11,12 +11,13 @@ from qframe.deployment.lowering import (
     layers,
     normalizations,
     products,
+    recurrent,
     shapes,
     transposed,
 )
 from qframe.deployment.lowering.layers import lowerings
 from qframe.layers import table
-from qframe.layers.adapters import ADAPTERS, EXPLICIT
+from qframe.layers.adapters import ADAPTERS, EXPLICIT, full_adapter_of
 from qframe.models import kernels, sequences
 from qframe.models.macs import COUNTERS
 
@@ -36,7 +37,7 @@ def functions(parameters, *modules):
 def test_every_lowering_is_named_and_every_name_is_one():
     modules = (
         *(attention, contracting, images, layers, normalizations, products),
-        *(shapes, transposed),
+        *(recurrent, shapes, transposed),
     )
     known = functions(["tracer", "layer", "inputs"], *modules)
     rows = [*table._ROWS.values(), *table._PRIVATE.values()]
@@ -64,7 +65,10 @@ def test_rows_reach_what_reads_them():
         *("input", "kernel", "recurrent", "bias", "output"),
     )
     assert keras.layers.ReLU not in COUNTERS
-    assert keras.layers.LSTM not in lowerings()
+    assert lowerings()[keras.layers.LSTM] is recurrent.recurrent
+    assert keras.layers.RNN not in lowerings()
+    # Recipes fill the slots of the cell, and the loop has none.
+    assert full_adapter_of(keras.layers.LSTM(2)) is None
 
 
 def test_layers_that_this_keras_lacks_are_left_out():

@@ -1,6 +1,7 @@
 """What the compiled engine returns, held against NumPy; and small parts of graphs."""
 
 import re
+import tracemalloc
 from unittest import mock
 
 import numpy as np
@@ -63,6 +64,16 @@ def _spoil(engine):
     session = Session(engine.schedule, engine.samples)
     session._memory._bytes.view(F)[:] = np.inf
     engine._free.append(session)
+
+
+def peak(run):
+    """The most bytes of Python that a function has at a time."""
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def kinds(engine):

@@ -1,6 +1,7 @@
 """The fields of operations, in memory and in a file.
 
-A field reads itself from JSON; it raises `DataError` for an invalid value.
+A field reads itself from JSON; it raises `DataError` for an invalid value. The fields of a
+class that a file stores have a codec in their metadata.
 """
 
 from __future__ import annotations
@@ -145,7 +146,62 @@ class KernelField(Field):
         return store(value)
 
 
-Codec = IntegerField | NumberField | ChoiceField | ArrayField | KernelField
+@attrs.frozen
+class RecordField(Field):
+    """An object of a class with fields, or None."""
+
+    cls: type[Any]
+
+    def read(self, value: Any, tensors: Tensors) -> Any:
+        """The object that a value from JSON describes."""
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise DataError(f"expected an object, found {_short(value)}")
+        return self.cls(
+            **read_fields(self.cls, value, lambda codec, part: codec.read(part, tensors))
+        )
+
+    def write(self, value: Any, store: Store) -> Any:
+        if value is None:
+            return None
+        return written_fields(value, lambda codec, part: codec.write(part, store))
+
+
+Codec = IntegerField | NumberField | ChoiceField | ArrayField | KernelField | RecordField
+
+
+def written_fields(value: Any, write: Callable[[Codec, Any], Any]) -> dict[str, Any]:
+    """The fields of an object in JSON, without those that have their default."""
+    entry = {}
+    for key, field in _fields_of(type(value)).items():
+        part, default = getattr(value, key), field.default
+        # The default of an array is None; arrays cannot be compared with !=.
+        if part is not default and (default in (None, attrs.NOTHING) or part != default):
+            entry[key] = write(field.metadata["codec"], part)
+    return entry
+
+
+def read_fields(
+    cls: type[Any], values: Mapping[str, Any], read: Callable[[Codec, Any], Any]
+) -> dict[str, Any]:
+    """The arguments of a class from JSON; raises `DataError` for other fields."""
+    fields = _fields_of(cls)
+    needed = {key for key, field in fields.items() if field.default is attrs.NOTHING}
+    if not needed <= set(values) <= set(fields):
+        raise DataError(f"its fields are {', '.join(fields) or 'none'}")
+    arguments = {}
+    for key, value in values.items():
+        try:
+            arguments[key] = read(fields[key].metadata["codec"], value)
+        except DataError as error:
+            raise DataError(f"{key}: {error}") from error
+    return arguments
+
+
+def _fields_of(cls: type[Any]) -> dict[str, attrs.Attribute[Any]]:
+    """The fields that a file stores; the scale of a grid is not among them."""
+    return {field.name: field for field in attrs.fields(cls) if "codec" in field.metadata}
 
 
 def of(codec: Codec) -> dict[str, Codec]:

@@ -19,6 +19,7 @@ from qframe.deployment.graph.functions import activate
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.graph import Graph
 from qframe.deployment.graph.kernels import is_integer
+from qframe.deployment.graph.recurring import recur
 from qframe.deployment.graph.rounding import Rounding
 from qframe.errors import ArgumentError
 
@@ -145,6 +146,11 @@ def _dense(op: operations.Dense, x: Array) -> Array:
 @run.register
 def _matmul(op: operations.Matmul, x: Array, y: Array) -> Array:
     return np.asarray(_product(x, y, False) * op.scale, np.float32)
+
+
+@run.register
+def _recurrence(op: operations.Recurrence, x: Array) -> Array:
+    return recur(op, x)
 
 
 @run.register

@@ -16,7 +16,7 @@ from qframe.quantizers import Quantizer
 # The constants with which a SELU keeps the mean 0 and the variance 1.
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 # Some are not in every version of Keras; hard_tanh is in qframe too.
-_OPERATIONS = {
+OPERATIONS = {
     "elu": Activation(function="elu", alpha=1.0),
     # The default of keras.activations is the exact one.
     "gelu": Activation(function="gelu"),
@@ -37,19 +37,33 @@ _OPERATIONS = {
 
 def add_activation(tracer: Tracer, function: Any, x: Traced) -> Traced:
     """Add an activation, which may be a quantizer."""
-    if function is None or function is keras.activations.linear:
+    if is_linear(function):
         return x
     if isinstance(function, Quantizer):
         return tracer.add_quantizer(function, x)
     if function is keras.activations.selu:
         return add_selu(tracer, x)
-    for name, operation in _OPERATIONS.items():
+    operation = operation_of(function)
+    if operation is None:
+        raise QFrameError(
+            f"its activation {function!r} is not among linear, selu, "
+            f"{', '.join(OPERATIONS)}"
+        )
+    return tracer.add(operation, tracer.real(x))
+
+
+def is_linear(function: Any) -> bool:
+    """Return whether an activation function returns what it reads."""
+    return function is None or function is keras.activations.linear
+
+
+def operation_of(function: Any) -> Activation | None:
+    """The operation of an activation function; None if there is no single one."""
+    for name, operation in OPERATIONS.items():
         modules = keras.activations, activations
         if any(function is getattr(module, name, None) for module in modules):
-            return tracer.add(operation, tracer.real(x))
-    raise QFrameError(
-        f"its activation {function!r} is not among linear, selu, {', '.join(_OPERATIONS)}"
-    )
+            return operation
+    return None
 
 
 def add_selu(tracer: Tracer, x: Traced) -> Traced:

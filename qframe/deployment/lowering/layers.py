@@ -18,23 +18,26 @@ from qframe.deployment.lowering import (
     images,
     normalizations,
     products,
+    recurrent,
     shapes,
     transposed,
 )
 from qframe.deployment.lowering.functions import add_activation
+from qframe.deployment.lowering.slots import lowering_name_of, with_slots
 from qframe.deployment.lowering.tracing import Lowering, Traced, Tracer
 from qframe.deployment.lowering.weights import values_of
 from qframe.errors import QFrameError
-from qframe.keras_internals.overrides import override_of
-from qframe.layers.slots import filled_slots
-from qframe.layers.table import TABLE, nearest
+from qframe.layers.table import TABLE
 from qframe.quantizers import Quantizer
 
 
 @functools.cache
 def _functions() -> Mapping[str, Any]:
     """The lowerings by the names that the table of layers has for them."""
-    modules = attention, contracting, images, normalizations, products, shapes, transposed
+    modules = (
+        *(attention, contracting, images, normalizations, products, recurrent, shapes),
+        transposed,
+    )
     return globals() | {k: v for module in modules for k, v in vars(module).items()}
 
 
@@ -48,43 +51,7 @@ def lowering_of(layer: Any) -> Lowering:
     """The lowering of a layer; raises `QFrameError` for one without."""
     if isinstance(layer, Quantizer):
         return lambda tracer, layer, inputs: tracer.add_quantizer(layer, *inputs)
-    # The nearest class alone: a subclass of Keras may compute something else than its base.
-    row = nearest(TABLE, type(layer))
-    known = sorted(cls.__name__ for cls, row in TABLE.items() if row.lowering)
-    if row is None or row.lowering is None:
-        if row is not None and row.refusal is not None:
-            raise QFrameError(row.refusal)
-        raise QFrameError(
-            f"the target has no such layer. Replace it, or put it before or after what is "
-            f"exported. These can be used: {', '.join(known)}"
-        )
-    override = override_of(layer)
-    if override is not None:
-        raise QFrameError(
-            f"{override}, and code is not exported. Replace it with layers that can be: "
-            f"{', '.join(known)}"
-        )
-    if getattr(layer, "data_format", None) == "channels_first":
-        raise QFrameError("it has its channels first. Build it with channels_last")
-    return functools.partial(_with_slots, _functions()[row.lowering])
-
-
-def _with_slots(
-    lowering: Lowering, tracer: Tracer, layer: Any, inputs: list[Traced]
-) -> Traced:
-    """The lowering with the quantizers of the input and the output."""
-    quantizers = {slot.name: slot.quantizer for slot in filled_slots(layer)}
-    inputs = list(inputs)
-    if "input" in quantizers:
-        quantizer = quantizers["input"]
-        inputs = [tracer.add_input_quantizer(quantizer, tensor) for tensor in inputs]
-    for i, tensor in enumerate(inputs):
-        if f"input_{i + 1}" in quantizers:
-            inputs[i] = tracer.add_input_quantizer(quantizers[f"input_{i + 1}"], tensor)
-    output = lowering(tracer, layer, inputs)
-    if "output" in quantizers:
-        output = tracer.add_quantizer(quantizers["output"], output)
-    return output
+    return functools.partial(with_slots, _functions()[lowering_name_of(layer)])
 
 
 def identity(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:

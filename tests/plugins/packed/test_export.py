@@ -310,7 +310,7 @@ def doubled():
 
 def nested():
     block = keras.Sequential(
-        [keras.Input((4, 3)), layers.LSTM(2, name="lstm")], name="block"
+        [keras.Input((4, 3)), layers.RNN(layers.LSTMCell(2), name="loop")], name="block"
     )
     return sequential(block, shape=(4, 3))
 
@@ -320,7 +320,7 @@ REFUSED = {
     "an unknown size": (lambda: sequential(layers.Dense(2), shape=(None, 2)), "every size"),
     "a nested layer": (
         nested,
-        r"the layer 'block/lstm' \(LSTM\): a recurrent layer",
+        r"the layer 'block/loop' \(RNN\): the target has no such cell",
     ),
     "a layer of one's own": (
         lambda: sequential(OwnDense(2, name="mine")),

@@ -95,8 +95,24 @@ def _every_operation():
         ),
         Node(op.Transpose(axes=(1, 3, 2)), (i + 12,), "turned"),
         Node(op.Matmul(scale=0.5), (i + 12, i + 17), "products"),
+        Node(op.Reshape(shape=(4, 6)), (i + 12,), "steps"),
+        Node(
+            op.Recurrence(
+                function="gru_reset_after",
+                kernel=PackedTensor.of(RNG.integers(-3, 4, (6, 2))),
+                scale=RNG.uniform(0.1, 1, 6).astype(f),
+                bias=RNG.normal(size=6).astype(f),
+                activation=op.Activation(function="relu", most=6.0),
+                gate=op.Activation(function="sigmoid"),
+                reads="backwards",
+                returns="reversed",
+            ),
+            (i + 19,),
+            "loop",
+        ),
     ]
-    return PackedGraph((shape,), tuple(built), (i + 7, i + 2, i + 15, i + 16, i + 18))
+    outputs = (i + 7, i + 2, i + 15, i + 16, i + 18, i + 20)
+    return PackedGraph((shape,), tuple(built), outputs)
 
 
 GRAPH = _every_operation()
@@ -215,6 +231,12 @@ BAD = {
     "a factor beyond float32": (("nodes", ROUND, "factor"), 1e300),
     "steps that are too large": (("nodes", ROUND, "divisor"), 2.0**120),
     "a function that is none": (("nodes", -1, "function"), 7),
+    "a cell of other gates": (("nodes", -1, "function"), "lstm"),
+    "an activation that is none": (("nodes", -1, "gate"), "tanh"),
+    "an activation of an unknown field": (("nodes", -1, "gate", "x"), 1),
+    "an activation without a function": (("nodes", -1, "gate"), {"most": 6}),
+    "a recurrent kernel that is a vector": (("nodes", -1, "kernel", "shape"), [12]),
+    "an order that is none": (("nodes", -1, "reads"), 1),
     "an output that is not there": (("outputs",), [99]),
     "no outputs": (("outputs",), []),
     "text for nodes": (("nodes",), "nodes"),

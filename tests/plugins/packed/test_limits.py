@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from packed_checks import F, conv, halves, integers, kinds, levels
+from packed_checks import F, conv, halves, integers, kinds, levels, peak
 from packed_graphs import chain, sign
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph import reference
@@ -148,15 +148,6 @@ BITS = {
     "edges": conv(integers(40, 7, 7, 24), pads=(6, 6, 6, 6), pad=0),
     "large": conv(integers(4, 3, 3, 24, of=np.arange(-9, 9) * 999), pads=(1, 1, 1, 1)),
 }
-
-
-def peak(run):
-    tracemalloc.start()
-    try:
-        run()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("case", [*COSTLY, *BITS])

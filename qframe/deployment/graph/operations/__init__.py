@@ -29,6 +29,7 @@ from qframe.deployment.graph.operations.products import (
     Dense,
     Lookup,
 )
+from qframe.deployment.graph.operations.recurring import Recurrence
 from qframe.deployment.graph.operations.shaping import (
     Concatenate,
     Pad,
@@ -58,6 +59,7 @@ __all__ = [
     "PReLU",
     "Pad",
     "Quantize",
+    "Recurrence",
     "Repeat",
     "Reshape",
     "Resize",

@@ -1,0 +1,114 @@
+"""Recurrent cells in packed files: both engines to the bit, limits, and a whole model."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras import layers
+
+import qframe as qf
+from examples import settings
+from packed_checks import F, check, halves, peak
+from packed_graphs import chain, computed, sign
+from qframe.deployment.graph import operations as op
+from qframe.deployment.graph.operations.recurring import GATES
+from qframe.errors import DataError
+from qframe_packed import files
+from qframe_packed.interpreter import Interpreter
+from qframe_packed.limits import Limits, cost_of
+from qframe_packed.packing import PackedTensor
+from qframe_packed.runtime import Runtime
+
+
+@st.composite
+def recurrences(draw):
+    """A loop over integers or floats, between other operations."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    function = draw(st.sampled_from([*GATES]))
+    units, steps = draw(st.integers(1, 9)), draw(st.integers(1, 5))
+    sums = GATES[function] * units
+    kernel = rng.normal(size=(sums, units)).astype(F)
+    scale = None
+    if draw(st.booleans()):
+        kernel = PackedTensor.of(rng.integers(-8, 8, (sums, units)))
+        scale = np.asarray(rng.uniform(0.01, 0.3, draw(st.sampled_from([(), (sums,)]))), F)
+    after = function == "gru_reset_after" and draw(st.booleans())
+    functions = st.sampled_from([*map(op.Activation, op.FUNCTIONS), None])
+    loop = op.Recurrence(
+        function,
+        kernel,
+        scale,
+        rng.normal(size=sums).astype(F) if after else None,
+        draw(functions),
+        draw(functions) if function != "simple_rnn" else None,
+        draw(st.sampled_from(["forwards", "backwards"])),
+        draw(st.sampled_from(["last", "all", "reversed"])),
+    )
+    dense = op.Dense(kernel=PackedTensor.of(rng.integers(-3, 4, (sums, 3))))
+    scaled = op.Affine(scale=F(0.1), shift=rng.normal(size=sums).astype(F))
+    return chain((steps, 3), sign(), dense, scaled, loop, op.Activation("relu"))
+
+
+@pytest.mark.pure
+@given(recurrences())
+@settings(max_examples=40)
+def test_engines_files_and_batches_agree_to_the_bit(graph):
+    graph = files.decode(files.encode(graph))
+    x = halves(7, *graph.inputs[0])
+    with np.errstate(all="ignore"):
+        check(graph, x)
+        (expected,) = computed(graph, x)
+    engine = Runtime(graph, "numba")
+    alone = [engine.predict(x[i : i + 1]) for i in range(7)]
+    np.testing.assert_array_equal(np.concatenate(alone), expected)
+    for threads in (2, 9):
+        np.testing.assert_array_equal(engine.predict(x, threads=threads), expected)
+
+
+def loop_of(units, steps):
+    kernel = PackedTensor.of(np.resize([1, -1, 0], (4 * units, units)))
+    return chain((steps, 4 * units), op.Recurrence("lstm", kernel))
+
+
+@pytest.mark.pure
+def test_a_loop_costs_its_steps_and_its_kernel():
+    graph = loop_of(100, 20)
+    cost = cost_of(graph)
+    assert 20 * 4 * 100**2 < cost.work < cost_of(loop_of(100, 40)).work / 1.9
+    x = halves(1, *graph.inputs[0])
+    assert peak(lambda: Interpreter(graph).predict([x])) < 4 * cost.memory
+    # Steps without products take time too.
+    content = files.encode(loop_of(1, 2**21))
+    assert len(content) < 2**10
+    with pytest.raises(DataError, match=r"operations .*\(path, work=\d+\)"):
+        Runtime(files.decode(content), "numpy", Limits())
+
+
+def test_a_model_with_loops_is_exported(tmp_path):
+    x = keras.Input((6,))
+    y = layers.Embedding(20, 5, name="rows")(x)
+    y = layers.Bidirectional(layers.GRU(4, return_sequences=True), name="both")(y)
+    model = keras.Model(x, layers.Dense(3)(layers.LSTM(4, name="loop")(y)))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.uniform(-0.7, 0.7, weight.shape))
+    x, path = rng.integers(0, 20, (30, 6)).astype(F), tmp_path / "m.safetensors"
+    qf.export(model, path, target="packed")
+    size = path.stat().st_size
+    expected = keras.ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(qf.packed.load(path).predict(x), expected, atol=1e-5)
+    qf.quantize(model, "int8")
+    qf.calibrate(model, x, verbose=0)
+    qf.export(model, path, target="packed")
+    assert path.stat().st_size < size
+    runtime = qf.packed.load(path)
+    np.testing.assert_array_equal(
+        runtime.predict(x), qf.packed.load(path, "numpy").predict(x)
+    )
+    verified = qf.verify(model, path, x, verbose=0)
+    assert {"both", "loop"} <= {edge.name for edge in verified.edges}
+    assert verified.outputs[0].agreement.within_one_step == 1
+    lines = []
+    runtime.summary(print_fn=lines.append)
+    assert lines[0].count("recurrence") == 3
