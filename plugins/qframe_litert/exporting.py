@@ -69,7 +69,7 @@ class LiteRTExporter:
                 f"the target 'litert' needs packages that cannot be imported ({error}). "
                 "Write: pip install 'keras-qframe[litert]'"
             ) from error
-        from qframe.deployment.graph.checks import require_grids
+        from qframe.deployment.graph.checks import recurrent_layers, require_grids
         from qframe.deployment.graph.fusing import fuse
         from qframe.deployment.lowering import ExportTarget, lower
         from qframe_litert.conversion import Conversion
@@ -84,15 +84,18 @@ class LiteRTExporter:
         settings = Settings(activations, self.weights, self.batch, *ends, self.floats)
         conversion = Conversion(graph, settings)
         path.write_bytes(encode(conversion.model(), "qframe"))
-        _warn_of_floats(conversion.float_layers)
+        _warn_of_floats(conversion.float_layers, recurrent_layers(graph))
 
 
-def _warn_of_floats(paths: list[str]) -> None:
+def _warn_of_floats(paths: list[str], loops: list[str]) -> None:
+    """Warn of the layers in float32; those with a loop have no integers."""
     if paths:
+        others = f" but {', '.join(map(repr, loops))}" if loops else ""
+        advice = f" For integers, give each{others} an input_quantizer and an "
+        advice += "output_quantizer; floats='refuse' makes this an error."
         warnings.warn(
-            f"the file computes these layers in float32: {', '.join(map(repr, paths))}. "
-            "For integers, give each an input_quantizer and an output_quantizer; "
-            "floats='refuse' makes this an error.",
+            f"the file computes these layers in float32: {', '.join(map(repr, paths))}."
+            f"{advice if {*paths} - {*loops} else ''}",
             FloatLayersWarning,
             stacklevel=2,
         )

@@ -21,6 +21,7 @@ from qframe.errors import QFrameError
 from qframe_litert import moving, products, transposed
 from qframe_litert.float_functions import activation, choose, of_one, of_two
 from qframe_litert.model import Options
+from qframe_litert.recurring import recurrence
 from qframe_litert.windows import pool
 from qframe_litert.writer import Writer, Written
 
@@ -192,8 +193,8 @@ def _rows(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     return writer.emit("GATHER", inputs, value, Options("GatherOptions"))
 
 
-def _moved(convert: Callable[..., Written]) -> Callable[..., Written]:
-    """An operation that changes no number."""
+def _alone(convert: Callable[..., Written]) -> Callable[..., Written]:
+    """An operation that is written without its epilogue."""
 
     def converted(writer: Writer, fused: Fused, *inputs_and_value: Any) -> Written:
         return convert(writer, fused.operation, *inputs_and_value)
@@ -205,21 +206,22 @@ _OPERATORS: Mapping[type, Callable[..., Written]] = {
     op.Activation: _activation,
     op.Affine: _affine,
     op.AveragePool: _average_pool,
-    op.Concatenate: _moved(moving.concatenate),
+    op.Concatenate: _alone(moving.concatenate),
     op.Conv2D: _convolution,
     op.Conv2DTranspose: transposed.transposed,
     op.Dense: products.dense,
     op.GlobalPool: _global_pool,
     op.Lookup: _rows,
     op.Matmul: _matmul,
-    op.MaxPool: _moved(moving.max_pool),
+    op.MaxPool: _alone(moving.max_pool),
     op.Merge: _merge,
     op.Normalize: _normalize,
     op.PReLU: _prelu,
-    op.Pad: _moved(moving.pad),
-    op.Repeat: _moved(moving.repeat),
-    op.Reshape: _moved(moving.reshape),
+    op.Pad: _alone(moving.pad),
+    op.Recurrence: _alone(recurrence),
+    op.Repeat: _alone(moving.repeat),
+    op.Reshape: _alone(moving.reshape),
     op.Resize: _resize,
-    op.Slice: _moved(moving.chosen),
-    op.Transpose: _moved(moving.transpose),
+    op.Slice: _alone(moving.chosen),
+    op.Transpose: _alone(moving.transpose),
 }

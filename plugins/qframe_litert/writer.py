@@ -165,6 +165,33 @@ class Writer:
         self.operator(code, inputs, edge.index, options)
         return edge
 
+    def parts(
+        self,
+        code: str,
+        x: Written,
+        shape: tuple[int, ...],
+        count: int,
+        fields: Mapping[str, Any],
+        axis: int | None = None,
+    ) -> list[Written]:
+        """Add an operator that returns several floats of one shape; returns them.
+
+        Args:
+            code: the operator, ``"SPLIT"`` or ``"UNPACK"``.
+            x: what it reads.
+            shape: that of each part, without the batch.
+            count: the number of parts.
+            fields: those of its options.
+            axis: a constant that it takes before `x`. Default None: it takes none.
+        """
+        edges = [self.activation(code.lower(), Value(shape)) for _ in range(count)]
+        inputs = (x.index,) if axis is None else (self.constant("axis", axis), x.index)
+        outputs = tuple(edge.index for edge in edges)
+        options = Options(f"{code.capitalize()}Options", fields)
+        version = VERSIONS[code][2]
+        self.model.operators.append(Operator(code, version, inputs, outputs, options))
+        return edges
+
     def cast(self, kind: str, x: Written, value: Value) -> Written:
         """Add an operator that returns the same integers in another type.
 
@@ -220,6 +247,7 @@ VERSIONS: Mapping[str, tuple[int, int, int]] = {
     "MINIMUM": (2, 3, 1),
     "MUL": (2, 4, 1),
     "NEG": (1, 1, 1),
+    "PACK": (2, 3, 1),
     "PAD": (2, 3, 1),
     "PADV2": (2, 2, 1),
     "PRELU": (1, 1, 1),
@@ -235,6 +263,7 @@ VERSIONS: Mapping[str, tuple[int, int, int]] = {
     "SELECT_V2": (1, 1, 1),
     "SHAPE": (1, 1, 1),
     "SOFTMAX": (2, 3, 1),
+    "SPLIT": (2, 4, 1),
     "SQRT": (1, 1, 1),
     "SQUARE": (1, 1, 1),
     "STRIDED_SLICE": (2, 4, 1),
@@ -242,4 +271,5 @@ VERSIONS: Mapping[str, tuple[int, int, int]] = {
     "TANH": (2, 3, 1),
     "TRANSPOSE": (2, 5, 1),
     "TRANSPOSE_CONV": (3, 3, 3),
+    "UNPACK": (2, 4, 1),
 }

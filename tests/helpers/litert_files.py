@@ -148,13 +148,14 @@ def _operator(model, operator):
 XNNPACK, BUILTIN, REFERENCE = "AUTO", "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF"
 
 
-def interpret(content, inputs, kernels=XNNPACK):
+def interpret(content, inputs, kernels=XNNPACK, before=None):
     """What the runtime returns for these inputs, whose batch it takes.
 
     Args:
         content: the bytes of a file.
         inputs: integers, one array for each input.
         kernels: `XNNPACK`, `BUILTIN` or `REFERENCE`.
+        before: inputs of the same shapes, of a run before that one. Default None.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -168,7 +169,8 @@ def interpret(content, inputs, kernels=XNNPACK):
         if tuple(detail["shape"]) != x.shape:
             interpreter.resize_tensor_input(detail["index"], x.shape)
     interpreter.allocate_tensors()
-    for detail, x in zip(details, inputs, strict=True):
-        interpreter.set_tensor(detail["index"], x.astype(detail["dtype"]))
-    interpreter.invoke()
+    for arrays in (inputs,) if before is None else (before, inputs):
+        for detail, x in zip(details, arrays, strict=True):
+            interpreter.set_tensor(detail["index"], x.astype(detail["dtype"]))
+        interpreter.invoke()
     return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]

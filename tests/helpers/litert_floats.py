@@ -7,6 +7,8 @@ from litert_graphs import F, integers
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.kernels import Kernel
+from qframe.deployment.graph.operations.recurring import GATES
 
 
 def alone(operation, *shapes):
@@ -80,6 +82,29 @@ def pool(draw, kind):
     return alone(kind(size, strides, draw.padding(shape, size, strides)), shape)
 
 
+def loop(draw, function):
+    """A cell with drawn activations, of which at least that of its output is bounded."""
+    rng = draw.rng
+    units, steps = (int(n) for n in rng.integers(1, 6, 2))
+    sums = GATES[function] * units
+    weights, scale = _numbers(rng, (sums, units)) / 2, None
+    if rng.random() < 0.5:
+        weights = Kernel(rng.integers(-8, 8, (sums, units)))
+        scale = np.asarray(rng.uniform(0.02, 0.2, sums if rng.random() < 0.5 else ()), F)
+    gates = [None, *(op.Activation(n) for n in ("sigmoid", "hard_sigmoid", "relu"))]
+    operation = op.Recurrence(
+        function,
+        weights,
+        scale,
+        _numbers(rng, sums) if function == "gru_reset_after" else None,
+        op.Activation(str(rng.choice(["tanh", "softsign", "softmax"]))),
+        rng.choice(gates) if function != "simple_rnn" else None,
+        str(rng.choice(["forwards", "backwards"])),
+        str(rng.choice(["last", "all", "reversed"])),
+    )
+    return alone(operation, (steps, sums))
+
+
 def _numbers(rng, count):
     return np.asarray(rng.normal(size=count), F)
 
@@ -138,6 +163,7 @@ CASES = {
         op.Matmul(float(draw.rng.choice([1, 0.3]))), (2, 3, 4), (2, 4, 5)
     ),
     "rows": rows,
+    **{name: lambda draw, name=name: loop(draw, name) for name in GATES},
     "max pool": lambda draw: pool(draw, op.MaxPool),
     "average pool": lambda draw: pool(draw, op.AveragePool),
     "concatenate": lambda draw: alone(op.Concatenate(2), (2, 3), (2, 1), (2, 4)),

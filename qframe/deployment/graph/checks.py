@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qframe.deployment.graph.fused import PRODUCTS, unfused
 from qframe.deployment.graph.graph import Graph
-from qframe.deployment.graph.operations import Dequantize, Lookup, Quantize
+from qframe.deployment.graph.operations import Dequantize, Lookup, Quantize, Recurrence
 from qframe.errors import ExportError
 
 
@@ -43,10 +43,28 @@ def require_grids(graph: Graph, target: str, cure: str = "") -> None:
         cure: another cure that the target offers, such as an option. Default none.
     """
     paths = float_layers(graph)
-    if paths:
-        names = ", ".join(map(repr, paths))
-        raise ExportError(
-            f"the target {target!r} takes integers between all layers, and these return or "
-            f"read float32: {names}. Give each an input_quantizer and an output_quantizer, "
-            f"or put a quantizer behind it{cure and f', or {cure}'}. Nothing was written."
+    if not paths:
+        return
+    names = ", ".join(map(repr, paths))
+    advice = ""
+    loops = [path for path in recurrent_layers(graph) if path in paths]
+    if len(loops) < len(paths):
+        advice += (
+            f" Give each{' other one' if loops else ''} an input_quantizer and an "
+            f"output_quantizer, or put a quantizer behind it{cure and f', or {cure}'}."
         )
+    if loops:
+        advice += (
+            f" A recurrent layer computes float32 with any quantizers "
+            f"({', '.join(map(repr, loops))}): {cure or 'export what is before it'}."
+        )
+    raise ExportError(
+        f"the target {target!r} takes integers between all layers, and these return or "
+        f"read float32: {names}.{advice} Nothing was written."
+    )
+
+
+def recurrent_layers(graph: Graph) -> list[str]:
+    """The paths of the layers that repeat a cell, in order."""
+    loops = (node for node in graph.nodes if isinstance(node.operation, Recurrence))
+    return list(dict.fromkeys(node.name for node in loops))

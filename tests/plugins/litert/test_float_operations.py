@@ -15,6 +15,7 @@ from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.graph import Graph, Node
 from qframe.deployment.graph.kernels import Kernel
 from qframe.deployment.graph.reference import tensors_of
+from qframe.errors import ExportError
 
 pytestmark = pytest.mark.pure
 
@@ -144,3 +145,31 @@ def test_sums_of_integers_that_are_moved_are_real_numbers():
         # Three numbers of the border around a corner, 0.5 each.
         np.testing.assert_allclose(found[0, 0, 0], [1 + 1.5], 1e-6)
         np.testing.assert_allclose(found, tensors_of(graph, x)[-1], 1e-6)
+
+
+@pytest.mark.parametrize("kernels", [XNNPACK, BUILTIN])
+def test_a_loop_begins_with_zeros_in_every_run(kernels):
+    """The operators of the runtime for sequences keep their state instead."""
+    rng = np.random.default_rng(0)
+    loop = op.Recurrence(
+        "lstm",
+        rng.normal(size=(12, 3)).astype(F),
+        activation=op.Activation("tanh"),
+        gate=op.Activation("sigmoid"),
+    )
+    content = written(chain(loop, shape=(4, 12)), floats="keep")
+    x, other = rng.normal(size=(2, 5, 4, 12)).astype(F)
+    (alone,) = interpret(content, [x], kernels)
+    (second,) = interpret(content, [x], kernels, before=[other])
+    np.testing.assert_array_equal(second, alone)
+
+
+def test_a_loop_of_too_many_steps_is_refused_with_the_cure():
+    loop = op.Recurrence("simple_rnn", np.ones((1, 1), F))
+    file = read(written(chain(loop, shape=(300, 1)), floats="keep"))
+    assert file.codes.count("FULLY_CONNECTED") == 300
+    # All of them read the same weights.
+    weights = {o.inputs[1] for o in file.operators if o.code == "FULLY_CONNECTED"}
+    assert len(weights) == 1
+    with pytest.raises(ExportError, match=r"2049 steps.* and 2048 are the most\. Give it"):
+        written(chain(loop, shape=(2049, 1)), floats="keep")

@@ -176,11 +176,11 @@ REFUSED = {
     ),
     "a loop": (
         lambda x: layers.LSTM(3, name="loop")(layers.Reshape((30, 4))(x)),
-        r"the layer 'loop' \(LSTM\): a recurrent layer repeats its cell",
+        r"computes float32 .*\('loop'\): write litert\(floats='keep'\)\. Nothing",
     ),
-    "a loop of gates": (
-        lambda x: layers.GRU(3, name="loop")(layers.Reshape((30, 4))(x)),
-        r"the layer 'loop' \(GRU\): .* Replace it with convolutions",
+    "a loop of layers": (
+        lambda x: layers.TimeDistributed(layers.Dense(3), name="loop")(x),
+        r"the layer 'loop' \(TimeDistributed\): .* Give the whole sequence to Dense",
     ),
 }
 

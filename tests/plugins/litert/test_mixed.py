@@ -73,6 +73,13 @@ def attention(x):
     return layers.MultiHeadAttention(2, 3, name="attention")(x, x)
 
 
+def loops(x):
+    """Two directions over integers, then one over what they return."""
+    y = quantized(qf.layers.QuantConv1D(4, 2, kernel_quantizer=WEIGHTS)(quantized(x)))
+    y = layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both")(y)
+    return layers.Dense(3, name="head")(layers.LSTM(4, name="loop")(y))
+
+
 def floats(x):
     """A network without any quantizer."""
     y = layers.Conv2D(8, 3, use_bias=False, name="conv")(x)
@@ -94,6 +101,7 @@ CASES = {
     "padded integers": (IMAGE, padded_integers, ["conv", "flatten"]),
     "signs of floats": (IMAGE, signs, ["stem", "dense"]),
     "joined": (SEQUENCE, joined, ["norm", "joined"]),
+    "loops": (SEQUENCE, loops, ["both", "loop", "head"]),
     "attention": (SEQUENCE, attention, ["attention"]),
     "floats": (
         IMAGE,
@@ -166,7 +174,11 @@ def test_a_model_of_integers_has_the_same_bytes_as_without_the_option(tmp_path):
 def test_what_is_not_float_either_is_refused_with_the_cure(tmp_path):
     x = keras.Input(SEQUENCE)
     y = layers.LSTM(3, name="loop")(layers.Dense(4, name="dense")(x))
-    with pytest.raises(ExportError, match=r"'loop'.* a recurrent layer repeats its cell"):
+    advice = r"Give each other one .* with any quantizers \('loop'\): write litert"
+    with pytest.raises(ExportError, match=advice):
+        qf.export(keras.Model(x, y), tmp_path / "m.tflite", target="litert")
+    y = layers.RNN(layers.LSTMCell(3), name="cells")(x)
+    with pytest.raises(ExportError, match=r"'cells'.* Replace it with keras.layers.LSTM"):
         qf.export(keras.Model(x, y), tmp_path / "m.tflite", target=KEEP)
     model = keras.Model(x, layers.Dense(4, name="dense")(x))
     with pytest.raises(ExportError, match=r"'dense'.* or write litert\(floats='keep'\)"):
