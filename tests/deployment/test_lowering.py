@@ -313,7 +313,7 @@ def test_all_refused_layers_are_in_one_error():
         layers.Conv2D(2, 3, name="first"),
         layers.UnitNormalization(name="norm"),
         qf.layers.QuantConv2D(2, 3, input_quantizer="magnitude_aware_sign", name="own"),
-        layers.Masking(name="up"),
+        layers.RandomContrast(0.1, name="up"),
         layers.UnitNormalization(name="again"),
         layers.Dense(3, activation=lambda x: x * x, name="square"),
     )
@@ -323,7 +323,7 @@ def test_all_refused_layers_are_in_one_error():
     assert first == "the target 'mine' cannot take 5 layers:"
     assert last == "Nothing was written."
     assert [line.partition(": ")[0] for line in lines] == [
-        "- the layer 'norm' (UnitNormalization), the layer 'up' (Masking), "
+        "- the layer 'norm' (UnitNormalization), the layer 'up' (RandomContrast), "
         "the layer 'again' (UnitNormalization)",
         "- the layer 'own' (Conv2D)",
         "- the layer 'square' (Dense)",
@@ -383,7 +383,7 @@ def test_the_cause_is_the_first_refusal():
     with pytest.raises(ExportError, match="cannot take") as caught:
         lower(model, TARGET)
     assert isinstance(caught.value.__cause__, QFrameError)
-    assert "no such layer" in str(caught.value.__cause__)
+    assert "hides steps" in str(caught.value.__cause__)
 
 
 def test_equal_quantizers_are_one_object():
