@@ -18,10 +18,6 @@ from qframe_litert.writer import Writer, Written
 def matmul(writer: Writer, fused: Fused, x: Written, y: Written, value: Value) -> Written:
     """Write products of matrices."""
     operation: Any = fused.operation
-    if writer.stored(value.grid).factor > 1:
-        raise QFrameError(
-            "its result has two levels, and the runtime rounds it. Quantize it to more bits"
-        )
     x = _scaled(writer, x, operation.scale)
     epilogue = Epilogue.of(writer, fused.activation, value, fuses=False)
     options, inputs = Options("BatchMatMulOptions"), (x.index, y.index)

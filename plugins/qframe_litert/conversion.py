@@ -51,6 +51,11 @@ MOVING: Mapping[type, Callable[..., Written]] = {
     op.Slice: moving.chosen,
     op.Transpose: moving.transpose,
 }
+# What is compared with a threshold before anything is rounded, by sums or by a table.
+_THRESHOLDS = (
+    *(op.Activation, op.Affine, op.AveragePool, op.Conv2D, op.Conv2DTranspose, op.Dense),
+    *(op.Lookup, op.PReLU),
+)
 
 
 class Conversion:
@@ -158,19 +163,36 @@ class Conversion:
         if isinstance(operation, op.Quantize):
             (source,) = node.inputs
             return self._quantize(operation, source, value)
+        reason = ""
         if isinstance(operation, Fused):
             _check_quantizer(operation.quantize)
+            reason = self._two_levels(operation)
         table = FUSED if isinstance(operation, Fused) else MOVING
         convert = table.get(type(unfused(operation)))
         indices = isinstance(unfused(operation), op.Lookup)
         whole = indices or all(x.grid is not None for x in inputs)
-        if convert is not None and value.grid is not None and whole:
+        if convert is not None and value.grid is not None and whole and not reason:
             return convert(self._writer, operation, *inputs, value)
         if self._writer.settings.floats == "refuse":
-            raise QFrameError("the runtime has no operator for it")
+            raise QFrameError(reason or "the runtime has no operator for it")
         result = floats.write(self._writer, operation, inputs, value)
         self._float_layers[node.name] = None
         return result
+
+    def _two_levels(self, fused: Fused) -> str:
+        """Why a result of two levels would be wrong, as the runtime rounds; "" if right."""
+        if fused.quantize is None or len(fused.quantize.thresholds) > 1:
+            return ""
+        operation = fused.operation
+        softmax = isinstance(operation, op.Activation) and operation.function == "softmax"
+        if self._writer.settings.activations != "int8":
+            return "it returns two levels, for which the runtime has no operators of 16 bits"
+        if isinstance(operation, _THRESHOLDS) and not softmax:
+            return ""
+        return (
+            "it returns two levels, and the runtime's operator for it rounds. Put a quantizer "
+            "of more levels, such as 'integer', between the two, or write floats='keep'"
+        )
 
     def _quantize(self, operation: op.Quantize, source: int, value: Value) -> Written:
         """Write a quantizer of a tensor with several readers, or of an input."""
@@ -184,6 +206,9 @@ class Conversion:
                 self._writer, x
             )
         other = Fused(op.Affine(), (x.grid.scale,), quantize=operation)
+        reason = self._two_levels(other)
+        if reason:
+            raise QFrameError(reason)
         return elementwise.affine(self._writer, other, x, value)
 
 

@@ -114,7 +114,7 @@ def activation(writer: Writer, fused: Fused, x: Written, value: Value) -> Writte
             return on_grid(writer, y, value.grid)
         if function == "softmax":
             return _softmax(writer, x, value)
-    if epilogues.is_relu(operation):
+    if epilogues.is_relu(operation) and writer.stored(value.grid).factor == 1:
         return on_grid(writer, x, value.grid, operation)
     return lookup(writer, fused, x, value)
 

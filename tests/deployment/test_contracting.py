@@ -168,6 +168,19 @@ def test_attention_with_heads_computes_what_keras_does(use_bias, dropout):
     assert_as_in_keras(model_of(function, (4, 6), (5, 7), (5, 2)))
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_an_input_quantizer_of_attention_is_that_of_the_query_alone(same):
+    x, y = keras.Input((4, 6)), keras.Input((5, 6))
+    layer = layers.MultiHeadAttention(2, 3)
+    model = keras.Model(x, layer(x, x))
+    if not same:
+        model = keras.Model([x, y], layer(value=y, query=x))
+    qf.quantize(model, {"edge_quantizer": "dorefa(k_bit=2)"})
+    assert layer.quantizers["input"] is not None
+    del layer.quantizers["output"]
+    assert_as_in_keras(model)
+
+
 def attention_of_integers():
     """Attention whose tensors are all quantized, of layers."""
     x = keras.Input((6, 8))

@@ -165,7 +165,11 @@ def _arguments(node: Any) -> tuple[dict[str, int], dict[str, Any]]:
     bound = call.bind(*node.arguments.args, **node.arguments.kwargs).arguments
     bound |= bound.pop("kwargs", {})
     ids = [id(tensor) for tensor in node.arguments.keras_tensors]
-    places = {k: ids.index(id(v)) for k, v in bound.items() if id(v) in ids}
+    places: dict[str, int] = {}
+    for name, value in bound.items():
+        if id(value) in ids:
+            places[name] = ids.index(id(value))
+            ids[places[name]] = 0  # the same tensor may be another argument as well
     return places, {k: v for k, v in bound.items() if k not in places}
 
 

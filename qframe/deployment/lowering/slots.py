@@ -41,8 +41,8 @@ def with_slots(
     quantizers = {slot.name: slot.quantizer for slot in filled_slots(layer)}
     inputs = list(inputs)
     if "input" in quantizers:
-        quantizer = quantizers["input"]
-        inputs = [tracer.add_input_quantizer(quantizer, tensor) for tensor in inputs]
+        for i in _in_first_argument(tracer, layer, len(inputs)):
+            inputs[i] = tracer.add_input_quantizer(quantizers["input"], inputs[i])
     for i, tensor in enumerate(inputs):
         if f"input_{i + 1}" in quantizers:
             inputs[i] = tracer.add_input_quantizer(quantizers[f"input_{i + 1}"], tensor)
@@ -50,3 +50,11 @@ def with_slots(
     if "output" in quantizers:
         output = tracer.add_quantizer(quantizers["output"], output)
     return output
+
+
+def _in_first_argument(tracer: Tracer, layer: Any, count: int) -> list[int]:
+    """The tensors that an input quantizer reads: the query of attention, and no key."""
+    places, _ = tracer.call_of_layer()
+    if layer.first_argument in places:
+        return [places[layer.first_argument]]
+    return [i for i in range(count) if i not in places.values()]

@@ -105,7 +105,12 @@ class Tracer:
     def part(self, layer: Any, *inputs: Traced) -> Traced:
         """Add a layer that is a part of the current one."""
         assert self._lowering_of is not None  # noqa: S101
-        return self._lowering_of(layer)(self, layer, [*inputs])
+        # The names of the arguments are those of the layer around it.
+        around, self._call = self._call, lambda: ({}, {})
+        try:
+            return self._lowering_of(layer)(self, layer, [*inputs])
+        finally:
+            self._call = around
 
     def call_of_layer(self) -> tuple[dict[str, int], dict[str, Any]]:
         """The places of named inputs among all, and the other arguments of the call."""

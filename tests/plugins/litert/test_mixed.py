@@ -22,8 +22,26 @@ IMAGE, SEQUENCE = (6, 6, 3), (5, 4)
 KEEP = "litert(floats='keep')"
 
 
-def conv(x, filters=4, **options):
-    return qf.layers.QuantConv2D(filters, 3, kernel_quantizer=WEIGHTS, **options)(x)
+# What precedes a quantizer of two levels, from integers.
+BEFORE_TWO_LEVELS = {
+    "add": lambda x: layers.Add()([x, quantized(layers.ReLU()(x))]),
+    "average": lambda x: layers.Average()([x, layers.MaxPooling2D(3, 1, "same")(x)]),
+    "average pool": layers.AveragePooling2D(2),
+    "bilinear": layers.UpSampling2D(2, interpolation="bilinear"),
+    "convolution": lambda x: conv(x, kernel_quantizer=WEIGHTS.replace("(", "(bits=4, ")),
+    "maximum": lambda x: layers.Maximum()([x, layers.MaxPooling2D(3, 1, "same")(x)]),
+    "mean": layers.GlobalAveragePooling2D(),
+    "multiply": lambda x: layers.Multiply()([x, x]),
+    "nothing": lambda x: x,
+    "relu": layers.ReLU(),
+    "sigmoid": layers.Activation("sigmoid"),
+    "softmax": layers.Softmax(),
+    "subtract": lambda x: layers.Subtract()([x, quantized(layers.ReLU()(x))]),
+}
+
+
+def conv(x, filters=4, kernel_quantizer=WEIGHTS, **options):
+    return qf.layers.QuantConv2D(filters, 3, kernel_quantizer=kernel_quantizer, **options)(x)
 
 
 def float_head(x):
@@ -186,3 +204,30 @@ def test_what_is_not_float_either_is_refused_with_the_cure(tmp_path):
     with pytest.raises(ArgumentError, match=r"floats.* 'refuse'"):
         qf.export(model, tmp_path / "m.tflite", target="litert(floats='float16')")
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("levels", ["ste_sign", "ste_heaviside"])
+@pytest.mark.parametrize("before", BEFORE_TWO_LEVELS)
+def test_two_levels_are_right_or_refused(before, levels, tmp_path):
+    """Where the runtime rounds, numbers between them would come out."""
+    x = keras.Input(IMAGE)
+    y = BEFORE_TWO_LEVELS[before](quantized(x))
+    model = keras.Model(x, qf.quantizers.get(levels)(y))
+    model.run_eagerly = True
+    data = np.random.default_rng(0).normal(size=(9, *IMAGE)).astype("float32")
+    qf.calibrate(model, data, verbose=0)
+    expected, path = model.predict_on_batch(data), tmp_path / "m.tflite"
+    for target in ("litert", KEEP):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FloatLayersWarning)
+                qf.export(model, path, target=target)
+        except ExportError as error:
+            assert target == "litert"
+            assert re.search("Put a quantizer of more levels", str(error))
+            assert not path.exists()
+            continue
+        found = qf.litert.load(path).predict(data)
+        assert np.mean(found == expected) > 0.98, target
+    with pytest.raises(ExportError, match="16 bits|apart|256"):
+        qf.export(model, path, target="litert(activations=16)")
