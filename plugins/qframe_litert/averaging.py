@@ -131,7 +131,7 @@ def resize(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     between = attrs.evolve(value, grid=x.grid)
     options = Options("ResizeBilinearOptions", {"HalfPixelCenters": True})
     y = writer.emit("RESIZE_BILINEAR", (x.index, size), between, options)
-    return on_grid(writer, y, value.grid, fused.activation)
+    return on_grid(writer, y, value.grid, fused.activation, fused.quantize)
 
 
 def _check_places(size: tuple[int, int], shape: tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.fused import Fused, unfused
 from qframe.deployment.graph.graph import Graph, Node
+from qframe.deployment.graph.kernels import is_integer
 from qframe.deployment.graph.values import Value
 from qframe.deployment.lowering.refusals import Refusals
 from qframe.errors import ExportError, QFrameError
@@ -170,8 +171,14 @@ class Conversion:
         table = FUSED if isinstance(operation, Fused) else MOVING
         convert = table.get(type(unfused(operation)))
         indices = isinstance(unfused(operation), op.Lookup)
-        whole = indices or all(x.grid is not None for x in inputs)
-        if convert is not None and value.grid is not None and whole and not reason:
+        kernel = getattr(unfused(operation), "kernel", None)
+        whole = is_integer(kernel) and all(x.grid is not None for x in inputs)
+        if (
+            convert is not None
+            and value.grid is not None
+            and (whole or indices)
+            and not reason
+        ):
             return convert(self._writer, operation, *inputs, value)
         if self._writer.settings.floats == "refuse":
             raise QFrameError(reason or "the runtime has no operator for it")
@@ -186,12 +193,15 @@ class Conversion:
         operation = fused.operation
         softmax = isinstance(operation, op.Activation) and operation.function == "softmax"
         if self._writer.settings.activations != "int8":
-            return "it returns two levels, for which the runtime has no operators of 16 bits"
+            return (
+                "it returns two levels, for which the runtime has no operators of 16 bits"
+            )
         if isinstance(operation, _THRESHOLDS) and not softmax:
             return ""
         return (
-            "it returns two levels, and the runtime's operator for it rounds. Put a quantizer "
-            "of more levels, such as 'integer', between the two, or write floats='keep'"
+            "it returns two levels, and the runtime's operator for it rounds. Put a "
+            "quantizer of more levels, such as 'integer', between the two, or write "
+            "floats='keep'"
         )
 
     def _quantize(self, operation: op.Quantize, source: int, value: Value) -> Written:

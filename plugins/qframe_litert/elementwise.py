@@ -47,13 +47,27 @@ def affine(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
 
 
 def on_grid(
-    writer: Writer, x: Written, grid: Grid | None, activation: Any = None
+    writer: Writer,
+    x: Written,
+    grid: Grid | None,
+    activation: Any = None,
+    quantize: Any = None,
 ) -> Written:
-    """A tensor on a grid: itself, or the same numbers rounded to that one."""
+    """A tensor on a grid: itself, or the same numbers rounded to that one.
+
+    Args:
+        writer: writes what changes the grid.
+        x: the tensor.
+        grid: the other grid.
+        activation: what comes before it is rounded. Default None.
+        quantize: the quantizer to that grid, which activations other than a ReLU need.
+            Default None.
+    """
     same = writer.stored(x.grid) == writer.stored(grid)
     if same and activation is None:
         return x
-    fused = Fused(Affine(), (x.grid.scale,), activation=activation)
+    scales = (x.grid.scale,)
+    fused = Fused(Affine(), scales, activation=activation, quantize=quantize)
     return affine(writer, fused, x, Value(x.shape, grid))
 
 
@@ -147,8 +161,12 @@ def lookup(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
             "for 8 bits only. Quantize the model to 8, for example with the recipe 'int8'"
         )
     stored, (low, high) = writer.stored(x.grid), ENDS["int8"]
-    steps = np.arange(low, high + 1, dtype=np.int32) - np.int32(stored.zero_point)
+    integers = np.arange(low, high + 1) - stored.zero_point
+    # Between two levels there is nothing.
+    steps = np.rint(integers / stored.factor).astype(np.int32)
     results = run(attrs.evolve(fused, scales=(x.grid.scale,)), steps)
+    if results.dtype.kind == "f":
+        raise QFrameError("no quantizer follows it. Give it an output_quantizer")
     table = writer.integers("table", writer.stored(value.grid).store(results), value.grid)
     return looked_up(writer, x, table, value, "")
 

@@ -23,6 +23,8 @@ Array = NDArray[Any]
 _LARGEST = {"int8": 2**7 - 1, "int4": 2**3 - 1}
 # The version in which an operator got weights of 4 bits.
 _FOUR_BITS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 7, "FULLY_CONNECTED": 12}
+# XNNPACK multiplies sums of such weights, and their biases, by 16.
+_MOST_OF_FOUR_BITS = 2**26
 _GROUPED = 6
 _MOST_STEPS = 256
 
@@ -80,11 +82,11 @@ def product(
     sums = Sums.of(fused, writer.stored(x.grid), writer.stored(value.grid))
     _check_multiplier(writer, sums, value)
     kernel, axis = _laid_out(sums.kernel, code)
-    kind = _kind(writer, code, kernel)
+    bias = _within_reach(writer, sums, x, value)
+    kind = _kind(writer, code, kernel, bias)
     data = nibbles(kernel) if kind == "int4" else kernel.astype(np.int8)
     weights = writer.weights("kernel", data, kind, sums.scale, kernel.shape, axis)
     wide = "int64" if writer.settings.activations == "int16" else "int32"
-    bias = _within_reach(writer, sums, x, value)
     if np.abs(bias).max() >= 2**31:
         raise QFrameError("its bias needs more than 32 bits in steps of its sums")
     biases = writer.weights("bias", bias.astype(wide), wide, sums.step)
@@ -163,7 +165,7 @@ def _within_reach(writer: Writer, sums: Sums, x: Written, value: Value) -> Array
     return np.asarray(np.clip(sums.bias, -reach, reach).astype(np.int64))
 
 
-def _kind(writer: Writer, code: str, kernel: Array) -> str:
+def _kind(writer: Writer, code: str, kernel: Array, bias: Array) -> str:
     """The type that stores a kernel; raises `QFrameError` if none does."""
     largest = int(np.abs(kernel).max())
     if largest > _LARGEST["int8"]:
@@ -175,6 +177,7 @@ def _kind(writer: Writer, code: str, kernel: Array) -> str:
         code not in _FOUR_BITS
         or writer.settings.weights == "int8"
         or largest > _LARGEST["int4"]
+        or np.abs(bias).max() >= _MOST_OF_FOUR_BITS
     ):
         return "int8"
     if writer.settings.activations == "int16" and code != "FULLY_CONNECTED":

@@ -111,6 +111,14 @@ CASES = {
     "nearest": (IMAGE, layers.UpSampling2D((2, 3))),
     "nearest of a sequence": (SEQUENCE, layers.UpSampling1D(3)),
     "bilinear": (IMAGE, layers.UpSampling2D(2, interpolation="bilinear")),
+    "bilinear, leaky": (
+        IMAGE,
+        lambda x: layers.LeakyReLU()(layers.UpSampling2D(2, interpolation="bilinear")(x)),
+    ),
+    "function of signs": (
+        VECTOR,
+        lambda x: layers.Activation("sigmoid")(qf.quantizers.get("ste_sign")(x)),
+    ),
     "repeat": (VECTOR, layers.RepeatVector(3)),
     "crop of an image": (IMAGE, layers.Cropping2D(((1, 0), (2, 1)))),
     "crop of a sequence": (SEQUENCE, layers.Cropping1D((1, 2))),
@@ -123,9 +131,9 @@ CASES = {
     "largest of a sequence": (SEQUENCE, layers.GlobalMaxPooling1D(keepdims=True)),
 }
 # A step in a factor of attention is more than one in a product.
-MOST_STEPS = {"attention": 3}
+MOST_STEPS = {"attention": 3, "bilinear, leaky": 2}
 # The runtime rounds a bilinear image to the grid of its input, and then to the next one.
-LEAST_SHARES = {"attention": 0.75, "bilinear": 0.7}
+LEAST_SHARES = {"attention": 0.75, "bilinear": 0.7, "bilinear, leaky": 0.6}
 
 
 def exported(case, path):
@@ -242,3 +250,19 @@ def test_inputs_of_few_levels_are_clipped_and_signs_are_refused(tmp_path):
         qf.export(signs, tmp_path / "signs.tflite", target="litert")
     qf.export(signs, path, target="litert(inputs='float')")
     assert not steps_of(signs, data, path, "xnnpack").any()
+
+
+def test_weights_of_four_bits_with_a_large_bias_are_stored_in_eight(tmp_path):
+    """XNNPACK would multiply the bias by 16, beyond 32 bits."""
+    x = keras.Input((4,))
+    layer = layers.Dense(3)
+    model = keras.Model(x, layer(x))
+    kernel = np.array(layer.kernel)
+    layer.kernel.assign(kernel * [1e-8, 1, 1])
+    layer.bias.assign([1.0, -0.5, 0.2])
+    data = np.random.default_rng(0).normal(size=(33, 4)).astype("float32")
+    qf.quantize(model, "w4a8")
+    qf.calibrate(model, data, verbose=0)
+    path = tmp_path / "m.tflite"
+    qf.export(model, path, target="litert(weights='int4')")
+    assert qf.verify(model, path, data, verbose=0).within_one_step == 1
