@@ -90,7 +90,8 @@ class Conversion:
             before = len(self._writer.model.tensors)
             try:
                 result = self._edges[index] = self._write(index, node)
-                if result.index >= before:
+                # What follows a refused layer reads a tensor that is not there.
+                if before <= result.index < len(self._writer.model.tensors):
                     self._writer.name_result(result, node)
             except QFrameError as error:
                 self._refusals.add(node.name, unfused(node.operation), error)
@@ -138,7 +139,8 @@ class Conversion:
                 value = Value(self._graph.inputs[index])
                 edge = self._writer.activation("input", value, "int32")
             elif self._writer.settings.inputs == "float" or (
-                self._writer.settings.floats == "keep" and kinds != {op.Quantize}
+                self._writer.settings.floats == "keep"
+                and (kinds != {op.Quantize} or len(readers) > 1)
             ):
                 edge = self._writer.activation("input", Value(self._graph.inputs[index]))
             elif kinds == {op.Quantize} and len(readers) == 1:

@@ -342,6 +342,13 @@ def test_refused_operations_are_counted_as_such():
         lower(model, TARGET)
 
 
+def test_an_operation_that_returns_several_tensors_is_refused():
+    x = keras.Input((6,))
+    first, second = keras.ops.split(x, 2, axis=-1)
+    with pytest.raises(ExportError, match=r"returns 2 tensors.* Write slices"):
+        lower(keras.Model(x, layers.Add()([first, second])), TARGET)
+
+
 def test_an_input_with_too_many_elements_is_named_with_the_target():
     x = keras.Input((2**13 + 1, 2**13), name="huge")
     error = r"target 'mine' cannot take the input 'huge': .*67108864 elements.* smaller"

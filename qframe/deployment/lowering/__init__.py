@@ -145,8 +145,12 @@ def _outputs_of(
 
 def _operation(tracer: Tracer, node: Any, operands: list[Traced]) -> Traced:
     """Lower an operation between layers."""
-    op = node.operation
-    (output,) = node.outputs
+    op, (output, *others) = node.operation, node.outputs
+    if others:
+        raise QFrameError(
+            f"it returns {len(others) + 1} tensors, and an operation of the target one. "
+            "Write slices such as x[..., :3], or a layer for each"
+        )
     if output.dtype != "float32":
         raise QFrameError(f"it computes in {output.dtype}, and the target in float32")
     by_id = dict(zip(map(id, node.arguments.keras_tensors), operands, strict=True))

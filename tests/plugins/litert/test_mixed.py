@@ -76,6 +76,11 @@ def float_kernel(x):
     return quantized(layers.Conv2D(4, 3, name="between")(quantized(x)))
 
 
+def two_quantizers_of_an_input(x):
+    few = LEVELS.replace("(", "(bits=4, ")
+    return layers.Add(name="add")([quantized(x), quantized(x, few)])
+
+
 def signs(x):
     y = layers.Conv2D(6, 1, name="stem")(x)
     dense = qf.layers.QuantDense(
@@ -122,6 +127,7 @@ CASES = {
     "weights only": (IMAGE, weights_only, ["conv", "mean"]),
     "padded integers": (IMAGE, padded_integers, ["conv", "flatten"]),
     "a float kernel": (IMAGE, float_kernel, ["between"]),
+    "two quantizers of an input": (IMAGE, two_quantizers_of_an_input, ["add"]),
     "signs of floats": (IMAGE, signs, ["stem", "dense"]),
     "joined": (SEQUENCE, joined, ["norm", "joined"]),
     "loops": (SEQUENCE, loops, ["both", "loop", "head"]),
