@@ -78,6 +78,10 @@ class FloatLayersWarning(UserWarning):
     """An exported file of integers computes some layers in float32."""
 
 
+class RoundedBiasesWarning(UserWarning):
+    """An exported file rounds biases, which the model has as floats, by too much."""
+
+
 class LargeFileWarning(UserWarning):
     """An exported file takes more than the float weights of the model."""
 

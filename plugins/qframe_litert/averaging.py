@@ -10,10 +10,11 @@ import numpy as np
 
 from qframe.deployment.graph.fused import Fused
 from qframe.deployment.graph.operations import Concatenate, Slice
-from qframe.deployment.graph.values import Value
+from qframe.deployment.graph.values import Grid, Value
 from qframe.errors import QFrameError
 from qframe_litert import moving
 from qframe_litert.elementwise import on_grid
+from qframe_litert.grids import ENDS
 from qframe_litert.model import Options
 from qframe_litert.products import channelwise, convolution
 from qframe_litert.windows import pool
@@ -127,11 +128,26 @@ def resize(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
     operation: Any = fused.operation
     if writer.settings.activations == "int16":
         _check_places(operation.size, x.shape)
+    x = _finer(writer, x)
     size = writer.constant("size", operation.size)
     between = attrs.evolve(value, grid=x.grid)
     options = Options("ResizeBilinearOptions", {"HalfPixelCenters": True})
     y = writer.emit("RESIZE_BILINEAR", (x.index, size), between, options)
     return on_grid(writer, y, value.grid, fused.activation, fused.quantize)
+
+
+def _finer(writer: Writer, x: Written) -> Written:
+    """The same numbers in steps as small as the type has, to which an operator rounds."""
+    low, high = ENDS["int8"]
+    span = x.grid.span
+    # Those of 16 bits are fine enough, and two levels are as far apart as can be already.
+    parts = (high - low) // max(1, span.high - span.low)
+    if writer.settings.activations != "int8" or span.step > 1 or span.count == 2:
+        return x
+    if parts < 2:
+        return x
+    scale = float(x.grid.scale) / parts
+    return on_grid(writer, x, Grid(span.low * parts, span.high * parts, 1, scale))
 
 
 def _check_places(size: tuple[int, int], shape: tuple[int, ...]) -> None:

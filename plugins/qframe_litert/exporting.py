@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from qframe.errors import ArgumentError, FloatLayersWarning, PluginError
+from qframe.errors import (
+    ArgumentError,
+    FloatLayersWarning,
+    PluginError,
+    RoundedBiasesWarning,
+)
 from qframe.validation import integer_within, one_of
+
+if TYPE_CHECKING:
+    from qframe.deployment.graph.graph import Graph
+
+# In steps of the result: one number in so many, at most, becomes another integer.
+_LEAST_MOVED = 0.02
 
 
 @attrs.frozen
@@ -44,7 +55,7 @@ class LiteRTExporter:
     floats: str = attrs.field(default="refuse")
 
     def __attrs_post_init__(self) -> None:
-        if self.activations not in (8, 16):
+        if type(self.activations) is not int or self.activations not in (8, 16):
             raise ArgumentError(
                 f"activations of LiteRTExporter are 8 or 16 bits, found "
                 f"{self.activations!r}. Write for example LiteRTExporter(activations=8)."
@@ -85,6 +96,26 @@ class LiteRTExporter:
         conversion = Conversion(graph, settings)
         path.write_bytes(encode(conversion.model(), "qframe"))
         _warn_of_floats(conversion.float_layers, recurrent_layers(graph))
+        _warn_of_biases(graph)
+
+
+def _warn_of_biases(graph: Graph) -> None:
+    """Warn of biases that are integers in the file, and other numbers in the model."""
+    moved: dict[str, float] = {}
+    for node in graph.nodes:
+        part = getattr(node.operation, "moved", 0.0)
+        if part > _LEAST_MOVED:
+            moved[node.name] = max(part, moved.get(node.name, 0.0))
+    if moved:
+        most = max(moved.values())
+        warnings.warn(
+            "the file has the biases of these layers, or those of batch normalization "
+            f"behind them, as integers, which moves results by up to {most:.2g} steps: "
+            f"{', '.join(map(repr, moved))}. For the same numbers in the model, give them "
+            "bias_quantizer='integer_bias', as the recipe 'int8' does.",
+            RoundedBiasesWarning,
+            stacklevel=2,
+        )
 
 
 def _warn_of_floats(paths: list[str], loops: list[str]) -> None:

@@ -83,7 +83,8 @@ def product(
     _check_multiplier(writer, sums, value)
     kernel, axis = _laid_out(sums.kernel, code)
     bias = _within_reach(writer, sums, x, value)
-    kind = _kind(writer, code, kernel, bias)
+    two_levels = writer.stored(value.grid).factor > 1
+    kind = _kind(writer, code, kernel, bias, two_levels)
     data = nibbles(kernel) if kind == "int4" else kernel.astype(np.int8)
     weights = writer.weights("kernel", data, kind, sums.scale, kernel.shape, axis)
     wide = "int64" if writer.settings.activations == "int16" else "int32"
@@ -165,10 +166,16 @@ def _within_reach(writer: Writer, sums: Sums, x: Written, value: Value) -> Array
     return np.asarray(np.clip(sums.bias, -reach, reach).astype(np.int64))
 
 
-def _kind(writer: Writer, code: str, kernel: Array, bias: Array) -> str:
+def _kind(writer: Writer, code: str, kernel: Array, bias: Array, two_levels: bool) -> str:
     """The type that stores a kernel; raises `QFrameError` if none does."""
     largest = int(np.abs(kernel).max())
     if largest > _LARGEST["int8"]:
+        if two_levels:
+            raise QFrameError(
+                "it returns two levels, for which the file doubles its weights of 8 bits, "
+                "and int8 weights reach from -127 to 127. Quantize them to 7 bits, or put "
+                "a quantizer of more levels before the one of two"
+            )
         raise QFrameError(
             f"its kernel has integers up to {largest} in the file, and int8 weights reach "
             "from -127 to 127. Quantize it to fewer bits, or with narrow_range=True"

@@ -47,8 +47,11 @@ def load(path: AnyPath, kernels: str = "xnnpack") -> Runtime:
         >>> import qframe as qf
         >>> runtime = qf.litert.load("m.tflite")  # doctest: +SKIP
     """
-    if kernels not in _RESOLVERS:
-        raise ArgumentError(f"the kernels are xnnpack and builtin, found {kernels!r}.")
+    if not isinstance(kernels, str) or kernels not in _RESOLVERS:
+        raise ArgumentError(
+            f"the kernels are xnnpack and builtin, found {kernels!r}. Write for example "
+            "qframe.litert.load(path, kernels='builtin')."
+        )
     content = existing_file(path, _SUFFIX).read_bytes()
     if content[4:8] != _IDENTIFIER:
         raise DataError(f"{path} is not a LiteRT file: its bytes 4 to 7 are not TFL3.")
@@ -131,7 +134,10 @@ class Runtime:
         """
         if self._whole is None:
             self._whole = Runtime(with_all_outputs(self.content), self.kernels)
-        found = self._whole._run(check_arrays(x, self.input_shapes))
+        arrays = check_arrays(x, self.input_shapes)
+        if not len(arrays[0]):
+            raise ArgumentError("edges takes one example or more, found none.")
+        found = self._whole._run(arrays)
         # Indices of a table have no scale, and are no edge.
         return {
             name: edge

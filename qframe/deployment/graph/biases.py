@@ -40,8 +40,15 @@ def place_bias(draft: Draft, key: int, node: Node) -> bool:
         factor = np.where(kernel.scale < least, kernel.scale / scale, 1.0)
         values = np.rint(values * per_output(factor, kernel)).astype(values.dtype)
     product = attrs.evolve(product, kernel=Kernel(values, scale))
-    steps = _rounded(bias / (x * scale.astype(float)), fused)
-    placed = attrs.evolve(fused, operation=product, bias=steps.astype(np.int32))
+    exact = bias / (x * scale.astype(float))
+    steps = _rounded(exact, fused)
+    moved = 0.0
+    if fused.quantize is not None and len(fused.quantize.thresholds) > 1:
+        reals = np.abs(steps - exact) * x * scale.astype(float)
+        moved = float(reals.max() / fused.quantize.scale)
+    placed = attrs.evolve(
+        fused, operation=product, bias=steps.astype(np.int32), moved=moved
+    )
     draft.set_node(key, placed, *node.inputs, name=node.name)
     return True
 

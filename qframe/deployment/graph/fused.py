@@ -33,6 +33,7 @@ class Fused(Operation):
             has no grid. Default None.
         activation: a ReLU of any kind. Default None.
         quantize: the quantizer; without one the result is float32. Default None.
+        moved: how far rounding moved a bias, at most, in steps of the result. Default 0.
     """
 
     name: ClassVar[str] = "fused"
@@ -41,6 +42,7 @@ class Fused(Operation):
     bias: Any = None
     activation: Activation | None = None
     quantize: Quantize | None = None
+    moved: float = 0.0
 
     @property
     def arity(self) -> int | None:  # type: ignore[override]

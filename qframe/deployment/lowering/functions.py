@@ -46,7 +46,8 @@ def add_activation(tracer: Tracer, function: Any, x: Traced) -> Traced:
     operation = operation_of(function)
     if operation is None:
         raise QFrameError(
-            f"its activation {function!r} is not among linear, selu, "
+            f"its activation {getattr(function, '__name__', function)!r} is not among "
+            "linear, selu, "
             f"{', '.join(OPERATIONS)}"
         )
     return tracer.add(operation, tracer.real(x))

@@ -7,7 +7,8 @@ from typing import Any
 
 import attrs
 
-from qframe.deployment.graph.operations import Dequantize
+from qframe.deployment.graph.fused import PRODUCTS
+from qframe.deployment.graph.operations import Dequantize, Lookup, Quantize
 from qframe.deployment.lowering import ExportTarget, lower
 from qframe.errors import QFrameError
 
@@ -22,7 +23,8 @@ class Grids:
     Args:
         edges: the step of each edge by its name, or one for each channel; None for one
             that is not on a grid.
-        outputs: the same of each output; empty for a model that is not lowered.
+        outputs: the same of each output, where a quantizer rounds to it; empty for a model
+            that is not lowered.
     """
 
     edges: Mapping[str, Any]
@@ -38,13 +40,18 @@ class Grids:
             return cls({}, ())
         steps = [None if value.grid is None else value.grid.scale for value in values]
         edges: dict[str, Any] = {}
+        rounded = [False] * len(graph.inputs)
         for place, node in enumerate(graph.nodes, len(graph.inputs)):
             if isinstance(node.operation, Dequantize):
                 # Real numbers that are on the grid of their integers.
                 steps[place] = steps[node.inputs[0]]
             if node.edge:
                 edges.setdefault(node.edge, steps[place])
-        return cls(edges, tuple(steps[i] for i in graph.outputs))
+            # Sums of integers have a grid, to which nothing rounds.
+            sums = isinstance(node.operation, PRODUCTS)
+            moved = not sums and any(rounded[i] for i in node.inputs)
+            rounded.append(moved or isinstance(node.operation, (Lookup, Quantize)))
+        return cls(edges, tuple(steps[i] if rounded[i] else None for i in graph.outputs))
 
     def step(self, edge: str) -> Any:
         """The step of an edge; None for one that is not on a known grid."""

@@ -48,6 +48,9 @@ def verification_of(
 ) -> Verification:
     """Verify a file; the arguments are those of `qframe.verify`."""
     integer_within("verify", "edge_examples", edge_examples, 0, 2**31)
+    for name, value in (("batch_size", batch_size), ("steps", steps)):
+        if value is not None:
+            integer_within("verify", name, value, 1, 2**31)
     tolerance = finite_number("verify", "tolerance", tolerance)
     check_model(model, "verification")
     file = ExportedFile.check(path, target)
@@ -62,6 +65,7 @@ def verification_of(
     with Progress("verification") as progress:
         for place, x in enumerate(_batches(data, batch_size, steps)):
             inputs = pair.inputs(x)
+            _check_numbers(inputs)
             outputs.append((pair.model_outputs(x), pair.file_outputs(inputs)))
             size = len(inputs[0])
             examples += size
@@ -112,6 +116,16 @@ def _short(error: Exception) -> str:
     """The message of an error; Keras quotes whole arrays in some."""
     text = " ".join(str(error).split())
     return text.rstrip(".") if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _check_numbers(inputs: list[Array]) -> None:
+    """Raise `DataError` for NaN, with which a model and a file agree on nothing."""
+    for array in inputs:
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(
+                f"NaN is in {np.isnan(array).sum()} numbers of a batch of the verification "
+                "data, and its results say nothing. Leave these examples out."
+            )
 
 
 def _labels_of(labels: Any, names: list[str]) -> list[Any]:

@@ -1,5 +1,8 @@
 """Layers in LiteRT files: what the interpreter computes, beside the graph's reference."""
 
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from litert_layers import LEVELS, WEIGHTS, quantized
 from qframe.deployment.graph.fusing import fuse
 from qframe.deployment.graph.reference import tensors_of
 from qframe.deployment.lowering import ExportTarget, lower
-from qframe.errors import ExportError
+from qframe.errors import ArgumentError, ExportError
 
 pytest.importorskip("ai_edge_litert", reason="in the environment `tests`")
 pytestmark = [
@@ -250,6 +253,53 @@ def test_inputs_of_few_levels_are_clipped_and_signs_are_refused(tmp_path):
         qf.export(signs, tmp_path / "signs.tflite", target="litert")
     qf.export(signs, path, target="litert(inputs='float')")
     assert not steps_of(signs, data, path, "xnnpack").any()
+
+
+def test_biases_that_move_results_are_said_and_those_of_the_model_are_exact(tmp_path):
+    path, found = tmp_path / "m.tflite", {}
+    data = np.random.default_rng(0).normal(size=(50, 6)).astype("float32")
+    for bias_quantizer in (None, "integer_bias"):
+        x = keras.Input((6,))
+        layer = qf.layers.QuantDense(
+            4,
+            input_quantizer="integer(bits=4, symmetric=False, gather='widest')",
+            kernel_quantizer=WEIGHTS.replace("(", "(bits=4, "),
+            bias_quantizer=bias_quantizer,
+            name="dense",
+        )
+        model = keras.Model(x, quantized(layer(x)))
+        layer.bias.assign([0.3, -0.2, 0.11, 0.7])
+        qf.calibrate(model, data, verbose=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            qf.export(model, path, target="litert")
+        found[bias_quantizer] = [str(warning.message) for warning in caught]
+    assert re.search(r"results by up to 0\.\d+ steps: 'dense'\.", found[None][0])
+    assert found["integer_bias"] == []
+    assert qf.verify(model, path, data, verbose=0).equal == 1
+
+
+def test_an_image_of_few_levels_is_resized_in_fine_steps(tmp_path):
+    x = keras.Input(IMAGE)
+    few = qf.quantizers.get("integer(bits=4, symmetric=False, gather='widest')")(x)
+    resized = layers.UpSampling2D(2, interpolation="bilinear")(few)
+    model = keras.Model(x, quantized(resized))
+    data = np.random.default_rng(0).normal(size=(20, *IMAGE)).astype("float32")
+    qf.calibrate(model, data, verbose=0)
+    qf.export(model, tmp_path / "m.tflite", target="litert")
+    assert not np.abs(steps_of(model, data, tmp_path / "m.tflite", "xnnpack")).max() > 1
+
+
+def test_a_model_of_16_bits_is_refused_without_the_option(tmp_path):
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Dense(3)(x))
+    qf.quantize(model, "int16x8")
+    qf.calibrate(model, np.ones((4, 4), "float32"), verbose=0)
+    for target in ("litert", "litert(floats='keep')"):
+        with pytest.raises(ExportError, match=r"write litert\(activations=16\)"):
+            qf.export(model, tmp_path / "m.tflite", target=target)
+    with pytest.raises(ArgumentError, match="8 or 16"):
+        qf.export(model, tmp_path / "m.tflite", target="litert(activations=8.0)")
 
 
 def test_weights_of_four_bits_with_a_large_bias_are_stored_in_eight(tmp_path):

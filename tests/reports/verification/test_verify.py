@@ -145,7 +145,7 @@ def test_verify_several_inputs_and_outputs(tmp_path):
         "other:input",
         "other",
     }
-    assert actual.within_one_step == 1
+    assert actual.within_one_step is None
     some = verified(model, path, data, [None, labels[1]])
     assert some.outputs[0].accuracy_model is None
     assert some.accuracy_file == 1
@@ -258,9 +258,23 @@ def test_wrong_models_and_options_are_errors(model, path, x):
         verified(keras.Sequential([layers.Dense(2)]), path, x)
     with pytest.raises(ArgumentError, match="edge_examples of verify must be an integer"):
         verified(model, path, x, edge_examples=-1)
+    for option in ("batch_size", "steps"):
+        with pytest.raises(ArgumentError, match=f"{option} of verify must be an integer"):
+            verified(model, path, x, **{option: 0})
+    with pytest.raises(DataError, match="NaN is in 1 numbers of a batch"):
+        verified(model, path, np.where(np.arange(x.size).reshape(x.shape) == 3, np.nan, x))
     for tolerance in (0, float("nan"), float("inf"), "1"):
         with pytest.raises(ArgumentError, match="tolerance of verify must be"):
             verified(model, path, x, tolerance=tolerance)
+
+
+def test_sums_of_integers_that_nothing_rounds_are_not_counted_in_steps(tmp_path):
+    options = {"input_quantizer": "dorefa(k_bit=4)", "kernel_quantizer": "integer"}
+    layer = qf.layers.QuantDense(2, use_bias=False, **options)
+    model = keras.Sequential([keras.Input((4,)), layer, layers.Reshape((2, 1))])
+    qf.export(model, tmp_path / "m.safetensors", target="packed")
+    found = verified(model, tmp_path / "m.safetensors", np.ones((3, 4), "float32"))
+    assert (found.equal, found.within_one_step) == (1, None)
 
 
 def test_wrong_files_are_errors(model, path, x, tmp_path, monkeypatch):
