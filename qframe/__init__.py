@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qframe.models import load_model
     from qframe.passes import (
         calibrate,
+        fold_batchnorm,
         integers,
         plan,
         quantize,
@@ -60,6 +61,7 @@ __all__ = [
     "export",
     "first",
     "float_weights",
+    "fold_batchnorm",
     "hookimpl",
     "integers",
     "last",
@@ -95,6 +97,7 @@ _HOMES = {
     "export": "qframe.exporters",
     "first": "qframe.recipes.rules",
     "float_weights": "qframe.layers.float_scope",
+    "fold_batchnorm": "qframe.passes",
     "hookimpl": "qframe.registry.hookspecs",
     "integers": "qframe.passes",
     "last": "qframe.recipes.rules",

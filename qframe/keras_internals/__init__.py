@@ -19,6 +19,12 @@ from qframe.keras_internals.calls import (
     without_call_details,
 )
 from qframe.keras_internals.interception import calls_observed, has_loop
+from qframe.keras_internals.replacing import (
+    add_bias,
+    become_identity,
+    remove_bias,
+    update_parameters,
+)
 from qframe.keras_internals.structure import (
     all_layers,
     build_shapes,
@@ -29,6 +35,7 @@ from qframe.keras_internals.structure import (
     is_input,
     nodes,
     operation_name,
+    own_variables,
     put_last,
     runs_keras,
     saves_each_layer,
@@ -39,6 +46,7 @@ from qframe.keras_internals.structure import (
     untrack,
 )
 from qframe.keras_internals.training import (
+    copy_exclusions,
     make_function,
     models_alive,
     predicting_with,
@@ -56,11 +64,14 @@ __all__ = [
     "LayerScale",
     "StochasticDepth",
     "Variable",
+    "add_bias",
     "all_layers",
     "auto_name",
     "batches",
+    "become_identity",
     "build_shapes",
     "calls_observed",
+    "copy_exclusions",
     "direct_weights",
     "flat_inputs",
     "from_bytes",
@@ -77,9 +88,11 @@ __all__ = [
     "nodes",
     "operation_name",
     "original_error",
+    "own_variables",
     "predicting_with",
     "put_last",
     "reduce",
+    "remove_bias",
     "restored_on_failure",
     "runs_keras",
     "saves_each_layer",
@@ -96,6 +109,7 @@ __all__ = [
     "training_restored",
     "unlocked",
     "untrack",
+    "update_parameters",
     "variables_read",
     "without_call_details",
 ]

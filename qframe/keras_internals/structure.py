@@ -39,6 +39,11 @@ def direct_weights(layer: Any) -> list[Any]:
     return list(layer._trainable_variables)
 
 
+def own_variables(layer: Any) -> list[Any]:
+    """The variables of a layer without those of its sublayers."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
 def strategy_of(layer: Any) -> Any:
     """The `tf.distribute.Strategy` with a copy of a layer's variables in each replica.
 

@@ -27,6 +27,13 @@ def trained_variables(optimizer: Any) -> list[Any]:
     return list(optimizer._trainable_variables)
 
 
+def copy_exclusions(optimizer: Any, new: Any) -> None:
+    """Let a new optimizer, not built yet, exclude the same variables from weight decay."""
+    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, name):
+            setattr(new, name, getattr(optimizer, name))
+
+
 def models_alive() -> list[Any]:
     """All live models, whatever refers to them."""
     alive = [reference() for reference in _MODELS.valuerefs()]

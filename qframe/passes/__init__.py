@@ -19,6 +19,7 @@ from qframe.layers.traces import changing
 from qframe.layers.tree import iter_slots, sites
 from qframe.models.notes import notes_of
 from qframe.passes.calibration import calibrate
+from qframe.passes.folding import fold_batchnorm
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan
 from qframe.passes.plans import ModelPlan
@@ -28,6 +29,7 @@ from qframe.passes.report import Report, Row
 __all__ = [
     "Report",
     "calibrate",
+    "fold_batchnorm",
     "integers",
     "plan",
     "quantize",

@@ -1,0 +1,106 @@
+"""The calls of layers in all live graphs, and who else holds the layers."""
+
+from __future__ import annotations
+
+import collections
+import functools
+from typing import Any
+
+from qframe import keras_internals
+
+
+class Calls:
+    """The calls of the layers of a model in every live graph that contains them.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        parts = keras_internals.all_layers(model)
+        ids = set(map(id, parts))
+        roots = [
+            other
+            for other in keras_internals.models_alive()
+            if other is not model
+            and not ids.isdisjoint(map(id, keras_internals.all_layers(other)))
+        ]
+        #: The model, the other live models with a layer of it, and all layers in them.
+        self.layers = {id(part): part for part in parts}
+        for root in roots:
+            self.layers |= {id(part): part for part in keras_internals.all_layers(root)}
+        self._of: dict[int, dict[int, Any]] = collections.defaultdict(dict)
+        self._readers: dict[int, dict[int, Any]] = collections.defaultdict(dict)
+        self._makers: dict[int, Any] = {}
+        self._outputs: dict[int, str] = {}
+        for layer in self.layers.values():
+            graph = keras_internals.graph_of(layer)
+            if graph is not None:
+                self._add(graph, layer.name)
+
+    def _add(self, graph: Any, name: str) -> None:
+        for node in keras_internals.nodes(graph):
+            self._of[id(node.operation)][id(node)] = node
+            for tensor in node.arguments.keras_tensors:
+                self._readers[id(tensor)][id(node)] = node
+            for tensor in node.outputs:
+                self._makers[id(tensor)] = node
+        for tensor in graph.outputs:
+            self._outputs[id(tensor)] = name
+
+    def of(self, layer: Any) -> list[Any]:
+        """The calls of a layer."""
+        return list(self._of[id(layer)].values())
+
+    def maker(self, tensor: Any) -> Any:
+        """The call that returns a tensor; None for an input of a graph."""
+        node = self._makers.get(id(tensor))
+        return None if node is None or node.is_input else node
+
+    def readers(self, tensor: Any) -> list[Any]:
+        """The calls that read a tensor."""
+        return list(self._readers[id(tensor)].values())
+
+    def returned_by(self, tensor: Any) -> str | None:
+        """The name of a model that returns a tensor; None where none does."""
+        return self._outputs.get(id(tensor))
+
+    def called_by_code(self, layer: Any) -> str | None:
+        """The name of a layer whose code may call this one; None where only graphs do."""
+        return next((name for name in self._code_around[id(layer)]), None)
+
+    @functools.cached_property
+    def _code_around(self) -> dict[int, list[str]]:
+        around: dict[int, list[str]] = collections.defaultdict(list)
+        for holder in self.layers.values():
+            if keras_internals.graph_of(holder) is None:
+                for part in keras_internals.sublayers(holder):
+                    around[id(part)].append(holder.name)
+        return around
+
+    @functools.cached_property
+    def always_training(self) -> frozenset[int]:
+        """The ids of the layers that a graph calls in training mode whatever happens."""
+        nodes = (node for each in self._of.values() for node in each.values())
+        modes = ((node.operation, node.arguments.kwargs.get("training")) for node in nodes)
+        inner = (
+            keras_internals.all_layers(operation)
+            for operation, training in modes
+            # A tensor, too, may be true.
+            if training is not None and training is not False
+            if hasattr(operation, "_flatten_layers")
+        )
+        return frozenset(id(layer) for layers in inner for layer in layers)
+
+    def containers(self, layer: Any) -> list[Any]:
+        """The layers and models around a layer, with those around these."""
+        return [
+            other
+            for key, other in self.layers.items()
+            if other is not layer and id(layer) in self._contents[key]
+        ]
+
+    @functools.cached_property
+    def _contents(self) -> dict[int, set[int]]:
+        parts = keras_internals.all_layers
+        return {key: set(map(id, parts(each))) for key, each in self.layers.items()}

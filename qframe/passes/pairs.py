@@ -1,0 +1,145 @@
+"""Batch normalizations that can be folded into the layer before them, and reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from qframe import keras_internals
+from qframe.errors import NotBuiltError, QFrameError
+from qframe.keras_internals.overrides import override_of
+from qframe.layers.attachment import float_class_of
+from qframe.layers.roles import Role, role_of, role_of_activation
+from qframe.layers.slots import filled_slots
+from qframe.layers.table import TABLE, nearest
+from qframe.layers.tree import Site
+from qframe.passes.calls import Calls
+from qframe.passes.folded_weights import Folded, folded
+
+
+@attrs.frozen(eq=False)
+class Pair:
+    """A batch normalization, the layer of products before it, and their new weights."""
+
+    norm: Any
+    product: Any
+    folded: Folded
+
+    @property
+    def adds_bias(self) -> bool:
+        """Return whether the layer of products has no bias yet."""
+        return self.product.bias is None
+
+
+def pair_of(site: Site, calls: Calls) -> Pair:
+    """Find the layer that a batch normalization can be folded into.
+
+    Raises:
+        NotBuiltError: the batch normalization is not built.
+        QFrameError: there is none; the text is the reason.
+    """
+    norm = site.layer
+    if not norm.built:
+        raise NotBuiltError(
+            f"{site.path!r} is not built and has no statistics. Call the model once: "
+            "model(inputs)."
+        )
+    _check_layer(norm, calls)
+    if norm.activity_regularizer is not None:
+        raise QFrameError("it has an activity_regularizer, which needs its output")
+    nodes = calls.of(norm)
+    if not nodes:
+        raise QFrameError("no call of the model reaches it")
+    makers = [_maker(node, calls) for node in nodes]
+    product = makers[0]
+    if any(maker is not product for maker in makers):
+        raise QFrameError("it is shared: it reads the outputs of several layers")
+    _check_product(product, norm, calls)
+    rank = len(nodes[0].arguments.keras_tensors[0].shape)
+    return Pair(norm, product, folded(product, norm, rank))
+
+
+def _maker(node: Any, calls: Calls) -> Any:
+    """The layer whose output a call of a batch normalization reads."""
+    arguments = node.arguments
+    if id(node.operation) in calls.always_training:
+        raise QFrameError("it is called with training=True, so it uses batch statistics")
+    given = {k for k, v in arguments.kwargs.items() if v is not None} - {"training"}
+    if len(arguments.keras_tensors) != 1 or len(arguments.args) != 1 or given:
+        raise QFrameError("it is called with other arguments than one tensor")
+    (tensor,) = arguments.keras_tensors
+    maker = calls.maker(tensor)
+    if maker is None:
+        raise QFrameError("it reads an input of its model")
+    product = maker.operation
+    is_known = nearest(TABLE, type(product)) is not None
+    if is_known and (override := override_of(product)) is not None:
+        raise QFrameError(str(override))
+    if not is_known or role_of(product) is not Role.PRODUCT:
+        kind = float_class_of(product).__name__
+        raise QFrameError(
+            f"it reads {product.name!r} ({kind}), which is not a layer of products"
+        )
+    return product
+
+
+def _check_layer(layer: Any, calls: Calls) -> None:
+    """Raise for a layer whose calls or whose function are not known."""
+    override = override_of(layer)
+    if override is not None:
+        raise QFrameError(str(override))
+    if filled_slots(layer):
+        raise QFrameError(
+            f"{layer.name!r} is quantized. Fold before: call qframe.strip(model), fold, "
+            "and quantize again"
+        )
+    code = calls.called_by_code(layer)
+    if code is not None:
+        raise QFrameError(f"{layer.name!r} may be called by the code of {code!r}")
+
+
+def _check_product(product: Any, norm: Any, calls: Calls) -> None:
+    """Raise where a layer of products computes something else, or for others too."""
+    name = product.name
+    _check_layer(product, calls)
+    activation = getattr(product, "activation", None)
+    if role_of_activation(activation) is not Role.IDENTITY:
+        text = getattr(activation, "__name__", repr(activation))
+        raise QFrameError(f"{name!r} has the activation {text} before it")
+    if getattr(product, "quantization_mode", None):
+        raise QFrameError(f"Keras has quantized {name!r}: {product.quantization_mode}")
+    if getattr(product, "lora_enabled", False):
+        raise QFrameError(f"LoRA is enabled on {name!r}, whose kernel is computed")
+    if product.compute_dtype != norm.compute_dtype:
+        raise QFrameError(
+            f"{name!r} computes in {product.compute_dtype}, and it in {norm.compute_dtype}"
+        )
+    for tensor in (tensor for node in calls.of(product) for tensor in node.outputs):
+        model = calls.returned_by(tensor)
+        if model is not None:
+            raise QFrameError(f"the output of {name!r} is an output of {model!r} too")
+        readers = calls.readers(tensor)
+        other = next((n.operation for n in readers if n.operation is not norm), None)
+        if other is not None:
+            raise QFrameError(f"{other.name!r} reads the output of {name!r} too")
+        if not readers:
+            raise QFrameError(f"{name!r} is shared: it is also called without it")
+    _check_variables(product, calls)
+    if product.bias is None and not _is_of_keras(product):
+        raise QFrameError(
+            f"{name!r} has no bias, and its class {type(product).__name__} is not of "
+            "Keras and may not take one. Give it a bias"
+        )
+
+
+def _check_variables(product: Any, calls: Calls) -> None:
+    own = set(map(id, product.variables))
+    for other in calls.layers.values():
+        variables = keras_internals.own_variables(other)
+        if other is not product and not own.isdisjoint(map(id, variables)):
+            raise QFrameError(f"{other.name!r} shares a weight with {product.name!r}")
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return str(float_class_of(layer).__module__).startswith("keras.")
