@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from keras import Sequential
 from keras.config import backend
 from keras.layers import InputLayer
 
@@ -102,6 +103,24 @@ def graph_of(layer: Any) -> Any:
         return None
     graph = getattr(layer, "_functional", None) or layer
     return graph if hasattr(graph, "_nodes_by_depth") else None
+
+
+def former_graphs(layer: Any) -> list[Any]:
+    """The graphs that a Sequential had before layers were added to it.
+
+    Keras makes a new one then, and tracks the former ones although nothing uses them.
+    """
+    graph = graph_of(layer) if isinstance(layer, Sequential) else None
+    if graph is None:
+        return []
+    in_use = {*map(id, layer._layers), *map(id, vars(layer).values())}
+    return [
+        part
+        for part in layer._tracker.config["layers"][1]
+        if id(part) not in in_use
+        and hasattr(part, "_nodes_by_depth")
+        and part.inputs[0] is graph.inputs[0]
+    ]
 
 
 def saves_each_layer(layer: Any) -> bool:

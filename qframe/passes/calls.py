@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import collections
 import functools
+import gc
+from collections.abc import Sequence
 from typing import Any
+
+import keras
 
 from qframe import keras_internals
 
@@ -18,16 +22,12 @@ class Calls:
 
     def __init__(self, model: Any) -> None:
         parts = keras_internals.all_layers(model)
-        ids = set(map(id, parts))
-        roots = [
-            other
-            for other in keras_internals.models_alive()
-            if other is not model
-            and not ids.isdisjoint(map(id, keras_internals.all_layers(other)))
-        ]
+        if _others(parts):
+            # A model refers to itself, so that one that was given up may still be alive.
+            gc.collect()
         #: The model, the other live models with a layer of it, and all layers in them.
         self.layers = {id(part): part for part in parts}
-        for root in roots:
+        for root in _others(parts):
             self.layers |= {id(part): part for part in keras_internals.all_layers(root)}
         self._of: dict[int, dict[int, Any]] = collections.defaultdict(dict)
         self._readers: dict[int, dict[int, Any]] = collections.defaultdict(dict)
@@ -88,7 +88,7 @@ class Calls:
             for operation, training in modes
             # A tensor, too, may be true.
             if training is not None and training is not False
-            if hasattr(operation, "_flatten_layers")
+            if isinstance(operation, keras.layers.Layer)
         )
         return frozenset(id(layer) for layers in inner for layer in layers)
 
@@ -104,3 +104,17 @@ class Calls:
     def _contents(self) -> dict[int, set[int]]:
         parts = keras_internals.all_layers
         return {key: set(map(id, parts(each))) for key, each in self.layers.items()}
+
+
+def _others(parts: Sequence[Any]) -> list[Any]:
+    """The other live models that contain one of the layers of a model."""
+    ids = set(map(id, parts))
+    own = {*ids, *(id(keras_internals.graph_of(part)) for part in parts)}
+    for part in parts:
+        own |= set(map(id, keras_internals.former_graphs(part)))
+    return [
+        other
+        for other in keras_internals.models_alive()
+        if id(other) not in own
+        and not ids.isdisjoint(map(id, keras_internals.all_layers(other)))
+    ]

@@ -94,11 +94,12 @@ def fold_batchnorm(model: Any) -> Folding:
             if rows
             else f"{model.name!r} has no keras.layers.BatchNormalization to fold."
         )
-    optimizers = built_optimizers(layer for p in pairs for layer in (p.norm, p.product))
-    notes = [*_unsaved(pairs, calls), *(each.note() for each in optimizers)]
     strategy = keras_internals.strategy_of(model)
     with contextlib.nullcontext() if strategy is None else strategy.scope():
+        layers = [layer for pair in pairs for layer in (pair.norm, pair.product)]
+        optimizers = built_optimizers(layers)
         _apply(pairs, calls, optimizers)
+    notes = [*_unsaved(pairs, calls), *(each.note() for each in optimizers)]
     return Folding(f"{model.name} folded", tuple(rows), tuple(notes))
 
 

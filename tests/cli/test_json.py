@@ -20,6 +20,7 @@ COMMANDS = {
     "summary": MODEL,
     "plan": ["float.keras", "-r", "bnn"],
     "quantize": ["float.keras", "-r", "bnn", "-o", "out.keras", "--force"],
+    "fold": ["normalized.keras", "-o", "out.keras", "--force"],
     "calibrate": ["ranged.keras", "--data", "data.npz", "-o", "out.keras", "--force"],
     "compare": ["float.keras", *MODEL, "--data", "data.npz"],
     "verify": [*MODEL, "m.safetensors", "--data", "data.npz"],
@@ -33,6 +34,8 @@ def folder(tmp_path, monkeypatch):
     layers = [keras.layers.Dense(4, name="a"), keras.layers.Dense(2, name="b")]
     model = keras.Sequential([keras.Input((6,)), *layers])
     model.save("float.keras")
+    norm = keras.layers.BatchNormalization()
+    keras.Sequential([model, keras.layers.Dense(2), norm]).save("normalized.keras")
     qf.quantize(model, "integer_inference")
     model.save("ranged.keras")
     qf.strip(model)
