@@ -7,7 +7,7 @@ from typing import Any
 
 from keras.layers import Identity
 
-from qframe.keras_internals.structure import unlocked
+from qframe.keras_internals.structure import graph_of, unlocked
 
 # What the graphs around a layer refer to, and where it is.
 _KEPT = ("_inbound_nodes", "_outbound_nodes", "_parent_path", "_path", "_called")
@@ -19,6 +19,7 @@ def become_identity(layer: Any) -> Callable[[], None]:
     """Turn a built layer into a `keras.layers.Identity`; returns a function that undoes it.
 
     It remains the same object, in all graphs and layers that have it, without variables.
+    Its calls in graphs keep their positional arguments only.
     """
     identity = Identity(
         name=layer.name,
@@ -47,7 +48,7 @@ def become_identity(layer: Any) -> Callable[[], None]:
 
     become(Identity, state)
     for node, arguments in calls:
-        # An Identity takes neither `training` nor `mask`, which is None here.
+        # An Identity takes neither `training` nor `mask`, and passes the mask of its input.
         node.arguments = type(arguments)(*arguments.args)
     return undo
 
@@ -85,5 +86,7 @@ def remove_bias(layer: Any) -> None:
 def update_parameters(layer: Any) -> None:
     """Let a layer list its variables for PyTorch again, where Keras has it do so."""
     names = ("_torch_params", "torch_params")  # the second in older versions of Keras
-    if any(name in vars(layer).get("_modules", ()) for name in names):
-        layer._track_variables()
+    # The graph of a Sequential lists them too.
+    for part in {id(part): part for part in (layer, graph_of(layer))}.values():
+        if any(name in getattr(part, "_modules", ()) for name in names):
+            part._track_variables()

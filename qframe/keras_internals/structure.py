@@ -105,6 +105,18 @@ def graph_of(layer: Any) -> Any:
     return graph if hasattr(graph, "_nodes_by_depth") else None
 
 
+def own_arguments(node: Any) -> dict[str, Any]:
+    """The arguments by keyword of a call in a graph that its caller gave.
+
+    Keras adds the mask of the input to them.
+    """
+    given = {key: v for key, v in node.arguments.kwargs.items() if v is not None}
+    first = node.arguments.keras_tensors[:1]
+    if first and given.get("mask") is getattr(first[0], "_keras_mask", None):
+        given.pop("mask", None)
+    return given
+
+
 def former_graphs(layer: Any) -> list[Any]:
     """The graphs that a Sequential had before layers were added to it.
 
@@ -113,7 +125,8 @@ def former_graphs(layer: Any) -> list[Any]:
     graph = graph_of(layer) if isinstance(layer, Sequential) else None
     if graph is None:
         return []
-    in_use = {*map(id, layer._layers), *map(id, vars(layer).values())}
+    attributes = [*vars(layer).values(), *vars(layer).get("_modules", {}).values()]
+    in_use = set(map(id, [*layer._layers, *attributes]))
     return [
         part
         for part in layer._tracker.config["layers"][1]

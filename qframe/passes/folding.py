@@ -47,8 +47,8 @@ def fold_batchnorm(model: Any) -> Folding:
     bias gets one. In inference the model computes the same function; it remains a plain
     Keras model, which Keras alone saves and loads. Training no longer normalizes.
 
-    Fold before `qframe.quantize` and `qframe.calibrate`, so that the weights of the
-    deployed model are those that are quantized.
+    Fold first, then call `qframe.quantize` and `qframe.calibrate`: what is rounded is then
+    what a runtime multiplies with.
 
     Args:
         model: a built `keras.Model` without quantizers on the layers concerned. Its dense

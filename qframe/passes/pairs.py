@@ -62,14 +62,12 @@ def pair_of(site: Site, calls: Calls) -> Pair:
 
 def _maker(node: Any, calls: Calls) -> Any:
     """The layer whose output a call of a batch normalization reads."""
-    arguments = node.arguments
     if id(node.operation) in calls.always_training:
         raise QFrameError("it is called with training=True, so it uses batch statistics")
-    given = {k for k, v in arguments.kwargs.items() if v is not None} - {"training"}
-    if len(arguments.keras_tensors) != 1 or len(arguments.args) != 1 or given:
+    arguments = node.arguments.args
+    if len(arguments) != 1 or keras_internals.own_arguments(node).keys() - {"training"}:
         raise QFrameError("it is called with other arguments than one tensor")
-    (tensor,) = arguments.keras_tensors
-    maker = calls.maker(tensor)
+    maker = calls.maker(arguments[0])
     if maker is None:
         raise QFrameError("it reads an input of its model")
     product = maker.operation

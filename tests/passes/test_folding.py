@@ -286,6 +286,17 @@ def test_a_tower_in_a_model_is_folded_in_both_and_for_each_call():
     near(call(tower), alone)
 
 
+def test_a_mask_passes(tmp_path):
+    parts = [layers.Masking(), layers.Dense(3), layers.BatchNormalization(), layers.LSTM(2)]
+    model = chain(*parts, shape=TIME)
+    (x,) = batch(model)
+    x[0, 2:] = 0
+    before = call(model, [x])
+    qf.fold_batchnorm(model)
+    near(call(model, [x]), before)
+    near(call(reloaded(model, tmp_path / "m.keras"), [x]), before)
+
+
 def test_what_a_growing_sequential_leaves_behind_does_not_count():
     model = keras.Sequential([keras.Input(VECTOR)])
     for part in (layers.Dense(3), layers.BatchNormalization(), layers.ReLU()):
@@ -564,6 +575,10 @@ REFUSALS = {
     "training around": (
         functional(lambda x: chain(dense()(), bn()())(x, training=True)),
         "it is called with training=True",
+    ),
+    "mask": (
+        functional(lambda x: bn()()(dense()()(x), mask=ops.all(x > 0, -1)), TIME),
+        "it is called with other arguments than one tensor",
     ),
     "axis": (
         sequence(lambda: layers.Conv1D(3, 1, name="conv"), bn(axis=1), shape=TIME),
