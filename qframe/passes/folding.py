@@ -53,7 +53,8 @@ def fold_batchnorm(model: Any) -> Folding:
     Args:
         model: a built `keras.Model` without quantizers on the layers concerned. Its dense
             layers and convolutions of any kind, `EinsumDense` included, are layers of
-            products.
+            products. A subclassed model is searched for functional and sequential models
+            in it, which its code must not call with ``training=True`` in inference.
 
     Returns:
         Each batch normalization, with the layer that it was folded into or the reason why
@@ -128,16 +129,17 @@ def _plan(model: Any, calls: Calls) -> tuple[list[Pair], list[Row]]:
 
 
 def _remark(product: Any) -> str:
-    """Name what acts on the folded weights from now on, in training."""
+    """Name what sees the folded weights or their outputs in training."""
     kinds = ("_constraint", "_regularizer")
     names = [
         key
         for key, value in vars(product).items()
-        if key.endswith(kinds) and value is not None and key != "activity_regularizer"
+        if key.endswith(kinds) and value is not None
     ]
     if not names:
         return ""
-    return f"{', '.join(names)} of {product.name!r} acts on the folded weights in training"
+    of = f"{', '.join(names)} of {product.name!r}"
+    return f"the folded numbers are subject to {of} in training"
 
 
 def _unsaved(pairs: Iterable[Pair], calls: Calls) -> Iterator[str]:

@@ -417,6 +417,20 @@ def test_quantization_follows():
     near(call(model), before, 0.05)
 
 
+def test_empty_slots_are_no_obstacle_and_can_be_filled_afterwards(tmp_path):
+    dense = qf.layers.QuantDense(3, use_bias=False)
+    model = chain(dense, layers.BatchNormalization())
+    before = call(model)
+    qf.fold_batchnorm(model)
+    near(call(model), before)
+    dense.quantizers["kernel"] = "ste_sign"
+    dense.quantizers["bias"] = "ste_sign"
+    signs = [np.where(w < 0, -1, 1) for w in dense.get_weights()]
+    near(call(model), [batch(model)[0] @ signs[0] + signs[1]])
+    model.save(tmp_path / "m.keras")
+    near(call(qf.load_model(tmp_path / "m.keras")), call(model), 0)
+
+
 def test_an_error_in_the_middle_changes_nothing(monkeypatch):
     parts = [layers.Dense(3, use_bias=False), layers.BatchNormalization()]
     other = layers.EinsumDense("ab,bc->ac", 2)
@@ -666,7 +680,9 @@ def test_a_report_has_folded_and_skipped_rows_and_names_constraints():
     report = qf.fold_batchnorm(model)
     assert "1 of 2 batch normalizations folded" in str(report)
     (folded,), (skipped,) = report.folded, report.skipped
-    assert "kernel_constraint of 'dense' acts on the folded weights" in folded.reason
+    assert (
+        folded.reason == "in training kernel_constraint of 'dense' see the folded numbers"
+    )
     assert "which is not a layer of products" in skipped.reason
     assert report.to_dict()["rows"][0]["settings"] == {"folded_into": "dense"}
     # What follows can be folded neither now: an Identity is between.
