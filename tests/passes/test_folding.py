@@ -680,9 +680,7 @@ def test_a_report_has_folded_and_skipped_rows_and_names_constraints():
     report = qf.fold_batchnorm(model)
     assert "1 of 2 batch normalizations folded" in str(report)
     (folded,), (skipped,) = report.folded, report.skipped
-    assert (
-        folded.reason == "in training kernel_constraint of 'dense' see the folded numbers"
-    )
+    assert "are subject to kernel_constraint of 'dense' in training" in folded.reason
     assert "which is not a layer of products" in skipped.reason
     assert report.to_dict()["rows"][0]["settings"] == {"folded_into": "dense"}
     # What follows can be folded neither now: an Identity is between.
