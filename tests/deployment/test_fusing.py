@@ -115,6 +115,25 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("flatten", [False, True])
+def test_a_narrow_range_and_a_full_one_are_joined(flatten):
+    """A quantizer that changes no integer still widens the range of what is joined."""
+    x = keras.Input((2, 2))
+    parts = [
+        qf.quantizers.get(f"integer(narrow_range={narrow}, gather='widest')")(part)
+        for narrow, part in ((True, x), (False, layers.ReLU()(x)))
+    ]
+    parts = [layers.Flatten()(part) for part in parts] if flatten else parts
+    full = qf.quantizers.get("integer(gather='widest')")
+    model = keras.Model(x, full(layers.Concatenate()(parts)))
+    data = np.random.default_rng(0).uniform(-1, 1, (5, 2, 2)).astype(F)
+    data[0] = 2.0  # the largest number of all parts, so that they have one scale
+    qf.calibrate(model, data, verbose=0)
+    graph = fuse(lower(model, ExportTarget("mine")))
+    found = tensors_of(graph, data)[graph.outputs[0]]
+    np.testing.assert_allclose(found, model.predict(data, verbose=0), rtol=1e-6)
+
+
 @pytest.mark.every_case
 @pytest.mark.parametrize(("bits", "symmetric", "granularity"), CASES)
 def test_integers_of_numpy_are_those_of_keras(bits, symmetric, granularity):

@@ -348,6 +348,10 @@ def keep_integers(draft: Draft, key: int, node: Node) -> bool:
     integers = np.arange(span.low, span.high + 1, span.step, dtype=np.int32)
     if (run(node.operation, run(before.operation, integers)) != integers).any():
         return False
+    # What is joined has one span, and the quantizer's may be wider than that of the source.
+    span_is_kept = draft.values[key].grid.span == span
+    if not span_is_kept and draft.leads_to(key, Concatenate, _MOVING):
+        return False
     draft.replace(key, source)
     return True
 

@@ -34,6 +34,19 @@ class Draft:
         """Return whether a single node reads a tensor, and the model does not return it."""
         return self._reads[key] == 1 and key not in self._graph.outputs
 
+    def leads_to(
+        self, key: int, kind: type[Operation], through: tuple[type[Operation], ...]
+    ) -> bool:
+        """Return whether an operation of a kind reads a tensor, perhaps through others."""
+        readers = [
+            (k, node.operation) for k, node in self.nodes.items() if key in node.inputs
+        ]
+        return any(
+            isinstance(operation, kind)
+            or (isinstance(operation, through) and self.leads_to(reader, kind, through))
+            for reader, operation in readers
+        )
+
     def set_node(self, key: int, operation: Operation, *inputs: int, name: str) -> None:
         """Compute a tensor by another node, which remains the same edge of the model."""
         before = self.nodes.get(key)
