@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from qframe.errors import DataError, OutputError
+from qframe.errors import ArgumentError, DataError, OutputError
 
 AnyPath = str | os.PathLike[str]
 
@@ -26,17 +26,28 @@ def existing_file(name: AnyPath, *suffixes: str) -> Path:
         name: the path.
         *suffixes: it must end in one of them, such as ``.keras``.
     """
-    suffix = " or ".join(suffixes)
+    suffix, path = " or ".join(suffixes), _path_of(name)
     try:
-        path = Path(name).expanduser()
+        path = path.expanduser()
         if not path.is_file():
             state = "is not a file" if path.exists() else "does not exist"
             raise DataError(f"{name} {state}; name a {suffix} file.")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{name} cannot be read: {error}.") from error
     if path.suffix not in suffixes:
         raise DataError(f"{name} does not end in {suffix}; name a {suffix} file.")
     return path
+
+
+def _path_of(name: Any) -> Path:
+    """A path; raises `ArgumentError` for what is none."""
+    try:
+        return Path(name)
+    except TypeError as error:
+        raise ArgumentError(
+            f"a path is a str or a pathlib.Path, found {name!r}. Write for example "
+            "'model.keras'."
+        ) from error
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
@@ -73,14 +84,15 @@ class OutputPath:
             suffix: its suffix, such as ``.keras``.
             force: overwrite an existing file.
         """
-        if Path(name).suffix != suffix:
-            example = f"{Path(name).stem or 'file'}{suffix}"
+        path = _path_of(name)
+        if path.suffix != suffix:
+            example = f"{path.stem or 'file'}{suffix}"
             raise OutputError(
                 f"{os.fspath(name)!r} does not end in {suffix}, which says what the file "
                 f"holds; write for example {example!r}."
             )
         try:
-            output = cls(Path(name).expanduser().resolve())
+            output = cls(path.expanduser().resolve())
             if output.path.is_dir():
                 raise OutputError(f"{name} is a directory; name a file.")
             if output.path.exists() and not force:
@@ -92,7 +104,7 @@ class OutputPath:
             # Only writing shows that it is possible.
             with _draft(output.path) as draft:
                 draft.touch()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise OutputError(f"{name} cannot be written: {error}.") from error
         return output
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from qframe.errors import DataError, OutputError
+from qframe.errors import ArgumentError, DataError, OutputError
 from qframe.paths import OutputPath, existing_file
 
 pytestmark = pytest.mark.pure
@@ -178,6 +178,7 @@ def test_paths_that_cannot_be_written(tmp_path, force):
         ("absent/m.keras", "absent does not exist; make it first"),
         ("file/m.keras", "file does not exist; make it first"),
         ("m" * 300 + ".keras", "cannot be written"),
+        ("m\0.keras", "cannot be written|does not exist"),
     ):
         with pytest.raises(OutputError, match=message):
             OutputPath.check(str(tmp_path / name), ".keras", force=force)
@@ -211,6 +212,7 @@ def test_existing(tmp_path, monkeypatch):
         ("r.txt/r.toml", "does not exist"),
         ("r" * 300 + ".toml", "cannot be read"),
         ("", "is not a file"),
+        ("r\0.toml", "cannot be read|does not exist"),
     ],
 )
 def test_files_that_are_not_there(tmp_path, monkeypatch, name, message):
@@ -219,3 +221,11 @@ def test_files_that_are_not_there(tmp_path, monkeypatch, name, message):
     (tmp_path / "r.txt").write_text("")
     with pytest.raises(DataError, match=message):
         existing_file(name, ".toml")
+
+
+@pytest.mark.parametrize("name", [None, 3, b"m.keras", ["m.keras"]])
+def test_what_is_no_path_is_an_error(name):
+    with pytest.raises(ArgumentError, match=r"is a str or a pathlib\.Path, found"):
+        existing_file(name, ".keras")
+    with pytest.raises(ArgumentError, match="Write for example 'model.keras'"):
+        OutputPath.check(name, ".keras", force=True)

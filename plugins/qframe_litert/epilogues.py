@@ -55,10 +55,11 @@ class Epilogue:
             function, least = BETWEEN_SIGNS, low
         if activation is not None:
             if not is_relu(activation):
+                name = activation.function
+                kind = "ReLU with a slope or a threshold" if name == "relu" else repr(name)
                 raise QFrameError(
-                    f"its activation {activation.function!r} is not a plain ReLU, and "
-                    "reads sums that are not quantized. Write it as a layer, and quantize "
-                    "what it reads"
+                    f"its activation, {kind}, reads sums that are not quantized, and only "
+                    "a plain ReLU may. Write it as a layer, and quantize what it reads"
                 )
             # Rounding is monotone: what is clipped and then rounded is what is rounded
             # and then clipped.
