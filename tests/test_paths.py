@@ -227,5 +227,5 @@ def test_files_that_are_not_there(tmp_path, monkeypatch, name, message):
 def test_what_is_no_path_is_an_error(name):
     with pytest.raises(ArgumentError, match=r"is a str or a pathlib\.Path, found"):
         existing_file(name, ".keras")
-    with pytest.raises(ArgumentError, match="Write for example 'model.keras'"):
+    with pytest.raises(ArgumentError, match=r"Write for example 'model\.keras'"):
         OutputPath.check(name, ".keras", force=True)

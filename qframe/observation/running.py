@@ -17,6 +17,7 @@ from qframe.layers.traces import retraced
 from qframe.layers.tree import Site, sites
 from qframe.observation.observer import Observer
 from qframe.observation.progress import Progress
+from qframe.observation.shapes import check_data
 
 Notes = dict[str, list[NDArray[Any]]]
 
@@ -50,8 +51,9 @@ def run(
         The notes of all steps by their keys, joined along the first axis.
 
     Raises:
-        DataError: there is no batch.
+        DataError: there is no batch, or the data is none for the model.
     """
+    check_data(model, data, purpose)
     with (
         observed_steps(model, observer) as seen,
         Progress(purpose) as progress,

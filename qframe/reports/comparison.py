@@ -14,16 +14,16 @@ from qframe.errors import ArgumentError
 from qframe.layers.attachment import float_class_of
 from qframe.models import ModelProfile, profile
 from qframe.models.model_profile import or_unknown
-from qframe.reports.accuracy import accuracy
-from qframe.reports.noise import Noise
-from qframe.reports.runs import side_by_side
-from qframe.reports.shapes import (
+from qframe.observation.shapes import (
     Shapes,
     check_data,
     check_model,
     input_shapes,
     output_shapes,
 )
+from qframe.reports.accuracy import accuracy
+from qframe.reports.noise import Noise
+from qframe.reports.runs import side_by_side
 from qframe.tables import Table, Tabular, readable, readable_size
 
 # The largest relative error that rounding makes.

@@ -9,13 +9,13 @@ import attrs
 import keras
 
 from qframe.models import ModelProfile, profile
+from qframe.observation.shapes import check_data, check_model
 from qframe.paths import AnyPath, OutputPath
 from qframe.registry.discovery import FIRST_PARTY
 from qframe.reports import activations, graph, weights
 from qframe.reports.activations import ActivationReport, activations_of
 from qframe.reports.markup import Element
 from qframe.reports.page import Section, definitions, page_of, sortable
-from qframe.reports.shapes import check_data, check_model
 from qframe.reports.weights import WeightReport, weights_of
 from qframe.tables import Table, Tabular
 

@@ -108,7 +108,7 @@ def test_bad_data_is_said_before_a_backend_starts(command, folder, monkeypatch, 
 def test_failure_after_loading_writes_nothing(command, folder):
     np.savez("other.npz", x=X[:, :5])
     for data, source, message in (
-        ("other.npz", "quantized.keras", "the data has the shape (20, 5)"),
+        ("other.npz", "quantized.keras", "data has the shape (20, 5)"),
         ("data.npz", "float.keras", "has no quantized layer"),
     ):
         result = command("report", source, "--data", data, "-o", "r.html")

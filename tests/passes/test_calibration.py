@@ -382,6 +382,9 @@ def test_constant_and_dead_inputs_do_not_stop_others(quantizer, method):
             "no quantizer with a range",
         ),
         (lambda m: qf.calibrate(m.layers[0], DATA), ArgumentError, "takes a keras.Model"),
+        (lambda m: qf.calibrate(m, None), DataError, "calibration data is None"),
+        (lambda m: qf.calibrate(m, []), DataError, "calibration data is empty"),
+        (lambda m: qf.calibrate(m, DATA[0]), DataError, "data has the shape"),
     ],
 )
 def test_bad_input_changes_nothing(call, error, message):

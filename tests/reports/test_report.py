@@ -185,8 +185,8 @@ def test_notebooks(known, x):
             DataError,
             r"shape \(4, 5\), and 'known' takes \(None",
         ),
-        (np.ones((4, 6, 2), "float32"), DataError, "the data has the shape"),
-        (np.ones((0, 6), "float32"), DataError, "the data is empty"),
+        (np.ones((4, 6, 2), "float32"), DataError, "data has the shape"),
+        (np.ones((0, 6), "float32"), DataError, "data is empty"),
     ],
 )
 def test_data_that_does_not_fit(known, data, error, message):

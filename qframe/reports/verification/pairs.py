@@ -13,7 +13,7 @@ from qframe import keras_internals
 from qframe.deployment.graph.edges import Edge
 from qframe.errors import ArgumentError, DataError
 from qframe.exporters import ExportedFile
-from qframe.reports.shapes import Shapes, input_shapes, output_shapes
+from qframe.observation.shapes import Shapes, input_shapes, output_shapes
 
 Array = NDArray[Any]
 

@@ -17,9 +17,9 @@ from qframe.deployment.runtime import EdgeRuntime
 from qframe.errors import ArgumentError, DataError
 from qframe.exporters import ExportedFile
 from qframe.observation import Progress
+from qframe.observation.shapes import check_data, check_model
 from qframe.paths import AnyPath
 from qframe.reports.accuracy import accuracy, predicted
-from qframe.reports.shapes import check_data, check_model
 from qframe.reports.verification.agreement import Agreement
 from qframe.reports.verification.grids import Grids
 from qframe.reports.verification.observing import EdgeObserver
@@ -55,9 +55,7 @@ def verification_of(
     check_model(model, "verification")
     file = ExportedFile.check(path, target)
     pair = Pair(model, file.load(), file)
-    check_data(model, data)
-    if data is None or (isinstance(data, (list, tuple, dict)) and not data):
-        raise DataError("the verification data is empty.")
+    check_data(model, data, "verification")
     labels = _labels_of(labels, pair.output_names)
     outputs: list[tuple[list[Array], list[Array]]] = []
     kept: list[Any] = []

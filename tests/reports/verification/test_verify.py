@@ -239,12 +239,12 @@ def test_other_weights_are_a_report_and_other_shapes_an_error(model, path, x, tm
 def test_wrong_data_is_an_error(model, path, x):
     for data, why in (
         (x[:0], "is empty"),
-        (x[:, :5], r"the data has the shape \(40, 5, 8, 2\)"),
+        (x[:, :5], r"data has the shape \(40, 5, 8, 2\)"),
         ([x, x], "the data has 2 arrays"),
         (((part,) for part in [x[:, :5]]), "the data has examples of|does not fit"),
         ((part for part in ()), "empty|cannot be read"),
-        ("m.npz", "cannot be read"),
-        (None, "the verification data is empty"),
+        ("m.npz", "data is 'm.npz'"),
+        (None, "the verification data is None"),
         ([], "the verification data is empty"),
     ):
         with pytest.raises(DataError, match=why):

@@ -35,14 +35,27 @@ def output_shapes(model: Any) -> Shapes | None:
     return None if graph is None else [tuple(t.shape) for t in graph.outputs]
 
 
-def check_data(model: Any, data: Any) -> None:
-    """Raise where an array does not fit the only input of a model."""
+def check_data(model: Any, data: Any, purpose: str = "") -> None:
+    """Raise for what is no data, and an array that does not fit the only input.
+
+    Args:
+        model: a model.
+        data: as in `Model.predict`.
+        purpose: the use of the data, for errors. Default: none is named.
+    """
+    the = f"the {purpose} data" if purpose else "the data"
+    if data is None or isinstance(data, (str, bytes)):
+        raise DataError(
+            f"{the} is {data!r}. Give what Model.predict takes: arrays, or batches of them."
+        )
+    if isinstance(data, (list, tuple, dict)) and not data:
+        raise DataError(f"{the} is empty: {data!r}.")
     shapes, array_shape = input_shapes(model), getattr(data, "shape", None)
     if shapes is None or array_shape is None or len(shapes) != 1:
         return
     found, wanted = tuple(array_shape), shapes[0]
     if not found or not found[0]:
-        raise DataError(f"the data is empty: it has the shape {found}.")
+        raise DataError(f"{the} is empty: it has the shape {found}.")
     # Keras adds or drops an axis of one element at the end.
     fits = any(
         len(shape) == len(wanted)
@@ -51,6 +64,6 @@ def check_data(model: Any, data: Any) -> None:
     )
     if not fits:
         raise DataError(
-            f"the data has the shape {found}, and {model.name!r} takes "
+            f"{the} has the shape {found}, and {model.name!r} takes "
             f"{wanted}. Give it as it was trained: of that shape, and scaled."
         )
