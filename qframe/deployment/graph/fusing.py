@@ -349,8 +349,8 @@ def keep_integers(draft: Draft, key: int, node: Node) -> bool:
     if (run(node.operation, run(before.operation, integers)) != integers).any():
         return False
     # What is joined has one span, and the quantizer's may be wider than that of the source.
-    span_is_kept = draft.values[key].grid.span == span
-    if not span_is_kept and draft.leads_to(key, Concatenate, _MOVING):
+    result: Any = draft.values[key].grid
+    if result.span != span and draft.leads_to(key, Concatenate, _MOVING):
         return False
     draft.replace(key, source)
     return True
