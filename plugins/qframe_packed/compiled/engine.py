@@ -114,9 +114,9 @@ class Engine:
     samples: int = attrs.field(init=False)
     least_bytes: int = attrs.field(init=False)
     _free: list[Session] = attrs.field(init=False, factory=list)
-    # By their number, the threads beside the one that calls. A forked process has none of
-    # the threads of its parent.
-    _pools: dict[tuple[int, int], ThreadPoolExecutor] = attrs.field(
+    # By the process, the threads beside the one that calls, and their number. A forked
+    # process has none of the threads of its parent.
+    _pools: dict[int, tuple[ThreadPoolExecutor, int]] = attrs.field(
         init=False, factory=dict
     )
 
@@ -176,11 +176,14 @@ class Engine:
         return [np.empty((size, *shape), _FLOAT) for shape in self._shapes]
 
     def _pool(self, size: int) -> ThreadPoolExecutor:
-        # Starting threads takes as long as some images.
-        key = os.getpid(), size
-        if key not in self._pools:
-            self._pools.setdefault(key, ThreadPoolExecutor(size))
-        return self._pools[key]
+        # Starting threads takes as long as some images. Those of a smaller pool end when
+        # nothing uses it any more.
+        key = os.getpid()
+        pool, most = self._pools.get(key, (None, 0))
+        if pool is None or most < size:
+            pool = ThreadPoolExecutor(size)
+            self._pools[key] = pool, size
+        return pool
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The addresses in a session are those of this process.

@@ -493,3 +493,32 @@ def test_the_size_is_that_of_the_bits(tmp_path):
     header = int.from_bytes(content[:8], "little") + 8
     assert len(content) - header <= qf.models.profile(model).memory / 8
     assert header < 1500
+
+
+def test_a_model_with_loops_is_exported(tmp_path):
+    x = keras.Input((6,))
+    y = layers.Embedding(20, 5, name="rows")(x)
+    y = layers.Bidirectional(layers.GRU(4, return_sequences=True), name="both")(y)
+    model = keras.Model(x, layers.Dense(3)(layers.LSTM(4, name="loop")(y)))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.uniform(-0.7, 0.7, weight.shape))
+    x, path = rng.integers(0, 20, (30, 6)).astype("float32"), tmp_path / "m.safetensors"
+    qf.export(model, path, target="packed")
+    size = path.stat().st_size
+    expected = keras.ops.convert_to_numpy(model(x))
+    np.testing.assert_allclose(qf.packed.load(path).predict(x), expected, atol=1e-5)
+    qf.quantize(model, "int8")
+    qf.calibrate(model, x, verbose=0)
+    qf.export(model, path, target="packed")
+    assert path.stat().st_size < size
+    runtime = qf.packed.load(path)
+    np.testing.assert_array_equal(
+        runtime.predict(x), qf.packed.load(path, "numpy").predict(x)
+    )
+    verified = qf.verify(model, path, x, verbose=0)
+    assert {"both", "loop"} <= {edge.name for edge in verified.edges}
+    assert verified.outputs[0].agreement.within_one_step == 1
+    lines = []
+    runtime.summary(print_fn=lines.append)
+    assert lines[0].count("recurrence") == 3

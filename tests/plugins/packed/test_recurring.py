@@ -1,13 +1,10 @@
-"""Recurrent cells in packed files: both engines to the bit, limits, and a whole model."""
+"""Recurrent cells in packed files: both engines to the bit, and limits."""
 
-import keras
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from keras import layers
 
-import qframe as qf
 from examples import settings
 from packed_checks import F, check, halves, peak
 from packed_graphs import chain, computed, sign
@@ -83,32 +80,3 @@ def test_a_loop_costs_its_steps_and_its_kernel():
     assert len(content) < 2**10
     with pytest.raises(DataError, match=r"operations .*\(path, work=\d+\)"):
         Runtime(files.decode(content), "numpy", Limits())
-
-
-def test_a_model_with_loops_is_exported(tmp_path):
-    x = keras.Input((6,))
-    y = layers.Embedding(20, 5, name="rows")(x)
-    y = layers.Bidirectional(layers.GRU(4, return_sequences=True), name="both")(y)
-    model = keras.Model(x, layers.Dense(3)(layers.LSTM(4, name="loop")(y)))
-    rng = np.random.default_rng(0)
-    for weight in model.weights:
-        weight.assign(rng.uniform(-0.7, 0.7, weight.shape))
-    x, path = rng.integers(0, 20, (30, 6)).astype(F), tmp_path / "m.safetensors"
-    qf.export(model, path, target="packed")
-    size = path.stat().st_size
-    expected = keras.ops.convert_to_numpy(model(x))
-    np.testing.assert_allclose(qf.packed.load(path).predict(x), expected, atol=1e-5)
-    qf.quantize(model, "int8")
-    qf.calibrate(model, x, verbose=0)
-    qf.export(model, path, target="packed")
-    assert path.stat().st_size < size
-    runtime = qf.packed.load(path)
-    np.testing.assert_array_equal(
-        runtime.predict(x), qf.packed.load(path, "numpy").predict(x)
-    )
-    verified = qf.verify(model, path, x, verbose=0)
-    assert {"both", "loop"} <= {edge.name for edge in verified.edges}
-    assert verified.outputs[0].agreement.within_one_step == 1
-    lines = []
-    runtime.summary(print_fn=lines.append)
-    assert lines[0].count("recurrence") == 3

@@ -79,6 +79,15 @@ def test_predict_on_threads_gives_the_same_bits(threads, count, chunk):
             predicts(engine, count, threads)
 
 
+def test_more_threads_take_the_place_of_fewer():
+    """The pools of other numbers do not stay."""
+    engine = Engine(GRAPH)
+    for threads in (2, 5, 3, 7):
+        predicts(engine, 9, threads)
+    ((pool, most),) = engine._pools.values()
+    assert pool._max_workers == most == 6
+
+
 @given(graphs())
 @settings(max_examples=25)
 def test_predict_of_drawn_graphs_on_threads_gives_the_same_bits(graph):
