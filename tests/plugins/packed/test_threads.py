@@ -81,9 +81,10 @@ def test_predict_on_threads_gives_the_same_bits(threads, count, chunk):
 
 def test_more_threads_take_the_place_of_fewer():
     """The pools of other numbers do not stay."""
-    engine = Engine(GRAPH)
+    engine, x = Engine(GRAPH), np.concatenate([X] * 3)
     for threads in (2, 5, 3, 7):
-        predicts(engine, 9, threads)
+        (output,) = engine.predict([x], threads)
+        np.testing.assert_array_equal(output, np.concatenate([EXPECTED] * 3))
     ((pool, most),) = engine._pools.values()
     assert pool._max_workers == most == 6
 
