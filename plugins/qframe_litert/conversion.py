@@ -196,7 +196,8 @@ class Conversion:
         softmax = isinstance(operation, op.Activation) and operation.function == "softmax"
         if self._writer.settings.activations != "int8":
             return (
-                "it returns two levels, for which the runtime has no operators of 16 bits"
+                "it returns two levels, for which the runtime has no operators of 16 bits. "
+                "Write activations=8"
             )
         if isinstance(operation, _THRESHOLDS) and not softmax:
             return ""

@@ -69,8 +69,8 @@ def test_a_network_prints_its_row(name, tmp_path):
     verified = qf.verify(model, path, images, edge_examples=8)
     batch = np.asarray(model(images, training=False))[:ALONE]
     alone = [model(image[None], training=False) for image in images[:ALONE]]
-    (compared,) = verified.outputs
-    step = compared.largest_difference / max(1, compared.largest_difference_in_steps)
+    compared = verified.outputs[0].agreement
+    step = compared.largest / max(1, compared.largest_steps)
     alike = np.mean(np.abs(batch - np.concatenate(alone)) < step / 2)
     taken = interleaved({"int8": once(path), "float32": in_floats}, ROUNDS, turn=0.05)
     cells = [
