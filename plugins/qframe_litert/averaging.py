@@ -138,13 +138,11 @@ def resize(writer: Writer, fused: Fused, x: Written, value: Value) -> Written:
 
 def _finer(writer: Writer, x: Written) -> Written:
     """The same numbers in steps as small as the type has, to which an operator rounds."""
-    low, high = ENDS["int8"]
-    span = x.grid.span
-    # Those of 16 bits are fine enough, and two levels are as far apart as can be already.
+    span, (low, high) = x.grid.span, ENDS["int8"]
     parts = (high - low) // max(1, span.high - span.low)
-    if writer.settings.activations != "int8" or span.step > 1 or span.count == 2:
-        return x
-    if parts < 2:
+    # Those of 16 bits are fine enough, and two levels are as far apart as can be already.
+    coarse = writer.settings.activations == "int8" and span.step == 1 and span.count > 2
+    if not coarse or parts < 2:
         return x
     scale = float(x.grid.scale) / parts
     return on_grid(writer, x, Grid(span.low * parts, span.high * parts, 1, scale))

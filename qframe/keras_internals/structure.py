@@ -187,7 +187,12 @@ def runs_keras(layer: Any) -> bool:
     """
     cls = type(layer)
     call = inspect.unwrap(vars(cls).get("float_class", cls).call)
-    return str(call.__module__).startswith("keras.")
+    return is_of_keras(call)
+
+
+def is_of_keras(part: Any) -> bool:
+    """Return whether Keras has a class or function, and not a user or qframe."""
+    return str(part.__module__).startswith("keras.")
 
 
 @contextlib.contextmanager

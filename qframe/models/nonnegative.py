@@ -152,7 +152,7 @@ class _Walk:
         return None if layer.variables else self._of_function(layer, source, node)
 
     def _of_operation(self, operation: Any, source: Source, node: Any) -> Source:
-        if not type(operation).__module__.startswith("keras."):
+        if not keras_internals.is_of_keras(type(operation)):
             return None
         several = len(node.arguments.keras_tensors) > 1
         if type(operation).__name__ in (_MERGING if several else _SHAPING):

@@ -148,8 +148,8 @@ def _unsaved(pairs: Iterable[Pair], calls: Calls) -> Iterator[str]:
     for pair in pairs:
         for container in calls.containers(pair.norm):
             cls = float_class_of(container)
-            ours = str(cls.__module__).startswith("keras.")
-            if not ours and not keras_internals.saves_each_layer(container):
+            saves = keras_internals.saves_each_layer(container)
+            if not saves and not keras_internals.is_of_keras(cls):
                 seen[container.name] = cls.__name__
     for name, kind in seen.items():
         yield (

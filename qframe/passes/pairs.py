@@ -124,7 +124,7 @@ def _check_product(product: Any, norm: Any, calls: Calls) -> None:
         if not readers:
             raise QFrameError(f"{name!r} is shared: it is also called without it")
     _check_variables(product, calls)
-    if product.bias is None and not _is_of_keras(product):
+    if product.bias is None and not keras_internals.is_of_keras(float_class_of(product)):
         raise QFrameError(
             f"{name!r} has no bias, and its class {type(product).__name__} is not of "
             "Keras and may not take one. Give it a bias"
@@ -137,7 +137,3 @@ def _check_variables(product: Any, calls: Calls) -> None:
         variables = keras_internals.own_variables(other)
         if other is not product and not own.isdisjoint(map(id, variables)):
             raise QFrameError(f"{other.name!r} shares a weight with {product.name!r}")
-
-
-def _is_of_keras(layer: Any) -> bool:
-    return str(float_class_of(layer).__module__).startswith("keras.")

@@ -104,7 +104,7 @@ def _has_weights(layer: Any) -> bool:
 
 def _no_adapter(site: Site, strict: bool) -> str:
     cls = float_class_of(site.layer)
-    if cls.__module__.startswith("keras."):
+    if keras_internals.is_of_keras(cls):
         return "it has no kernel"
     line = registration_of(site.layer)
     if strict:

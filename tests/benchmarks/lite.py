@@ -48,16 +48,20 @@ def lite(model: Any, batch: int, whole: bool, ends: bool = True) -> Callable[[],
         whole: whether all numbers are int8.
         ends: whether inputs and outputs are int8 then, too.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
     shape = (batch, *model.input_shape[1:])
     noise = np.random.default_rng(0).normal(size=(4, *shape)).astype("float32")
-    content = converted(model, batch, noise if whole else (), ends)
+    return called(converted(model, batch, noise if whole else (), ends))
+
+
+def called(content: bytes) -> Callable[[], Any]:
+    """A call of a file with its copies, in one thread."""
+    from ai_edge_litert.interpreter import Interpreter
+
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
     inputs = interpreter.get_input_details()[0]
     outputs = interpreter.get_output_details()[0]
-    x = np.ones(shape, inputs["dtype"])
+    x = np.ones(inputs["shape"], inputs["dtype"])
 
     def run():
         interpreter.set_tensor(inputs["index"], x)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qframe as qf
-from benchmarks.lite import lite
+from benchmarks.lite import called, lite
 from benchmarks.timing import interleaved
 from families import FAMILIES, Family
 
@@ -28,42 +28,16 @@ def pictures(count, family, seed):
     return (255 * x if family.rescales else 2 * x - 1).astype("float32")
 
 
-def set_statistics(model, images):
-    """Let batch normalization have the statistics of these images, layer by layer."""
-    normalizations = [
-        layer
-        for layer in model.layers
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
-    momenta = [layer.momentum for layer in normalizations]
-    for layer in normalizations:
-        layer.momentum = 0.0
-    model(images, training=True)
-    for layer, momentum in zip(normalizations, momenta, strict=True):
-        layer.momentum = momentum
-
-
-def once(path):
-    """A call of the file for one image."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
-    interpreter.allocate_tensors()
-    inputs = interpreter.get_input_details()[0]
-    interpreter.set_tensor(inputs["index"], np.zeros(inputs["shape"], inputs["dtype"]))
-    return interpreter.invoke
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_prints_its_row(name, tmp_path):
     family = Family(FAMILIES[name].model, SIZE, FAMILIES[name].rescales)
     model, path = family.build(), tmp_path / "m.tflite"
     examples, images = pictures(EXAMPLES, family, 0), pictures(IMAGES, family, 1)
-    set_statistics(model, examples)
-    in_floats = lite(model, 1, whole=False)
-    qf.quantize(model, "int8")
     # Compiling takes much longer than some hundred pictures.
     model.run_eagerly = True
+    qf.recalibrate_batchnorm(model, examples, batch_size=EXAMPLES, verbose=0)
+    in_floats = lite(model, 1, whole=False)
+    qf.quantize(model, "int8")
     qf.calibrate(model, examples, verbose=0)
     qf.export(model, path, target="litert(batch=1)")
     verified = qf.verify(model, path, images, edge_examples=8)
@@ -72,7 +46,9 @@ def test_a_network_prints_its_row(name, tmp_path):
     compared = verified.outputs[0].agreement
     step = compared.largest / max(1, compared.largest_steps)
     alike = np.mean(np.abs(batch - np.concatenate(alone)) < step / 2)
-    taken = interleaved({"int8": once(path), "float32": in_floats}, ROUNDS, turn=0.05)
+    taken = interleaved(
+        {"int8": called(path.read_bytes()), "float32": in_floats}, ROUNDS, turn=0.05
+    )
     cells = [
         f"`{family.model}`",
         f"{path.stat().st_size / 1e6:.1f}",

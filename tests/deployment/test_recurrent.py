@@ -157,7 +157,7 @@ class Doubled(layers.LSTMCell):
         return 2 * output, states
 
 
-def of_own_cell():
+def of_custom_cell():
     layer = layers.LSTM(3)
     layer.cell = Doubled(3)
     return built(layer)[0]
@@ -212,7 +212,7 @@ REFUSED = {
         "its recurrent_activation is the quantizer .* which acts within the loop",
     ),
     "states of integers": (with_output_quantizer, r"del layer\.cell\.quantizers\['output"),
-    "a cell of one's own": (of_own_cell, "Doubled overrides call"),
+    "a custom cell": (of_custom_cell, "Doubled overrides call"),
     "a layer of cells": (
         lambda: built(layers.RNN(layers.LSTMCell(3)))[0],
         r"\(RNN\): the target has no such cell.* Replace it with keras\.layers\.LSTM",

@@ -1,8 +1,6 @@
 """Batch normalizations folded into the layers before them."""
 
 import contextlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -17,6 +15,7 @@ from fitting import WITHOUT_XLA
 from qframe import keras_internals
 from qframe.errors import ArgumentError, NotBuiltError
 from topology_models import named
+from two_devices import run_on_two_devices
 
 BACKEND = keras.backend.backend()
 KERAS = tuple(int(part) for part in keras.__version__.split(".")[:2])
@@ -382,13 +381,8 @@ def test_compiled_models_are_traced_again_and_train_on(tmp_path):
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
 def test_on_two_devices():
     code = """
-import numpy as np, tensorflow as tf
-(cpu,) = tf.config.list_physical_devices("CPU")
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
-import keras, qframe as qf
 x, y = np.arange(32, dtype="float32").reshape(8, 4) / 32, np.zeros((8, 3))
-with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+with two_devices.scope():
     norm = keras.layers.BatchNormalization(synchronized=True)
     parts = [keras.layers.Dense(3, use_bias=False), norm]
     model = keras.Sequential([keras.Input((4,)), *parts])
@@ -403,9 +397,7 @@ bias = [np.array(value) for value in parts[0].bias.value.values]
 np.testing.assert_array_equal(*bias)
 assert keras.ops.convert_to_numpy(model.optimizer.iterations) == 2
 """
-    run = [sys.executable, "-c", code]
-    out = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert out.returncode == 0, out.stderr
+    run_on_two_devices(code)
 
 
 def test_quantization_follows():

@@ -1,8 +1,6 @@
 """The statistics of batch normalization, estimated again from data."""
 
 import inspect
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -15,6 +13,7 @@ import qframe as qf
 from examples import settings
 from fitting import WITHOUT_XLA
 from qframe.errors import ArgumentError, DataError, NotBuiltError
+from two_devices import run_on_two_devices
 
 BACKEND = keras.backend.backend()
 RNG = np.random.default_rng(0)
@@ -241,14 +240,9 @@ def test_synchronized():
 def test_on_two_devices():
     """Each of them normalizes by its half of a batch, or both by all of it."""
     code = """
-import numpy as np, tensorflow as tf
-(cpu,) = tf.config.list_physical_devices("CPU")
-two = [tf.config.LogicalDeviceConfiguration()] * 2
-tf.config.set_logical_device_configuration(cpu, two)
-import keras, qframe as qf
 x = np.arange(64, dtype="float32")[:, None]
 for synchronized in (False, True):
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with two_devices.scope():
         layer = keras.layers.BatchNormalization(synchronized=synchronized)
         model = keras.Sequential([keras.Input((1,)), layer])
         model.compile("sgd", "mse", jit_compile=False)
@@ -258,9 +252,7 @@ for synchronized in (False, True):
     expected = x.var() if synchronized else halves
     np.testing.assert_allclose(layer.moving_variance.numpy(), [expected], rtol=1e-4)
 """
-    run = [sys.executable, "-c", code]
-    out = subprocess.run(run, capture_output=True, text=True, check=False)
-    assert out.returncode == 0, out.stderr
+    run_on_two_devices(code)
 
 
 def test_steps_per_execution():

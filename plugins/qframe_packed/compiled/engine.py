@@ -149,7 +149,7 @@ class Engine:
         """
         size = len(inputs[0])
         outputs = self._room(size)
-        if threads > 1 and size < _EFFICIENCY * threads and size * self._cost > WORTH:
+        if size < _EFFICIENCY * threads and size * self._cost > WORTH:
             # More threads than cores would wait for each other.
             sharing = min(threads, cores())
             if size < _EFFICIENCY * sharing:

@@ -43,13 +43,7 @@ def add_activation(tracer: Tracer, function: Any, x: Traced) -> Traced:
         return tracer.add_quantizer(function, x)
     if function is keras.activations.selu:
         return add_selu(tracer, x)
-    operation = operation_of(function)
-    if operation is None:
-        raise QFrameError(
-            f"its activation {getattr(function, '__name__', function)!r} is not among "
-            "linear, selu, "
-            f"{', '.join(OPERATIONS)}"
-        )
+    operation = operation_of(function, "activation", "linear", "selu")
     return tracer.add(operation, tracer.real(x))
 
 
@@ -58,13 +52,25 @@ def is_linear(function: Any) -> bool:
     return function is None or function is keras.activations.linear
 
 
-def operation_of(function: Any) -> Activation | None:
-    """The operation of an activation function; None if there is no single one."""
+def operation_of(function: Any, attribute: str, *others: str) -> Activation:
+    """The operation of an activation function.
+
+    Args:
+        function: the function.
+        attribute: the attribute of the layer that it is, for the error.
+        *others: what may be there besides functions with an operation.
+
+    Raises:
+        QFrameError: it has no operation.
+    """
     for name, operation in OPERATIONS.items():
         modules = keras.activations, activations
         if any(function is getattr(module, name, None) for module in modules):
             return operation
-    return None
+    raise QFrameError(
+        f"its {attribute} {getattr(function, '__name__', function)!r} is not among "
+        f"{', '.join((*others, *OPERATIONS))}. Build it with one of them"
+    )
 
 
 def add_selu(tracer: Tracer, x: Traced) -> Traced:

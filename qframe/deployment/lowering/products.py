@@ -142,10 +142,16 @@ def add_inner_activation(tracer: Tracer, layer: Any, x: Traced) -> Traced:
     return add_activation(tracer, layer.activation, x)
 
 
+def check_bias(bias: Array) -> None:
+    """Raise `QFrameError` for a bias with numbers that are not finite."""
+    if not np.isfinite(bias).all():
+        raise QFrameError("bias holds numbers that are not finite")
+
+
 def add_bias(tracer: Tracer, sums: Traced, bias: Array | None) -> Traced:
     """Add the bias; integers stay integers if one positive scale is enough."""
-    if bias is not None and not np.isfinite(bias).all():
-        raise QFrameError("bias holds numbers that are not finite")
+    if bias is not None:
+        check_bias(bias)
     grid = sums.value.grid
     if grid is not None and (bias is not None or not is_one_positive(grid.scale)):
         sums = tracer.real(sums)

@@ -11,8 +11,8 @@ import numpy as np
 
 from qframe.deployment.graph.kernels import Kernel, is_integer
 from qframe.deployment.graph.operations import Activation, Dense, Merge, Recurrence
-from qframe.deployment.lowering.functions import OPERATIONS, is_linear, operation_of
-from qframe.deployment.lowering.products import add_bias
+from qframe.deployment.lowering.functions import is_linear, operation_of
+from qframe.deployment.lowering.products import add_bias, check_bias
 from qframe.deployment.lowering.shapes import add_concatenate
 from qframe.deployment.lowering.slots import lowering_name_of, with_slots
 from qframe.deployment.lowering.tracing import Traced, Tracer
@@ -76,7 +76,8 @@ def _recurrent(tracer: Tracer, layer: Any, inputs: list[Traced], *, returns: str
     if function == "gru_reset_after" and bias is not None:
         # The first half belongs to the products of the input.
         bias, of_state = bias
-        recurrence = attrs.evolve(recurrence, bias=_finite(of_state))
+        check_bias(of_state)
+        recurrence = attrs.evolve(recurrence, bias=of_state)
     kernel = kernel_of(cell, "kernel", np.transpose, tracer.target.floats)
     product = tracer.add(Dense(kernel=kernel), x if is_integer(kernel) else tracer.real(x))
     return tracer.add(recurrence, tracer.real(add_bias(tracer, product, bias)))
@@ -135,15 +136,7 @@ def _function_of(cell: Any, attribute: str) -> Activation | None:
             f"and the target computes that in float. Build it with {attribute}='tanh' or "
             "another function, and put the quantizer behind the layer"
         )
-    if is_linear(function):
-        return None
-    operation = operation_of(function)
-    if operation is None:
-        raise QFrameError(
-            f"its {attribute} {function!r} is not among linear, {', '.join(OPERATIONS)}. "
-            "Build it with one of them"
-        )
-    return operation
+    return None if is_linear(function) else operation_of(function, attribute, "linear")
 
 
 def _recurrent_weights(cell: Any, floats: str) -> dict[str, Any]:
@@ -152,9 +145,3 @@ def _recurrent_weights(cell: Any, floats: str) -> dict[str, Any]:
     if not is_integer(kernel):
         return {"kernel": kernel}
     return {"kernel": Kernel(kernel.values), "scale": np.asarray(kernel.scale)}
-
-
-def _finite(bias: Any) -> Any:
-    if not np.isfinite(bias).all():
-        raise QFrameError("bias holds numbers that are not finite")
-    return bias

@@ -119,9 +119,10 @@ def _short(error: Exception) -> str:
 def _check_numbers(inputs: list[Array]) -> None:
     """Raise `DataError` for NaN, with which a model and a file agree on nothing."""
     for array in inputs:
-        if array.dtype.kind == "f" and np.isnan(array).any():
+        missing = np.isnan(array).sum() if array.dtype.kind == "f" else 0
+        if missing:
             raise DataError(
-                f"NaN is in {np.isnan(array).sum()} numbers of a batch of the verification "
+                f"NaN is in {missing} numbers of a batch of the verification "
                 "data, and its results say nothing. Leave these examples out."
             )
 
