@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         plan,
         quantize,
         recalibrate_batchnorm,
+        round_weights,
         strip,
     )
     from qframe.recipes import Recipe
@@ -82,6 +83,7 @@ __all__ = [
     "register",
     "register_layer",
     "report",
+    "round_weights",
     "strip",
     "utils",
     "verify",
@@ -111,6 +113,7 @@ _HOMES = {
     "register": "qframe.registry.configurable",
     "register_layer": "qframe.layers.adapters",
     "report": "qframe.reports",
+    "round_weights": "qframe.passes",
     "strip": "qframe.passes",
     "verify": "qframe.reports.verification",
 }

@@ -196,6 +196,9 @@ class Integer(Quantizer):
         momentum = _MOMENTUM if self.momentum is None else self.momentum
         self.gathered = GatheredRange(self, shape, self.gather, momentum)
 
+    def integer_levels(self) -> range:
+        return range(self.low, self.high + 1)
+
     def groups_of(self, shape: Any, channel_axis: Any = -1) -> Groups | None:
         if self.group_size is None:
             return None

@@ -43,6 +43,9 @@ class LearnedGrid(Quantizer):
         """The largest integer of the grid."""
         return self.low + 2**self.bits - 1
 
+    def integer_levels(self) -> range:
+        return range(self.low, self.high + 1)
+
     def build(self, input_shape: Any) -> None:
         shape: tuple[int, ...] = ()
         if self.per_channel:

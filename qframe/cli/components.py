@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qframe.registry.components import Component
     from qframe.registry.discovery import Plugin
 
-KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter")
+KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter", "rounder")
 
 _kind = click.option(
     "--kind", type=click.Choice(KINDS), help="Only components of this kind."

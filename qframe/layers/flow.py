@@ -22,7 +22,7 @@ class Step:
         role: its role in an integer runtime.
         inputs: the numbers of the tensors that it reads.
         outputs: the numbers of those that it returns.
-        arguments: its positional arguments in Keras.
+        node: the call in Keras.
     """
 
     operation: Any
@@ -30,7 +30,12 @@ class Step:
     role: Role
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    arguments: tuple[Any, ...] = ()
+    node: Any
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The positional arguments in Keras."""
+        return tuple(self.node.arguments.args)
 
 
 @attrs.frozen(eq=False)
@@ -107,7 +112,6 @@ class _Builder:
             else:
                 outputs = tuple(map(self.new, node.outputs))
                 role = role_of(operation, len(read))
-                arguments = tuple(node.arguments.args)
-                self.steps.append(Step(operation, path, role, read, outputs, arguments))
+                self.steps.append(Step(operation, path, role, read, outputs, node))
             known |= dict(zip(map(id, node.outputs), outputs, strict=True))
         return tuple(known[id(tensor)] for tensor in function.outputs)

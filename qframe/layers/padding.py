@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from qframe.errors import ArgumentError
@@ -38,7 +41,7 @@ def pad_same(layer: Any, inputs: Any, value: float) -> Any:
     sizes = ops.shape(inputs)
     pads: list[tuple[Any, Any]] = [(0, 0)] * (rank + 2)
     options = layer.kernel_size, layer.strides, layer.dilation_rate
-    per_axis = zip(*(_per_axis(option, rank) for option in options), strict=True)
+    per_axis = zip(*(per_axis(option, rank) for option in options), strict=True)
     for axis, (kernel, stride, dilation) in enumerate(per_axis, first):
         size = sizes[axis]
         reach = (kernel - 1) * dilation + 1
@@ -48,7 +51,8 @@ def pad_same(layer: Any, inputs: Any, value: float) -> Any:
     return _pad(inputs, pads, value)
 
 
-def _per_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+def per_axis(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """An option of a convolution for each spatial axis."""
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
@@ -66,3 +70,49 @@ def _pad(inputs: Any, pads: list[tuple[Any, Any]], value: float) -> Any:
         )
         inputs = ops.concatenate([front, inputs, back], axis=axis)
     return inputs
+
+
+def window_pads(
+    padding: str, sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int]
+) -> list[tuple[int, int]]:
+    """The positions that Keras adds before and after each axis, the smaller half in front.
+
+    Args:
+        padding: ``"same"``, ``"valid"`` or ``"causal"``.
+        sizes: the sizes of the axes.
+        reach: the sizes of the windows, dilated.
+        strides: their strides.
+    """
+    if padding == "causal":
+        return [(window - 1, 0) for window in reach]
+    if padding == "valid":
+        return [(0, 0)] * len(reach)
+    totals = [
+        max((-(-size // stride) - 1) * stride + window - size, 0)
+        for size, window, stride in zip(sizes, reach, strides, strict=True)
+    ]
+    return [(total // 2, total - total // 2) for total in totals]
+
+
+def transposed_crop(padding: str, surplus: int) -> int:
+    """The sums that a transposed convolution leaves out before the first of its result.
+
+    Args:
+        padding: ``"same"`` or ``"valid"``.
+        surplus: the number of all sums along an axis, less that of the result.
+    """
+    if padding == "valid" or surplus <= 0:
+        return 0
+    return (surplus + _larger_part_first()) // 2
+
+
+@functools.cache
+def _larger_part_first() -> bool:
+    """Return whether of an odd number of sums the larger part is left out at the start.
+
+    Older versions of Keras do so on PyTorch.
+    """
+    kernel = np.array([1, 2, 3], np.float32).reshape(3, 1, 1)
+    pixel = np.ones((1, 1, 1), np.float32)
+    sums = ops.conv_transpose(pixel, kernel, 2, "same", data_format="channels_last")
+    return float(ops.convert_to_numpy(sums)[0, 0, 0]) != 1

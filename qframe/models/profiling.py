@@ -10,6 +10,7 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError, NotBuiltError
+from qframe.layers.slots import filled_slots
 from qframe.models.calls import Call, multiply
 from qframe.models.kernels import MacCount, no_macs
 from qframe.models.macs import counter_of, macs_of
@@ -19,6 +20,7 @@ from qframe.models.parts import CountedLayer, counted_layers, is_built
 from qframe.models.precision import Bits, StoredBits, slot_bits
 from qframe.models.records import LayerProfile, MacProfile, Tally, WeightProfile
 from qframe.models.trace import calls_of
+from qframe.quantizers import Quantizer
 
 
 def profile_of(model: Any) -> ModelProfile:
@@ -64,7 +66,7 @@ class _WeightProfiles:
         self._counted: set[int] = set()
 
     def of(self, layer: Any, variables: Iterable[Any]) -> tuple[WeightProfile, ...]:
-        fused = _fused_away(layer)
+        fused = _fused_away(layer) | _folded(layer)
         stored = StoredBits(layer)
         profiles = []
         for variable in variables:
@@ -91,6 +93,17 @@ def _fused_away(layer: Any) -> set[int]:
     pairs = [(layer.beta, layer.moving_mean), (layer.gamma, layer.moving_variance)]
     return {
         id(first) for first, second in pairs if first is not None and second is not None
+    }
+
+
+def _folded(layer: Any) -> set[int]:
+    """Return the variables of the quantizers of a layer that are part of the integers."""
+    quantizers = (slot.quantizer for slot in filled_slots(layer))
+    return {
+        id(variable)
+        for quantizer in quantizers
+        if isinstance(quantizer, Quantizer)
+        for variable in quantizer.folded_variables
     }
 
 

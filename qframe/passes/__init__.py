@@ -25,6 +25,7 @@ from qframe.passes.planning import make_plan
 from qframe.passes.plans import ModelPlan
 from qframe.passes.recalibration import recalibrate_batchnorm
 from qframe.passes.report import Report, Row
+from qframe.passes.rounding import round_weights
 
 __all__ = [
     "Report",
@@ -34,6 +35,7 @@ __all__ = [
     "plan",
     "quantize",
     "recalibrate_batchnorm",
+    "round_weights",
     "strip",
 ]
 

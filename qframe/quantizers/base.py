@@ -22,6 +22,7 @@ from qframe.quantizers.integers import (
     Integers,
     affine_of_levels,
     integers_of,
+    integers_of_levels,
 )
 from qframe.quantizers.observed import observed_call
 from qframe.quantizers.replicas import Reduce, over_replicas
@@ -92,6 +93,21 @@ class Quantizer(Configurable, keras.layers.Layer):
         `Traits.channelwise`.
         """
         return affine_of_levels(self.traits)
+
+    def integer_levels(self) -> range | None:
+        """The integers that its values stand for, evenly spaced; None where not known.
+
+        By default they follow from `Traits.levels`.
+        """
+        return integers_of_levels(self.traits)
+
+    @property
+    def folded_variables(self) -> list[Any]:
+        """Its variables that a deployed model does not store, as they are in the integers.
+
+        By default none.
+        """
+        return []
 
     def groups_of(
         self, shape: tuple[int, ...], channel_axis: ChannelAxis = -1

@@ -49,15 +49,21 @@ class Groups:
         rows = spread.transpose(self.order(spread.ndim)).reshape(self._rows(spread.shape))
         return np.asarray(rows[..., :: self.size])
 
-    def spread(self, compact: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-        """The number of its group for each member: the inverse of `compact`."""
-        if compact.ndim == 0:
+    def spread(self, compact: Any, shape: Sequence[int], xp: Any = np) -> Any:
+        """The number of its group for each member: the inverse of `compact`.
+
+        Args:
+            compact: an array of shape (sizes of the other axes, groups), or a scalar.
+            shape: the shape of the tensor.
+            xp: NumPy, or `keras.ops` for a tensor.
+        """
+        if len(compact.shape) == 0:
             return compact
         order = self.order(len(shape))
         count = self._rows(shape)[-1]
-        rows = np.repeat(compact, min(self.size, count), axis=-1)[..., :count]
-        moved = rows.reshape([shape[axis] for axis in order])
-        return moved.transpose(np.argsort(order))
+        rows = xp.repeat(compact, min(self.size, count), axis=-1)[..., :count]
+        moved = xp.reshape(rows, [shape[axis] for axis in order])
+        return xp.transpose(moved, [int(i) for i in np.argsort(order)])
 
     def order(self, rank: int) -> list[int]:
         """The axes of a tensor, those of the groups last."""

@@ -69,6 +69,19 @@ def affine_of_levels(traits: Traits) -> tuple[float, int] | None:
     return None
 
 
+def integers_of_levels(traits: Traits) -> range | None:
+    """The integers that levels stand for; None if they are not evenly spaced."""
+    scale = (1.0, 0) if traits.scaled else affine_of_levels(traits)
+    if scale is None or not traits.levels or len(traits.levels) < 2:
+        return None
+    steps = np.asarray(traits.levels, np.float64) / scale[0]
+    integers = np.rint(steps).astype(int)
+    strides = set(np.diff(integers).tolist())
+    if len(strides) > 1 or not np.allclose(steps, integers, atol=1e-6):
+        return None
+    return range(int(integers[0]), int(integers[-1]) + 1, strides.pop())
+
+
 def integers_of(
     quantizer: Any, quantized: Any, affine: tuple[Any, Any], groups: Groups | None = None
 ) -> Integers:

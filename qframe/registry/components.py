@@ -266,3 +266,26 @@ def exporter(
     return ExporterComponent(
         name, target, summary, _aliases(aliases), suffix=suffix, runtime=runtime
     )
+
+
+def rounder(
+    name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
+) -> Component:
+    """A rounder: a method of `qframe.round_weights`.
+
+    Args:
+        name: the method.
+        target: ``"module:Class"``. Its parameters, which have defaults, are the options of
+            the method; its objects are called with a `qframe.rounders.Rounding`, and
+            return the number of a level for each weight. Where their `compensates` is
+            False, they take the latent weights, and not those that make up for the errors
+            of the layers before. Its module imports no backend.
+        summary: one line.
+        aliases: other names.
+
+    Example:
+        >>> from qframe.registry.components import rounder
+        >>> rounder("up", "my_package.up:Up").kind
+        'rounder'
+    """
+    return Component("rounder", name, target, summary, _aliases(aliases))

@@ -17,22 +17,15 @@ from qframe.deployment.lowering.shapes import (
 )
 from qframe.deployment.lowering.tracing import Lowering, Traced, Tracer
 from qframe.errors import QFrameError
+from qframe.layers.padding import window_pads
 
 
 def pads_of(
     padding: str, shape: tuple[int, ...], reach: Any, strides: Any
 ) -> tuple[int, int, int, int]:
     """The padding of Keras: top, bottom, left, right. The smaller half comes first."""
-    if padding == "valid":
-        return 0, 0, 0, 0
-    pads: list[int] = []
-    for size, window, stride in zip(shape[:2], reach, strides, strict=True):
-        if padding == "causal":
-            pads += (window - 1, 0)
-            continue
-        total = max((-(-size // stride) - 1) * stride + window - size, 0)
-        pads += (total // 2, total - total // 2)
-    return pads[0], pads[1], pads[2], pads[3]
+    (top, bottom), (left, right) = window_pads(padding, shape[:2], reach, strides)
+    return top, bottom, left, right
 
 
 def max_pooling(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:

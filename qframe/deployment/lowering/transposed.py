@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-import keras
 import numpy as np
 
 from qframe.deployment.graph.kernels import Kernel, is_integer
@@ -14,6 +12,7 @@ from qframe.deployment.lowering.products import add_epilogue, kernel_of_image
 from qframe.deployment.lowering.shapes import as_before, as_image, of_image
 from qframe.deployment.lowering.tracing import Traced, Tracer
 from qframe.deployment.lowering.weights import Array, kernel_of
+from qframe.layers.padding import transposed_crop
 
 
 def transposed_convolution(tracer: Tracer, layer: Any, inputs: list[Traced]) -> Traced:
@@ -35,7 +34,7 @@ def _operation(layer: Any, pixels: Any, size: tuple[int, int], kernel: Any) -> O
     _, *windows, _ = kernel.shape
     reach = [(k - 1) * d + 1 for k, d in zip(windows, dilation, strict=True)]
     crops = [
-        _crop(layer.padding, (count - 1) * stride + window - result)
+        transposed_crop(layer.padding, (count - 1) * stride + window - result)
         for count, stride, window, result in zip(pixels, strides, reach, size, strict=True)
     ]
     if strides != (1, 1):
@@ -45,25 +44,6 @@ def _operation(layer: Any, pixels: Any, size: tuple[int, int], kernel: Any) -> O
         before = window - 1 - crop
         pads += (before, result - count + window - 1 - before)
     return Conv2D(_turned(kernel), dilation=dilation, pads=tuple(pads))  # type: ignore[arg-type]
-
-
-def _crop(padding: str, surplus: int) -> int:
-    """The sums that are left out before the first one of the result."""
-    if padding == "valid" or surplus <= 0:
-        return 0
-    return (surplus + _larger_part_first()) // 2
-
-
-@functools.cache
-def _larger_part_first() -> bool:
-    """Return whether of an odd number of sums the larger part is left out at the start.
-
-    Older versions of Keras do so on PyTorch.
-    """
-    kernel = np.array([1, 2, 3], np.float32).reshape(3, 1, 1)
-    pixel = np.ones((1, 1, 1), np.float32)
-    sums = keras.ops.conv_transpose(pixel, kernel, 2, "same", data_format="channels_last")
-    return float(keras.ops.convert_to_numpy(sums)[0, 0, 0]) != 1
 
 
 def _turned(kernel: Any) -> Any:

@@ -1,0 +1,88 @@
+"""GPTQ: weights of one input after the other, each with the error of those before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.rounders import Array, Rounding
+from qframe.validation import positive_number
+
+# Inputs whose corrections are applied to the later ones together.
+_BLOCK = 64
+
+
+@attrs.frozen
+class GPTQ:
+    r"""Round the weights of one input after the other, and let the rest make up for it.
+
+    .. math:: e_i = \frac{w_i - q_i}{U_{ii}}, \quad w_j \leftarrow w_j - U_{ij} e_i
+        \text{ for } j > i, \quad U^T U = (H + d I)^{-1}
+
+    The inputs come in the order of their squares, the largest first, since the last ones
+    have none behind them that could make up for their error. The damping d is a part of the
+    mean square.
+
+    Args:
+        damping: that part, positive. Default 0.01.
+
+    Raises:
+        ArgumentError: `damping` is not a positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> from qframe.rounders import Rounding
+        >>> from qframe_rounding.gptq import GPTQ
+        >>> weights = np.array([[[0.4], [0.4]]])  # of two inputs that are nearly equal
+        >>> moments = np.array([[[1.0, 0.99], [0.99, 1.0]]])
+        >>> lowest, step = np.full_like(weights, -1.0), np.ones_like(weights)
+        >>> GPTQ()(Rounding(weights, moments, lowest, step, 3)).ravel().tolist()
+        [1.0, 2.0]
+
+    Paper: Frantar et al., 2022, https://arxiv.org/abs/2210.17323
+    """
+
+    damping: float = attrs.field(default=0.01)
+
+    @damping.validator
+    def _check_damping(self, field: Any, value: float) -> None:
+        positive_number("gptq", "damping", value)
+
+    def __call__(self, rounding: Rounding) -> Any:
+        order = np.argsort(-np.einsum("gkk->gk", rounding.moments), axis=1, kind="stable")
+        moments = rounding.damped(self.damping)
+        rows, columns = order[:, :, None], order[:, None, :]
+        groups = np.arange(len(order))[:, None, None]
+        # U'U = inverse(H): the transposed Cholesky factor of the inverse.
+        upper = np.linalg.cholesky(np.linalg.inv(moments[groups, rows, columns]))
+        levels = _rounded(_ordered(rounding, rows), upper.transpose(0, 2, 1))
+        result = np.empty_like(levels)
+        np.put_along_axis(result, rows, levels, axis=1)
+        return result
+
+
+def _ordered(rounding: Rounding, rows: Any) -> Rounding:
+    arrays = (rounding.weights, rounding.lowest, rounding.step)
+    weights, lowest, step = (np.take_along_axis(each, rows, axis=1) for each in arrays)
+    return attrs.evolve(rounding, weights=weights, lowest=lowest, step=step)
+
+
+def _rounded(rounding: Rounding, upper: Array) -> Array:
+    """The levels of weights in the order of the inputs."""
+    weights, levels = rounding.weights.copy(), np.empty_like(rounding.weights)
+    size = weights.shape[1]
+    for start in range(0, size, _BLOCK):
+        stop = min(start + _BLOCK, size)
+        errors = np.empty_like(weights[:, start:stop])
+        for i in range(start, stop):
+            lowest, step = rounding.lowest[:, i], rounding.step[:, i]
+            level = np.rint((weights[:, i] - lowest) / step)
+            levels[:, i] = np.clip(level, 0, rounding.levels - 1)
+            error = (weights[:, i] - lowest - step * levels[:, i]) / upper[:, i, i, None]
+            weights[:, i:stop] -= upper[:, i, i:stop, None] * error[:, None]
+            errors[:, i - start] = error
+        later = upper[:, start:stop, stop:].transpose(0, 2, 1)
+        weights[:, stop:] -= later @ errors
+    return levels

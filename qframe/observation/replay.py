@@ -1,0 +1,225 @@
+"""A model run call by call, in float and quantized, while its layers change."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+from keras import ops, tree
+from numpy.typing import NDArray
+
+from qframe import context, keras_internals
+from qframe.layers.float_scope import idle
+from qframe.layers.flow import Step, flow_of
+from qframe.layers.quantized import Quantized
+from qframe.layers.slots import running_slots, values_in_call, weight_slots
+from qframe.layers.tree import sites
+from qframe.observation.observer import Observer
+
+Array = NDArray[Any]
+
+# The inputs of the calls of a layer in a batch: in float, and quantized.
+Inputs = tuple[list[Array], list[Array]]
+
+
+class Replay:
+    """The calls of a model over batches, up to one layer after the other.
+
+    Each call runs once in float and once quantized. What later calls read is kept in main
+    memory, so that a layer may change once its inputs are known, and the next layers see
+    that. The code of a layer that calls others runs again for each of them, as does a model
+    without a graph.
+
+    Args:
+        model: a built model.
+        batches: the inputs of each batch as `keras_internals.batches` gives them.
+    """
+
+    def __init__(self, model: Any, batches: Iterable[Any]) -> None:
+        self._quantized = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
+        flow = flow_of(model)
+        if flow is None:
+            self._steps: Sequence[Any] = [_Whole(model)]
+            starts = [{0: x} for x in batches]
+        else:
+            self._steps = flow.steps
+            graph = keras_internals.graph_of(model)
+            flat = [keras_internals.flat_inputs(graph, x) for x in batches]
+            starts = [dict(zip(flow.inputs, each, strict=True)) for each in flat]
+        self._last_use = {i: n for n, step in enumerate(self._steps) for i in step.inputs}
+        self._memory = [(_Memory(start), _Memory(start)) for start in starts]
+        self._done = 0
+        #: The number of examples in each batch.
+        self.sizes = [len(tree.flatten(start)[0]) for start in starts]
+
+    def places(self, layers: Sequence[Any]) -> list[tuple[int, list[Any]]]:
+        """The calls of layers, or of what has them inside, each layer in its first one."""
+        left = {id(layer): layer for layer in layers}
+        found = []
+        for place, step in enumerate(self._steps):
+            parts = map(id, _parts(step.operation))
+            inside = [left.pop(part) for part in parts if part in left]
+            if inside:
+                found.append((place, inside))
+        return found
+
+    def advance(self, place: int) -> None:
+        """Run all calls before a place, which later ones follow."""
+        pending, self._done = self._steps[self._done : place], place
+        values = _quantized_weights([step.operation for step in pending])
+        for pair in self._memory:
+            for memory, scope in zip(pair, self._scopes(values), strict=True):
+                with scope:
+                    tensors = memory.tensors()
+                    for step in pending:
+                        outputs = tree.flatten(_call(step, tensors))
+                        tensors |= dict(zip(step.outputs, outputs, strict=True))
+                    last = self._last_use
+                    memory.keep({i: t for i, t in tensors.items() if last.get(i, -1) >= place})
+
+    def called(self, place: int, layers: Sequence[Any]) -> list[Any]:
+        """The layers that a call reaches, in order."""
+        step = self._steps[place]
+        if [step.operation] == layers:
+            return list(layers)
+        observer = _Order(layers)
+        self._observe(step, self._memory[0][0], observer)
+        return list(observer.found.values())
+
+    def inputs(self, place: int, layer: Any) -> Iterator[Inputs]:
+        """The inputs of the calls of a layer at a place, for each batch."""
+        step = self._steps[place]
+        values = _quantized_weights([] if step.operation is layer else [step.operation])
+        for pair in self._memory:
+            found = []
+            for memory, scope in zip(pair, self._scopes(values), strict=True):
+                with scope:
+                    if step.operation is layer:
+                        args, kwargs = _arguments(step, memory.tensors())
+                        found.append([_input(layer, args, kwargs)])
+                    else:
+                        observer = _Inputs(layer)
+                        self._observe(step, memory, observer)
+                        found.append(observer.found)
+            yield found[0], found[1]
+
+    def _scopes(self, values: dict[tuple[int, str], Any]) -> tuple[Any, Any]:
+        """In float, and with these quantized weights."""
+        return idle(self._quantized), context.scoped(substituted=values)
+
+    def _observe(self, step: Any, memory: _Memory, observer: Observer) -> None:
+        with (
+            keras_internals.calls_observed(step.operation),
+            context.scoped(observer=observer),
+        ):
+            _call(step, memory.tensors())
+
+
+class _Memory:
+    """The tensors of a batch that later calls read, with their masks, as arrays."""
+
+    def __init__(self, start: dict[int, Any]) -> None:
+        self._arrays: dict[int, Any] = start
+        self._masks: dict[int, Any] = {}
+
+    def tensors(self) -> dict[int, Any]:
+        tensors = {
+            i: tree.map_structure(ops.convert_to_tensor, x) for i, x in self._arrays.items()
+        }
+        for i, mask in self._masks.items():
+            keras_internals.set_mask(tensors[i], ops.convert_to_tensor(mask))
+        return tensors
+
+    def keep(self, tensors: dict[int, Any]) -> None:
+        before, arrays, masks = self._arrays, {}, {}
+        for i, tensor in tensors.items():
+            known = i in before
+            arrays[i] = before[i] if known else ops.convert_to_numpy(tensor)
+            mask = keras_internals.mask_of(tensor)
+            if mask is not None:
+                masks[i] = ops.convert_to_numpy(mask)
+        self._arrays, self._masks = arrays, masks
+
+
+@attrs.frozen(eq=False)
+class _Whole:
+    """The call of a model without a graph, as a step."""
+
+    operation: Any
+    inputs: tuple[int, ...] = (0,)
+    outputs: tuple[int, ...] = ()
+
+
+class _Order(Observer):
+    """Keeps the order of the first calls of layers."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self._layers = {id(layer): layer for layer in layers}
+        self.found: dict[int, Any] = {}
+
+    def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
+        if id(layer) in self._layers:
+            self.found.setdefault(id(layer), layer)
+        return call(*args, **kwargs)
+
+
+class _Inputs(Observer):
+    """Keeps the inputs of a layer."""
+
+    def __init__(self, layer: Any) -> None:
+        self._layer = layer
+        self.found: list[Array] = []
+
+    def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer is self._layer:
+            self.found.append(_input(layer, args, kwargs))
+        return call(*args, **kwargs)
+
+
+def _quantized_weights(operations: Iterable[Any]) -> dict[tuple[int, str], Any]:
+    """The quantized weights in calls, so that they are not computed for each batch."""
+    layers = {id(part): part for operation in operations for part in _parts(operation)}
+    return {
+        (id(layer), attribute): value
+        for layer in layers.values()
+        if isinstance(layer, Quantized)
+        for attribute, value in values_in_call(layer, weight_slots(layer)).items()
+    }
+
+
+def _parts(operation: Any) -> list[Any]:
+    """The layers that a call may reach."""
+    is_layer = isinstance(operation, keras.layers.Layer)
+    return keras_internals.all_layers(operation) if is_layer else []
+
+
+def _arguments(step: Any, tensors: dict[int, Any]) -> tuple[Any, dict[str, Any]]:
+    """The arguments of a call."""
+    if isinstance(step, Step):
+        keys = (id(tensor) for tensor in step.node.arguments.keras_tensors)
+        known = dict(zip(keys, (tensors[i] for i in step.inputs), strict=True))
+        args, kwargs = step.node.arguments.fill_in(known)
+        return args, kwargs
+    return (tensors[0],), {}
+
+
+def _call(step: Any, tensors: dict[int, Any]) -> Any:
+    args, kwargs = _arguments(step, tensors)
+    return step.operation(*args, **kwargs)
+
+
+def _input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
+    """The input that a layer multiplies with its kernel, behind its quantizer."""
+    x = args[0] if args else kwargs[layer.first_argument]
+    with contextlib.ExitStack() as stack:
+        # The observer would see this call too.
+        stack.enter_context(context.scoped(observer=None))
+        for slot in running_slots(layer):
+            if slot.name == "input":
+                x = slot.quantize(x)
+    x = ops.convert_to_numpy(ops.cast(x, "float32"))
+    return np.asarray(x)

@@ -1,0 +1,83 @@
+"""Moments of the inputs of a layer, in float and quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from qframe.observation.replay import Inputs
+from qframe.passes.rounding.matrices import Matrices
+
+Array = NDArray[np.float64]
+
+
+@attrs.frozen(eq=False)
+class Moments:
+    """The moments of inputs as rows, for each of G matrices with K inputs.
+
+    Args:
+        squares: the mean products of two quantized inputs, of shape (G, K, K).
+        crossed: those of a quantized input and one in float.
+        quantized: the means of the quantized inputs, of shape (G, 1, K).
+        floats: the means of those in float.
+        rows: the number of rows.
+    """
+
+    squares: Array
+    crossed: Array
+    quantized: Array
+    floats: Array
+    rows: int
+
+    def centred(self) -> Moments:
+        """The moments about the means."""
+        means = self.quantized.transpose(0, 2, 1)
+        return attrs.evolve(
+            self,
+            squares=self.squares - means @ self.quantized,
+            crossed=self.crossed - means @ self.floats,
+        )
+
+
+def gather(
+    matrices: Matrices, batches: Iterable[Inputs], sizes: Sequence[int], samples: int
+) -> Moments | None:
+    """Sum up the moments over batches; None where no call was observed.
+
+    Args:
+        matrices: the layer as matrices.
+        batches: the inputs of each batch.
+        sizes: the numbers of examples in the batches.
+        samples: about how many rows to take, at random positions with one seed.
+    """
+    groups, inputs = matrices.order.shape[:2]
+    # A multiple of the inputs, since fewer rows leave the moments singular.
+    budget = max(samples, 4 * inputs)
+    sums = [np.zeros((groups, inputs, inputs)) for _ in range(2)]
+    means = [np.zeros((groups, 1, inputs)) for _ in range(2)]
+    rows = 0
+    for number, (size, pair) in enumerate(zip(sizes, batches, strict=True)):
+        for call, (in_float, quantized) in enumerate(zip(*pair, strict=True)):
+            share = -(-budget * size // sum(sizes))
+            chosen = _chosen(matrices.count(in_float.shape), share, (number, call))
+            f, q = (
+                matrices.rows(x, chosen).astype(np.float64) for x in (in_float, quantized)
+            )
+            sums[0] += q.transpose(0, 2, 1) @ q
+            sums[1] += q.transpose(0, 2, 1) @ f
+            means[0] += q.sum(1, keepdims=True)
+            means[1] += f.sum(1, keepdims=True)
+            rows += f.shape[1]
+    if not rows:
+        return None
+    return Moments(*(each / rows for each in (*sums, *means)), rows)
+
+
+def _chosen(count: int, share: int, seed: tuple[int, int]) -> NDArray[np.int64] | None:
+    """The numbers of some rows; None for all of them."""
+    if count <= share:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(count, share, replace=False))
