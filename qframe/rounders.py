@@ -19,13 +19,13 @@ Array = NDArray[np.float64]
 
 @attrs.frozen(eq=False)
 class Rounding:
-    """The weights of a layer as matrices, their grid, and the moments of the inputs.
+    r"""The weights of a layer as matrices, their grid, and the moments of the inputs.
 
     A layer is G matrices of K inputs and F outputs, each for other inputs: a dense layer is
     one, a depthwise convolution one for each channel. The error of rounded weights
     :math:`W_q` in the mean squared outputs is, summed over the matrices,
 
-    .. math:: \\operatorname{tr} (W_q - W)^T H (W_q - W)
+    .. math:: \operatorname{tr} (W_q - W)^T H (W_q - W)
 
     Args:
         weights: W, of shape (G, K, F), with which the outputs are best.
@@ -94,7 +94,7 @@ def checked_levels(name: str, levels: Any, rounding: Rounding) -> Array:
     if levels.shape != wanted:
         raise PluginError(
             f"the rounder {name!r} returned an array of the shape {levels.shape} for "
-            f"weights of the shape {wanted}. It is to return the number of a level for each."
+            f"weights of the shape {wanted}. Return the number of a level for each."
         )
     inside = (levels >= 0) & (levels < rounding.levels) & (levels == np.rint(levels))
     if not inside.all():
@@ -109,6 +109,6 @@ def check_finite(path: str, *arrays: Array) -> None:
     """Raise `DataError` where moments hold NaN or infinity."""
     if not all(np.isfinite(array).all() for array in arrays):
         raise DataError(
-            f"NaN or infinity reached {path!r}. Look for it in the data and in the weights; "
-            "nothing was changed."
+            f"NaN or infinity reached {path!r}. Look for it in the data and in the "
+            "weights; nothing was changed."
         )

@@ -56,8 +56,16 @@ def sums_of(layer: Any, slot: str) -> Sums | None:
     before = -latent_value(layer.moving_mean)
     bias = getattr(product, "bias", None)
     if bias is not None:
-        before = before + latent_value(latent(product, "bias"))
+        before = before + _bias_in_call(product)
     return Sums(ops.abs(factor) * step, before * factor)
+
+
+def _bias_in_call(product: Any) -> Any:
+    """The bias that a layer adds, by its quantizer if that needs no grid of sums."""
+    value = latent_value(latent(product, "bias"))
+    quantizer = getattr(product, "bias_quantizer", None)
+    needs_sums = isinstance(quantizer, Quantizer) and quantizer.traits.sums
+    return value if quantizer is None or needs_sums else quantizer(value)
 
 
 def _step(layer: Any) -> Any:

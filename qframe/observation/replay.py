@@ -75,11 +75,11 @@ class Replay:
             for memory, scope in zip(pair, self._scopes(values), strict=True):
                 with scope:
                     tensors = memory.tensors()
-                    for step in pending:
-                        outputs = tree.flatten(_call(step, tensors))
-                        tensors |= dict(zip(step.outputs, outputs, strict=True))
+                    self._run(pending, tensors)
                     last = self._last_use
-                    memory.keep({i: t for i, t in tensors.items() if last.get(i, -1) >= place})
+                    memory.keep(
+                        {i: t for i, t in tensors.items() if last.get(i, -1) >= place}
+                    )
 
     def called(self, place: int, layers: Sequence[Any]) -> list[Any]:
         """The layers that a call reaches, in order."""
@@ -87,36 +87,44 @@ class Replay:
         if [step.operation] == layers:
             return list(layers)
         observer = _Order(layers)
-        self._observe(step, self._memory[0][0], observer)
+        with _observed(step.operation, observer):
+            self._run([step], self._memory[0][0].tensors())
         return list(observer.found.values())
 
     def inputs(self, place: int, layer: Any) -> Iterator[Inputs]:
-        """The inputs of the calls of a layer at a place, for each batch."""
-        step = self._steps[place]
-        values = _quantized_weights([] if step.operation is layer else [step.operation])
+        """The inputs of all calls of a layer, of which the first is at a place.
+
+        Up to the last call, the calls between run with the layers as they are now, and
+        later once more.
+        """
+        calls = [n for n, s in enumerate(self._steps) if _reaches(s.operation, layer)]
+        steps = self._steps[place : calls[-1] + 1]
+        only = len(steps) == 1 and steps[0].operation is layer
+        values = _quantized_weights([] if only else [step.operation for step in steps])
         for pair in self._memory:
             found = []
             for memory, scope in zip(pair, self._scopes(values), strict=True):
                 with scope:
-                    if step.operation is layer:
-                        args, kwargs = _arguments(step, memory.tensors())
-                        found.append([_input(layer, args, kwargs)])
-                    else:
-                        observer = _Inputs(layer)
-                        self._observe(step, memory, observer)
-                        found.append(observer.found)
+                    tensors = memory.tensors()
+                    if only:
+                        found.append([_input(layer, *_arguments(steps[0], tensors))])
+                        continue
+                    observer = _Inputs(layer)
+                    with _observed(layer, observer):
+                        self._run(steps, tensors)
+                    found.append(observer.found)
             yield found[0], found[1]
 
     def _scopes(self, values: dict[tuple[int, str], Any]) -> tuple[Any, Any]:
         """In float, and with these quantized weights."""
         return idle(self._quantized), context.scoped(substituted=values)
 
-    def _observe(self, step: Any, memory: _Memory, observer: Observer) -> None:
-        with (
-            keras_internals.calls_observed(step.operation),
-            context.scoped(observer=observer),
-        ):
-            _call(step, memory.tensors())
+    def _run(self, steps: Sequence[Any], tensors: dict[int, Any]) -> None:
+        """Run calls, which add their outputs to the tensors."""
+        for step in steps:
+            outputs = tree.flatten(_call(step, tensors))
+            if step.outputs:
+                tensors |= dict(zip(step.outputs, outputs, strict=True))
 
 
 class _Memory:
@@ -178,6 +186,17 @@ class _Inputs(Observer):
         if layer is self._layer:
             self.found.append(_input(layer, args, kwargs))
         return call(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _observed(layer: Any, observer: Observer) -> Iterator[None]:
+    """Let an observer see the calls of a layer, and of those inside."""
+    with keras_internals.calls_observed(layer), context.scoped(observer=observer):
+        yield
+
+
+def _reaches(operation: Any, layer: Any) -> bool:
+    return any(part is layer for part in _parts(operation))
 
 
 def _quantized_weights(operations: Iterable[Any]) -> dict[tuple[int, str], Any]:

@@ -8,6 +8,7 @@ from qframe.errors import ArgumentError, QFrameError
 from qframe.layers.slots import weight_slots
 from qframe.layers.tree import iter_slots
 from qframe.quantizers import Integers, Quantizer
+from qframe.quantizers.rounded import Corrected
 
 
 def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
@@ -43,6 +44,8 @@ def integers(model: Any, *, strict: bool = True) -> dict[str, Integers]:
     without: dict[str, str] = {}
     for slot in iter_slots(model, weight_slots):
         quantizer = slot.quantizer
+        if isinstance(quantizer, Corrected) and quantizer.inner is None:
+            continue  # a bias in float
         try:
             if not isinstance(quantizer, Quantizer):
                 raise QFrameError(f"{quantizer!r} is not a qframe quantizer.")

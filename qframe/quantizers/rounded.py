@@ -14,6 +14,7 @@ from qframe.quantizers.arithmetic import wide, with_gradient
 from qframe.quantizers.base import Quantizer
 from qframe.quantizers.channels import ChannelAxis
 from qframe.quantizers.groups import Groups
+from qframe.quantizers.integers import Integers
 from qframe.quantizers.surrogate import clip_through
 from qframe.quantizers.traits import Traits
 
@@ -78,7 +79,8 @@ class Rounded(Quantizer):
         if groups is not None:
             scales = groups.compact(np.empty(shape, bool)).shape
         else:
-            affine = self.inner.affine(ops.zeros(shape), **self._axes(self.channel_axis))
+            axes = self._axes(self.channel_axis)
+            affine: Any = self.inner.affine(ops.zeros(shape), **axes)
             scales = np.broadcast_shapes(*(np.shape(each) for each in affine))
         self.offset = self._state("offset", shape)
         self.scale = self._state("scale", scales)
@@ -240,20 +242,40 @@ class Corrected(Quantizer):
     def fits(self, shape: Any, channel_axis: ChannelAxis = -1) -> bool:
         return self.inner is None or self.inner.fits(shape, channel_axis)
 
-    def call(self, inputs: Any, **kwargs: Any) -> Any:
+    def call(
+        self,
+        inputs: Any,
+        channel_axis: ChannelAxis = -1,
+        step: Any = None,
+        shift: Any = 0.0,
+    ) -> Any:
         x = inputs + ops.cast(self.correction, inputs.dtype)
-        return x if self.inner is None else self.inner(x, **kwargs)
+        if self.inner is None:
+            return x
+        traits = self.traits
+        axes = {"channel_axis": channel_axis} if traits.channelwise else {}
+        sums = {"step": step, "shift": shift} if traits.sums else {}
+        return self.inner(x, **axes, **sums)
 
-    def affine(self, inputs: Any, **kwargs: Any) -> Any:
-        return None if self.inner is None else self.inner.affine(inputs, **kwargs)
+    def affine(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
+        if self.inner is None:
+            return None
+        axes: Any = {"channel_axis": channel_axis} if self.traits.channelwise else {}
+        return self.inner.affine(inputs, **axes)
 
     def integers(
-        self, inputs: Any, channel_axis: ChannelAxis = -1, **kwargs: Any
+        self,
+        inputs: Any,
+        channel_axis: ChannelAxis = -1,
+        step: Any = None,
+        shift: Any = 0.0,
     ) -> Integers:
         if self.inner is None:
             return super().integers(inputs, channel_axis)
-        corrected = ops.convert_to_tensor(inputs) + self.correction
-        return self.inner.integers(corrected, channel_axis, **kwargs)
+        corrected = ops.convert_to_tensor(inputs)
+        corrected = corrected + ops.cast(self.correction, corrected.dtype)
+        arguments = {"step": step, "shift": shift} if self.traits.sums else {}
+        return self.inner.integers(corrected, channel_axis, **arguments)
 
 
 def _inner(owner: str, identifier: Any) -> Quantizer:

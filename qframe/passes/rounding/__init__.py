@@ -21,7 +21,7 @@ from qframe.observation import Progress
 from qframe.observation.replay import Replay
 from qframe.observation.shapes import check_data, check_model
 from qframe.passes.report import Report, Row
-from qframe.passes.rounding.choosing import Choice, choose
+from qframe.passes.rounding.choosing import choose
 from qframe.passes.rounding.moments import gather
 from qframe.passes.rounding.sites import (
     Target,
@@ -70,10 +70,10 @@ def round_weights(
         (W_q - W^*)^T H (W_q - W^*) + \text{a constant}, \quad H = X_q^T X_q, \quad
         W^* = (H + d I)^{-1} (X_q^T X + d I) W
 
-    where X are the inputs of the layer in float and :math:`X_q` those in the quantized model
-    with the layers before it rounded. Its bias then makes up for the mean error. The scales
-    are those that the quantizer has for :math:`W^*`; the rounder of the method chooses the
-    levels.
+    where X are the inputs of the layer in float, and :math:`X_q` those in the quantized
+    model with the layers before it rounded. Its bias then makes up for the mean error. The
+    scales are those that the quantizer has for :math:`W^*`; the rounder of the method
+    chooses the levels.
 
     The latent weights do not change: the quantizer of a weight becomes a
     `qframe.quantizers.Rounded`, with the fixed grid and an offset for each number, and that
@@ -134,10 +134,10 @@ def round_weights(
     strategy = keras_internals.strategy_of(model)
     layers = [target.slot.layer for target in targets]
     settings = _Settings(method, rounder, correct_biases, samples)
-    with contextlib.nullcontext() if strategy is None else strategy.scope():
-        with changing(layers), contextlib.ExitStack() as undo:
-            found = _round_all(Replay(model, batches), targets, settings, verbose, undo)
-            undo.pop_all()
+    scope = contextlib.nullcontext() if strategy is None else strategy.scope()
+    with scope, changing(layers), contextlib.ExitStack() as undo:
+        found = _round_all(Replay(model, batches), targets, settings, verbose, undo)
+        undo.pop_all()
     found |= {slot.variable_path: _row(slot, reason=reason) for slot, reason in others}
     paths = (slot.variable_path for slot in iter_slots(model, weight_slots))
     rows = tuple(found[path] for path in paths if path in found)

@@ -88,7 +88,7 @@ def _wanted(weights: Array, moments: Moments) -> Array:
 def _rounding(
     target: Target, weights: Array, squares: Array
 ) -> tuple[Array, Array, Rounding]:
-    """The grid that the quantizer of a kernel has for weights, and the task of a rounder."""
+    """The grid that a quantizer has for weights, and the task of a rounder."""
     slot, quantizer, integers = target.slot, target.quantizer, target.levels
     kernel = _as_kernel(target, weights).astype(np.float32)
     axes = {"channel_axis": slot.channel_axis} if quantizer.traits.channelwise else {}

@@ -10,25 +10,37 @@ from typing import Any, Protocol
 import attrs
 import keras
 import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from qframe.errors import QFrameError
 from qframe.layers.padding import per_axis, transposed_crop, window_pads
+from qframe.layers.slots import slot_of
 
 Array = NDArray[Any]
+
+# The numbers of some rows; None for all of them.
+Chosen = NDArray[np.int64] | None
 
 
 class Matrices(Protocol):
     """A kernel as G matrices of K inputs and F outputs, and the inputs as their rows."""
 
-    # The number of each weight of the kernel, in the shape (G, K, F).
-    order: NDArray[np.int64]
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The number of each weight of the kernel, in the shape (G, K, F)."""
 
     def count(self, shape: Sequence[int]) -> int:
         """The number of rows that inputs of a shape make."""
 
-    def rows(self, x: Array, chosen: NDArray[np.int64] | None) -> Array:
-        """The rows of inputs, of shape (G, rows, K); all of them, or those chosen."""
+    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
+        """The rows of inputs, of shape (G, rows, K); all of them, or those chosen.
+
+        Args:
+            x: the inputs of the layer.
+            chosen: the numbers of the rows; None for all.
+            in_float: whether other kernels of the layer are in float.
+        """
 
     def bias(self, values: Array, shape: tuple[int, ...]) -> Array:
         """Numbers of shape (G, F) in the shape of the bias."""
@@ -63,7 +75,7 @@ class _Dense:
     def count(self, shape: Sequence[int]) -> int:
         return math.prod(shape[:-1])
 
-    def rows(self, x: Array, chosen: NDArray[np.int64] | None) -> Array:
+    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
         rows = x.reshape(-1, x.shape[-1])
         return (rows if chosen is None else rows[chosen])[None]
 
@@ -93,7 +105,7 @@ class _Einsum:
         rows = len(shape) - sum(self.sizes)
         return math.prod(shape[axis] for axis in self._axes(len(shape))[:rows])
 
-    def rows(self, x: Array, chosen: NDArray[np.int64] | None) -> Array:
+    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
         groups, inputs = self.order.shape[:2]
         x = x.transpose(self._axes(x.ndim)).reshape(-1, groups, inputs)
         return (x if chosen is None else x[chosen]).transpose(1, 0, 2)
@@ -180,13 +192,15 @@ class _Convolution:
         pairs = zip(self._apart(sizes), self.pads(sizes), strict=True)
         return int(shape[0] * math.prod(self._counts([n + a + b for n, (a, b) in pairs])))
 
-    def rows(self, x: Array, chosen: NDArray[np.int64] | None) -> Array:
+    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
         x = np.moveaxis(x, 1, -1) if self.channels_first else x
         pads, x = self.pads(x.shape[1:-1]), self._moved_apart(x)
         widths = [(max(a, 0), max(b, 0)) for a, b in pads]
         x = np.pad(x, ((0, 0), *widths, (0, 0)), constant_values=self.pad)
         # A transposed convolution may cut off outputs, so that inputs go with them.
-        cut = [slice(max(-a, 0), x.shape[i] - max(-b, 0)) for i, (a, b) in enumerate(pads, 1)]
+        cut = [
+            slice(max(-a, 0), x.shape[i] - max(-b, 0)) for i, (a, b) in enumerate(pads, 1)
+        ]
         x = x[(slice(None), *cut)]
         counts = self._counts(x.shape[1:-1])
         total = x.shape[0] * math.prod(counts)
@@ -250,9 +264,35 @@ def _transposed_pads(
     return pads
 
 
-def _convolution(layer: Any, attribute: str, order: NDArray[np.int64]) -> _Convolution:
+@attrs.frozen(eq=False)
+class _Pointwise:
+    """The second kernel of a separable convolution, behind the first one."""
+
+    order: NDArray[np.int64]
+    layer: Any
+    depthwise: Matrices
+
+    def count(self, shape: Sequence[int]) -> int:
+        return self.depthwise.count(shape)
+
+    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
+        slot = slot_of(self.layer, "depthwise")
+        quantized = slot.quantizer is not None and not in_float
+        kernel = slot.quantized_value() if quantized else slot.latent_value()
+        kernel = ops.convert_to_numpy(ops.cast(kernel, "float32")).ravel()
+        products = self.depthwise.rows(x, chosen) @ kernel[self.depthwise.order]
+        rows = products.transpose(1, 0, 2)
+        return np.asarray(rows.reshape(1, rows.shape[0], -1))
+
+    def bias(self, values: Array, shape: tuple[int, ...]) -> Array:
+        return values.reshape(shape)
+
+
+def _convolution(layer: Any, attribute: str, order: NDArray[np.int64]) -> Matrices:
     if attribute == "pointwise_kernel":
-        raise QFrameError("the inputs of its pointwise_kernel stay inside its call")
+        shape = tuple(layer.depthwise_kernel.shape)
+        depthwise = matrices_of(layer, "depthwise_kernel", shape)
+        return _Pointwise(order.reshape(1, *order.shape[-2:]), layer, depthwise)
     rank = order.ndim - 2
     each = layer.kernel_size, layer.strides, layer.dilation_rate
     kernel, strides, dilation = (per_axis(value, rank) for value in each)

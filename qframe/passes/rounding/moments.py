@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.observation.replay import Inputs
-from qframe.passes.rounding.matrices import Matrices
+from qframe.passes.rounding.matrices import Chosen, Matrices
 
 Array = NDArray[np.float64]
 
@@ -23,14 +23,12 @@ class Moments:
         crossed: those of a quantized input and one in float.
         quantized: the means of the quantized inputs, of shape (G, 1, K).
         floats: the means of those in float.
-        rows: the number of rows.
     """
 
     squares: Array
     crossed: Array
     quantized: Array
     floats: Array
-    rows: int
 
     def centred(self) -> Moments:
         """The moments about the means."""
@@ -63,9 +61,8 @@ def gather(
         for call, (in_float, quantized) in enumerate(zip(*pair, strict=True)):
             share = -(-budget * size // sum(sizes))
             chosen = _chosen(matrices.count(in_float.shape), share, (number, call))
-            f, q = (
-                matrices.rows(x, chosen).astype(np.float64) for x in (in_float, quantized)
-            )
+            f = matrices.rows(in_float, chosen, in_float=True).astype(np.float64)
+            q = matrices.rows(quantized, chosen).astype(np.float64)
             sums[0] += q.transpose(0, 2, 1) @ q
             sums[1] += q.transpose(0, 2, 1) @ f
             means[0] += q.sum(1, keepdims=True)
@@ -73,10 +70,12 @@ def gather(
             rows += f.shape[1]
     if not rows:
         return None
-    return Moments(*(each / rows for each in (*sums, *means)), rows)
+    squares, crossed = (each / rows for each in sums)
+    quantized, floats = (each / rows for each in means)
+    return Moments(squares, crossed, quantized, floats)
 
 
-def _chosen(count: int, share: int, seed: tuple[int, int]) -> NDArray[np.int64] | None:
+def _chosen(count: int, share: int, seed: tuple[int, int]) -> Chosen:
     """The numbers of some rows; None for all of them."""
     if count <= share:
         return None
