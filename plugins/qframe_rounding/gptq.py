@@ -10,7 +10,7 @@ import numpy as np
 from qframe.rounders import Array, Rounding
 from qframe.validation import positive_number
 
-# Inputs whose corrections are applied to the later ones together.
+# Inputs that take the errors of those before the block together.
 _BLOCK = 64
 
 
@@ -18,9 +18,10 @@ _BLOCK = 64
 class GPTQ:
     r"""Round the weights of one input after the other, and let the rest make up for it.
 
-    .. math:: e_i = \frac{w_i - q_i}{U_{ii}}, \quad w_j \leftarrow w_j - U_{ij} e_i
-        \text{ for } j > i, \quad U^T U = (H + d I)^{-1}
+    .. math:: q_i = \operatorname{nearest}\left( w_i + \frac{1}{R_{ii}} \sum_{j < i} R_{ji}
+        (w_j - q_j) \right), \quad R R^T = H + d I, \quad R \text{ upper triangular}
 
+    These are the levels of the paper, which updates all weights by the inverse of H + d I.
     The inputs come in the order of their squares, the largest first, since the last ones
     have none behind them that could make up for their error. The damping d is a part of the
     mean square.
@@ -55,9 +56,10 @@ class GPTQ:
         moments = rounding.damped(self.damping)
         rows, columns = order[:, :, None], order[:, None, :]
         groups = np.arange(len(order))[:, None, None]
-        # U'U = inverse(H): the transposed Cholesky factor of the inverse.
-        upper = np.linalg.cholesky(np.linalg.inv(moments[groups, rows, columns]))
-        levels = _rounded(_ordered(rounding, rows), upper.transpose(0, 2, 1))
+        # The Cholesky factor of the reversed matrix, reversed, is upper triangular.
+        reverse = moments[groups, rows, columns][:, ::-1, ::-1]
+        factor = np.linalg.cholesky(reverse)[:, ::-1, ::-1]
+        levels = _rounded(_ordered(rounding, rows), factor)
         result = np.empty_like(levels)
         np.put_along_axis(result, rows, levels, axis=1)
         return result
@@ -69,20 +71,20 @@ def _ordered(rounding: Rounding, rows: Any) -> Rounding:
     return attrs.evolve(rounding, weights=weights, lowest=lowest, step=step)
 
 
-def _rounded(rounding: Rounding, upper: Array) -> Array:
+def _rounded(rounding: Rounding, factor: Array) -> Array:
     """The levels of weights in the order of the inputs."""
-    weights, levels = rounding.weights.copy(), np.empty_like(rounding.weights)
-    size = weights.shape[1]
+    weights, levels = rounding.weights, np.empty_like(rounding.weights)
+    # By columns, and relative to the diagonal.
+    shares = (factor / np.einsum("gkk->gk", factor)[:, None]).transpose(0, 2, 1)
+    errors, size = np.zeros_like(weights), weights.shape[1]
     for start in range(0, size, _BLOCK):
         stop = min(start + _BLOCK, size)
-        errors = np.empty_like(weights[:, start:stop])
+        wanted = weights[:, start:stop] + shares[:, start:stop, :start] @ errors[:, :start]
         for i in range(start, stop):
+            within = shares[:, i, None, start:i] @ errors[:, start:i]
+            target = wanted[:, i - start] + within[:, 0]
             lowest, step = rounding.lowest[:, i], rounding.step[:, i]
-            level = np.rint((weights[:, i] - lowest) / step)
+            level = np.rint((target - lowest) / step)
             levels[:, i] = np.clip(level, 0, rounding.levels - 1)
-            error = (weights[:, i] - lowest - step * levels[:, i]) / upper[:, i, i, None]
-            weights[:, i:stop] -= upper[:, i, i:stop, None] * error[:, None]
-            errors[:, i - start] = error
-        later = upper[:, start:stop, stop:].transpose(0, 2, 1)
-        weights[:, stop:] -= later @ errors
+            errors[:, i] = weights[:, i] - lowest - step * levels[:, i]
     return levels

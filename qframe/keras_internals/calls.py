@@ -164,28 +164,3 @@ def without_call_details(error: Exception) -> Exception:
     """The error, marked so that Keras does not add the arguments of the call."""
     error._keras_call_info_injected = True  # type: ignore[attr-defined]
     return error
-
-
-def mask_of(tensor: Any) -> Any:
-    """The mask that Keras attached to a tensor; None without one."""
-    return _masking("get_keras_mask")(tensor)
-
-
-def set_mask(tensor: Any, mask: Any) -> None:
-    """Attach a mask to a tensor, as a layer that computes one does."""
-    _masking("set_keras_mask")(tensor, mask)
-
-
-def _masking(name: str) -> Any:
-    """A function of newer versions of Keras; older ones use an attribute."""
-    try:
-        from keras.src.backend.common import masking
-    except ImportError:
-        return _MASKING[name]
-    return getattr(masking, name)
-
-
-_MASKING: dict[str, Any] = {
-    "get_keras_mask": lambda tensor: getattr(tensor, "_keras_mask", None),
-    "set_keras_mask": lambda tensor, mask: setattr(tensor, "_keras_mask", mask),
-}

@@ -13,10 +13,9 @@ from keras import ops, tree
 from numpy.typing import NDArray
 
 from qframe import context, keras_internals
-from qframe.layers.float_scope import idle
 from qframe.layers.flow import Step, flow_of
 from qframe.layers.quantized import Quantized
-from qframe.layers.slots import running_slots, values_in_call, weight_slots
+from qframe.layers.slots import running_slots, slots_of, values_in_call, weight_slots
 from qframe.layers.tree import sites
 from qframe.observation.observer import Observer
 
@@ -29,10 +28,9 @@ Inputs = tuple[list[Array], list[Array]]
 class Replay:
     """The calls of a model over batches, up to one layer after the other.
 
-    Each call runs once in float and once quantized. What later calls read is kept in main
-    memory, so that a layer may change once its inputs are known, and the next layers see
-    that. The code of a layer that calls others runs again for each of them, as does a model
-    without a graph.
+    Each call runs once in float and once quantized. What later calls read is kept, so that
+    a layer may change once its inputs are known, and the next layers see that. The code of
+    a layer that calls others runs again for each of them, as does a model without a graph.
 
     Args:
         model: a built model.
@@ -40,7 +38,8 @@ class Replay:
     """
 
     def __init__(self, model: Any, batches: Iterable[Any]) -> None:
-        self._quantized = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
+        layers = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
+        self._idle = {id(x): frozenset(slot.name for slot in slots_of(x)) for x in layers}
         flow = flow_of(model)
         if flow is None:
             self._steps: Sequence[Any] = [_Whole(model)]
@@ -49,9 +48,12 @@ class Replay:
             self._steps = flow.steps
             graph = keras_internals.graph_of(model)
             flat = [keras_internals.flat_inputs(graph, x) for x in batches]
-            starts = [dict(zip(flow.inputs, each, strict=True)) for each in flat]
-        self._last_use = {i: n for n, step in enumerate(self._steps) for i in step.inputs}
-        self._memory = [(_Memory(start), _Memory(start)) for start in starts]
+            tensors = ([ops.convert_to_tensor(x) for x in each] for each in flat)
+            starts = [dict(zip(flow.inputs, each, strict=True)) for each in tensors]
+        self._last_use = {i: n for n, step in enumerate(self._steps) for i in step.outputs}
+        self._last_use |= {i: n for n, step in enumerate(self._steps) for i in step.inputs}
+        # Of each batch, the tensors that later calls read: in float, and quantized.
+        self._memory = [(start, dict(start)) for start in starts]
         self._done = 0
         #: The number of examples in each batch.
         self.sizes = [len(tree.flatten(start)[0]) for start in starts]
@@ -69,17 +71,12 @@ class Replay:
 
     def advance(self, place: int) -> None:
         """Run all calls before a place, which later ones follow."""
-        pending, self._done = self._steps[self._done : place], place
-        values = _quantized_weights([step.operation for step in pending])
+        start, self._done = self._done, place
+        values = _quantized_weights([step.operation for step in self._steps[start:place]])
         for pair in self._memory:
-            for memory, scope in zip(pair, self._scopes(values), strict=True):
+            for tensors, scope in zip(pair, self._scopes(values), strict=True):
                 with scope:
-                    tensors = memory.tensors()
-                    self._run(pending, tensors)
-                    last = self._last_use
-                    memory.keep(
-                        {i: t for i, t in tensors.items() if last.get(i, -1) >= place}
-                    )
+                    self._run(start, place, tensors)
 
     def called(self, place: int, layers: Sequence[Any]) -> list[Any]:
         """The layers that a call reaches, in order."""
@@ -88,7 +85,7 @@ class Replay:
             return list(layers)
         observer = _Order(layers)
         with _observed(step.operation, observer):
-            self._run([step], self._memory[0][0].tensors())
+            self._run(place, place + 1, dict(self._memory[0][0]))
         return list(observer.found.values())
 
     def inputs(self, place: int, layer: Any) -> Iterator[Inputs]:
@@ -103,54 +100,32 @@ class Replay:
         values = _quantized_weights([] if only else [step.operation for step in steps])
         for pair in self._memory:
             found = []
-            for memory, scope in zip(pair, self._scopes(values), strict=True):
+            for before, scope in zip(pair, self._scopes(values), strict=True):
                 with scope:
-                    tensors = memory.tensors()
+                    tensors = dict(before)
                     if only:
                         found.append([_input(layer, *_arguments(steps[0], tensors))])
                         continue
                     observer = _Inputs(layer)
                     with _observed(layer, observer):
-                        self._run(steps, tensors)
+                        self._run(place, calls[-1] + 1, tensors)
                     found.append(observer.found)
             yield found[0], found[1]
 
     def _scopes(self, values: dict[tuple[int, str], Any]) -> tuple[Any, Any]:
         """In float, and with these quantized weights."""
-        return idle(self._quantized), context.scoped(substituted=values)
+        return context.idle(self._idle), context.scoped(substituted=values)
 
-    def _run(self, steps: Sequence[Any], tensors: dict[int, Any]) -> None:
-        """Run calls, which add their outputs to the tensors."""
-        for step in steps:
+    def _run(self, start: int, stop: int, tensors: dict[int, Any]) -> None:
+        """Run calls, which replace tensors that are not read any more by their outputs."""
+        for place in range(start, stop):
+            step = self._steps[place]
             outputs = tree.flatten(_call(step, tensors))
             if step.outputs:
                 tensors |= dict(zip(step.outputs, outputs, strict=True))
-
-
-class _Memory:
-    """The tensors of a batch that later calls read, with their masks, as arrays."""
-
-    def __init__(self, start: dict[int, Any]) -> None:
-        self._arrays: dict[int, Any] = start
-        self._masks: dict[int, Any] = {}
-
-    def tensors(self) -> dict[int, Any]:
-        tensors = {
-            i: tree.map_structure(ops.convert_to_tensor, x) for i, x in self._arrays.items()
-        }
-        for i, mask in self._masks.items():
-            keras_internals.set_mask(tensors[i], ops.convert_to_tensor(mask))
-        return tensors
-
-    def keep(self, tensors: dict[int, Any]) -> None:
-        before, arrays, masks = self._arrays, {}, {}
-        for i, tensor in tensors.items():
-            known = i in before
-            arrays[i] = before[i] if known else ops.convert_to_numpy(tensor)
-            mask = keras_internals.mask_of(tensor)
-            if mask is not None:
-                masks[i] = ops.convert_to_numpy(mask)
-        self._arrays, self._masks = arrays, masks
+            for i in {*step.inputs, *step.outputs}:
+                if self._last_use[i] <= place:
+                    del tensors[i]
 
 
 @attrs.frozen(eq=False)

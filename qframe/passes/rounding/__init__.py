@@ -90,7 +90,7 @@ def round_weights(
         correct_biases: whether biases make up for mean errors. Default True.
         samples: how many rows of inputs the moments of a layer are taken from, at random
             positions; at least four times its inputs are. Default 8192.
-        batch_size: for arrays; default None is Keras's 32.
+        batch_size: for arrays. Default None is 64.
         steps: the number of batches; all by default.
         verbose: 0 for no progress bar. Default ``"auto"``: one on standard error, if that
             is a terminal, once it takes two seconds.
@@ -128,7 +128,7 @@ def round_weights(
         reasons = " ".join(f"{s.variable_path!r}: {reason}." for s, reason in others)
         raise ArgumentError(f"no weight of {model.name!r} can be rounded. {reasons}")
     _check_ranges(model)
-    batches = list(keras_internals.batches(data, batch_size, steps))
+    batches = list(keras_internals.batches(data, batch_size or _BATCH, steps))
     if not batches:
         raise DataError("the round_weights data is empty.")
     strategy = keras_internals.strategy_of(model)
@@ -239,4 +239,6 @@ def _check_ranges(model: Any) -> None:
         )
 
 
+# Fewer and larger batches than in training, since each call of a layer is eager.
+_BATCH = 64
 _UNREACHED = "no call of the model reaches it, or only in a loop over time"

@@ -196,7 +196,8 @@ class _Convolution:
         x = np.moveaxis(x, 1, -1) if self.channels_first else x
         pads, x = self.pads(x.shape[1:-1]), self._moved_apart(x)
         widths = [(max(a, 0), max(b, 0)) for a, b in pads]
-        x = np.pad(x, ((0, 0), *widths, (0, 0)), constant_values=self.pad)
+        if any(map(any, widths)):
+            x = np.pad(x, ((0, 0), *widths, (0, 0)), constant_values=self.pad)
         # A transposed convolution may cut off outputs, so that inputs go with them.
         cut = [
             slice(max(-a, 0), x.shape[i] - max(-b, 0)) for i, (a, b) in enumerate(pads, 1)
