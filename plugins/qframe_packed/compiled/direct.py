@@ -49,6 +49,7 @@ class Direct(Products):
     channels: int  # output channels
     addresses: Address  # window and result of each pixel of a chunk
     results: Address  # of the pixels of a chunk, for a panel that is not full
+    turns: Address  # an int64: whether the next chunk reads the last panel first
     finish: Finish
 
     @classmethod
@@ -81,6 +82,7 @@ class Direct(Products):
             channels=gemm.channels,
             addresses=Buffer(0, 16 * chunk),
             results=Buffer(0, chunk * tile.channels * size),
+            turns=np.zeros(1, np.int64),
             finish=finish.reordered(functools.partial(_widened, gemm.width), gemm.channels),
         )
 
@@ -89,7 +91,18 @@ class Direct(Products):
         return label_of(TILES[self.tile].kind)
 
     @property
+    def _is_vector(self) -> bool:
+        """Return whether a sample has one pixel, as in a dense layer."""
+        return self.pixels == 1
+
+    @property
+    def parts(self) -> int:
+        return self.panels if self._is_vector else super().parts
+
+    @property
     def grain(self) -> int:
+        if self._is_vector:
+            return 1
         tile = TILES[self.tile]
         chunk, step = (
             part(tile, self.pooled) // self.pooled for part in (chunk_of, step_of)
@@ -101,7 +114,7 @@ class Direct(Products):
         tile, pooled = TILES[self.tile], self.pooled
         # A row of a dense layer, or what is left of few pixels.
         single = self.pixels % chunk_of(tile, pooled) % tile.pixels == 1 and pooled == 1
-        return body(tile, pooled, single, self.finish.form)
+        return body(tile, pooled, single, self._is_vector, self.finish.form)
 
 
 def in_registers(kernel: Any) -> Any:

@@ -16,6 +16,7 @@ from qframe_packed.compiled.vectors import (
     integer,
     load,
     loop,
+    loop_until,
     move,
     shuffled,
     store,
@@ -202,30 +203,62 @@ def _address(
 
 
 @functools.cache
-def body(tile: Tile, pooled: int, single: bool, form: str) -> Any:
-    """The emitter for a tile, a pool, a pixel that is left alone, and a form of results."""
+def body(tile: Tile, pooled: int, single: bool, vector: bool, form: str) -> Any:
+    """The emitter for a tile, a pool, and a form of results.
+
+    Args:
+        tile: by which pixels are multiplied.
+        pooled: see `Direct`.
+        single: whether a pixel that is left alone needs no whole tile.
+        vector: whether a sample has one pixel. Its parts are panels then.
+        form: of the results.
+    """
     step, size = step_of(tile, pooled), chunk_of(tile, pooled)
 
     def emit(b: Any, begin: Any, end: Any, p: Any) -> None:
         emission = Emission(b, p.finish, form)
         outs = b.add(p.addresses, integer(8 * size))
-        first, total = (b.mul(part, integer(pooled)) for part in (begin, end))
 
-        def chunk(first: Any) -> tuple[Any, ...]:
-            rest = b.sub(total, first)
-            count = b.select(b.icmp_signed("<", rest, integer(size)), rest, integer(size))
+        def smaller(x: Any, y: Any) -> Any:
+            return b.select(b.icmp_signed("<", x, y), x, y)
+
+        def chunk(part: Any, turned: Any) -> tuple[Any, ...]:
+            rest = b.sub(end, part)
+            if vector:
+                first, low = b.sdiv(part, p.panels), b.srem(part, p.panels)
+                samples = smaller(b.sdiv(rest, p.panels), integer(size))
+                is_part = b.or_(
+                    b.icmp_signed("!=", low, integer(0)),
+                    b.icmp_signed("==", samples, integer(0)),
+                )
+                count = b.select(is_part, integer(1), samples)
+                high = smaller(p.panels, b.add(low, rest))
+                done = b.mul(count, b.sub(high, low))
+            else:
+                first, low, high = b.mul(part, integer(pooled)), integer(0), p.panels
+                done = smaller(rest, integer(size // pooled))
+                count = b.mul(done, integer(pooled))
             _address(b, p, first, count, outs, step, pooled)
+            last = b.add(low, b.sub(high, integer(1)))
 
             def columns(index: Any) -> tuple[Any, ...]:
+                index = b.select(turned, b.sub(last, index), index)
                 panel = _Panel(b, p, tile, pooled, single, emission, index)
                 panel.multiply(count, outs)
                 return ()
 
-            loop(b, integer(0), p.panels, 1, (), columns)
-            return ()
+            loop(b, low, high, 1, (), columns)
+            return b.add(part, done), b.not_(turned)
 
-        loop(b, first, total, size, (), chunk)
+        # Panels are read from the last to the first after each turn, since the cache still
+        # has those that were read last where it does not hold them all. It depends on the
+        # order of threads, and no result does.
+        turns = b.inttoptr(p.turns, _I64.as_pointer())
+        turned = b.icmp_signed("!=", b.load_atomic(turns, "monotonic", 8), integer(0))
+        (turned,) = loop_until(b, begin, end, (turned,), chunk)
+        b.store_atomic(b.zext(turned, _I64), turns, "monotonic", 8)
 
-    parts = [tile.name, form, *["maxima"] * (pooled > 1), *["single"] * single]
+    kinds = {"maxima": pooled > 1, "single": single, "vector": vector}
+    parts = [tile.name, form, *(name for name, present in kinds.items() if present)]
     emit.__qualname__ = "_".join(parts)
     return emitter(emit)

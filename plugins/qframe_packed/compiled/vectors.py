@@ -142,6 +142,22 @@ def loop(
         carried: values before the first iteration.
         body: emits an iteration: from its index and the values before it to those after.
     """
+
+    def iteration(index: Any, *values: Any) -> tuple[Any, ...]:
+        results = body(index, *values)
+        return b.add(index, integer(step)), *results
+
+    return loop_until(b, first, last, carried, iteration)
+
+
+def loop_until(
+    b: Any,
+    first: Any,
+    last: Any,
+    carried: tuple[Any, ...],
+    body: Callable[..., tuple[Any, ...]],
+) -> list[Any]:
+    """Emit a `loop` whose body also returns the next index, before the values."""
     before = b.block
     condition, inside, after = (
         b.append_basic_block(name) for name in ("condition", "inside", "after")
@@ -153,8 +169,7 @@ def loop(
         phi.add_incoming(value, before)
     b.cbranch(b.icmp_signed("<", phis[0], last), inside, after)
     b.position_at_end(inside)
-    results = body(*phis)
-    for phi, value in zip(phis, (b.add(phis[0], integer(step)), *results), strict=True):
+    for phi, value in zip(phis, body(*phis), strict=True):
         phi.add_incoming(value, b.block)
     b.branch(condition)
     b.position_at_end(after)

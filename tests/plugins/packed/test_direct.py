@@ -10,6 +10,7 @@ from packed_graphs import chain
 from qframe.deployment.graph import operations as op
 from qframe_packed.compiled.direct import Direct
 from qframe_packed.compiled.engine import Engine
+from qframe_packed.compiled.tiles import TILES
 from qframe_packed.packing import PackedTensor
 
 pytestmark = pytest.mark.pure
@@ -71,6 +72,20 @@ def test_products():
 
     run()
     assert_drawn(seen, {(e, True) for e in ("floats", "codes", "padded", "pooled")})
+
+
+@pytest.mark.parametrize("outputs", [1, 64, 70, 1000])
+def test_dense_layer_of_a_vector_is_split_into_panels(outputs):
+    """Threads share them, and any of these parts may be of one sample or of several."""
+    rng = np.random.default_rng(outputs)
+    dense = op.Dense(kernel=PackedTensor.of(rng.integers(-128, 128, (outputs, 37))))
+    graph = chain((37,), op.Round(low=-100, high=155), dense, op.Affine(scale=F(0.01)))
+    step = Engine(graph).schedule.steps[-1]
+    assert isinstance(step, Direct)
+    assert step.parts == step.panels == -(-outputs // TILES[step.tile].channels)
+    x = (rng.normal(size=(150, 37)) * 100).astype(F)
+    for count in (1, 2, 64, 150):
+        check(graph, x[:count])
 
 
 def test_what_an_epilogue_has_to_do_goes_through_memory():
