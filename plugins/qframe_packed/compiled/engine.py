@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,12 +16,13 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from qframe_packed.compiled import ports
 from qframe_packed.compiled.allocation import allocate
 from qframe_packed.compiled.fallback import Fallback
 from qframe_packed.compiled.forms import Step
 from qframe_packed.compiled.functions import prepare
 from qframe_packed.compiled.helpers import cores
-from qframe_packed.compiled.memory import Buffer, Memory
+from qframe_packed.compiled.memory import Memory
 from qframe_packed.compiled.parameters import Parameters
 from qframe_packed.compiled.ports import Port
 from qframe_packed.compiled.program import PROGRAM, Program
@@ -35,6 +37,8 @@ Array = NDArray[Any]
 _FLOAT = np.dtype(np.float32)
 # The tensors between two steps should fit the second level of the cache.
 _NEAR = 2**19
+# They have a place in memory even if they are never there.
+_MOST_MEMORY = 2**21
 _MOST_SAMPLES = 64
 # Nothing interrupts a program. It does no more than this number of operations with numbers,
 # unless it runs for a single sample.
@@ -50,13 +54,25 @@ class Session:
     def __init__(self, schedule: Schedule, samples: int) -> None:
         prepare([PROGRAM, *schedule.functions])
         self._memory = Memory(*allocate(schedule.buffers, samples), samples)
-        self._inputs = [self._port(buffer, schedule) for buffer in schedule.inputs]
-        self._outputs = [self._port(buffer, schedule) for buffer in schedule.outputs]
+        shapes = [value.shape for value in schedule.values]
+        self._inputs, self._outputs = (
+            [
+                Port(self._memory, buffer, buffer in schedule.movable, shapes[index])
+                for buffer, index in zip(buffers, indices, strict=True)
+            ]
+            for buffers, indices in (
+                (schedule.inputs, range(len(schedule.inputs))),
+                (schedule.outputs, schedule.graph.outputs),
+            )
+        )
         self.samples = samples
         self.runs = self.bind(schedule.steps)
-
-    def _port(self, buffer: Buffer, schedule: Schedule) -> Port:
-        return Port(self._memory, buffer, buffer in schedule.movable)
+        self._alone = [run.alone if isinstance(run, Program) else run for run in self.runs]
+        # The samples for which kernels use the buffers of inputs and outputs; -1 if some
+        # may use other arrays.
+        self._kept = -1
+        self._sources: list[Array] = []
+        self._results: list[Array] = []
 
     def bind(self, steps: list[Step]) -> list[Callable[[int], None]]:
         """Return the functions that run steps: a `Program` for kernels in a row."""
@@ -74,6 +90,7 @@ class Session:
 
         Several threads are this one and helpers, which share each kernel.
         """
+        self._kept = -1
         if threads > 1:
             for step in self.runs:
                 if isinstance(step, Program):
@@ -87,6 +104,21 @@ class Session:
             part = slice(start, start + most)
             arrays = [array[part] for array in inputs]
             self._run(len(arrays[0]), arrays, [array[part] for array in outputs], threads)
+
+    def copies(self, inputs: list[Array], size: int) -> list[Array]:
+        """Return copies of what kernels write for copies of at most `samples` samples."""
+        # What Python does takes as long as some kernels: no `zip`, and few calls.
+        if size != self._kept:
+            self._sources, self._results = (
+                [port.keep(size) for port in ports]
+                for ports in (self._inputs, self._outputs)
+            )
+            self._kept = size
+        for i, source in enumerate(self._sources):
+            source[...] = inputs[i]
+        for step in self._alone:
+            step(size)
+        return [result.copy() for result in self._results]
 
     def _run(
         self, size: int, inputs: list[Array], outputs: list[Array], threads: int
@@ -113,6 +145,8 @@ class Engine:
     schedule: Schedule = attrs.field(init=False)
     samples: int = attrs.field(init=False)
     least_bytes: int = attrs.field(init=False)
+    # The most bytes of an input or output of a sample.
+    _bytes: int = attrs.field(init=False)
     _free: list[Session] = attrs.field(init=False, factory=list)
     # By the process, the threads beside the one that calls, and their number. A forked
     # process has none of the threads of its parent.
@@ -124,8 +158,20 @@ class Engine:
         self.schedule = Schedule(self.graph)
         _, self.least_bytes = allocate(self.schedule.buffers, 1)
         quick = _MOST_WORK // max(1, cost_of(self.graph).work)
-        near = _NEAR // self.least_bytes
+        near = self._near()
         self.samples = max(1, min(_MOST_SAMPLES, near, quick))
+        ends = [*self.schedule.inputs, *self.schedule.outputs]
+        self._bytes = max(buffer.size for buffer in ends)
+
+    def _near(self) -> int:
+        """The samples whose tensors between two steps fit the cache."""
+        # What a single step reads or writes in the arrays of the caller passes through.
+        uses = Counter(buffer for step in self.schedule.steps for buffer in step.buffers())
+        passing = {buffer for buffer in self.schedule.movable if uses[buffer] == 1}
+        others = [buffer for buffer in self.schedule.buffers if buffer not in passing]
+        one, two = (allocate(others, samples)[1] for samples in (1, 2))
+        near = 1 + (_NEAR - one) // max(1, two - one)
+        return min(near, _MOST_MEMORY // self.least_bytes)
 
     @property
     def memory_bytes(self) -> int:
@@ -148,6 +194,12 @@ class Engine:
         The batch is split evenly over threads, and each sample if there are more threads.
         """
         size = len(inputs[0])
+        if threads == 1 and size <= self.samples and size * self._bytes < ports.LEAST:
+            # To copy small arrays takes less time than to let kernels use them.
+            session = self._session()
+            outputs = session.copies(inputs, size)
+            self._free.append(session)
+            return outputs
         outputs = self._room(size)
         if size < _EFFICIENCY * threads and size * self._cost > WORTH:
             # More threads than cores would wait for each other.
@@ -190,14 +242,17 @@ class Engine:
         return Engine, (self.graph,)
 
     def _run(self, inputs: list[Array], outputs: list[Array], threads: int = 1) -> None:
-        # Threads may share a list: `pop` returns a session to one of them only.
-        try:
-            session = self._free.pop()
-        except IndexError:
-            session = Session(self.schedule, self.samples)
+        session = self._session()
         session.run(inputs, outputs, threads)
         # One that is interrupted may have addresses of arrays that no longer exist.
         self._free.append(session)
+
+    def _session(self) -> Session:
+        # Threads may share a list: `pop` returns a session to one of them only.
+        try:
+            return self._free.pop()
+        except IndexError:
+            return Session(self.schedule, self.samples)
 
     @property
     def kernels(self) -> list[str]:

@@ -104,7 +104,8 @@ class Program:
     _cost: float = attrs.field(init=False)
     # One for each thread, whose working buffers no other thread uses.
     _tables: list[int] = attrs.field(init=False)
-    _alone: functools.partial[None] = attrs.field(init=False)
+    # Run them for a number of samples, in this thread.
+    alone: functools.partial[None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._cost = sum(kernel.cost for kernel in self.kernels)
@@ -112,11 +113,11 @@ class Program:
         self._tables = [table(self.kernels, self.memory)]
         call = self.memory.keep(self._call(0, 0))
         # A single image takes so little time that a look-up would be seen.
-        self._alone = functools.partial(PROGRAM.compiled, call)
+        self.alone = functools.partial(PROGRAM.compiled, call)
 
     def __call__(self, samples: int) -> None:
         """Run them for a number of samples, in this thread."""
-        self._alone(samples)
+        self.alone(samples)
 
     def prepare(self, threads: int) -> None:
         """Let so many threads run them together, from the next move of a buffer on."""

@@ -239,6 +239,18 @@ def test_memory_is_shared_by_tensors_and_known(runtime):
     assert max(buffer.size for buffer in engine.schedule.buffers) < one < 0.8 * total
 
 
+def test_samples_of_a_part_fit_the_cache_without_what_passes_through():
+    """Inputs and outputs that one step reads or writes are not read again."""
+    kernel = PackedTensor.of(RNG.integers(-128, 128, (1024, 1024)))
+    steps = op.Round(low=-100, high=155), op.Dense(kernel=kernel), op.Affine()
+    assert Engine(chain((1024,), *steps)).samples == 64
+    # An image that is read twice stays, and so do tensors between steps.
+    twice = (Node(op.Affine(), (0,)), Node(op.GlobalPool(function="average"), (0,)))
+    assert Engine(PackedGraph(((64, 64, 32),), twice, (1, 2))).samples == 1
+    # Arrays that are not float32 are copied to their places, which take memory.
+    assert Engine(chain((64, 64, 64), op.Affine())).samples == 1
+
+
 # In processes of their own: what is there before anything is compiled.
 
 SCRIPT = """

@@ -36,7 +36,7 @@ RESIDUAL = PackedGraph(
 
 @pytest.fixture
 def any_size(monkeypatch):
-    monkeypatch.setattr(ports, "_LEAST", 0)
+    monkeypatch.setattr(ports, "LEAST", 0)
 
 
 def session_of(graph, samples=4):
@@ -46,10 +46,10 @@ def session_of(graph, samples=4):
 
 
 def run(session, *inputs):
-    shapes = [port.buffer.size for port in session._outputs]
-    outputs = [np.empty((len(inputs[0]), size // 4), F) for size in shapes]
+    count = len(inputs[0])
+    outputs = [np.empty((count, *port.shape), F) for port in session._outputs]
     session.run([*inputs], outputs)
-    return outputs
+    return [output.reshape(count, -1) for output in outputs]
 
 
 def numbers(port):
@@ -71,6 +71,16 @@ def test_small_arrays_are_copied():
     (actual,) = run(session, x)
     np.testing.assert_array_equal(numbers(session._inputs[0]), x.reshape(-1))
     np.testing.assert_array_equal(numbers(session._outputs[0]), actual.reshape(-1))
+
+
+def test_predict_of_a_small_batch_after_a_large_one_returns_another_array():
+    """The large one is written where it is returned, and the small ones are copies."""
+    engine, x = Engine(chain(SHAPE, AFFINE)), halves(30, *SHAPE)
+    first = engine.predict([x[:1]])[0]
+    batches = [engine.predict([x[:count]])[0] for count in (30, 1, 2, 30, 1)]
+    np.testing.assert_array_equal(first, x[:1] * AFFINE.scale)
+    for batch in batches:
+        np.testing.assert_array_equal(batch, x[: len(batch)] * AFFINE.scale)
 
 
 @pytest.mark.usefixtures("any_size")
