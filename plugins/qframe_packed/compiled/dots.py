@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import attrs
 from llvmlite import ir
 
+from qframe_packed.compiled import processor
 from qframe_packed.compiled.kinds import Kind
-from qframe_packed.compiled.vectors import at, declared, shuffled
+from qframe_packed.compiled.vectors import at, declared, joined, shuffled
 
 _I8, _I16, _I32 = (ir.IntType(bits) for bits in (8, 16, 32))
 _F32 = ir.FloatType()
@@ -146,6 +147,12 @@ class Pairs(Dot):
     def _halves(self) -> Any:
         return ir.VectorType(_I16, 2 * self.lanes)
 
+    @property
+    def alone(self) -> Kind:
+        # It makes the words of its weights for one product only.
+        present = self.lanes in _BYTES and _BYTES[self.lanes][0] in processor.FEATURES
+        return Nibbles(self.lanes, self.item, self.bits) if present else self
+
     def codes(self, b: Any, register: Any) -> Any:
         codes = b.bitcast(register, self._halves)
         low = ir.Constant(self._halves, [255] * codes.type.count)
@@ -167,6 +174,62 @@ class Pairs(Dot):
             )
             sums = b.add(sums, b.add(first, second))
         return sums
+
+
+@attrs.frozen
+class Nibbles(Dot):
+    """Products of the halves of codes with bytes, which are added in pairs in 16 bits.
+
+    Of whole codes these sums of two would not fit; of halves eight of them do.
+    """
+
+    longest: int | None = 8
+
+    @property
+    def sums(self) -> Any:
+        # A register for the upper halves, and one for the lower ones.
+        return ir.VectorType(_I16, 4 * self.lanes)
+
+    def codes(self, b: Any, register: Any) -> Any:
+        upper = b.lshr(register, ir.Constant(self.vector, [4] * self.lanes))
+        low = ir.Constant(self.vector, [0x0F0F0F0F] * self.lanes)
+        return b.and_(upper, low), b.and_(register, low)
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        kind, half = ir.VectorType(_I8, 4 * self.lanes), self._half
+        _, name, _ = _BYTES[self.lanes]
+        # Its first factor is the unsigned one.
+        multiply = declared(b, name, half, [kind] * 2)
+        bytes_ = b.bitcast(weights, kind)
+        products = [b.call(multiply, [b.bitcast(part, kind), bytes_]) for part in factor]
+        return b.add(sums, joined(b, *products))
+
+    def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
+        half, count = self._half, 2 * self.lanes
+        *_, name = _BYTES[self.lanes]
+        add = declared(b, name, self.vector, [half] * 2)
+        for start, times in ((0, 16), (count, 1)):
+            part = shuffled(b, sums, [*range(start, start + count)])
+            pairs = b.call(add, [part, ir.Constant(half, [times] * count)])
+            total = b.add(total, pairs)
+        return total
+
+    @property
+    def _half(self) -> Any:
+        return ir.VectorType(_I16, 2 * self.lanes)
+
+
+# By the lanes of a register: products of bytes and of words that are added in pairs, and
+# what has both.
+_BYTES = {
+    4: ("ssse3", "llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.sse2.pmadd.wd"),
+    8: ("avx2", "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+    16: (
+        "avx512bw",
+        "llvm.x86.avx512.pmaddubs.w.512",
+        "llvm.x86.avx512.pmaddw.d.512",
+    ),
+}
 
 
 def _eights(vector: Any) -> Any:

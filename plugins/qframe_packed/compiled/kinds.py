@@ -36,13 +36,23 @@ class Kind:
 
     @property
     def vector(self) -> Any:
-        """Type of a register of weights, and of sums."""
+        """Type of a register of weights."""
         raise NotImplementedError
+
+    @property
+    def sums(self) -> Any:
+        """Type of sums."""
+        return self.vector
 
     @property
     def total(self) -> Any:
         """Type of a total."""
         return self.vector
+
+    @property
+    def alone(self) -> Kind:
+        """The kind for a pixel alone, which reads the same weights to the same totals."""
+        return self
 
     @property
     def products(self) -> int:

@@ -146,7 +146,8 @@ def totals_of(
     b: Any, tile: Tile, begins: list[Any], weights: Any, offsets: Any, items: Any
 ) -> list[Any]:
     """Emit the totals of pixels: (pixel, register). Their windows begin at `begins`."""
-    kind, item = tile.kind, np.dtype(tile.kind.item)
+    kind = tile.kind if len(begins) > 1 else tile.kind.alone
+    item = np.dtype(kind.item)
     pixels, vectors = range(len(begins)), range(tile.vectors)
     element = _F32 if item.kind == "f" else ir.IntType(8 * item.itemsize)
     size = item.itemsize * kind.lanes
@@ -174,7 +175,7 @@ def totals_of(
         return sums
 
     def products(first: Any, last: Any) -> list[Any]:
-        zeros = (ir.Constant(kind.vector, None),) * (len(begins) * tile.vectors)
+        zeros = (ir.Constant(kind.sums, None),) * (len(begins) * tile.vectors)
         return loop(b, first, last, kind.sharing, zeros, multiply)
 
     def part(longest: int, first: Any, *totals: Any) -> tuple[Any, ...]:

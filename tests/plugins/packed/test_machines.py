@@ -36,12 +36,12 @@ MACHINES = {
     "ssse3": (
         *("core2", f"{SSE},+sse3,+ssse3"),
         {("Lookup", 16), ("Pairs", 4), ("Floats", 4)},
-        ["pshufb", "paddb", "pmaddwd"],
+        ["pshufb", "paddb", "pmaddwd", "pmaddubsw"],
     ),
     "avx2": (
         *("haswell", AVX2),
         {("Lookup", 32), ("Pairs", 8), ("Floats", 8)},
-        ["vpshufb %ymm", "vpmaddwd %ymm", "vfmadd %ymm"],
+        ["vpshufb %ymm", "vpmaddwd %ymm", "vpmaddubsw %ymm", "vfmadd %ymm"],
     ),
     "avxvnni": (
         *("alderlake", f"{AVX2},+avxvnni"),
@@ -51,7 +51,7 @@ MACHINES = {
     "avx512bw": (
         *("skylake-avx512", AVX512),
         {("Lookup", 64), ("Pairs", 16), ("Floats", 16)},
-        ["vpshufb %zmm", "vpmaddwd %zmm", "vfmadd %zmm"],
+        ["vpshufb %zmm", "vpmaddwd %zmm", "vpmaddubsw %zmm", "vfmadd %zmm"],
     ),
     "avx512vpopcntdq": (
         *("cannonlake", f"{AVX512},+avx512vpopcntdq"),
@@ -112,6 +112,12 @@ GRAPHS = (
         op.Affine(scale=np.full(33, 1e-2, np.float32)),
         op.Round(low=0, high=255),
         op.Dense(kernel=integers(9, 33)),
+    ),
+    # The largest sums: all codes are 0 or 255.
+    chain(
+        (70,),
+        op.Round(low=0, high=255, factor=1e3),
+        op.Dense(kernel=PackedTensor.of(np.repeat([[-128], [127], [1]], 70, axis=1))),
     ),
 )
 INPUTS = [
