@@ -11,7 +11,7 @@ from qframe.deployment.graph.checks import require_grids
 from qframe.deployment.graph.fusing import fuse
 from qframe.deployment.graph.reference import run, tensors_of
 from qframe.deployment.graph.rounding import rounding_of
-from qframe.deployment.lowering import ExportTarget, lower
+from qframe.deployment.lowering import ExportTarget, activations, lower
 from qframe.deployment.lowering.activations import quantize_of
 from qframe.deployment.lowering.layers import lowerings
 from qframe.errors import ArgumentError, ExportError, QFrameError
@@ -286,6 +286,36 @@ def test_quantizers_have_a_grid_and_a_rounding(identifier):
         span = grid.span
         found = rounding_of(operation.thresholds, grid.scale, span.low, span.step)
         np.testing.assert_array_equal(found.levels(x, span.low, span.high), integers)
+
+
+@pytest.mark.parametrize("power", [20, 90, 95, 100, 120])
+def test_quantize_of_any_range_is_the_quantizer(power):
+    """Also of one beyond 2^100, whose levels a smaller number does not reach."""
+    quantizer = qf.quantizers.get("integer(gather='widest')")
+    drawn = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+    quantizer(drawn * np.float32(2.0**power), training=True)
+    operation = quantize_of(quantizer)
+    assert (operation.grid.low, operation.grid.high) == (-128, 127)
+    x = (np.linspace(-4, 4, 501, dtype="float32") * np.float32(2.0**power))[:, None]
+    expected = quantizer.integers(x)
+    np.testing.assert_array_equal(run(operation, x), expected.values)
+    assert expected.values.min() == -128
+
+
+def test_quantize_of_a_quantizer_that_overflows_is_refused(monkeypatch):
+    quantizer = qf.quantizers.get("dorefa(k_bit=2)")
+    integers = activations._integers
+
+    def overflowing(quantizer, x):
+        values, *grid = integers(quantizer, x)
+        return np.where(x > 1e38, -1, values), *grid
+
+    monkeypatch.setattr(activations, "_integers", overflowing)
+    layer = qf.layers.QuantDense(2, input_quantizer=quantizer, name="wide")
+    with pytest.raises(
+        ExportError, match=r"the layer 'wide'.*overflows.* 0 to 3 and then 0 to -1"
+    ):
+        lower(chain(layer), TARGET)
 
 
 def test_integers_of_16_bits_are_lowered_where_sums_may_be_wide():

@@ -16,7 +16,9 @@ from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 
 Array = NDArray[Any]
-_FAR = np.float32(2.0**100)
+# Where a quantizer has its least and most integer, unless a scale is very large, and the
+# ends of the numbers, where one may overflow.
+_FAR, _END = np.float32(2.0**100), np.finfo(np.float32).max
 _EVERY = Domain.of(None)
 
 
@@ -41,8 +43,27 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
             f"{quantizer!r} does not quantize each number by itself, with one scale for "
             "the whole tensor"
         )
-    far = np.array([-_FAR, _FAR], np.float32)
+    far, end = np.array([-_FAR, _FAR]), np.array([-_END, _END])
     (low, high), scale, zero_point = _integers(quantizer, far)
+
+    def at(x: Array) -> Array:
+        integers, scale_here, _ = _integers(quantizer, x)
+        if scale_here != scale:
+            raise QFrameError(
+                f"{quantizer!r} has no fixed scale yet, but another one for each tensor. "
+                "Train the model, or write qframe.calibrate(model, data)"
+            )
+        return integers
+
+    at(far / 2)  # which has another scale, unless it is fixed
+    least, most = at(end)
+    if least > low or most < high:
+        raise QFrameError(
+            f"{quantizer!r} overflows between 2^100 and the largest float32 number, where "
+            f"it gives the integers {low} to {high} and then {least} to {most}. Use a "
+            "smaller range"
+        )
+    low, high = least, most
     if high - low >= levels:
         raise QFrameError(f"{quantizer!r} has more than {levels} levels, which is the most")
     if not scale > 0 or low == high:
@@ -50,13 +71,7 @@ def quantize_of(quantizer: Any, levels: int = 2**16) -> Quantize:
     targets = np.arange(low + 1, high + 1)
 
     def reached(x: Array) -> Array:
-        integers, scale_here, _ = _integers(quantizer, x)
-        if scale_here != scale:
-            raise QFrameError(
-                f"{quantizer!r} has no fixed scale yet, but another one for each tensor. "
-                "Train the model, or write qframe.calibrate(model, data)"
-            )
-        return np.asarray(integers >= targets)
+        return np.asarray(at(x) >= targets)
 
     thresholds = _even_thresholds(reached, scale, int(low), int(high))
     if thresholds is None:
