@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -212,17 +212,41 @@ class Engine:
         if threads == 1:
             self._run(inputs, outputs)
             return outputs
+        self._divide(inputs, outputs, threads)
+        return outputs
+
+    def _divide(self, inputs: list[Array], outputs: list[Array], threads: int) -> None:
+        """Fill `outputs`: a part for each thread, and those of threads that are missing."""
+        size = len(inputs[0])
         cuts = [size * i // threads for i in range(threads + 1)]
-        first, *rest = [
+        parts = deque(
             ([array[a:b] for array in inputs], [array[a:b] for array in outputs])
             for a, b in itertools.pairwise(cuts)
-        ]
-        pool = self._pool(threads - 1)
-        futures = [pool.submit(self._run, *part) for part in rest]
-        self._run(*first)
+        )
+
+        def work() -> None:
+            while True:
+                try:
+                    part = parts.popleft()
+                except IndexError:
+                    return
+                self._run(*part)
+
+        pool, futures = self._pool(threads - 1), []
+        for _ in range(threads - 1):
+            try:
+                futures.append(pool.submit(work))
+            except (RuntimeError, MemoryError):
+                # The system has no more threads, or Python ends. The pool may still begin
+                # this work later, when no part is left.
+                break
+        try:
+            work()
+        finally:
+            parts.clear()
         for future in futures:
-            future.result()
-        return outputs
+            if not future.cancel():
+                future.result()
 
     def _room(self, size: int) -> list[Array]:
         return [np.empty((size, *shape), _FLOAT) for shape in self._shapes]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
@@ -190,6 +191,59 @@ def test_a_thread_that_cannot_be_started_is_not_missed(engine, pool, error):
     assert not pool.all
     predicts(engine)
     assert pool.all
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+@pytest.mark.parametrize("started", [0, 1])
+def test_predict_of_a_batch_without_all_its_threads_is_complete(error, started):
+    """Those that do start take the parts of the others."""
+    engine, start, asked = Engine(GRAPH), threading.Thread.start, []
+
+    def limited(thread):
+        asked.append(thread)
+        if len(asked) > started:
+            # Not before, since a thread without work would be asked instead of another.
+            for other in asked[:-1]:
+                start(other)
+            raise error
+
+    with mock.patch.object(threading.Thread, "start", limited):
+        (output,) = engine.predict([X], 3)
+    assert len(asked) == started + 1
+    np.testing.assert_array_equal(output, EXPECTED)
+    # Work that the pool kept does nothing when a thread takes it later.
+    output[:] = -1
+    for _ in range(3):
+        np.testing.assert_array_equal(engine.predict([X], 3)[0], EXPECTED)
+    assert (output == -1).all()
+    ((pool, _),) = engine._pools.values()
+    assert len(pool._threads) <= 2
+
+
+def test_predict_on_threads_raises_what_one_of_them_raises():
+    engine, run = Engine(GRAPH), Engine._run
+
+    def fails(self, inputs, outputs, threads=1):
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+        begun.wait(60)
+        run(self, inputs, outputs, threads)
+
+    begun = threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        """Its threads take a part before this one has taken the next."""
+
+        def submit(self, *arguments):
+            future = super().submit(*arguments)
+            future.add_done_callback(lambda _: begun.set())
+            return future
+
+    pool = Pool(1)
+    engine._pools[os.getpid()] = pool, 1
+    with mock.patch.object(Engine, "_run", fails), pytest.raises(MemoryError):
+        engine.predict([X], 2)
+    pool.shutdown()
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
