@@ -31,7 +31,7 @@ from qframe_packed.compiled.panels import (
     operands,
     windows_of,
 )
-from qframe_packed.compiled.tiles import CODES, PACKED
+from qframe_packed.compiled.tiles import CODES, NARROW, PACKED
 
 Array = NDArray[Any]
 _ITEM = 4
@@ -80,6 +80,8 @@ def of_codes(conv: operations.Conv2D, shape: tuple[int, ...], span: Span) -> Ope
         weights, starts = _packed(weights, kind), starts * kind.times
     pad = pad_of(conv, span)
     assert pad is not None  # noqa: S101
+    if kind is CODES and NARROW and NARROW.holds(weights, max(span.count - 1, pad)):
+        kind = NARROW
     return operands(
         *(conv, kind, image, pad, windows_of(conv, shape, image), offsets),
         weights.view(np.uint32)[None],

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import attrs
+import numpy as np
 from llvmlite import ir
+from numpy.typing import NDArray
 
 from qframe_packed.compiled import processor
 from qframe_packed.compiled.kinds import Kind
@@ -24,6 +26,11 @@ class Dot(Kind):
 
     # What products subtract from each code.
     bias: ClassVar[int] = 0
+
+    @property
+    def narrow(self) -> BytePairs | None:
+        """The kind for products of few bits, of the same operands; None without one."""
+        return None
 
     @property
     def vector(self) -> Any:
@@ -150,8 +157,13 @@ class Pairs(Dot):
     @property
     def alone(self) -> Kind:
         # It makes the words of its weights for one product only.
-        present = self.lanes in _BYTES and _BYTES[self.lanes][0] in processor.FEATURES
+        present = _multiplies_bytes(self.lanes)
         return Nibbles(self.lanes, self.item, self.bits) if present else self
+
+    @property
+    def narrow(self) -> BytePairs | None:
+        present = _multiplies_bytes(self.lanes)
+        return BytePairs(self.lanes, self.item, self.bits) if present else None
 
     def codes(self, b: Any, register: Any) -> Any:
         codes = b.bitcast(register, self._halves)
@@ -177,6 +189,28 @@ class Pairs(Dot):
 
 
 @attrs.frozen
+class BytePairs(Dot):
+    """Dot products of bytes that are added in pairs in 16 bits, which have to hold them."""
+
+    @staticmethod
+    def holds(weights: NDArray[np.int8], most: int) -> bool:
+        """Return whether 16 bits hold all sums of pairs.
+
+        Args:
+            weights: (output, byte).
+            most: the largest code.
+        """
+        pairs = weights.reshape(len(weights), -1, 2).astype(np.int32)
+        highest, lowest = np.maximum(pairs, 0), np.minimum(pairs, 0)
+        ends = lowest.sum(axis=2).min(), highest.sum(axis=2).max()
+        return most * ends[0] >= -(2**15) and most * ends[1] < 2**15
+
+    def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
+        words = _multiplied(b, self.lanes, factor, weights)
+        return b.add(sums, _added(b, self.lanes, words, 1))
+
+
+@attrs.frozen
 class Nibbles(Dot):
     """Products of the halves of codes with bytes, which are added in pairs in 16 bits.
 
@@ -196,31 +230,19 @@ class Nibbles(Dot):
         return b.and_(upper, low), b.and_(register, low)
 
     def add(self, b: Any, sums: Any, factor: Any, weights: Any) -> Any:
-        kind, half = ir.VectorType(_I8, 4 * self.lanes), self._half
-        _, name, _ = _BYTES[self.lanes]
-        # Its first factor is the unsigned one.
-        multiply = declared(b, name, half, [kind] * 2)
-        bytes_ = b.bitcast(weights, kind)
-        products = [b.call(multiply, [b.bitcast(part, kind), bytes_]) for part in factor]
+        products = [_multiplied(b, self.lanes, half, weights) for half in factor]
         return b.add(sums, joined(b, *products))
 
     def add_sums(self, b: Any, total: Any, sums: Any) -> Any:
-        half, count = self._half, 2 * self.lanes
-        *_, name = _BYTES[self.lanes]
-        add = declared(b, name, self.vector, [half] * 2)
+        count = 2 * self.lanes
         for start, times in ((0, 16), (count, 1)):
-            part = shuffled(b, sums, [*range(start, start + count)])
-            pairs = b.call(add, [part, ir.Constant(half, [times] * count)])
-            total = b.add(total, pairs)
+            words = shuffled(b, sums, [*range(start, start + count)])
+            total = b.add(total, _added(b, self.lanes, words, times))
         return total
 
-    @property
-    def _half(self) -> Any:
-        return ir.VectorType(_I16, 2 * self.lanes)
 
-
-# By the lanes of a register: products of bytes and of words that are added in pairs, and
-# what has both.
+# By the lanes of a register: what has products of bytes and of words that are added in
+# pairs, and both.
 _BYTES = {
     4: ("ssse3", "llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.sse2.pmadd.wd"),
     8: ("avx2", "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
@@ -230,6 +252,26 @@ _BYTES = {
         "llvm.x86.avx512.pmaddw.d.512",
     ),
 }
+
+
+def _multiplies_bytes(lanes: int) -> bool:
+    return lanes in _BYTES and _BYTES[lanes][0] in processor.FEATURES
+
+
+def _multiplied(b: Any, lanes: int, codes: Any, weights: Any) -> Any:
+    """Products of bytes, added in pairs."""
+    _, name, _ = _BYTES[lanes]
+    kind = ir.VectorType(_I8, 4 * lanes)
+    multiply = declared(b, name, ir.VectorType(_I16, 2 * lanes), [kind] * 2)
+    # Its first factor is the unsigned one.
+    return b.call(multiply, [b.bitcast(part, kind) for part in (codes, weights)])
+
+
+def _added(b: Any, lanes: int, words: Any, times: int) -> Any:
+    """Words times a number, added in pairs."""
+    *_, name = _BYTES[lanes]
+    multiply = declared(b, name, ir.VectorType(_I32, lanes), [words.type] * 2)
+    return b.call(multiply, [words, ir.Constant(words.type, [times] * 2 * lanes)])
 
 
 def _eights(vector: Any) -> Any:

@@ -223,6 +223,8 @@ PACKED = tuple(
     for bits in (2, 4)
     if type(CODES) is Dot
 )
+# Codes whose products 16 bits hold in pairs, where that is quicker.
+NARROW = CODES.narrow
 
 
 def _tiles() -> tuple[Tile, ...]:
@@ -230,6 +232,7 @@ def _tiles() -> tuple[Tile, ...]:
     # As many sums as there are registers, except those of the factors, and of products
     # that take several instructions.
     bits: _Sizes = ((8, 1), (6, 2))
+    kinds = CODES, *PACKED, *([] if NARROW is None else [NARROW])
     codes = floats = bits
     if processor.IS_ARM:
         bits, floats = ((8, 1), (8, 2)), ((8, 1), (8, 2), (4, 4))
@@ -239,7 +242,7 @@ def _tiles() -> tuple[Tile, ...]:
         codes = ((8, 1), (8, 2), (6, 4))
     return (
         *(Tile(BITS, *size) for size in bits),
-        *(Tile(kind, *size) for kind in (CODES, *PACKED) for size in codes),
+        *(Tile(kind, *size) for kind in kinds for size in codes),
         *(Tile(FLOATS, *size) for size in floats),
     )
 

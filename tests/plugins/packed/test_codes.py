@@ -13,6 +13,7 @@ from packed_graphs import chain, sign, tensors
 from qframe.deployment.graph import operations as op
 from qframe.deployment.graph.values import Value
 from qframe_packed.compiled import codes
+from qframe_packed.compiled.dots import BytePairs
 from qframe_packed.compiled.engine import Engine
 from qframe_packed.compiled.tiles import CODES, PACKED, TILES
 from qframe_packed.graph import Node, PackedGraph
@@ -100,6 +101,32 @@ def test_products():
 
     run()
     assert_drawn(seen, {"codes", "float", "ENCODE", "FINISH", "border"})
+
+
+@pytest.mark.parametrize(
+    ("pair", "most", "holds"),
+    [
+        ((64, 64), 255, True),
+        ((64, 65), 255, False),
+        ((-64, -64), 255, True),
+        ((-64, -65), 255, False),
+        ((127, -128), 255, True),  # products of both signs
+        ((127, 127), 129, True),
+        ((127, 127), 130, False),
+        ((-128, -128), 128, True),
+    ],
+)
+def test_pairs_of_products_that_16_bits_hold(pair, most, holds):
+    """Among others that they hold, at any place but across two pairs."""
+    weights = np.zeros((3, 8), np.int8)
+    weights[1, 4:6] = pair
+    assert BytePairs.holds(weights, most) == holds
+    codes = np.stack(np.meshgrid([0, most], [0, most]), axis=-1)
+    sums = codes.reshape(-1, 2) @ np.array(pair)
+    assert holds == (sums == sums.astype(np.int16)).all()
+    across = np.zeros((1, 8), np.int8)
+    across[0, 3:5] = pair
+    assert BytePairs.holds(across, 128)
 
 
 def dense(low, high, inputs=5000, step=1):

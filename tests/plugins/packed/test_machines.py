@@ -35,12 +35,12 @@ MACHINES = {
     ),
     "ssse3": (
         *("core2", f"{SSE},+sse3,+ssse3"),
-        {("Lookup", 16), ("Pairs", 4), ("Floats", 4)},
+        {("Lookup", 16), ("Pairs", 4), ("BytePairs", 4), ("Floats", 4)},
         ["pshufb", "paddb", "pmaddwd", "pmaddubsw"],
     ),
     "avx2": (
         *("haswell", AVX2),
-        {("Lookup", 32), ("Pairs", 8), ("Floats", 8)},
+        {("Lookup", 32), ("Pairs", 8), ("BytePairs", 8), ("Floats", 8)},
         ["vpshufb %ymm", "vpmaddwd %ymm", "vpmaddubsw %ymm", "vfmadd %ymm"],
     ),
     "avxvnni": (
@@ -50,12 +50,12 @@ MACHINES = {
     ),
     "avx512bw": (
         *("skylake-avx512", AVX512),
-        {("Lookup", 64), ("Pairs", 16), ("Floats", 16)},
+        {("Lookup", 64), ("Pairs", 16), ("BytePairs", 16), ("Floats", 16)},
         ["vpshufb %zmm", "vpmaddwd %zmm", "vpmaddubsw %zmm", "vfmadd %zmm"],
     ),
     "avx512vpopcntdq": (
         *("cannonlake", f"{AVX512},+avx512vpopcntdq"),
-        {("Popcount", 8), ("Pairs", 16), ("Floats", 16)},
+        {("Popcount", 8), ("Pairs", 16), ("BytePairs", 16), ("Floats", 16)},
         ["vpopcntq %zmm", "vpmaddwd %zmm", "vfmadd %zmm"],
     ),
     "avx512vnni": (
@@ -118,6 +118,15 @@ GRAPHS = (
         (70,),
         op.Round(low=0, high=255, factor=1e3),
         op.Dense(kernel=PackedTensor.of(np.repeat([[-128], [127], [1]], 70, axis=1))),
+    ),
+    # The largest sums of two that 16 bits hold, 255 * 128, and the next ones.
+    *(
+        chain(
+            (70,),
+            op.Round(low=0, high=255, factor=1e3),
+            op.Dense(kernel=PackedTensor.of(np.tile([[-64 - more], [64]], (1, 70)))),
+        )
+        for more in (0, 1)
     ),
 )
 INPUTS = [
