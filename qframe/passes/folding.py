@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import attrs
 import keras
-import numpy as np
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError, NotBuiltError, QFrameError
@@ -18,8 +17,10 @@ from qframe.layers.traces import changing
 from qframe.layers.tree import sites
 from qframe.passes.calls import Calls
 from qframe.passes.pairs import Pair, pair_of
+from qframe.passes.proofs import remark_on_training
 from qframe.passes.report import Report, Row
 from qframe.passes.restarting import built_optimizers
+from qframe.passes.weights import write
 
 
 @attrs.frozen
@@ -124,22 +125,12 @@ def _plan(model: Any, calls: Calls) -> tuple[list[Pair], list[Row]]:
         settings = {"folded_into": paths.get(id(pair.product), pair.product.name)}
         if pair.adds_bias:
             settings["bias"] = "added"
-        rows.append(attrs.evolve(row, settings=settings, reason=_remark(pair.product)))
+        rows.append(
+            attrs.evolve(
+                row, settings=settings, reason=remark_on_training(pair.product, "folded")
+            )
+        )
     return pairs, rows
-
-
-def _remark(product: Any) -> str:
-    """Name what sees the folded weights or their outputs in training."""
-    kinds = ("_constraint", "_regularizer")
-    names = [
-        key
-        for key, value in vars(product).items()
-        if key.endswith(kinds) and value is not None
-    ]
-    if not names:
-        return ""
-    of = f"{', '.join(names)} of {product.name!r}"
-    return f"the folded numbers are subject to {of} in training"
 
 
 def _unsaved(pairs: Iterable[Pair], calls: Calls) -> Iterator[str]:
@@ -180,11 +171,6 @@ def _fold(pair: Pair, undo: contextlib.ExitStack) -> None:
         setattr(product, argument, folded.bias_axes or True)
         keras_internals.add_bias(product, folded.bias_values.shape, folded.kernel)
         undo.callback(keras_internals.remove_bias, product)
-    for variable, values in (
-        (folded.kernel, folded.kernel_values),
-        (latent(product, "bias"), folded.bias_values),
-    ):
-        before = keras.ops.convert_to_numpy(variable)
-        undo.callback(variable.assign, before)
-        variable.assign(np.asarray(values, dtype=before.dtype))
+    write(folded.kernel, folded.kernel_values, undo)
+    write(latent(product, "bias"), folded.bias_values, undo)
     undo.callback(keras_internals.become_identity(pair.norm))

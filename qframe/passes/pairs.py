@@ -10,12 +10,17 @@ from qframe import keras_internals
 from qframe.errors import NotBuiltError, QFrameError
 from qframe.keras_internals.overrides import override_of
 from qframe.layers.attachment import float_class_of
-from qframe.layers.roles import Role, role_of, role_of_activation
-from qframe.layers.slots import filled_slots
+from qframe.layers.roles import Role, role_of_activation
 from qframe.layers.table import TABLE, nearest
 from qframe.layers.tree import Site
 from qframe.passes.calls import Calls
 from qframe.passes.folded_weights import Folded, folded
+from qframe.passes.proofs import (
+    check_callers,
+    check_function,
+    check_weights,
+    is_product,
+)
 
 
 @attrs.frozen(eq=False)
@@ -45,7 +50,8 @@ def pair_of(site: Site, calls: Calls) -> Pair:
             f"{site.path!r} is not built and has no statistics. Call the model once: "
             "model(inputs)."
         )
-    _check_layer(norm, calls)
+    check_function(norm, "fold")
+    check_callers(norm, calls)
     if norm.activity_regularizer is not None:
         raise QFrameError("it has an activity_regularizer, which needs its output")
     nodes = calls.of(norm)
@@ -74,7 +80,7 @@ def _maker(node: Any, calls: Calls) -> Any:
     is_known = nearest(TABLE, type(product)) is not None
     if is_known and (override := override_of(product)) is not None:
         raise QFrameError(str(override))
-    if not is_known or role_of(product) is not Role.PRODUCT:
+    if not is_product(product):
         kind = float_class_of(product).__name__
         raise QFrameError(
             f"it reads {product.name!r} ({kind}), which is not a layer of products"
@@ -82,33 +88,16 @@ def _maker(node: Any, calls: Calls) -> Any:
     return product
 
 
-def _check_layer(layer: Any, calls: Calls) -> None:
-    """Raise for a layer whose calls or whose function are not known."""
-    override = override_of(layer)
-    if override is not None:
-        raise QFrameError(str(override))
-    if filled_slots(layer):
-        raise QFrameError(
-            f"{layer.name!r} is quantized. Fold before: call qframe.strip(model), fold, "
-            "and quantize again"
-        )
-    code = calls.called_by_code(layer)
-    if code is not None:
-        raise QFrameError(f"{layer.name!r} may be called by the code of {code!r}")
-
-
 def _check_product(product: Any, norm: Any, calls: Calls) -> None:
     """Raise where a layer of products computes something else, or for others too."""
     name = product.name
-    _check_layer(product, calls)
+    check_function(product, "fold")
+    check_callers(product, calls)
     activation = getattr(product, "activation", None)
     if role_of_activation(activation) is not Role.IDENTITY:
         text = getattr(activation, "__name__", repr(activation))
         raise QFrameError(f"{name!r} has the activation {text} before it")
-    if getattr(product, "quantization_mode", None):
-        raise QFrameError(f"Keras has quantized {name!r}: {product.quantization_mode}")
-    if getattr(product, "lora_enabled", False):
-        raise QFrameError(f"LoRA is enabled on {name!r}, whose kernel is computed")
+    check_weights(product, calls)
     if product.compute_dtype != norm.compute_dtype:
         raise QFrameError(
             f"{name!r} computes in {product.compute_dtype}, and it in {norm.compute_dtype}"
@@ -123,17 +112,8 @@ def _check_product(product: Any, norm: Any, calls: Calls) -> None:
             raise QFrameError(f"{other.name!r} reads the output of {name!r} too")
         if not readers:
             raise QFrameError(f"{name!r} is shared: it is also called without it")
-    _check_variables(product, calls)
     if product.bias is None and not keras_internals.is_of_keras(float_class_of(product)):
         raise QFrameError(
             f"{name!r} has no bias, and its class {type(product).__name__} is not of "
             "Keras and may not take one. Give it a bias"
         )
-
-
-def _check_variables(product: Any, calls: Calls) -> None:
-    own = set(map(id, product.variables))
-    for other in calls.layers.values():
-        variables = keras_internals.own_variables(other)
-        if other is not product and not own.isdisjoint(map(id, variables)):
-            raise QFrameError(f"{other.name!r} shares a weight with {product.name!r}")

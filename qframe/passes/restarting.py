@@ -57,7 +57,7 @@ def built_optimizers(layers: Iterable[Any]) -> list[Restart]:
             raise ArgumentError(
                 f"the optimizer of {model.name!r} holds variables that change, and cannot "
                 f"be made again from its config: {error}. Write model.optimizer = None, "
-                "fold, and compile the model again."
+                "call this again, and compile the model then."
             ) from error
         keras_internals.copy_exclusions(optimizer, new)
         result.append(Restart(model, new))

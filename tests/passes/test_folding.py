@@ -602,7 +602,7 @@ REFUSALS = {
         sequence(
             lambda: layers.EinsumDense("ab,bcd->acd", (2, 3), bias_axes="c"), bn(axis=-1)
         ),
-        "has bias_axes='c', without the normalized axis",
+        "has bias_axes='c', without the axis of the channels",
     ),
     "dtype": (
         sequence(dense(dtype="mixed_bfloat16"), bn(dtype="float32")),
