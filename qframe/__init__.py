@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qframe.models import load_model
     from qframe.passes import (
         calibrate,
+        equalize,
         fold_batchnorm,
         integers,
         plan,
@@ -58,6 +59,7 @@ __all__ = [
     "constraints",
     "context",
     "distill",
+    "equalize",
     "errors",
     "export",
     "first",
@@ -96,6 +98,7 @@ _HOMES = {
     "calibrate": "qframe.passes",
     "compare": "qframe.reports",
     "distill": "qframe.distillation",
+    "equalize": "qframe.passes",
     "export": "qframe.exporters",
     "first": "qframe.recipes.rules",
     "float_weights": "qframe.layers.float_scope",

@@ -51,6 +51,16 @@ def number_from_zero(owner: str, name: str, value: Any) -> float:
     return float(value)
 
 
+def share_number(owner: str, name: str, value: Any) -> float:
+    """`value` as a float; raises `ArgumentError` unless ``0 <= value <= 1``."""
+    if not _is_number(value) or not 0 <= value <= 1:
+        raise ArgumentError(
+            f"{name} of {owner} must be a number from 0 to 1, found {shown(value)}. Write "
+            f"for example {name}=0.5."
+        )
+    return float(value)
+
+
 def momentum_number(owner: str, value: Any) -> float:
     """`value` as a float; raises `ArgumentError` unless ``0 <= value < 1``."""
     if not _is_number(value) or not 0 <= value < 1:

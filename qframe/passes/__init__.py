@@ -19,6 +19,7 @@ from qframe.layers.traces import changing
 from qframe.layers.tree import iter_slots, sites
 from qframe.models.notes import notes_of
 from qframe.passes.calibration import calibrate
+from qframe.passes.equalizing import equalize
 from qframe.passes.folding import fold_batchnorm
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan
@@ -30,6 +31,7 @@ from qframe.passes.rounding import round_weights
 __all__ = [
     "Report",
     "calibrate",
+    "equalize",
     "fold_batchnorm",
     "integers",
     "plan",

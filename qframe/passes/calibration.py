@@ -11,12 +11,13 @@ import numpy as np
 from keras import ops
 
 from qframe import keras_internals
-from qframe.errors import ArgumentError, DataError, did_you_mean
+from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import Slot
 from qframe.layers.traces import models_with, retrace
 from qframe.layers.tree import iter_slots
 from qframe.passes.inputs import input_statistics
+from qframe.passes.methods import method_of
 from qframe.passes.ranges import METHODS
 from qframe.passes.report import Report, Row
 from qframe.passes.searching import Array
@@ -77,7 +78,7 @@ def calibrate(
         >>> len(qf.calibrate(model, data, verbose=0).quantized)
         1
     """
-    range_of = _method(method, options)
+    range_of = method_of("calibrate", METHODS, method, options)
     slots = _ranged(model)
     run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
     statistics = input_statistics(model, slots, data, range_of.samples, **run)
@@ -101,24 +102,6 @@ def calibrate(
 def _with_zero(value: Array) -> tuple[Array, Array]:
     """Return a range that includes a number and 0; for 0 up to 1, which gives a scale."""
     return np.minimum(value, 0.0), np.where(value == 0, 1.0, np.maximum(value, 0.0))
-
-
-def _method(name: str, options: Mapping[str, float]) -> Any:
-    if name not in METHODS:
-        raise ArgumentError(
-            f"calibrate has no method {name!r}."
-            + did_you_mean(str(name), METHODS)
-            + f" It has: {', '.join(METHODS)}."
-        )
-    cls = METHODS[name]
-    known = [field.name for field in attrs.fields(cls)]
-    for option in options:
-        if option not in known:
-            raise ArgumentError(
-                f"the method {name!r} has no option {option!r}; it has "
-                f"{', '.join(known) or 'none'}."
-            )
-    return cls(**options)
 
 
 def _ranged(model: Any) -> dict[str, Slot]:

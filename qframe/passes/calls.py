@@ -65,17 +65,23 @@ class Calls:
         """The name of a model that returns a tensor; None where none does."""
         return self._outputs.get(id(tensor))
 
-    def called_by_code(self, layer: Any) -> str | None:
-        """The name of a layer whose code may call this one; None where only graphs do."""
-        return next((name for name in self._code_around[id(layer)]), None)
+    def called_by_code(self, layer: Any, besides: Any = None) -> str | None:
+        """The name of a layer whose code may call this one; None where only graphs do.
+
+        Args:
+            layer: the layer.
+            besides: a layer that may. Default: none.
+        """
+        around = self._code_around[id(layer)]
+        return next((each.name for each in around if each is not besides), None)
 
     @functools.cached_property
-    def _code_around(self) -> dict[int, list[str]]:
-        around: dict[int, list[str]] = collections.defaultdict(list)
+    def _code_around(self) -> dict[int, list[Any]]:
+        around: dict[int, list[Any]] = collections.defaultdict(list)
         for holder in self.layers.values():
             if keras_internals.graph_of(holder) is None:
                 for part in keras_internals.sublayers(holder):
-                    around[id(part)].append(holder.name)
+                    around[id(part)].append(holder)
         return around
 
     @functools.cached_property

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from qframe.errors import QFrameError
 from qframe.layers.substitution import latent
-from qframe.layers.table import TABLE, nearest
+from qframe.layers.table import TABLE, LayerRow, nearest
 
 Array = NDArray[np.float64]
 # The number of the channel of each entry of a weight, in a shape that broadcasts to it.
@@ -70,10 +70,14 @@ def variable_of(layer: Any, attribute: str) -> Any:
     return weight
 
 
+def row_of(layer: Any) -> LayerRow:
+    """The row of a layer in the table; an empty one without."""
+    return nearest(TABLE, type(layer)) or LayerRow()
+
+
 def _output_weight(product: Any) -> tuple[str, Any]:
     """The attribute of the kernel that makes the output, and its channel axes."""
-    row = nearest(TABLE, type(product))
-    weights = () if row is None else row.weights
+    weights = row_of(product).weights
     *_, (attribute, _, axis) = [each for each in weights if each[2] is not None]
     return attribute, axis
 

@@ -1,0 +1,214 @@
+"""Equalize the channels of a model before it is quantized."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+
+from qframe import keras_internals
+from qframe.errors import ArgumentError
+from qframe.layers.attachment import float_class_of
+from qframe.layers.traces import changing
+from qframe.layers.tree import Site, sites
+from qframe.observation.shapes import check_model
+from qframe.passes.calls import Calls
+from qframe.passes.channel_groups import Group, Reader
+from qframe.passes.channel_inputs import channel_statistics
+from qframe.passes.channel_scales import METHODS, Statistics
+from qframe.passes.equalized_weights import Scaled, fitting, new_values
+from qframe.passes.grouping import Groups
+from qframe.passes.methods import method_of
+from qframe.passes.proofs import is_product, remark_on_training
+from qframe.passes.report import Report, Row
+from qframe.passes.restarting import built_optimizers
+from qframe.passes.scaled_parts import NORMS
+from qframe.passes.weights import Array, write
+
+
+@attrs.frozen
+class Equalization(Report):
+    """The layers of a model whose channels were scaled, and the others with reasons."""
+
+    column: ClassVar[str] = "Equalized"
+    done: ClassVar[str] = "layers equalized"
+
+    @property
+    def equalized(self) -> tuple[Row, ...]:
+        """The layers with scaled inputs or outputs."""
+        return self.quantized
+
+
+def equalize(
+    model: Any,
+    data: Any = None,
+    method: str = "cle",
+    *,
+    batch_size: int | None = None,
+    steps: int | None = None,
+    verbose: Any = "auto",
+    **options: Any,
+) -> Equalization:
+    """Scale the channels between layers so that rounding loses less, in place.
+
+    Where layers A and B have nothing between them that a positive scale of each channel
+    cannot pass, as a ReLU or a pool,
+
+        kernel_A' = kernel_A / s,  bias_A' = bias_A / s,  kernel_B' = s kernel_B
+
+    for the channels that A makes and B reads. The model computes the same function in
+    float and remains a plain Keras model. The methods choose s in float64:
+
+        cle:          s = sqrt(max|kernel_A| max|kernel_B|) / max|kernel_B|
+        smoothquant:  s = max|x|^alpha / max|kernel_B|^(1 - alpha)
+        awq:          s = mean|x|^a / sqrt(max(mean|x|^a) min(mean|x|^a))
+
+    of each channel x. `cle` goes over all pairs until no s is far from 1. `awq` takes the
+    exponent a from 0 to 1 with the smallest squared error of the output of B once its
+    kernel is rounded. Where several layers make or read a channel, as the query, key and
+    value of an attention, they share s, from the largest of each; `awq` adds up their
+    errors. A channel whose weights or inputs are all 0 keeps s = 1.
+
+    Fold batch normalizations first (`qframe.fold_batchnorm`), then equalize, then call
+    `qframe.quantize`. `cle` is for weights with one scale for each tensor, `smoothquant`
+    for activations, `awq` for weights alone in few bits.
+
+    Args:
+        model: a built `keras.Model` of any topology; its layers of products are dense
+            layers and convolutions of any kind, `EinsumDense` included.
+        data: for ``"smoothquant"`` and ``"awq"``, what `Model.predict` takes; some hundred
+            examples are enough. None for ``"cle"``.
+        method: ``"cle"``, where A is a layer of products; ``"smoothquant"`` or ``"awq"``,
+            where A may also be a normalization, whose scale and shift are divided.
+        batch_size: for arrays; default None is Keras's 32.
+        steps: the number of batches; all by default.
+        verbose: as in `qframe.calibrate`.
+        **options: of the method. ``sweeps`` (20) and ``tolerance`` (1e-3) of ``"cle"``,
+            which ends once no s is further from 1; ``alpha`` (0.5) of ``"smoothquant"``;
+            of ``"awq"`` ``bits`` (4) and ``group_size`` (128) of the rounding, which is
+            symmetric in groups of inputs of each output, ``grid`` (20, steps from 0 to 1)
+            and ``rows`` (32, positions of each example that the error is computed from).
+
+    Returns:
+        Each layer with the range of its scales, and the reason why the inputs of a layer
+        of products are not scaled: a function is between that no scale passes; what A
+        makes is also an output of a model; a layer is called by code, which may do
+        anything; a layer is quantized, or of a class that overrides its call; the numbers
+        do not fit. The notes name optimizers that start again.
+
+    Raises:
+        ArgumentError: nothing can be equalized, or the method or an option is wrong.
+        NotBuiltError: the model is not built yet.
+        DataError: there is no data, or it leads to NaN or infinity. Nothing was changed
+            then.
+
+    Example:
+        >>> import keras, numpy as np, qframe as qf
+        >>> layers = [keras.layers.Dense(4, "relu"), keras.layers.Dense(2)]
+        >>> model = keras.Sequential([keras.Input((3,)), *layers])
+        >>> x = np.random.default_rng(0).normal(size=(5, 3))
+        >>> before = model.predict(x, verbose=0)
+        >>> len(qf.equalize(model).equalized)
+        2
+        >>> np.allclose(model.predict(x, verbose=0), before, atol=1e-5)
+        True
+
+    Paper: Nagel et al., 2019, https://arxiv.org/abs/1906.04721, section 4.1; Xiao et al.,
+        2022, https://arxiv.org/abs/2211.10438; Lin et al., 2023,
+        https://arxiv.org/abs/2306.00978
+    """
+    chosen = method_of("equalize", METHODS, method, options)
+    check_model(model, "equalization")
+    if data is None and chosen.takes_data:
+        raise ArgumentError(
+            f"method={method!r} needs data: qframe.equalize(model, data, {method!r})."
+        )
+    if data is not None and not chosen.takes_data:
+        raise ArgumentError(
+            f"method={method!r} reads weights alone, and takes no data: "
+            f"qframe.equalize(model, method={method!r})."
+        )
+    all_sites = list(sites(model))
+    found = Groups(Calls(model), NORMS if chosen.takes_norms else {})
+    found.find(site.layer for site in all_sites)
+    found.drop(chosen.refusal)
+    statistics: Statistics = {}
+    if found.groups and chosen.takes_data:
+        run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
+        statistics = _observed(model, found.groups, data, chosen.rows, run)
+        found.drop(lambda group: _unreached(group, statistics))
+    scaled, are_equal = fitting(found, chosen, statistics)
+    rows = _rows(all_sites, scaled, found)
+    if not scaled and not are_equal:
+        text = " ".join(f"{row.path!r}: {row.reason}." for row in rows)
+        raise ArgumentError(
+            f"no layer of {model.name!r} can be equalized by {method!r}. {text}"
+            if rows
+            else f"{model.name!r} has no layer of products to equalize."
+        )
+    strategy = keras_internals.strategy_of(model)
+    with contextlib.nullcontext() if strategy is None else strategy.scope():
+        changed = {id(p.layer): p.layer for g, _ in scaled for p, _ in g.parts()}
+        optimizers = built_optimizers(changed.values())
+        with changing(changed.values()), contextlib.ExitStack() as undo:
+            for variable, values in new_values(scaled).values():
+                write(variable, values, undo)
+            for optimizer in optimizers:
+                optimizer.restart(undo)
+            undo.pop_all()
+    notes = tuple(each.note() for each in optimizers)
+    return Equalization(f"{model.name} equalized", tuple(rows), notes)
+
+
+def _observed(
+    model: Any, groups: Sequence[Group], data: Any, rows: int, run: Mapping[str, Any]
+) -> Statistics:
+    """The statistics of what the layers of groups read, by the id of the layer."""
+    readers: list[Reader] = [reader for group in groups for reader in group.readers]
+    keyed = {f"{index}": reader for index, reader in enumerate(readers)}
+    found = channel_statistics(model, keyed, data, rows, **run)
+    return {id(keyed[key].layer): each for key, each in found.items()}
+
+
+def _unreached(group: Group, statistics: Statistics) -> str:
+    missing = [r.layer.name for r in group.readers if id(r.layer) not in statistics]
+    return f"{missing[0]!r} is not reached, or only in a loop over time" if missing else ""
+
+
+def _rows(all_sites: Sequence[Site], scaled: Sequence[Scaled], found: Groups) -> list[Row]:
+    """A row for each layer of products, and for each normalization that changes."""
+    paths = {id(site.layer): site.path for site in all_sites}
+    made, read = collections.defaultdict(list), collections.defaultdict(list)
+    for pair in scaled:
+        for maker in pair[0].makers:
+            made[id(maker.layer)].append(pair)
+        for reader in pair[0].readers:
+            read[id(reader.layer)].append(pair)
+    rows = []
+    for site in all_sites:
+        layer, reason = site.layer, ""
+        settings: dict[str, str] = {}
+        for group, scaling in read[id(layer)]:
+            makers = ", ".join(paths.get(id(m.layer), m.layer.name) for m in group.makers)
+            text = f"times {_span(scaling.factors)} from {makers}"
+            before = settings.get("inputs")
+            settings["inputs"] = f"{before}; {text}" if before else text
+            settings |= scaling.settings
+        if is_product(layer) and not settings:
+            reason = found.reason_of(layer)
+        for _, scaling in made[id(layer)]:
+            settings["outputs"] = f"divided by {_span(scaling.factors)}"
+            reason = reason and f"inputs: {reason}"
+        if settings or reason:
+            remark = remark_on_training(layer, "scaled") if settings else ""
+            reason = "; ".join(filter(None, (reason, remark)))
+            kind = float_class_of(layer).__name__
+            rows.append(Row(site.path, kind, settings, reason))
+    return rows
+
+
+def _span(factors: Array) -> str:
+    return f"{factors.min():.3g} to {factors.max():.3g}"

@@ -1,0 +1,194 @@
+"""The search for all layers that share the scales of channels, through the graphs."""
+
+from __future__ import annotations
+
+import collections
+from typing import Any
+
+import attrs
+import numpy as np
+
+from qframe.errors import QFrameError
+from qframe.passes.attentions import ATTENTIONS, arguments_of, projections
+from qframe.passes.calls import Calls
+from qframe.passes.channel_groups import Maker, Part, Reader
+from qframe.passes.passages import (
+    Place,
+    check_activation,
+    factors_of,
+    moved,
+    origin,
+    others_of,
+    source_of,
+)
+from qframe.passes.proofs import check_callers, check_function, check_weights, is_product
+from qframe.passes.scaled_parts import input_part, norm_parts, output_parts
+
+
+def check_layer(layer: Any, calls: Calls) -> None:
+    """Raise for a layer whose calls, function or weights are not known.
+
+    Raises:
+        QFrameError: with the reason.
+    """
+    check_function(layer, "equalize")
+    check_callers(layer, calls)
+    check_weights(layer, calls)
+    if not layer.built:
+        raise QFrameError(f"{layer.name!r} is not built, since no call reaches it")
+
+
+class Draft:
+    """The layers that a scale of the channels of a layer reaches.
+
+    Args:
+        calls: the calls of the layers of a model.
+        norms: the classes of normalizations that may make channels.
+    """
+
+    def __init__(self, calls: Calls, norms: tuple[type, ...]) -> None:
+        self._calls, self._norms = calls, norms
+        self.makers: dict[int, Maker] = {}
+        self.readers: dict[int, Reader] = {}
+        self.count = 0
+        #: Why the layers are no group; the search goes on, to find them all.
+        self.reason = ""
+        self._places: dict[int, Place] = {}
+        self._queue: collections.deque[Any] = collections.deque()
+        self._products: dict[int, Any] = {}
+
+    def start(self, layer: Any) -> None:
+        """Follow the output of a layer to all that a scale of its channels reaches."""
+        self._attempt(self._add_maker, layer, None)
+        while self._queue:
+            tensor = self._queue.popleft()
+            self._attempt(self._follow_back, tensor)
+            for node in self._calls.readers(tensor):
+                self._attempt(self._follow, node, tensor)
+        for node in self._products.values():
+            placed = [each for each in factors_of(node) if id(each) in self._places]
+            if len(placed) != 1:
+                self._fail(f"{node.operation.name!r} multiplies its outputs by each other")
+
+    def _attempt(self, step: Any, *args: Any) -> None:
+        try:
+            step(*args)
+        except QFrameError as error:
+            self._fail(str(error))
+
+    def _fail(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def _put(self, tensor: Any, place: Place) -> None:
+        known = self._places.get(id(tensor))
+        if known is None:
+            self._places[id(tensor)] = place
+            self._queue.append(tensor)
+        elif not known.equals(place):
+            raise QFrameError("its channels meet others in another order")
+
+    def _put_like(self, tensor: Any, like: Any, reader: Any) -> None:
+        """Put channels where a layer that is called several times reads them."""
+        if len(tensor.shape) != len(like.shape):
+            raise QFrameError(f"{reader.name!r} reads tensors of different ranks")
+        self._put(tensor, self._places[id(like)])
+
+    def _add_maker(self, layer: Any, place: Place | None) -> None:
+        """Add a layer whose output has channels at a place; None for the first layer."""
+        if id(layer) in self.makers:
+            return
+        check_layer(layer, self._calls)
+        nodes = self._calls.of(layer)
+        if not nodes:
+            raise QFrameError(f"no call of the model reaches {layer.name!r}")
+        parts: list[Part] = []
+        for node in nodes:
+            output = node.outputs[0]
+            if isinstance(layer, self._norms):
+                axis, count, parts = norm_parts(layer, len(output.shape))
+            else:
+                check_activation(getattr(layer, "activation", None), layer.name)
+                axis, count, parts = output_parts(layer, len(output.shape))
+            if place is None:
+                self.count = count
+                place = Place(axis, np.arange(count))
+            if len(place.channels) != count:
+                raise QFrameError("its channels meet others in another order")
+            self._put(output, Place(axis, place.channels))
+        numbers = np.arange(self.count) if place is None else place.channels
+        parts = [attrs.evolve(p, channels=numbers[p.channels]) for p in parts]
+        kernel = None if isinstance(layer, self._norms) else parts[0]
+        self.makers[id(layer)] = Maker(layer, tuple(parts), kernel)
+
+    def _follow_back(self, tensor: Any) -> None:
+        """Find what makes a tensor with channels."""
+        place = self._places[id(tensor)]
+        model = self._calls.returned_by(tensor)
+        if model is not None:
+            self._fail(f"the channels are an output of {model!r}")
+        node = self._calls.maker(tensor)
+        if node is None:
+            raise QFrameError("the channels are those of an input of its model")
+        layer = node.operation
+        if is_product(layer) or isinstance(layer, self._norms):
+            self._add_maker(layer, place)
+            return
+        factors = factors_of(node)
+        if factors:
+            self._products[id(node)] = node
+            if not any(id(each) in self._places for each in factors):
+                raise QFrameError(f"no scale passes {layer.name!r} backwards")
+            return
+        source = source_of(node)
+        if id(source) not in self._places:
+            self._put(source, origin(node, place))
+
+    def _follow(self, node: Any, tensor: Any) -> None:
+        """Find where the channels of a tensor go in a call that reads it."""
+        layer, place = node.operation, self._places[id(tensor)]
+        if is_product(layer):
+            check_layer(layer, self._calls)
+            self._add_reader(layer, tensor)
+            for each in self._calls.of(layer):
+                self._put_like(each.arguments.keras_tensors[0], tensor, layer)
+        elif isinstance(layer, ATTENTIONS):
+            self._add_attention(layer, node, tensor)
+        else:
+            self._put(node.outputs[0], moved(node, tensor, place))
+            if factors_of(node):
+                self._products[id(node)] = node
+                if len({id(each) for each in factors_of(node)}) < len(factors_of(node)):
+                    self._fail(f"{layer.name!r} multiplies its outputs by each other")
+            for other in others_of(node, tensor):
+                self._put(other, place)
+
+    def _add_reader(self, layer: Any, tensor: Any) -> None:
+        place, known = self._places[id(tensor)], self.readers.get(id(layer))
+        if known is None:
+            kernel = input_part(layer, place, len(tensor.shape))
+            self.readers[id(layer)] = Reader(layer, kernel, place)
+        elif not known.place.equals(place):
+            raise QFrameError(f"{layer.name!r} reads the channels in several orders")
+
+    def _add_attention(self, layer: Any, node: Any, tensor: Any) -> None:
+        """Add the projections of an attention that read a tensor."""
+        check_function(layer, "equalize")
+        check_callers(layer, self._calls)
+        for argument, value in arguments_of(node).items():
+            if value is not tensor:
+                continue
+            readers = projections(layer, argument)
+            if not readers:
+                raise QFrameError(f"the channels are the {argument} of {layer.name!r}")
+            for part in readers:
+                self._add_projection(layer, part, tensor)
+            for other in self._calls.of(layer):
+                self._put_like(arguments_of(other)[argument], tensor, layer)
+
+    def _add_projection(self, attention: Any, part: Any, tensor: Any) -> None:
+        check_function(part, "equalize")
+        check_weights(part, self._calls)
+        code = self._calls.called_by_code(part, besides=attention)
+        if code is not None:
+            raise QFrameError(f"{part.name!r} may be called by the code of {code!r}")
+        self._add_reader(part, tensor)

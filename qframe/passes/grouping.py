@@ -1,0 +1,103 @@
+"""The groups of a model whose channels can be scaled, and why others cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import keras
+
+from qframe.errors import QFrameError
+from qframe.layers.table import nearest
+from qframe.passes.attentions import tensor_of_projection
+from qframe.passes.calls import Calls
+from qframe.passes.channel_groups import Group
+from qframe.passes.group_search import Draft, check_layer
+from qframe.passes.passages import source_of
+from qframe.passes.proofs import is_product
+from qframe.passes.scaled_parts import NORMS
+
+
+@attrs.define(eq=False)
+class Groups:
+    """The groups of a model, and why other layers are in none.
+
+    Args:
+        calls: the calls of the layers of the model.
+        norms: the classes of normalizations that may make channels.
+        groups: the groups.
+    """
+
+    calls: Calls
+    norms: Mapping[type, Any]
+    groups: list[Group] = attrs.field(factory=list)
+    # By the id of a layer, why the channels that it makes or reads are not scaled.
+    _outputs: dict[int, str] = attrs.field(factory=dict, init=False)
+    _inputs: dict[int, str] = attrs.field(factory=dict, init=False)
+
+    def find(self, layers: Iterable[Any]) -> None:
+        """Find the groups of all layers."""
+        norms = tuple(self.norms)
+        seen: set[int] = set()
+        for layer in layers:
+            makes = is_product(layer) or isinstance(layer, norms)
+            if id(layer) in seen or not makes:
+                continue
+            draft = Draft(self.calls, norms)
+            draft.start(layer)
+            seen |= draft.makers.keys()
+            if draft.reason:
+                self._refuse({id(layer), *draft.makers}, draft.readers, draft.reason)
+            elif draft.readers:
+                makers, readers = draft.makers.values(), draft.readers.values()
+                self.groups.append(Group(tuple(makers), tuple(readers), draft.count))
+
+    def drop(self, reason_of: Callable[[Group], str]) -> None:
+        """Drop each group that a function gives a reason against."""
+        kept: Sequence[Group] = tuple(self.groups)
+        self.groups = []
+        for group in kept:
+            reason = reason_of(group)
+            if reason:
+                made, read = (
+                    [id(each.layer) for each in part]
+                    for part in (group.makers, group.readers)
+                )
+                self._refuse(made, read, reason)
+            else:
+                self.groups.append(group)
+
+    def _refuse(self, made: Iterable[int], read: Iterable[int], reason: str) -> None:
+        self._outputs = {**dict.fromkeys(made, reason), **self._outputs}
+        self._inputs = {**dict.fromkeys(read, reason), **self._inputs}
+
+    def reason_of(self, layer: Any) -> str:
+        """Why the inputs of a layer of products are not scaled."""
+        if id(layer) in self._inputs:
+            return self._inputs[id(layer)]
+        try:
+            tensor = tensor_of_projection(layer, self.calls)
+            if tensor is None:
+                check_layer(layer, self.calls)
+                nodes = self.calls.of(layer)
+                if not nodes:
+                    return "no call of the model reaches it"
+                tensor = nodes[0].arguments.keras_tensors[0]
+            while (maker := self.calls.maker(tensor)) is not None:
+                operation = maker.operation
+                if id(operation) in self._outputs:
+                    return self._outputs[id(operation)]
+                if nearest(NORMS, type(operation)) and not self.norms:
+                    return _of_norm(operation)
+                tensor = source_of(maker)
+        except QFrameError as error:
+            return str(error)
+        return "it reads an input of its model"
+
+
+def _of_norm(norm: Any) -> str:
+    text = f"it reads the normalization {norm.name!r}, "
+    if isinstance(norm, keras.layers.BatchNormalization):
+        return f"{text}which qframe.fold_batchnorm may fold first"
+    return f"{text}which method='smoothquant' or 'awq' divides"

@@ -1,0 +1,208 @@
+"""Layers and operators that pass a positive scale of each channel to their output.
+
+They are positively homogeneous in each channel: f(s x) = s f(x) for each s > 0. So a scale
+can be taken out of what is before them, and put into what is behind them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import keras
+import numpy as np
+
+from qframe import keras_internals
+from qframe.errors import QFrameError
+from qframe.layers.attachment import float_class_of
+from qframe.layers.table import TABLE, nearest
+from qframe.passes.proofs import check_function
+from qframe.passes.weights import Channels, channel_axis
+
+_ACTIVATIONS = (None, *(getattr(keras.activations, n) for n in ("linear", "relu")))
+# By the lowering of a layer in the table, and by the class of an operator.
+_EACH_NUMBER = {
+    *("identity", "activation", "relu", "leaky_relu", "prelu"),
+    *("Relu", "ReLU", "LeakyRelu", "Copy", "StopGradient"),
+}
+_POSITIONS = {"average_pooling", "cropping", "max_pooling", "up_sampling", "zero_padding"}
+_GLOBAL = {"global_average", "global_maximum"}
+_MERGES = {
+    *("add", "average", "maximum", "minimum", "subtract"),
+    *("Add", "Maximum", "Minimum", "Subtract"),
+}
+_MULTIPLY = {"multiply", "Multiply"}
+
+
+@attrs.frozen(eq=False)
+class Place:
+    """The channels along an axis of a tensor.
+
+    Args:
+        axis: the axis, from 0.
+        channels: the number of the channel at each position of the axis.
+    """
+
+    axis: int
+    channels: Channels
+
+    def equals(self, other: Place) -> bool:
+        """Return whether another place has the same channels along the same axis."""
+        same = np.array_equal(self.channels, other.channels)
+        return self.axis == other.axis and same
+
+
+def check_activation(function: Any, owner: str) -> None:
+    """Raise unless a scale passes the activation function of a layer."""
+    if function in _ACTIVATIONS or function is keras.activations.leaky_relu:
+        return
+    text = getattr(function, "__name__", repr(function))
+    raise QFrameError(f"no scale passes the activation {text} of {owner!r}{_cure(text)}")
+
+
+def _cure(text: str) -> str:
+    if text != "relu6":
+        return ""
+    return ", which ends at 6: replace it with relu, and train the model with it"
+
+
+def moved(node: Any, tensor: Any, place: Place) -> Place:
+    """The channels in the output of a call that reads a tensor.
+
+    Raises:
+        QFrameError: a scale does not pass; the text is the reason.
+    """
+    operation, kind = node.operation, _kind(node.operation)
+    tensors, output = _tensors(node), node.outputs[0]
+    rank = len(tensor.shape)
+    if kind in _EACH_NUMBER:
+        return place
+    if kind in _POSITIONS | _GLOBAL:
+        if place.axis != channel_axis(operation, rank):
+            raise QFrameError(f"{operation.name!r} mixes the channels")
+        return Place(1, place.channels) if len(output.shape) == 2 else place
+    if kind == "permute":
+        axis = [0, *operation.dims].index(place.axis)
+        return attrs.evolve(place, axis=axis)
+    if kind == "reshape":
+        return _reshaped(operation, tensor, output, place)
+    if kind in _MERGES | _MULTIPLY:
+        constants = len(tensors) == 1 and kind not in _MULTIPLY
+        shapes = [tuple(each.shape) for each in (*tensors, output)]
+        sizes = {s[place.axis] if len(s) == rank else None for s in shapes}
+        if constants or sizes != {len(place.channels)}:
+            raise QFrameError(
+                f"no scale passes {operation.name!r}, which "
+                + ("adds a constant" if constants else "repeats the channels of a tensor")
+            )
+        return place
+    raise QFrameError(_blocked(operation))
+
+
+def others_of(node: Any, tensor: Any) -> list[Any]:
+    """The other tensors of a call, which a scale must reach where it reaches this one."""
+    if _kind(node.operation) not in _MERGES:
+        return []
+    return [each for each in _tensors(node) if each is not tensor]
+
+
+def factors_of(node: Any) -> list[Any]:
+    """The tensors that a call multiplies; of these a scale may reach exactly one."""
+    return _tensors(node) if _kind(node.operation) in _MULTIPLY else []
+
+
+def origin(node: Any, place: Place) -> Place:
+    """The channels in what a call reads, from those in its output.
+
+    Raises:
+        QFrameError: they are not known, or a scale does not pass; the text is the reason.
+    """
+    kind = _kind(node.operation)
+    tensor, output = _tensors(node)[0], node.outputs[0]
+    known = kind in _EACH_NUMBER | _POSITIONS | _GLOBAL | _MERGES
+    if not known or len(tensor.shape) != len(output.shape):
+        raise QFrameError(_blocked(node.operation))
+    return moved(node, tensor, place)
+
+
+def source_of(node: Any) -> Any:
+    """The first tensor that a call reads, where a scale passes it.
+
+    Raises:
+        QFrameError: none passes; the text is the reason.
+    """
+    if not _kind(node.operation):
+        raise QFrameError(_blocked(node.operation))
+    return _tensors(node)[0]
+
+
+def _blocked(operation: Any) -> str:
+    kind = float_class_of(operation).__name__
+    return f"no scale passes {operation.name!r} ({kind})"
+
+
+def _tensors(node: Any) -> list[Any]:
+    """The tensors that a call reads, without masks."""
+    flat = keras.tree.flatten(node.arguments.args)
+    return [each for each in flat if isinstance(each, keras.KerasTensor)]
+
+
+def _kind(operation: Any) -> str:
+    """How an operation passes a scale; empty for one that may pass none.
+
+    Raises:
+        QFrameError: it would, with other arguments; the text is the reason.
+    """
+    if not isinstance(operation, keras.layers.Layer):
+        return _kind_of_operator(operation)
+    row = nearest(TABLE, type(operation))
+    kind = "" if row is None else row.lowering or ""
+    kinds = _EACH_NUMBER | _POSITIONS | _GLOBAL | _MERGES | _MULTIPLY
+    if kind not in kinds | {"reshape", "permute"}:
+        return ""
+    check_function(operation, "equalize")
+    if kind == "activation":
+        check_activation(operation.activation, operation.name)
+    if kind == "relu":
+        _check_relu(operation)
+    return kind
+
+
+def _kind_of_operator(operator: Any) -> str:
+    name = keras_internals.operation_name(operator) or ""
+    if name in ("Relu6", "HardSigmoid"):
+        raise QFrameError(f"no scale passes {operator.name!r}{_cure(name.lower())}")
+    if name == "ReLU":
+        _check_relu(operator)
+    return name if name in _EACH_NUMBER | _MERGES | _MULTIPLY else ""
+
+
+def _check_relu(relu: Any) -> None:
+    if relu.max_value is not None or relu.threshold:
+        raise QFrameError(
+            f"no scale passes {relu.name!r} with max_value={relu.max_value} and "
+            f"threshold={relu.threshold}: replace it with keras.layers.ReLU(), and train "
+            "the model with it"
+        )
+
+
+def _reshaped(layer: Any, tensor: Any, output: Any, place: Place) -> Place:
+    """The channels after a reshape, if one axis still tells them apart."""
+    before, after = list(tensor.shape[1:]), list(output.shape[1:])
+    if None in before or None in after:
+        raise QFrameError(f"{layer.name!r} reshapes axes whose sizes are not known")
+    numbers = place.channels.reshape([-1 if i == place.axis else 1 for i in _axes(tensor)])
+    numbers = np.broadcast_to(numbers, before)
+    if isinstance(layer, keras.layers.Flatten) and layer.data_format == "channels_first":
+        numbers = np.moveaxis(numbers, 0, -1)  # as Keras does before it flattens
+    numbers = numbers.reshape(after)
+    for axis in reversed(range(numbers.ndim)):
+        line = numbers[tuple(slice(None) if i == axis else 0 for i in range(numbers.ndim))]
+        spread = line.reshape([-1 if i == axis else 1 for i in range(numbers.ndim)])
+        if (numbers == spread).all():
+            return Place(axis + 1, line)
+    raise QFrameError(f"{layer.name!r} spreads the channels over several axes")
+
+
+def _axes(tensor: Any) -> range:
+    return range(1, len(tensor.shape))
