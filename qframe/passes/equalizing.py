@@ -22,11 +22,11 @@ from qframe.passes.channel_scales import METHODS, Statistics
 from qframe.passes.equalized_weights import Scaled, fitting, new_values
 from qframe.passes.grouping import Groups
 from qframe.passes.methods import method_of
-from qframe.passes.proofs import is_product, remark_on_training
+from qframe.passes.proofs import remark_on_training
 from qframe.passes.report import Report, Row
 from qframe.passes.restarting import built_optimizers
 from qframe.passes.scaled_parts import NORMS
-from qframe.passes.weights import Array, write
+from qframe.passes.weights import Array, row_of, write
 
 
 @attrs.frozen
@@ -197,7 +197,7 @@ def _rows(all_sites: Sequence[Site], scaled: Sequence[Scaled], found: Groups) ->
             before = settings.get("inputs")
             settings["inputs"] = f"{before}; {text}" if before else text
             settings |= scaling.settings
-        if is_product(layer) and not settings:
+        if row_of(layer).activates and not settings:
             reason = found.reason_of(layer)
         for _, scaling in made[id(layer)]:
             settings["outputs"] = f"divided by {_span(scaling.factors)}"

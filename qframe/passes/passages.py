@@ -14,6 +14,7 @@ import numpy as np
 
 from qframe import keras_internals
 from qframe.errors import QFrameError
+from qframe.keras_internals.overrides import override_of
 from qframe.layers.attachment import float_class_of
 from qframe.layers.table import TABLE, nearest
 from qframe.passes.proofs import check_function
@@ -137,6 +138,10 @@ def source_of(node: Any) -> Any:
 
 
 def _blocked(operation: Any) -> str:
+    known = nearest(TABLE, type(operation)) is not None
+    override = override_of(operation) if known else None
+    if override is not None:
+        return str(override)
     kind = float_class_of(operation).__name__
     return f"no scale passes {operation.name!r} ({kind})"
 
