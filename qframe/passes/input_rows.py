@@ -107,29 +107,31 @@ def rows(layer: Any, x: Any, count: int) -> Any:
     spatial = len(x.shape) - 2
     if not spatial:
         return ops.expand_dims(x, 1)
-    windows = [_Window(1)] * spatial
-    if row_of(layer).counter == _CONVOLUTION:
-        windows = _windows(layer, spatial)
-    shape = ops.shape(x)
-    sizes = [shape[i] for i in range(1, spatial + 1)]
-    outputs = [each.outputs(size) for each, size in zip(windows, sizes, strict=True)]
-    positions = _positions(outputs, count)
-    taken_rows = positions[0].shape[0]
-    index: Any = np.zeros((taken_rows, 1), "int32")
-    inside: Any = np.ones(index.shape, bool)
-    for window, size, out, place in zip(windows, sizes, outputs, positions, strict=True):
-        taken = window.inputs(place, size, out)  # (rows, positions in the window)
-        within = ops.logical_and(taken >= 0, taken < size)
-        taken = ops.clip(taken, 0, size - 1)
-        index = ops.expand_dims(index, -1) * size + ops.expand_dims(taken, 1)
-        inside = ops.logical_and(ops.expand_dims(inside, -1), ops.expand_dims(within, 1))
-        index = ops.reshape(index, (taken_rows, -1))
-        inside = ops.reshape(inside, (taken_rows, -1))
-    channels = x.shape[-1]
+    convolves = row_of(layer).counter == _CONVOLUTION
+    windows = _windows(layer, spatial) if convolves else [_Window(1)] * spatial
+    shape, channels = ops.shape(x), x.shape[-1]
+    index, inside = _taken(windows, [shape[i] for i in range(1, spatial + 1)], count)
     flat = ops.reshape(x, (shape[0], -1, channels))
-    taken = ops.take(flat, ops.cast(ops.reshape(index, (-1,)), "int32"), axis=1)
+    taken = ops.take(flat, ops.reshape(index, (-1,)), axis=1)
     taken = ops.where(ops.reshape(inside, (1, -1, 1)), taken, 0)
     return ops.reshape(taken, (shape[0], index.shape[0], index.shape[1] * channels))
+
+
+def _taken(windows: Sequence[_Window], sizes: Sequence[Any], count: int) -> tuple[Any, Any]:
+    """The flat positions that each row takes, and which of them are not padding."""
+    outputs = [each.outputs(size) for each, size in zip(windows, sizes, strict=True)]
+    positions = _positions(outputs, count)
+    rows_taken = positions[0].shape[0]
+    index, inside = ops.zeros((rows_taken, 1), "int32"), ops.ones((rows_taken, 1), "bool")
+    for window, size, out, place in zip(windows, sizes, outputs, positions, strict=True):
+        along = window.inputs(place, size, out)  # (rows, positions in the window)
+        within = ops.logical_and(along >= 0, along < size)
+        along = ops.clip(along, 0, size - 1)
+        index = ops.expand_dims(index, -1) * size + ops.expand_dims(along, 1)
+        inside = ops.logical_and(ops.expand_dims(inside, -1), ops.expand_dims(within, 1))
+        index = ops.reshape(index, (rows_taken, -1))
+        inside = ops.reshape(inside, (rows_taken, -1))
+    return ops.cast(index, "int32"), inside
 
 
 @attrs.frozen
@@ -160,7 +162,7 @@ class _Window:
             needed = (outputs - 1) * self.stride + self.reach - size
             before = ops.maximum(needed, 0) // 2
         first = ops.cast(place, "int32") * self.stride - ops.cast(before, "int32")
-        steps = np.arange(self.kernel, dtype="int32") * self.dilation
+        steps = ops.arange(self.kernel, dtype="int32") * self.dilation
         return ops.expand_dims(first, -1) + steps
 
 
@@ -182,7 +184,7 @@ def _positions(sizes: Sequence[Any], count: int) -> list[Any]:
         if isinstance(size, int):
             result.append((part * size).astype("int32"))
         else:
-            place = part.astype("float32") * ops.cast(size, "float32")
+            place = ops.cast(part, "float32") * ops.cast(size, "float32")
             result.append(ops.minimum(ops.cast(place, "int32"), size - 1))
     return result
 
