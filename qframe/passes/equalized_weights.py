@@ -9,8 +9,8 @@ import numpy as np
 
 from qframe.errors import QFrameError
 from qframe.passes.channel_groups import Group
-from qframe.passes.channel_scales import Scaling, Statistics, largest_inputs
 from qframe.passes.grouping import Groups
+from qframe.passes.scaling import Method, Scaling, Statistics, largest_inputs
 from qframe.passes.weights import (
     Array,
     check_digits,
@@ -24,7 +24,7 @@ Scaled = tuple[Group, Scaling]
 
 
 def fitting(
-    found: Groups, chosen: Any, statistics: Statistics
+    found: Groups, chosen: Method, statistics: Statistics
 ) -> tuple[list[Scaled], bool]:
     """The groups that change and whose scaled numbers fit their dtypes, with their scales.
 
@@ -32,7 +32,8 @@ def fitting(
     """
     found.drop(_not_finite)
     while True:
-        scaled = list(zip(found.groups, chosen(found.groups, statistics), strict=True))
+        scalings = chosen.scalings(found.groups, statistics)
+        scaled = list(zip(found.groups, scalings, strict=True))
         values = new_values(scaled)
         unfit = ((g, _unfit(g, s, values, statistics)) for g, s in _widest_first(scaled))
         wrong = {id(group): reason for group, reason in unfit if reason}

@@ -18,7 +18,7 @@ from qframe.observation.shapes import check_model
 from qframe.passes.calls import Calls
 from qframe.passes.channel_groups import Group, Reader
 from qframe.passes.channel_inputs import channel_statistics
-from qframe.passes.channel_scales import METHODS, Statistics
+from qframe.passes.channel_scales import METHODS
 from qframe.passes.equalized_weights import Scaled, fitting, new_values
 from qframe.passes.grouping import Groups
 from qframe.passes.methods import method_of
@@ -26,6 +26,7 @@ from qframe.passes.proofs import remark_on_training
 from qframe.passes.report import Report, Row
 from qframe.passes.restarting import built_optimizers
 from qframe.passes.scaled_parts import NORMS
+from qframe.passes.scaling import Method, Statistics
 from qframe.passes.weights import Array, row_of, write
 
 
@@ -120,7 +121,7 @@ def equalize(
         2022, https://arxiv.org/abs/2211.10438; Lin et al., 2023,
         https://arxiv.org/abs/2306.00978
     """
-    chosen = method_of("equalize", METHODS, method, options)
+    chosen: Method = method_of("equalize", METHODS, method, options)
     check_model(model, "equalization")
     if data is None and chosen.takes_data:
         raise ArgumentError(
@@ -138,7 +139,7 @@ def equalize(
     statistics: Statistics = {}
     if found.groups and chosen.takes_data:
         run = {"batch_size": batch_size, "steps": steps, "verbose": verbose}
-        statistics = _observed(model, found.groups, data, chosen.rows, run)
+        statistics = _observed(model, found.groups, data, chosen.sampled_rows, run)
         found.drop(lambda group: _unreached(group, statistics))
     scaled, are_equal = fitting(found, chosen, statistics)
     rows = _rows(all_sites, scaled, found)

@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": ["float.keras", "-r", "bnn"],
     "quantize": ["float.keras", "-r", "bnn", "-o", "out.keras", "--force"],
     "fold": ["normalized.keras", "-o", "out.keras", "--force"],
+    "equalize": ["float.keras", "-o", "out.keras", "--force"],
     "calibrate": ["ranged.keras", "--data", "data.npz", "-o", "out.keras", "--force"],
     "compare": ["float.keras", *MODEL, "--data", "data.npz"],
     "verify": [*MODEL, "m.safetensors", "--data", "data.npz"],

@@ -100,6 +100,20 @@ TABLE = {
     "qframe/passes/plans.py": _area("passes/test_calibration.py reports/test_report.py"),
     "qframe/layers/float_scope.py": _area("layers/test_float_scope.py reports"),
     "qframe/passes/inputs.py": _area("passes/test_calibration.py"),
+    **dict.fromkeys(
+        (
+            *("qframe/passes/attentions.py", "qframe/passes/channel_"),
+            *("qframe/passes/equaliz", "qframe/passes/group", "qframe/passes/passages.py"),
+            *("qframe/passes/activation_aware.py", "qframe/passes/scaling.py"),
+            "qframe/passes/scaled_parts.py",
+        ),
+        _area("passes/test_equalizing.py"),
+    ),
+    "qframe/passes/input_rows.py": _area(
+        "passes/test_input_rows.py passes/test_equalizing.py"
+    ),
+    "qframe/passes/proofs.py": _area("passes/test_folding.py passes/test_equalizing.py"),
+    "qframe/passes/weights.py": _area("passes/test_folding.py passes/test_equalizing.py"),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),
     "qframe/passes/ranges.py": _area("passes/test_ranges.py passes/test_calibration.py"),
     "qframe/passes/recalibration.py": _area("passes/test_recalibration.py callbacks"),

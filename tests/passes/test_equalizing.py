@@ -180,10 +180,6 @@ def test_awq_of_a_dense_layer_is_what_numpy_computes(seed, bits, size):
         assert settings_of(report)[last.name]["exponent"] == f"{exponent:.3g}"
 
 
-if not hasattr(layers, "RMSNormalization"):  # older versions of Keras
-    test_awq_of_a_dense_layer_is_what_numpy_computes = None
-
-
 def test_awq_of_a_convolution_is_what_numpy_computes():
     norm = layers.BatchNormalization(center=False)
     last = layers.Conv2D(4, 3, padding="same", use_bias=False)
