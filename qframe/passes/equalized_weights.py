@@ -36,12 +36,11 @@ def fitting(
         scaled = list(zip(found.groups, scalings, strict=True))
         values = new_values(scaled)
         unfit = ((g, _unfit(g, s, values, statistics)) for g, s in _widest_first(scaled))
-        wrong = {id(group): reason for group, reason in unfit if reason}
-        if not wrong:
+        first = next((each for each in unfit if each[1]), None)
+        if first is None:
             break
-        # The others may fit without the first of them, which shares weights with them.
-        first = next(iter(wrong))
-        found.drop(lambda group: wrong[first] if id(group) == first else "")  # noqa: B023
+        # The others may fit without this one, which shares weights with them.
+        found.remove(*first)
     equal = {id(group) for group, scaling in scaled if (scaling.factors == 1).all()}
     found.drop(lambda group: chosen.unchanged if id(group) in equal else "")
     return [each for each in scaled if id(each[0]) not in equal], bool(equal)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -55,18 +55,15 @@ class Groups:
 
     def drop(self, reason_of: Callable[[Group], str]) -> None:
         """Drop each group that a function gives a reason against."""
-        kept: Sequence[Group] = tuple(self.groups)
-        self.groups = []
-        for group in kept:
-            reason = reason_of(group)
+        for group, reason in [(each, reason_of(each)) for each in self.groups]:
             if reason:
-                made, read = (
-                    [id(each.layer) for each in part]
-                    for part in (group.makers, group.readers)
-                )
-                self._refuse(made, read, reason)
-            else:
-                self.groups.append(group)
+                self.remove(group, reason)
+
+    def remove(self, group: Group, reason: str) -> None:
+        """Remove a group for a reason."""
+        self.groups = [each for each in self.groups if each is not group]
+        made = [id(each.layer) for each in group.makers]
+        self._refuse(made, [id(each.layer) for each in group.readers], reason)
 
     def _refuse(self, made: Iterable[int], read: Iterable[int], reason: str) -> None:
         self._outputs = {**dict.fromkeys(made, reason), **self._outputs}

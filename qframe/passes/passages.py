@@ -94,7 +94,11 @@ def moved(node: Any, tensor: Any, place: Place) -> Place:
         if constants or sizes != {len(place.channels)}:
             raise QFrameError(
                 f"no scale passes {operation.name!r}, which "
-                + ("adds a constant" if constants else "repeats the channels of a tensor")
+                + (
+                    "takes a constant too"
+                    if constants
+                    else "repeats the channels of a tensor"
+                )
             )
         return place
     raise QFrameError(_blocked(operation))

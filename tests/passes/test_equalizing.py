@@ -28,6 +28,7 @@ from float_networks import (
 from qframe.errors import ArgumentError, DataError, NotBuiltError
 from qframe.passes import equalizing
 from topology_models import TOPOLOGIES
+from two_devices import run_on_two_devices
 
 BACKEND = keras.backend.backend()
 METHODS = ["cle", "smoothquant", "awq"]
@@ -198,6 +199,32 @@ def test_awq_of_a_convolution_is_what_numpy_computes():
     assert exponent
     equalize(model, "awq", inputs)
     near([norm.get_weights()[0], weights(last)[0]], [gamma / s, kernel * s[:, None]], 1e-5)
+
+
+def rounding_error(model, bits):
+    """The relative error of the outputs with a step for each kernel, in NumPy."""
+    before, top = call(model)[0], 2 ** (bits - 1) - 1
+    for layer in model.layers:
+        kernel, bias = layer.get_weights()
+        step = np.abs(kernel).max() / top
+        layer.set_weights([np.round(kernel / step) * step, bias])
+    return np.square(call(model)[0] - before).mean() / np.square(before).mean()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_cle_makes_the_error_of_rounding_uneven_channels_small(seed):
+    def network():
+        first, last = layers.Dense(32, "relu"), layers.Dense(8)
+        model = draw(chain(first, last, shape=(16,)), seed)
+        uneven = 10 ** np.random.default_rng(seed).uniform(-1, 1, 32)
+        (a, b), (c, d) = first.get_weights(), last.get_weights()
+        first.set_weights([a * uneven, b * uneven])
+        last.set_weights([c / uneven[:, None], d])
+        return model
+
+    plain, equalized = network(), network()
+    qf.equalize(equalized)
+    assert rounding_error(equalized, 5) < 0.2 * rounding_error(plain, 5)
 
 
 # --- Layers of products.
@@ -509,6 +536,30 @@ def test_a_compiled_model_is_traced_again_and_its_optimizer_starts_again():
     assert model.fit(x, y, verbose=0, epochs=2).history["loss"][1] < loss
 
 
+@pytest.mark.long
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
+def test_on_two_devices():
+    code = """
+x, y = np.arange(32, dtype="float32").reshape(8, 4) / 32, np.zeros((8, 3))
+with two_devices.scope():
+    norm = keras.layers.LayerNormalization()
+    parts = [keras.layers.Dense(4, "relu"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((4,)), norm, *parts])
+    model.compile("adam", "mse", jit_compile=False)
+norm.gamma.assign([0.1, 1.0, 2.0, 5.0])
+model.fit(x, y, verbose=0)
+before = model.predict(x, verbose=0)
+qf.equalize(model)
+qf.equalize(model, x, "smoothquant", verbose=0)
+np.testing.assert_allclose(model.predict(x, verbose=0), before, 1e-5, 1e-5)
+kernel = [np.array(value) for value in parts[0].kernel.value.values]
+np.testing.assert_array_equal(*kernel)
+model.fit(x, y, verbose=0)
+assert keras.ops.convert_to_numpy(model.optimizer.iterations) == 2
+"""
+    run_on_two_devices(code)
+
+
 def test_a_tower_in_a_model_is_equalized_in_both():
     tower = chain(layers.Dense(3, "relu"), layers.Dense(4))
     a, b = keras.Input(VECTOR), keras.Input(VECTOR)
@@ -654,7 +705,10 @@ REFUSALS = {
     "elu": (sequence(dense("a"), layers.ELU, dense("b")), "(ELU)"),
     "tanh": (sequence(dense("a", activation="tanh"), dense("b")), "the activation tanh of"),
     "operator": (graph(lambda x: dense("b")()(ops.sin(dense("a")()(x)))), "(Sin)"),
-    "constant": (graph(lambda x: dense("b")()(dense("a")()(x) + 1)), "adds a constant"),
+    "constant": (
+        graph(lambda x: dense("b")()(dense("a")()(x) + 1)),
+        "takes a constant too",
+    ),
     "square": (
         graph(lambda x: dense("b")()(ops.multiply(*[dense("a")()(x)] * 2))),
         "multiplies its outputs by each other",
