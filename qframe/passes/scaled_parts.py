@@ -37,6 +37,12 @@ NORMS: Mapping[type, tuple[str, ...]] = {
     if hasattr(keras.layers, name)
 }
 
+_OF_LAST_AXIS = tuple(
+    getattr(keras.layers, name)
+    for name in ("LayerNormalization", "RMSNormalization")
+    if hasattr(keras.layers, name)
+)
+
 
 def norm_parts(norm: Any, rank: int) -> tuple[int, int, list[Part]]:
     """The axis and the number of the channels of a normalization, and its weights.
@@ -46,15 +52,15 @@ def norm_parts(norm: Any, rank: int) -> tuple[int, int, list[Part]]:
     """
     attributes = nearest(NORMS, type(norm)) or ()
     weights = [latent(norm, name) for name in attributes]
-    axes = np.atleast_1d(norm.axis).tolist()
-    if not weights or weights[0] is None or len(axes) != 1:
-        raise QFrameError(
-            f"{norm.name!r} has "
-            + ("several axes" if len(axes) != 1 else "scale=False, and nothing to divide")
-        )
+    axes = [axis % rank for axis in np.atleast_1d(norm.axis).tolist()]
+    if not weights or weights[0] is None:
+        raise QFrameError(f"{norm.name!r} has scale=False, and nothing to divide")
+    if len(axes) != 1 or (axes != [rank - 1] and isinstance(norm, _OF_LAST_AXIS)):
+        # Of another axis, what Keras computes depends on the backend.
+        raise QFrameError(f"{norm.name!r} normalizes more or others than the last axis")
     count = int(weights[0].shape[0])
     parts = [Part(norm, v, np.arange(count)) for v in weights if v is not None]
-    return axes[0] % rank, count, parts
+    return axes[0], count, parts
 
 
 def output_parts(product: Any, rank: int) -> tuple[int, int, list[Part]]:

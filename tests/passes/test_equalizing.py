@@ -761,6 +761,27 @@ REFUSALS = {
 }
 
 
+NORMS = {
+    "several axes": (layers.LayerNormalization, {"axis": (1, 2)}, "normalizes more or oth"),
+    "first axis": (
+        layers.LayerNormalization,
+        {"axis": 1},
+        "normalizes more or others than",
+    ),
+    "no scale": (layers.LayerNormalization, {"scale": False}, "has scale=False"),
+    "batch": (layers.BatchNormalization, {"scale": False}, "has scale=False"),
+    "other axis": (layers.BatchNormalization, {"axis": 1}, "does not multiply axis 1"),
+}
+
+
+@pytest.mark.parametrize("case", NORMS)
+def test_a_normalization_without_a_scale_of_channels_is_a_reason(case):
+    make, options, reason = NORMS[case]
+    model = chain(make(name="norm", **options), dense("b")(), shape=TIME)
+    with pytest.raises(ArgumentError, match=reason):
+        equalize(model, "smoothquant")
+
+
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_refusal_has_its_reason_and_changes_nothing(case):
     make, reason = REFUSALS[case]
