@@ -52,6 +52,24 @@ def _path_of(name: Any) -> Path:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays in an .npz file; raises `DataError` for any other file."""
+    with _loaded(path) as file:
+        if not hasattr(file, "files"):
+            raise ValueError("it holds one array, not an archive of arrays")
+        with file:
+            return {name: file[name] for name in file.files}
+
+
+def read_array(path: Path) -> Any:
+    """The array in an .npy file; raises `DataError` for any other file."""
+    with _loaded(path) as array:
+        if hasattr(array, "files"):
+            raise ValueError("it holds an archive of arrays, not one array")
+        return array
+
+
+@contextlib.contextmanager
+def _loaded(path: Path) -> Iterator[Any]:
+    """What NumPy loads, with errors that name the file."""
     # Imported here, so that commands without data do not wait for them.
     import zipfile
     import zlib
@@ -59,11 +77,7 @@ def read_arrays(path: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, not an archive of arrays")
-        with file:
-            return {name: file[name] for name in file.files}
+        yield np.load(path, allow_pickle=False)
     # NumPy raises these for a file that is damaged, foreign, pickled or unreadable.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from error

@@ -58,7 +58,7 @@ class GPTQ:
         groups = np.arange(len(order))[:, None, None]
         # The Cholesky factor of the reversed matrix, reversed, is upper triangular.
         reverse = moments[groups, rows, columns][:, ::-1, ::-1]
-        factor = np.linalg.cholesky(reverse)[:, ::-1, ::-1]
+        factor: Array = np.linalg.cholesky(reverse)[:, ::-1, ::-1].astype(np.float64)
         levels = _rounded(_ordered(rounding, rows), factor)
         result = np.empty_like(levels)
         np.put_along_axis(result, rows, levels, axis=1)

@@ -16,6 +16,7 @@ from qframe.cli import (
     models,
     quantization,
     reports,
+    rounding,
     verification,
 )
 from qframe.cli.app import main
@@ -30,6 +31,7 @@ for _command in (
     equalization.equalize,
     quantization.quantize,
     calibration.calibrate,
+    rounding.round_,
     export.export,
     verification.verify,
     reports.report,

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import qframe as qf
-from qframe.cli.data import Data
+from qframe.cli.data import Data, unlabelled_data
 from qframe.cli.output import as_json, keras_output, model_argument, print_saved
 from qframe.cli.source import Source
 from qframe.paths import OutputPath
@@ -15,12 +15,7 @@ from qframe.paths import OutputPath
 
 @click.command()
 @model_argument("model")
-@click.option(
-    "--data",
-    required=True,
-    metavar="FILE.npz",
-    help="Examples as the array x or x_test. Some hundreds are enough.",
-)
+@unlabelled_data()
 @keras_output("calibrated model")
 @click.option(
     "--method",

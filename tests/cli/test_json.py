@@ -23,6 +23,7 @@ COMMANDS = {
     "fold": ["normalized.keras", "-o", "out.keras", "--force"],
     "equalize": ["float.keras", "-o", "out.keras", "--force"],
     "calibrate": ["ranged.keras", "--data", "data.npz", "-o", "out.keras", "--force"],
+    "round": ["weights.keras", "--data", "data.npz", "-o", "out.keras", "--force"],
     "compare": ["float.keras", *MODEL, "--data", "data.npz"],
     "verify": [*MODEL, "m.safetensors", "--data", "data.npz"],
     "doctor": [],
@@ -39,6 +40,8 @@ def folder(tmp_path, monkeypatch):
     keras.Sequential([model, keras.layers.Dense(2), norm]).save("normalized.keras")
     qf.quantize(model, "integer_inference")
     model.save("ranged.keras")
+    qf.quantize(model, {"kernel_quantizer": "integer"})
+    model.save("weights.keras")
     qf.strip(model)
     qf.quantize(model, "bnn")
     model.save("quantized.keras")
