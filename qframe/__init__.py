@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qframe.layers.float_scope import float_weights
     from qframe.models import load_model
     from qframe.passes import (
+        allocate,
         calibrate,
         equalize,
         fold_batchnorm,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         quantize,
         recalibrate_batchnorm,
         round_weights,
+        sensitivity,
         strip,
     )
     from qframe.recipes import Recipe
@@ -53,6 +55,7 @@ __all__ = [
     "Recipe",
     "__version__",
     "activations",
+    "allocate",
     "calibrate",
     "callbacks",
     "compare",
@@ -86,6 +89,7 @@ __all__ = [
     "register_layer",
     "report",
     "round_weights",
+    "sensitivity",
     "strip",
     "utils",
     "verify",
@@ -95,6 +99,7 @@ __all__ = [
 # The modules of the names that are not submodules.
 _HOMES = {
     "Recipe": "qframe.recipes",
+    "allocate": "qframe.passes",
     "calibrate": "qframe.passes",
     "compare": "qframe.reports",
     "distill": "qframe.distillation",
@@ -117,6 +122,7 @@ _HOMES = {
     "register_layer": "qframe.layers.adapters",
     "report": "qframe.reports",
     "round_weights": "qframe.passes",
+    "sensitivity": "qframe.passes",
     "strip": "qframe.passes",
     "verify": "qframe.reports.verification",
 }

@@ -33,3 +33,8 @@ def qframe_components() -> Iterator[Component]:
         "qframe_integer.recipes:integer_inference",
         summary="integer weights by output channel, and integer inputs with ranges",
     )
+    yield recipe(
+        "integer_weights",
+        "qframe_integer.recipes:integer_weights",
+        summary="integer weights by output channel, with the least squared error",
+    )

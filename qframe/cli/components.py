@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from qframe.registry.components import Component
     from qframe.registry.discovery import Plugin
 
-KINDS = ("quantizer", "constraint", "recipe", "adapter", "exporter", "rounder")
+KINDS = (
+    *("quantizer", "constraint", "recipe", "adapter", "exporter"),
+    *("rounder", "sensitivity_metric"),
+)
 
 _kind = click.option(
     "--kind", type=click.Choice(KINDS), help="Only components of this kind."

@@ -7,7 +7,7 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 from keras.src.utils.naming import auto_name
 
 from qframe.keras_internals.archives import from_bytes, reduce, to_bytes
-from qframe.keras_internals.batches import batches, flat_inputs
+from qframe.keras_internals.batches import batches, flat_inputs, labelled_batches
 from qframe.keras_internals.calls import (
     in_training,
     is_library,
@@ -87,6 +87,7 @@ __all__ = [
     "is_input",
     "is_library",
     "is_of_keras",
+    "labelled_batches",
     "latent_value",
     "make_function",
     "models_alive",

@@ -17,21 +17,36 @@ def batches(data: Any, batch_size: int | None, steps: int | None) -> Iterator[An
     Raises:
         ValueError: Keras does not take such data.
     """
+    return (x for x, _ in labelled_batches(data, batch_size, steps))
+
+
+def labelled_batches(
+    data: Any, batch_size: int | None, steps: int | None
+) -> Iterator[tuple[Any, Any]]:
+    """The inputs and labels of each batch of data, as NumPy arrays; labels may be None.
+
+    Raises:
+        ValueError: Keras does not take such data.
+    """
     adapter = EpochIterator(
         x=data, batch_size=batch_size, steps_per_epoch=steps, shuffle=False
     ).data_adapter
     return _batches(adapter, steps)
 
 
-def _batches(adapter: Any, steps: int | None) -> Iterator[Any]:
+def _batches(adapter: Any, steps: int | None) -> Iterator[tuple[Any, Any]]:
     adapter.on_epoch_begin()
     try:
         count = adapter.num_batches if steps is None else steps
         for batch in itertools.islice(adapter.get_numpy_iterator(), count):
-            x, _, _ = unpack_x_y_sample_weight(batch)
-            yield tree.map_structure(ops.convert_to_numpy, x)
+            x, y, _ = unpack_x_y_sample_weight(batch)
+            yield _arrays(x), None if y is None else _arrays(y)
     finally:
         adapter.on_epoch_end()
+
+
+def _arrays(structure: Any) -> Any:
+    return tree.map_structure(ops.convert_to_numpy, structure)
 
 
 def flat_inputs(graph: Any, x: Any) -> list[Any]:

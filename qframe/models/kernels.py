@@ -21,12 +21,15 @@ class MacCount:
         precision: the bits of the wider factor; None where not known.
         input_bits: the bits of the factor that is an activation.
         direct: whether that factor is the input of the layer, not an intermediate value.
+        kernel: the variable that is the other factor; None for another activation, or
+            where it is not known.
     """
 
     count: int | None = None
     precision: int | None = None
     input_bits: Bits = None
     direct: bool = True
+    kernel: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 def input_bits(layer: Any, call: Call) -> Bits:
@@ -50,7 +53,8 @@ def kernel_macs(
 ) -> MacCount:
     """Count the products of each element of `kernel` with `times` inputs."""
     precision = mac_precision(bits, StoredBits(layer).of(kernel))
-    return MacCount(multiply(size(tuple(kernel.shape)), times), precision, bits, direct)
+    count = multiply(size(tuple(kernel.shape)), times)
+    return MacCount(count, precision, bits, direct, kernel)
 
 
 def dense(layer: Any, call: Call) -> Iterator[MacCount]:

@@ -39,6 +39,27 @@ def profile_of(model: Any) -> ModelProfile:
     return ModelProfile(model.name, tuple(layers), notes)
 
 
+def products_of_weights(model: Any) -> dict[int, list[tuple[int | None, Bits]]]:
+    """The products of each weight with activations for one sample, by the variable's id.
+
+    Each entry is the number of products, None where it is not known, and the bits of the
+    activation. A weight that is looked up, such as an embedding, has no entry.
+    """
+    calls = calls_of(model)
+    products: dict[int, list[tuple[int | None, Bits]]] = collections.defaultdict(list)
+    for counted in _built_layers(model):
+        for call in calls.get(id(counted.layer), []) or [Call()]:
+            for mac in _mac_counts(counted, call):
+                entry = multiply(mac.count, call.times), mac.input_bits
+                if mac.kernel is not None:
+                    products[id(mac.kernel)].append(entry)
+                elif mac.count is None:
+                    # It may be that of any of its weights.
+                    for weight in counted.weights:
+                        products[id(weight)].append(entry)
+    return dict(products)
+
+
 def _built_layers(model: Any) -> list[CountedLayer]:
     if not isinstance(model, keras.layers.Layer):
         raise ArgumentError(

@@ -18,6 +18,11 @@ from qframe.layers.substitution import latent
 from qframe.layers.traces import changing
 from qframe.layers.tree import iter_slots, sites
 from qframe.models.notes import notes_of
+from qframe.passes.bit_widths.allocation import allocate
+from qframe.passes.bit_widths.front import Front, FrontPoint
+from qframe.passes.bit_widths.measuring import sensitivity
+from qframe.passes.bit_widths.metrics import SensitivityMetric
+from qframe.passes.bit_widths.table import LayerSensitivity, Sensitivity
 from qframe.passes.calibration import calibrate
 from qframe.passes.equalizing import equalize
 from qframe.passes.folding import fold_batchnorm
@@ -29,7 +34,13 @@ from qframe.passes.report import Report, Row
 from qframe.passes.rounding import round_weights
 
 __all__ = [
+    "Front",
+    "FrontPoint",
+    "LayerSensitivity",
     "Report",
+    "Sensitivity",
+    "SensitivityMetric",
+    "allocate",
     "calibrate",
     "equalize",
     "fold_batchnorm",
@@ -38,6 +49,7 @@ __all__ = [
     "quantize",
     "recalibrate_batchnorm",
     "round_weights",
+    "sensitivity",
     "strip",
 ]
 

@@ -202,6 +202,17 @@ def recipe(
     return Component("recipe", name, target, summary, _aliases(aliases))
 
 
+def sensitivity_metric(
+    name: str, target: str, *, summary: str = "", aliases: Iterable[str] = ()
+) -> Component:
+    """A metric of `qframe.sensitivity`.
+
+    `target` is ``"module:Class"`` of a `qframe.passes.SensitivityMetric`. It is not a
+    metric of training, as those of `qframe.metrics` are.
+    """
+    return Component("sensitivity_metric", name, target, summary, _aliases(aliases))
+
+
 def adapter(
     target: str,
     *,

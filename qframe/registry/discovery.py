@@ -287,7 +287,7 @@ def _components(
             raise PluginError(
                 f"qframe_components yielded {shown(component)}; yield "
                 "qframe.registry.components.quantizer(...), constraint(...), recipe(...), "
-                "adapter(...) or exporter(...)"
+                "adapter(...), exporter(...) or sensitivity_metric(...)"
             )
         for name in component.names:
             if (component.kind, name) in names:

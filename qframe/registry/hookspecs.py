@@ -32,7 +32,9 @@ hookimpl = pluggy.HookimplMarker("qframe")
 
 @hookspec
 def qframe_components() -> Iterable[Component]:  # type: ignore[empty-body]
-    """Yield the quantizers, constraints, recipes, adapters and exporters of the plugin.
+    """Yield the components of the plugin.
+
+    They are quantizers, constraints, recipes, adapters, exporters and sensitivity metrics.
 
     An exporter may name a module that runs its files; ``qframe.deployment.runtime`` says
     what that module has, so that `qframe.verify` can compare a file with its model.

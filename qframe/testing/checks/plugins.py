@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from qframe.errors import PluginError, did_you_mean
 from qframe.layers.adapters import adapter_of
+from qframe.passes.bit_widths.metrics import KIND, SensitivityMetric, metric_of
 from qframe.recipes import Recipe
 from qframe.registry.components import Component, ExporterComponent
 from qframe.registry.configurable import missing_arguments
@@ -58,6 +59,8 @@ def _kind_of(text: str, namespace: str) -> str:
 
 def _of_its_kind(component: Component) -> bool:
     """True if the target of a component has the declared kind; `loads` reports others."""
+    if component.kind not in SUBJECTS:
+        return False
     try:
         target = registry.load(component)
     except PluginError:
@@ -112,6 +115,11 @@ def loads(component: Component, identifiers: list[str]) -> None:
     elif isinstance(component, ExporterComponent):
         require(callable(target()), f"{component.target} does not return a callable.")
         component.load_runtime()
+    elif component.kind == KIND:
+        require(
+            isinstance(metric_of(component.qualified_name), SensitivityMetric),
+            f"{component.target} is not a sensitivity metric.",
+        )
     elif component.kind in SUBJECTS:
         require(
             _of_its_kind(component),
