@@ -68,6 +68,7 @@ BELOW = {
     "reports": {
         *("errors", "registry", "validation", "paths", "tables", "keras_internals"),
         *("quantizers", "layers", "models", "observation", "deployment", "exporters"),
+        "passes",
     },
     "testing": {
         *("errors", "registry", "constraints", "quantizers", "layers", "models"),

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 RANGES = ("minmax", "percentile", "mse")
-# The fractions of the range among which the one with the smallest error is chosen.
-_FRACTIONS = [1 - i / 40 for i in range(32)]
+# The one with the smallest error is chosen among the fractions 1 - i / 40 of the range.
+_FRACTIONS, _PARTS = 32, 40
 
 
 def ends(
@@ -60,12 +60,19 @@ def best_ends(
     low, high = ends(x, axes)
     if not axes:
         return low, high
-    errors = []
-    for fraction in _FRACTIONS:
+
+    def better(index: Any, best: Any) -> Any:
+        fraction = 1 - ops.cast(index, x.dtype) / _PARTS
         error = ops.square(quantize(low * fraction, high * fraction) - x)
-        errors.append(ops.sum(error, axis=tuple(axes), keepdims=True))
-    best = ops.argmin(ops.stack(errors), axis=0)
-    fraction = 1 - ops.cast(best, x.dtype) / 40
+        error = ops.sum(error, axis=tuple(axes), keepdims=True)
+        return (
+            ops.minimum(error, best[0]),
+            ops.where(error < best[0], fraction, best[1]),
+        )
+
+    # A loop of the backend: unrolled, each layer would take seconds to trace.
+    start = ops.zeros_like(low) + float("inf"), ops.ones_like(low)
+    _, fraction = ops.fori_loop(0, _FRACTIONS, better, start)
     return low * fraction, high * fraction
 
 

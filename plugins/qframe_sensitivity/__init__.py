@@ -14,17 +14,14 @@ def qframe_components() -> Iterator[Component]:
         "kl",
         "qframe_sensitivity.divergence:KL",
         summary="the Kullback-Leibler divergence of the predicted distributions",
-        aliases=("KL",),
     )
     yield sensitivity_metric(
         "sqnr",
         "qframe_sensitivity.noise:SQNR",
         summary="the noise in the outputs by their signal, shown in decibels",
-        aliases=("SQNR",),
     )
     yield sensitivity_metric(
         "loss",
         "qframe_sensitivity.loss:Loss",
         summary="the increase of the loss; needs labels",
-        aliases=("Loss",),
     )

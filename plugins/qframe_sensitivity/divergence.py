@@ -16,8 +16,8 @@ class KL(SensitivityMetric):
     .. math:: \mathrm{KL} = \frac{1}{N} \sum_n \sum_c p_{nc} \log \frac{p_{nc}}{q_{nc}}
 
     p are the probabilities of the reference, q those of the model with one layer in few
-    bits, and the mean is over the examples, and over positions if there are any. It needs no
-    labels. Outputs of a sigmoid are a distribution each, whose divergences are added.
+    bits, and the mean is over the examples, and over positions if there are any. Outputs of
+    a sigmoid are a distribution each, whose divergences are added. It needs no labels.
 
     Args:
         form: what the outputs are: ``"softmax"``, probabilities that add up to 1;

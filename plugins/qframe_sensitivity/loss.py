@@ -51,7 +51,9 @@ class Loss(SensitivityMetric):
         self, reference: Any, outputs: Any, labels: Any, activation: str | None
     ) -> float:
         labels, term = np.asarray(labels), self._term(reference, labels, activation)
-        before, after = (self._mean(x, labels, term, activation) for x in (reference, outputs))
+        before, after = (
+            self._mean(x, labels, term, activation) for x in (reference, outputs)
+        )
         return after - before
 
     def assumption(self, reference: Any, activation: str | None) -> str:
@@ -102,6 +104,6 @@ class Loss(SensitivityMetric):
 def _unfit(outputs: Any, labels: Any) -> DataError:
     return DataError(
         f"labels of the shape {labels.shape} do not fit outputs of the shape "
-        f"{outputs.shape}. Give a class number or a one-hot row for each, or numbers of the "
-        "shape of the outputs."
+        f"{outputs.shape}. Give a class number or a one-hot row for each, or numbers of "
+        "the shape of the outputs."
     )

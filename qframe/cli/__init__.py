@@ -6,6 +6,7 @@ A backend is imported only when a command needs one.
 from __future__ import annotations
 
 from qframe.cli import (
+    bit_widths,
     calibration,
     completion,
     components,
@@ -32,6 +33,8 @@ for _command in (
     quantization.quantize,
     calibration.calibrate,
     rounding.round_,
+    bit_widths.sensitivity,
+    bit_widths.allocate,
     export.export,
     verification.verify,
     reports.report,

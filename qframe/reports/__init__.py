@@ -11,7 +11,13 @@ __all__ = ["Comparison", "ModelReport", "compare", "report"]
 
 
 def report(
-    model: Any, data: Any = None, *, batch_size: int | None = None, verbose: Any = "auto"
+    model: Any,
+    data: Any = None,
+    *,
+    sensitivity: Any = None,
+    front: Any = None,
+    batch_size: int | None = None,
+    verbose: Any = "auto",
 ) -> ModelReport:
     r"""Report the cost and the quantization errors of a model, as one HTML page.
 
@@ -27,6 +33,8 @@ def report(
     Args:
         model: a built Keras model of any topology.
         data: as in `Model.predict`. Default None omits the activations.
+        sensitivity: what `qframe.sensitivity` returns, to draw it. Default None.
+        front: what `qframe.allocate` returns without a budget, to draw it. Default None.
         batch_size: for arrays; default None is Keras's 32.
         verbose: 1 for the progress bar of `Model.predict`, 0 for none. Default ``"auto"``:
             one on a terminal's standard error, after two seconds.
@@ -36,7 +44,7 @@ def report(
 
     Raises:
         ArgumentError: `model` is not a Keras model, or nothing in it is quantized and
-            there is data.
+            there is data; or `sensitivity` or `front` is something else.
         NotBuiltError: it has no weights yet.
         DataError: the data is empty.
 
@@ -51,7 +59,8 @@ def report(
         >>> "<svg" in report.html
         True
     """
-    return report_of(model, data, batch_size=batch_size, verbose=verbose)
+    run = {"batch_size": batch_size, "verbose": verbose}
+    return report_of(model, data, sensitivity, front, **run)
 
 
 def compare(

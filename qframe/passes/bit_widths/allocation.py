@@ -132,9 +132,7 @@ def allocate(
     return point(best).recipe
 
 
-def _layers_of(
-    model: Any, table: Any
-) -> tuple[list[LayerSensitivity], list[Layer]]:
+def _layers_of(model: Any, table: Any) -> tuple[list[LayerSensitivity], list[Layer]]:
     """The rows of a table with losses, and their layers in a model.
 
     Raises:
@@ -189,7 +187,7 @@ def _options(
     if not common:
         paths = ", ".join(rows[index].path for index in group)
         raise ArgumentError(
-            f"groups has {paths} share their bits, and no bits are allowed for all of them: "
+            f"groups has {paths} share bits, and no bits are allowed for all of them: "
             f"{[sorted(allowed[index]) for index in group]}. Change fixed or among."
         )
     return [
@@ -238,7 +236,10 @@ class _Rules:
         settings = dict(self.kept)
         for row in self.rows:
             for path in (row.path, *row.tied):
-                settings[path] = {**row.settings[bits[row.path]], **_without(settings[path], row)}
+                settings[path] = {
+                    **row.settings[bits[row.path]],
+                    **_without(settings[path], row),
+                }
         rules: list[Any] = [
             (f"re:^{_escaped(path)}$", each) for path, each in settings.items() if each
         ]

@@ -237,8 +237,8 @@ def _given(quantizer: Any, bits: Sequence[int]) -> dict[int, Quantizer]:
     name = bits_parameter(found)
     if name is None:
         raise ArgumentError(
-            f"quantizer={shown(quantizer)} has no parameter for its bits. Write for example "
-            "quantizer=\"integer(granularity='channel')\", into which the bits are filled."
+            f"quantizer={shown(quantizer)} has no parameter for its bits. Write for "
+            "example quantizer=\"integer(granularity='channel')\", into which the bits go."
         )
     return {b: _with(found, name, b, f"quantizer={found!r}") for b in bits}
 

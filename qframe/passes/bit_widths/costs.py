@@ -208,8 +208,8 @@ def bit_operations(model: Any, layers: Sequence[Layer]) -> Costs:
                 if count is None:
                     raise ArgumentError(
                         f"bops limits products, and those of {layer.path!r} are not known: "
-                        "its call is code, or a size is open. Limit size= or bits=, or give "
-                        "a cost=."
+                        "its call is code, or a size is open. Limit size= or bits=, or "
+                        "give a cost=."
                     )
                 total += count * (bits if isinstance(bits, int) else FLOAT_BITS)
         costs.append({b: b * total for b in layer.quantizers})

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import numpy as np
-from keras import ops
+from keras import ops, tree
 from numpy.typing import NDArray
 
 from qframe import keras_internals
@@ -139,7 +139,8 @@ class _Reference:
     def of(
         cls, model: Any, metric: SensitivityMetric, examples: Examples, seen: Any
     ) -> _Reference:
-        state = [(v, ops.convert_to_numpy(v)) for v in model.non_trainable_variables]
+        trainable = {id(variable) for variable in model.trainable_variables}
+        state = [pair for pair in _values(model) if id(pair[0]) not in trainable]
         outputs = examples.outputs(model, seen)
         # Such as the states of a stateful recurrent layer.
         changing = [
@@ -195,8 +196,8 @@ class _Reference:
         count = self.examples.count
         if count < _ENOUGH:
             notes.append(
-                f"{count} example{'s' * (count != 1)} may not show what a layer loses; give "
-                f"{_ENOUGH} or more."
+                f"{count} example{'s' * (count != 1)} may not show what a layer loses; "
+                f"give {_ENOUGH} or more."
             )
         return tuple(notes)
 
@@ -255,12 +256,23 @@ def _in_bits(candidate: Candidate, bits: int) -> Iterator[None]:
             slot.variable.assign(value)
 
 
+def _values(model: Any) -> list[tuple[Any, Array]]:
+    """All variables of a model with their values.
+
+    Keras does not list the states that a recurrent layer keeps between batches.
+    """
+    layers = keras_internals.all_layers(model)
+    states = tree.flatten([getattr(layer, "states", None) or () for layer in layers])
+    kept = [state for state in states if hasattr(state, "assign")]
+    return [(v, ops.convert_to_numpy(v)) for v in (*model.variables, *kept)]
+
+
 @contextlib.contextmanager
 def _restored(model: Any) -> Iterator[None]:
     """Run a model with the quantizers of its weights at rest, and restore all variables."""
     quantized = [s.layer for s in sites(model) if isinstance(s.layer, Quantized)]
     synced_models_with([model, *quantized])
-    before = [(v, ops.convert_to_numpy(v)) for v in model.variables]
+    before = _values(model)
     try:
         with (
             retraced([model]),

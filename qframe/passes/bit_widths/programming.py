@@ -44,7 +44,7 @@ def least_loss(problem: Problem, budget: float | Fraction) -> list[Option] | Non
     Raises:
         QFrameError: scipy is not installed, or its solver fails.
     """
-    smallest = [min(options, key=_cost) for options in problem]
+    smallest = [min(options, key=lambda o: (o.cost, o.loss)) for options in problem]
     if total(smallest) > Fraction(budget):
         return None
     limit, step = Fraction(budget), Fraction(0)
@@ -67,10 +67,6 @@ def total(options: Sequence[Option]) -> Fraction:
 def loss_of(options: Sequence[Option]) -> float:
     """The sum of losses."""
     return math.fsum(option.loss for option in options)
-
-
-def _cost(option: Option) -> float:
-    return option.cost
 
 
 def _cheapest(problem: Problem, chosen: Sequence[Option]) -> list[Option]:
@@ -124,7 +120,7 @@ def _scipy() -> tuple[Any, Any, Any]:
         from scipy.optimize import Bounds, LinearConstraint, milp
     except ImportError as error:
         raise QFrameError(
-            f"qframe.allocate solves an integer program with scipy, which is not installed: "
-            f"{error}. Write: pip install 'keras-qframe[ptq]'."
+            "qframe.allocate solves an integer program with scipy, which is not "
+            f"installed: {error}. Write: pip install 'keras-qframe[ptq]'."
         ) from error
     return milp, Bounds, LinearConstraint

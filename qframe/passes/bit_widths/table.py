@@ -180,6 +180,7 @@ class Sensitivity(Tabular):
             if row.losses:
                 cells = [self.shown(row.losses[bits]) for bits in self.bits]
             rows.append([row.path, row.kind, str(row.numbers), *cells])
-        title = f"{self.model}: {self.metric_name} of {self.examples} examples by layer and bits"
+        which = f"{self.metric_name} of {self.examples} examples"
+        title = f"{self.model}: {which} by layer and bits"
         skipped = [f"{row.path} is skipped: {row.reason}." for row in self.skipped]
         return [Table(title, header, rows, notes=(*self.notes, *skipped))]
