@@ -26,6 +26,7 @@ OTHERS = {
     "ternary": [],
     "litert": [],
     "packed": [],
+    "sensitivity": [],
     "kbit": ["lsq(bits=3, per_channel=True)"],
     "fixed": ["quantized_bits(bits=4, symmetric=True, use_stochastic_rounding=True)"],
 }
@@ -38,6 +39,7 @@ VARIANTS = [
     "integer(bits=3, granularity='channel', gather='widest')",
     "integer(bits=4, granularity='group', group_size=3)",
     "integer(bits=4, range='percentile', percentile=90.0)",
+    "integer(bits=3, granularity='channel', range='mse')",
     "minifloat(exponent_bits=3, mantissa_bits=0, specials='none', scale='tensor')",
     "float4_e2m1(scale='channel', power_of_two=True)",
     "mxfp8(element='e5m2', axis=-1)",

@@ -156,6 +156,13 @@ def _layers_of(model: Any, table: Any) -> tuple[list[LayerSensitivity], list[Lay
                     "it: qframe.sensitivity(model, data)."
                 )
     measured = list(table.measured)
+    for row in measured:
+        keys = {slot.key for slot in slots[row.path]}
+        if any(not keys <= {*row.settings.get(bits, ())} for bits in row.losses):
+            raise DataError(
+                f"the table has losses for {row.path!r} and no quantizers for them. "
+                "Measure it: qframe.sensitivity(model, data)."
+            )
     known = {path for row in table.rows for path in (row.path, *row.tied)}
     missing = [path for path, found in slots.items() if found and path not in known]
     if missing or not measured:

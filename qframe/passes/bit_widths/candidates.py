@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,6 +15,8 @@ from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import Slot, quantizer_for_slot, slots_of
 from qframe.layers.tree import sites
 from qframe.passes.planning import make_plan
+from qframe.passes.plans import LayerPlan
+from qframe.passes.validation import check_quantizers
 from qframe.quantizers import Quantizer
 from qframe.recipes.rules import Rule
 from qframe.registry.identifier import Identifier
@@ -100,6 +102,7 @@ def candidates_of(
     paths = collections.Counter(site.path for site in layers)
     reasons = _reasons(model)
     candidates: dict[Any, Candidate] = {}
+    plans = []
     for site in layers:
         if site.path not in reasons:
             continue
@@ -113,9 +116,14 @@ def candidates_of(
         chosen: dict[int, list[Quantizer]] = {}
         if not reason:
             chosen, reason = choices.of_slots(slots)
+        keys = [slot.key for slot in slots]
+        plans += [
+            LayerPlan(site, dict(zip(keys, of_slots, strict=True)))
+            for of_slots in chosen.values()
+        ]
         candidates[key] = Candidate(site.path, site.layer, slots, chosen, reason=reason)
-    for width in bits:
-        _check_plan(model, candidates.values(), width)
+    # The errors of `qframe.quantize`, without those of optimizers, which nothing here needs.
+    check_quantizers(plans)
     return list(candidates.values())
 
 
@@ -251,18 +259,3 @@ def _default(bits: Sequence[int]) -> dict[int, Quantizer]:
         settings = recipe.rules[0].settings or {}
         found[width] = quantizers.get(settings[_SETTING])
     return found
-
-
-def _check_plan(model: Any, candidates: Iterable[Candidate], bits: int) -> None:
-    """Raise the errors of `qframe.quantize` with these quantizers, before anything runs."""
-    rules = [
-        Rule(_is(candidate.layer), dict(zip(keys, candidate.quantizers[bits], strict=True)))
-        for candidate in candidates
-        if candidate.quantizers and (keys := [slot.key for slot in candidate.slots])
-    ]
-    if rules:
-        make_plan(model, rules, strict=False)
-
-
-def _is(layer: Any) -> Any:
-    return lambda other: other is layer

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import DataError, shown
-from qframe.layers.attachment import float_class_of
 from qframe.layers.float_scope import idle
 from qframe.layers.quantized import Quantized
 from qframe.layers.traces import retraced, synced_models_with
@@ -218,7 +217,7 @@ def _row(
 ) -> LayerSensitivity:
     row = LayerSensitivity(
         candidate.path,
-        str(float_class_of(candidate.layer).__name__),
+        candidate.kind,
         candidate.shapes,
         tied=candidate.tied,
         reason=candidate.reason,
@@ -246,9 +245,6 @@ def _in_bits(candidate: Candidate, bits: int) -> Iterator[None]:
     try:
         for slot, quantizer in pairs:
             trial = attrs.evolve(slot, quantizer=quantizer)
-            if not quantizer.built:
-                quantizer.channel_axis = slot.channel_axis
-                quantizer.build(tuple(slot.variable.shape))
             slot.variable.assign(trial.quantized_value())
         yield
     finally:

@@ -30,7 +30,8 @@ class Selector:
             (rule,) = parse([(selector, None)])
         except ArgumentError as error:
             raise self._unknown(selector, argument) from error
-        found = [index for index, path in enumerate(self.paths) if path in self._of(rule)]
+        matched = self._of(rule)
+        found = [index for index, path in enumerate(self.paths) if path in matched]
         if not found:
             raise self._unknown(selector, argument)
         return found
