@@ -45,6 +45,7 @@ NOT_RUN = {
     r"qframe fold .*": "needs a model without quantizers; tests/cli has one",
     r"qframe equalize .*": "needs a model without quantizers; tests/cli has one",
     r"qframe round .*": "needs a calibrated model; tests/cli has one",
+    r"qframe (sensitivity|allocate) .*": "needs examples; tests/cli has some",
     r"qframe calibrate MODEL\.keras .*": "needs a model with ranges; tests/cli has one",
     r"qframe (summary|report|verify)": "is the name of a command, which asks for a model",
     r"qframe completion fish > ~/.*": "writes to the user's own settings",

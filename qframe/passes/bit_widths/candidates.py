@@ -122,7 +122,7 @@ def candidates_of(
             for of_slots in chosen.values()
         ]
         candidates[key] = Candidate(site.path, site.layer, slots, chosen, reason=reason)
-    # The errors of `qframe.quantize`, without those of optimizers, which nothing here needs.
+    # The errors of `qframe.quantize`, without those of optimizers, which no run needs.
     check_quantizers(plans)
     return list(candidates.values())
 
