@@ -65,7 +65,7 @@ class Integer(Quantizer):
             of one position of one example. Default ``"tensor"``.
         group_size: the size of a group, for groups. Default None.
         range: how the range of a tensor is computed: ``"minmax"``, its smallest and
-            largest number; ``"percentile"``; or ``"mse"``, the fraction of it, of 32
+            largest number; ``"percentile"``; or ``"mse"``, the fraction of it, of 80
             candidates, with the smallest mean squared error. Default ``"minmax"``.
         percentile: the percentage of the numbers below the upper end of the range, and
             above its lower end, above 50 and up to 100. For that `range` only; default

@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 RANGES = ("minmax", "percentile", "mse")
-# The one with the smallest error is chosen among the fractions 1 - i / 40 of the range.
-_FRACTIONS, _PARTS = 32, 40
+# The one with the smallest error is chosen among the fractions 1 - i / 100 of the range.
+# Steps of 1/40 are too coarse for weights of 2 and 3 bits.
+_FRACTIONS, _PARTS = 80, 100
 
 
 def ends(
