@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from qframe.rounders import Array, Rounding
+from qframe.passes.rounding.rounders import Array, Rounding
 from qframe.validation import integer_within, positive_number
 
 # The rectified sigmoid reaches beyond 0 and 1 by a tenth.
@@ -39,7 +39,7 @@ class AdaRound:
 
     Example:
         >>> import numpy as np
-        >>> from qframe.rounders import Rounding
+        >>> from qframe.passes.rounding.rounders import Rounding
         >>> from qframe_rounding.adaround import AdaRound
         >>> weights = np.array([[[0.4], [0.4]]])  # of two inputs that are nearly equal
         >>> moments = np.array([[[1.0, 0.99], [0.99, 1.0]]])

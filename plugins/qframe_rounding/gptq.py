@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from qframe.rounders import Array, Rounding
+from qframe.passes.rounding.rounders import Array, Rounding
 from qframe.validation import positive_number
 
 # Inputs that take the errors of those before the block together.
@@ -34,7 +34,7 @@ class GPTQ:
 
     Example:
         >>> import numpy as np
-        >>> from qframe.rounders import Rounding
+        >>> from qframe.passes.rounding.rounders import Rounding
         >>> from qframe_rounding.gptq import GPTQ
         >>> weights = np.array([[[0.4], [0.4]]])  # of two inputs that are nearly equal
         >>> moments = np.array([[[1.0, 0.99], [0.99, 1.0]]])

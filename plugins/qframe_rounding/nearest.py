@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from qframe.rounders import Rounding
+from qframe.passes.rounding.rounders import Rounding
 
 
 @attrs.frozen
@@ -17,7 +17,7 @@ class Nearest:
 
     Example:
         >>> import numpy as np
-        >>> from qframe.rounders import Rounding
+        >>> from qframe.passes.rounding.rounders import Rounding
         >>> from qframe_rounding.nearest import Nearest
         >>> weights = np.array([[[0.2], [1.6]]])
         >>> lowest, step = np.full_like(weights, -1.0), np.ones_like(weights)

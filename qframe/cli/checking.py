@@ -70,7 +70,7 @@ def _expected(component: Component, target: Any) -> tuple[str, bool]:
         return "a Keras layer class", layer
     if component.kind == "recipe":
         return "a function", inspect.isroutine(target)
-    if isinstance(component, ExporterComponent):
+    if isinstance(component, ExporterComponent) or component.kind == "rounder":
         return "a class", callable(target)
     valid = inspect.isclass(target) and getattr(target, "kind", None) == component.kind
     return f"a class of a {component.kind}", valid

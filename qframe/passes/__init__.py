@@ -32,12 +32,14 @@ from qframe.passes.plans import ModelPlan
 from qframe.passes.recalibration import recalibrate_batchnorm
 from qframe.passes.report import Report, Row
 from qframe.passes.rounding import round_weights
+from qframe.passes.rounding.rounders import Rounding
 
 __all__ = [
     "Front",
     "FrontPoint",
     "LayerSensitivity",
     "Report",
+    "Rounding",
     "Sensitivity",
     "SensitivityMetric",
     "allocate",

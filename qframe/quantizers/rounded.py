@@ -49,7 +49,7 @@ class Rounded(Quantizer):
     def __init__(self, quantizer: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.inner = _inner("Rounded", quantizer)
-        self.quantizer = str(self.inner.identifier)
+        self.quantizer = _text(quantizer)
         levels = self.inner.integer_levels()
         if levels is None:
             raise ArgumentError(
@@ -68,10 +68,12 @@ class Rounded(Quantizer):
             scaled=inner.scaled,
             channelwise=inner.channelwise,
             trainable=inner.trainable,
+            updates=True,
         )
 
     def build(self, input_shape: Any) -> None:
         shape = tuple(input_shape)
+        _check_weight(self, shape)
         self.inner.channel_axis, self.inner.batched = self.channel_axis, self.batched
         if not self.inner.built:
             self.inner.build(shape)
@@ -195,28 +197,30 @@ class Corrected(Quantizer):
     bias as it is; p is the other quantizer, or the identity.
 
     Args:
-        quantizer: the identifier of the other quantizer. Default None, the identity.
+        quantizer: the identifier of the other quantizer; None for the identity.
 
     Raises:
         ArgumentError: it is no identifier of a quantizer.
 
     Example:
         >>> import numpy as np, qframe as qf
-        >>> q = qf.quantizers.Corrected()
+        >>> q = qf.quantizers.Corrected(None)
         >>> q.build((2,))
-        >>> q.correction.assign(np.array([0.5, 0.0]))  # doctest: +SKIP
+        >>> _ = q.correction.assign(np.array([0.5, 0.0]))
+        >>> [float(v) for v in q([1.0, 1.0])]
+        [1.5, 1.0]
     """
 
-    def __init__(self, quantizer: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, quantizer: str | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.inner = None if quantizer is None else _inner("Corrected", quantizer)
-        self.quantizer = None if self.inner is None else str(self.inner.identifier)
+        self.quantizer = None if quantizer is None else _text(quantizer)
         self.precision = None if self.inner is None else self.inner.precision
 
     @property
     def traits(self) -> Traits:
         if self.inner is None:
-            return Traits(monotone=True)
+            return Traits(monotone=True, updates=True)
         inner = self.inner.traits
         return Traits(
             levels=inner.levels,
@@ -224,9 +228,11 @@ class Corrected(Quantizer):
             scaled=inner.scaled,
             channelwise=inner.channelwise,
             sums=inner.sums,
+            updates=True,
         )
 
     def build(self, input_shape: Any) -> None:
+        _check_weight(self, tuple(input_shape))
         if self.inner is not None:
             self.inner.channel_axis, self.inner.batched = self.channel_axis, self.batched
             if not self.inner.built:
@@ -276,6 +282,19 @@ class Corrected(Quantizer):
         corrected = corrected + ops.cast(self.correction, corrected.dtype)
         arguments = {"step": step, "shift": shift} if self.traits.sums else {}
         return self.inner.integers(corrected, channel_axis, **arguments)
+
+
+def _text(quantizer: Any) -> str:
+    return quantizer if isinstance(quantizer, str) else str(quantizer.identifier)
+
+
+def _check_weight(quantizer: Any, shape: tuple[int | None, ...]) -> None:
+    """Raise where a quantizer is in the slot of an activation."""
+    if quantizer.batched or None in shape:
+        raise ArgumentError(
+            f"{quantizer!r} is for weights, each of which has a state. Give an input or an "
+            f"output the quantizer itself: {quantizer.quantizer!r}."
+        )
 
 
 def _inner(owner: str, identifier: Any) -> Quantizer:

@@ -287,7 +287,7 @@ def rounder(
     Args:
         name: the method.
         target: ``"module:Class"``. Its parameters, which have defaults, are the options of
-            the method; its objects are called with a `qframe.rounders.Rounding`, and
+            the method; its objects are called with a `qframe.passes.Rounding`, and
             return the number of a level for each weight. Where their `compensates` is
             False, they take the latent weights, and not those that make up for the errors
             of the layers before. Its module imports no backend.

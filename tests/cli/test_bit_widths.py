@@ -49,7 +49,7 @@ def test_sensitivity_prints_a_table_and_saves_it(command, folder, options):
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_allocate_writes_a_recipe_that_quantize_takes(command, folder, options):
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="the extra ptq is not installed")
     measure(command, "-o", "t.json")
     arguments = ("--table", "t.json", "--average", "4", "--fix", "last=4", *options)
     result = command("allocate", "m.keras", *arguments, "-o", "r.toml")
@@ -64,7 +64,7 @@ def test_allocate_writes_a_recipe_that_quantize_takes(command, folder, options):
 
 
 def test_allocate_without_a_budget_prints_the_front(command, folder):
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="the extra ptq is not installed")
     options = ("--data", "x.npz", "--bits", "2,8", "--quantizer", QUANTIZER, "--json")
     result = command("allocate", "m.keras", *options)
     assert result.exit_code == 0, result.output
@@ -97,7 +97,7 @@ def test_errors_say_what_to_type_and_write_nothing(
     command, folder, arguments, code, message
 ):
     if "smallest" in message:
-        pytest.importorskip("scipy")
+        pytest.importorskip("scipy", reason="the extra ptq is not installed")
     (folder / "bad.json").write_text("{", "utf-8")
     (folder / "other.json").write_text("{}", "utf-8")
     before = contents(folder)

@@ -112,6 +112,12 @@ TABLE = {
     "qframe/passes/input_rows.py": _area(
         "passes/test_input_rows.py passes/test_equalizing.py"
     ),
+    "qframe/passes/rounding/": _area("passes/test_rounding.py"),
+    "qframe/observation/replay.py": _area("passes/test_rounding.py"),
+    "qframe/quantizers/rounded.py": _area(
+        "passes/test_rounding.py plugins/test_conformance.py"
+    ),
+    "plugins/qframe_rounding/": _area("passes/test_rounding.py"),
     "qframe/passes/proofs.py": _area("passes/test_folding.py passes/test_equalizing.py"),
     "qframe/passes/weights.py": _area("passes/test_folding.py passes/test_equalizing.py"),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),

@@ -9,6 +9,7 @@ import qframe as qf
 from qframe.errors import ArgumentError, DataError, PluginError, UnknownNameError
 from qframe.passes import rounding
 from qframe.passes.rounding.matrices import matrices_of
+from qframe.passes.rounding.rounders import rounder_of
 from topology_models import TOPOLOGIES
 
 WEIGHTS = "integer(bits=3, granularity='channel', narrow_range=True)"
@@ -107,13 +108,13 @@ def test_round_weights_of_two_layers_equals_numpy(method, rounder):
 
 def test_adaround_has_no_larger_error_than_the_nearest_levels():
     rng = np.random.default_rng(1)
-    rounder = qf.rounders.rounder_of("adaround", {"steps": 200})
+    rounder = rounder_of("adaround", {"steps": 200})
     for size in (2, 5, 9):
         inputs = rng.normal(size=(50, size)) @ rng.normal(size=(size, size))
         weights = rng.normal(size=(1, size, 4))
         step = np.abs(weights).max(1, keepdims=True) / 3 + 0 * weights
         moments = (inputs.T @ inputs)[None] / 50
-        task = qf.rounders.Rounding(weights, moments, -3 * step, step, 7)
+        task = qf.passes.Rounding(weights, moments, -3 * step, step, 7)
         levels = rounder(task)
         assert task.error(levels) <= task.error(task.nearest())
         assert set(np.unique(levels)) <= set(range(7))
@@ -129,10 +130,10 @@ def test_a_rounder_of_three_inputs_is_near_the_best_of_all_levels(method):
         inputs = rng.normal(size=(40, 3)) @ rng.normal(size=(3, 3))
         weights = rng.normal(size=(1, 3, 1))
         moments, step = (inputs.T @ inputs)[None] / 40, np.full((1, 3, 1), 0.7)
-        task = qf.rounders.Rounding(weights, moments, -2 * step, step, 5)
+        task = qf.passes.Rounding(weights, moments, -2 * step, step, 5)
         every = np.stack(np.meshgrid(*[range(5)] * 3), -1).reshape(-1, 1, 3, 1)
         best = min(task.error(levels.astype(float)) for levels in every)
-        found = task.error(qf.rounders.rounder_of(method, {})(task))
+        found = task.error(rounder_of(method, {})(task))
         nearest = task.error(task.nearest())
         assert best <= found * (1 + 1e-9)
         ratios.append((found - best) / max(nearest - best, 1e-12) if nearest > best else 0)
@@ -270,7 +271,7 @@ def test_rounded_weights_leave_the_size_as_it_is(rounded):
 
 
 def test_rounded_weights_are_those_of_a_packed_file(rounded, tmp_path):
-    pytest.importorskip("safetensors")
+    pytest.importorskip("safetensors", reason="the extra packed is not installed")
     model, x, *_ = rounded
     qf.export(model, tmp_path / "m.safetensors", target="packed")
     packed = qf.packed.load(tmp_path / "m.safetensors")
@@ -495,3 +496,36 @@ def test_uneven_levels_are_a_reason():
 def test_a_wrong_rounder_is_named(model, result, text, monkeypatch):
     monkeypatch.setattr(rounding, "rounder_of", lambda method, options: result)
     assert text in unchanged(model, lambda: qf.round_weights(model, examples(9, 6)))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "text"),
+    [
+        ("rounded(quantizer='quantized_po2(4)')", "no evenly spaced levels"),
+        ("rounded(quantizer='rounded')", "needs a value"),
+        ("corrected(quantizer='corrected(quantizer=None)')", "another quantizer"),
+    ],
+)
+def test_rounded_of_a_wrong_quantizer_is_an_error(quantizer, text):
+    with pytest.raises(ArgumentError, match=text):
+        qf.quantizers.get(quantizer)
+
+
+@pytest.mark.parametrize(
+    "quantizer", ["rounded(quantizer='integer')", "corrected(quantizer=None)"]
+)
+def test_rounded_activations_are_an_error(quantizer):
+    model = two_layers()
+    with pytest.raises(ArgumentError, match="is for weights"):
+        qf.quantize(model, {"input_quantizer": quantizer})
+
+
+def test_rounded_has_the_values_of_its_quantizer_until_it_is_set():
+    x = examples(5, 4)
+    inner = "integer(bits=3, granularity='channel')"
+    rounded = qf.quantizers.get(f'rounded(quantizer="{inner}")')
+    rounded.build(x.shape)
+    np.testing.assert_array_equal(rounded(x), qf.quantizers.get(inner)(x))
+    assert rounded.bits_of_scales(x.shape) == qf.quantizers.get(inner).bits_of_scales(
+        x.shape
+    )

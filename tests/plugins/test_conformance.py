@@ -122,7 +122,9 @@ def checks_of_variants():
 
 
 def test_every_plugin_is_here():
-    assert {plugin.namespace for plugin in PLUGINS} == OTHERS.keys()
+    # The quantizers of that one have a state for each number of one weight, and are tested
+    # in tests/passes/test_rounding.py.
+    assert {plugin.namespace for plugin in PLUGINS} - {"rounding"} == OTHERS.keys()
 
 
 @pytest.mark.once_per_backend

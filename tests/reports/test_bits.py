@@ -33,7 +33,7 @@ def test_losses_are_bars_of_their_logarithms(measured):
 
 
 def test_front_is_a_line_of_its_points(measured):
-    pytest.importorskip("scipy")
+    pytest.importorskip("scipy", reason="the extra ptq is not installed")
     model, table = measured
     front = qf.allocate(model, table)
     page = qf.report(model, front=front)

@@ -23,6 +23,7 @@ from qframe.observation.shapes import check_data, check_model
 from qframe.passes.report import Report, Row
 from qframe.passes.rounding.choosing import choose
 from qframe.passes.rounding.moments import gather
+from qframe.passes.rounding.rounders import Rounder, rounder_of
 from qframe.passes.rounding.sites import (
     Target,
     before,
@@ -32,7 +33,6 @@ from qframe.passes.rounding.sites import (
 )
 from qframe.quantizers import Quantizer
 from qframe.quantizers.rounded import Corrected, Rounded
-from qframe.rounders import Rounder, rounder_of
 from qframe.validation import boolean, integer_within
 
 
@@ -190,7 +190,8 @@ def _round(
 ) -> Row:
     slot, bias = target.slot, target.bias if settings.correct_biases else None
     inputs = replay.inputs(place, slot.layer)
-    moments = gather(target.matrices, inputs, replay.sizes, settings.samples)
+    weights = target.weights()
+    moments = gather(target.matrices, weights, inputs, replay.sizes, settings.samples)
     if moments is None:
         return _row(slot, reason=_UNREACHED)
     choice = choose(target, moments, settings.method, settings.rounder, bias)

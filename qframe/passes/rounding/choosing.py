@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from qframe.layers.slots import Slot
 from qframe.passes.rounding.moments import Moments
-from qframe.passes.rounding.sites import Target, latent_array
-from qframe.rounders import Rounder, Rounding, check_finite, checked_levels
+from qframe.passes.rounding.rounders import Rounder, Rounding, check_finite, checked_levels
+from qframe.passes.rounding.sites import Target
 
 Array = NDArray[np.float64]
 
@@ -47,10 +47,9 @@ def choose(
     """Choose the levels of a kernel, and the correction of the bias if one is given."""
     path = target.slot.path
     check_finite(path, *attrs.astuple(moments, recurse=False))
-    latent = latent_array(target.slot)
-    check_finite(path, latent)
-    weights = latent.ravel()[target.matrices.order]
-    used = moments if bias is None else moments.centred()
+    weights = target.weights()
+    check_finite(path, weights)
+    used = moments if bias is None else moments.centred(weights)
     wanted = _wanted(weights, used) if getattr(rounder, "compensates", True) else weights
     scale, zero_point, rounding = _rounding(target, wanted, used.squares)
     levels = checked_levels(method, rounder(rounding), rounding)
@@ -81,7 +80,7 @@ def _wanted(weights: Array, moments: Moments) -> Array:
     means = np.einsum("gkk->g", moments.squares) / size
     # Inputs that are all 0 leave the weights as they are.
     added = np.where(means > 0, _DAMPING * means, 1.0)[:, None, None] * np.eye(size)
-    crossed = (moments.crossed + added) @ weights
+    crossed = moments.crossed + added @ weights
     return np.asarray(np.linalg.solve(moments.squares + added, crossed))
 
 

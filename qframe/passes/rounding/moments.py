@@ -20,7 +20,8 @@ class Moments:
 
     Args:
         squares: the mean products of two quantized inputs, of shape (G, K, K).
-        crossed: those of a quantized input and one in float.
+        crossed: those of a quantized input and an output in float, without bias, of shape
+            (G, K, F).
         quantized: the means of the quantized inputs, of shape (G, 1, K).
         floats: the means of those in float.
     """
@@ -30,31 +31,39 @@ class Moments:
     quantized: Array
     floats: Array
 
-    def centred(self) -> Moments:
-        """The moments about the means."""
+    def centred(self, weights: Array) -> Moments:
+        """The moments about the means, for the weights that make the outputs."""
         means = self.quantized.transpose(0, 2, 1)
         return attrs.evolve(
             self,
             squares=self.squares - means @ self.quantized,
-            crossed=self.crossed - means @ self.floats,
+            crossed=self.crossed - means @ (self.floats @ weights),
         )
 
 
 def gather(
-    matrices: Matrices, batches: Iterable[Inputs], sizes: Sequence[int], samples: int
+    matrices: Matrices,
+    weights: Array,
+    batches: Iterable[Inputs],
+    sizes: Sequence[int],
+    samples: int,
 ) -> Moments | None:
     """Sum up the moments over batches; None where no call was observed.
 
     Args:
         matrices: the layer as matrices.
+        weights: the weights in float, of shape (G, K, F).
         batches: the inputs of each batch.
         sizes: the numbers of examples in the batches.
         samples: about how many rows to take, at random positions with one seed.
     """
-    groups, inputs = matrices.order.shape[:2]
+    groups, inputs, outputs = weights.shape
+    # The outputs of each row, or of the sums: what takes fewer products.
+    early = 2 * outputs < inputs
+    shapes = (groups, inputs, inputs), (groups, inputs, outputs if early else inputs)
     # A multiple of the inputs, since fewer rows leave the moments singular.
     budget = max(samples, 4 * inputs)
-    sums = [np.zeros((groups, inputs, inputs)) for _ in range(2)]
+    sums = [np.zeros(shape) for shape in shapes]
     means = [np.zeros((groups, 1, inputs)) for _ in range(2)]
     rows = 0
     for number, (size, pair) in enumerate(zip(sizes, batches, strict=True)):
@@ -67,7 +76,7 @@ def gather(
                 for x, first in ((in_float, True), (quantized, False))
             )
             sums[0] += q.transpose(0, 2, 1) @ q
-            sums[1] += q.transpose(0, 2, 1) @ f
+            sums[1] += q.transpose(0, 2, 1) @ (f @ weights if early else f)
             means[0] += q.sum(1, keepdims=True)
             means[1] += f.sum(1, keepdims=True)
             rows += f.shape[1]
@@ -75,6 +84,7 @@ def gather(
         return None
     squares, crossed = (each / rows for each in sums)
     quantized, floats = (each / rows for each in means)
+    crossed = crossed if early else crossed @ weights
     return Moments(squares, crossed, quantized, floats)
 
 

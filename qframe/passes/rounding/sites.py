@@ -41,6 +41,10 @@ class Target:
         quantizer: Quantizer = before(self.slot.quantizer)
         return quantizer
 
+    def weights(self) -> NDArray[np.float64]:
+        """The latent weights as matrices."""
+        return latent_array(self.slot).ravel()[self.matrices.order]
+
 
 def before(quantizer: Any) -> Any:
     """The quantizer of a slot before `round_weights`."""

@@ -11,7 +11,7 @@ from in_few_bits import QUANTIZER, two_layers
 from qframe.errors import ArgumentError, DataError
 
 pytestmark = pytest.mark.ends
-pytest.importorskip("scipy")
+pytest.importorskip("scipy", reason="the extra ptq is not installed")
 
 X = np.random.default_rng(1).normal(size=(64, 5)).astype("float32")
 BITS = (2, 3, 4, 8)

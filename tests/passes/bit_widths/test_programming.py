@@ -13,7 +13,7 @@ from qframe.passes.bit_widths.front import front_of
 from qframe.passes.bit_widths.programming import Option, least_loss, loss_of, total
 
 pytestmark = pytest.mark.ends
-pytest.importorskip("scipy")
+pytest.importorskip("scipy", reason="the extra ptq is not installed")
 
 options = st.builds(
     Option,
