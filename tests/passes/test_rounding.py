@@ -197,6 +197,7 @@ NOT_ROUNDED = {
 
 
 @pytest.mark.every_case
+@pytest.mark.one_case_in(2)
 @pytest.mark.parametrize("topology", TOPOLOGIES, ids=str)
 def test_round_weights_reaches_each_topology(topology):
     model = topology.model()
@@ -253,6 +254,7 @@ def test_rounded_weights_come_back_from_a_file(rounded, tmp_path):
         np.testing.assert_array_equal(other.scale, integers.scale)
 
 
+@pytest.mark.two_backends
 def test_rounded_weights_come_back_from_a_clone(rounded):
     model, x, *_ = rounded
     clone = keras.models.clone_model(model)
@@ -260,6 +262,7 @@ def test_rounded_weights_come_back_from_a_clone(rounded):
     np.testing.assert_array_equal(clone.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+@pytest.mark.two_backends
 def test_rounded_weights_leave_the_size_as_it_is(rounded):
     model, _, _, _ = rounded
     size = qf.models.profile(model).memory
@@ -270,6 +273,7 @@ def test_rounded_weights_leave_the_size_as_it_is(rounded):
     assert size == plain
 
 
+@pytest.mark.two_backends
 def test_rounded_weights_are_those_of_a_packed_file(rounded, tmp_path):
     pytest.importorskip("safetensors", reason="the extra packed is not installed")
     model, x, *_ = rounded
@@ -286,6 +290,7 @@ def test_strip_gives_the_float_weights_back(rounded):
     assert type(model.layers[0]) is layers.Conv2D
 
 
+@pytest.mark.two_backends
 def test_strip_with_freeze_keeps_the_rounded_weights(rounded):
     model, _, _, _ = rounded
     integers = {path: each.dequantized() for path, each in qf.integers(model).items()}
@@ -306,6 +311,7 @@ def test_training_goes_on_from_the_rounded_weights(rounded):
     assert np.isfinite(latent).all()
 
 
+@pytest.mark.two_backends
 def test_a_second_call_begins_again(rounded):
     model, x, *_ = rounded
     once = model.predict(x, verbose=0)
@@ -315,6 +321,7 @@ def test_a_second_call_begins_again(rounded):
     np.testing.assert_allclose(model.predict(x, verbose=0), once, 1e-5, 1e-5)
 
 
+@pytest.mark.two_backends
 def test_outputs_are_nearer_to_the_float_model(rounded):
     model, x, _, report = rounded
     after = model.predict(x, verbose=0)
@@ -335,6 +342,7 @@ def test_biases_stay_without_correct_biases():
     assert all(set(layer.quantizers) == {"kernel"} for layer in model.layers)
 
 
+@pytest.mark.two_backends
 def test_a_corrected_bias_is_on_the_grid_of_sums():
     model = network(layers.Conv2D(4, 3), layers.BatchNormalization(), shape=(6, 6, 2))
     x = examples(40, 6, 6, 2)
@@ -356,6 +364,7 @@ def test_a_corrected_bias_is_on_the_grid_of_sums():
     np.testing.assert_allclose(steps, np.rint(steps), atol=2e-2)
 
 
+@pytest.mark.two_backends
 def test_dead_inputs_keep_the_nearest_levels():
     model, x = two_layers(), examples(50, 6)
     x[:, 2] = 0
@@ -364,6 +373,7 @@ def test_dead_inputs_keep_the_nearest_levels():
     assert np.isfinite(model.predict(x, verbose=0)).all()
 
 
+@pytest.mark.two_backends
 def test_constant_inputs_are_rounded():
     model, x = two_layers(), np.ones((20, 6), "float32")
     qf.quantize(model, {"kernel_quantizer": WEIGHTS})
