@@ -200,6 +200,12 @@ def _common_adapter(components: Sequence[AdapterComponent]) -> Adapter:
     return adapter
 
 
+def is_tied(layer: Any) -> bool:
+    """Return whether an embedding multiplies with the rows that it looks up."""
+    is_embedding = isinstance(layer, keras.layers.Embedding)
+    return is_embedding and bool(getattr(layer, "tie_weights", False))
+
+
 def slot_attribute(slot: str) -> str:
     """The attribute, argument and config key of a slot."""
     return f"{slot}_quantizer"

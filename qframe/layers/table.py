@@ -78,8 +78,10 @@ _SEPARABLE = (
     ("pointwise_kernel", "pointwise", -1),
     _BIAS,
 )
-# The row of a token is looked up, and multiplied with by a reversible embedding.
+# The row of a token is looked up, and multiplied with by a tied reversible embedding.
 _EMBEDDINGS = (("embeddings", "embeddings", 0),)
+# The second one multiplies on the way back; a tied embedding has none.
+_REVERSIBLE = (*_EMBEDDINGS, ("reverse_embeddings", "reverse_embeddings", -1))
 # The weights of a recurrent layer are those of its cell.
 _CELL = (_KERNEL, ("recurrent_kernel", "recurrent", -1), _BIAS)
 
@@ -195,7 +197,7 @@ _ROWS: Mapping[str, LayerRow] = {
     "Rescaling": LayerRow(lowering="rescaling"),
     "RepeatVector": LayerRow(lowering="repeat_vector"),
     "Reshape": LayerRow(lowering="reshape"),
-    "ReversibleEmbedding": LayerRow(counter="reversible_embedding"),
+    "ReversibleEmbedding": LayerRow(_REVERSIBLE, counter="reversible_embedding"),
     "RMSNormalization": _no_products("rms_normalization"),
     "RNN": LayerRow(counter="recurrent", refusal=_RECURS),
     "SeparableConv1D": _products(

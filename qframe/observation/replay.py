@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -59,11 +59,14 @@ class Replay:
         self.sizes = [len(tree.flatten(start)[0]) for start in starts]
 
     def places(self, layers: Sequence[Any]) -> list[tuple[int, list[Any]]]:
-        """The calls of layers, or of what has them inside, each layer in its first one."""
+        """The calls of layers, or of what has them inside, each layer in its first one.
+
+        A call of an embedding counts where it multiplies.
+        """
         left = {id(layer): layer for layer in layers}
         found = []
         for place, step in enumerate(self._steps):
-            parts = map(id, _parts(step.operation))
+            parts = map(id, _multiplying(step))
             inside = [left.pop(part) for part in parts if part in left]
             if inside:
                 found.append((place, inside))
@@ -94,7 +97,9 @@ class Replay:
         Up to the last call, the calls between run with the layers as they are now, and
         later once more.
         """
-        calls = [n for n, s in enumerate(self._steps) if _reaches(s.operation, layer)]
+        calls = [
+            n for n, s in enumerate(self._steps) if id(layer) in map(id, _multiplying(s))
+        ]
         steps = self._steps[place : calls[-1] + 1]
         only = len(steps) == 1 and steps[0].operation is layer
         values = _quantized_weights([] if only else [step.operation for step in steps])
@@ -145,7 +150,7 @@ class _Order(Observer):
         self.found: dict[int, Any] = {}
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
-        if id(layer) in self._layers:
+        if id(layer) in self._layers and _multiplies(layer, args, kwargs):
             self.found.setdefault(id(layer), layer)
         return call(*args, **kwargs)
 
@@ -158,7 +163,7 @@ class _Inputs(Observer):
         self.found: list[Array] = []
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
-        if layer is self._layer:
+        if layer is self._layer and _multiplies(layer, args, kwargs):
             self.found.append(_input(layer, args, kwargs))
         return call(*args, **kwargs)
 
@@ -170,8 +175,24 @@ def _observed(layer: Any, observer: Observer) -> Iterator[None]:
         yield
 
 
-def _reaches(operation: Any, layer: Any) -> bool:
-    return any(part is layer for part in _parts(operation))
+def _multiplying(step: Any) -> list[Any]:
+    """The layers that may multiply with a kernel in a call."""
+    layer = step.operation
+    if isinstance(step, Step) and isinstance(layer, keras.layers.Embedding):
+        arguments = step.node.arguments
+        return [layer] if _multiplies(layer, arguments.args, arguments.kwargs) else []
+    return _parts(layer)
+
+
+def _multiplies_in(step: Any, layer: Any) -> bool:
+    return any(part is layer for part in _multiplying(step))
+
+
+def _multiplies(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a call is a product, unlike those of an embedding but in reverse."""
+    if not isinstance(layer, keras.layers.Embedding):
+        return True
+    return bool(kwargs.get("reverse", args[1] if len(args) > 1 else False))
 
 
 def _quantized_weights(operations: Iterable[Any]) -> dict[tuple[int, str], Any]:

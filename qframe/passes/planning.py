@@ -10,7 +10,7 @@ import keras
 
 from qframe import keras_internals, recipes
 from qframe.errors import ArgumentError, NotBuiltError, did_you_mean
-from qframe.layers.adapters import adapter_of, is_activation
+from qframe.layers.adapters import ADAPTERS, adapter_of, is_activation, is_tied
 from qframe.layers.arguments import module_of
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import filled_slots, slots_of
@@ -137,9 +137,12 @@ def _prefixes(layer: Any) -> list[str]:
     """Return the names of the weights of a layer, without those that are None."""
     names = []
     name = type(layer).__name__
+    # A layer of Keras may lack one, as a tied embedding lacks the second kernel.
+    is_registered = adapter_of(type(layer)) not in ADAPTERS.values()
     for slot in slots_of(layer):
         value = slot.variable
-        if not hasattr(layer, slot.attribute) and not slot.is_activation:
+        is_absent = not hasattr(layer, slot.attribute) and not slot.is_activation
+        if is_absent and is_registered:
             raise ArgumentError(
                 f"{name} is registered with {slot.name}={slot.attribute!r}, and "
                 f"{layer.name!r} has no attribute {slot.attribute!r}. Write "
@@ -202,7 +205,13 @@ def _layer_plan(site: Site, rule: Rule) -> LayerPlan:
         and value is not None
         and not (embedding and key == "input_quantizer")
     }
-    return LayerPlan(site, settings, "" if settings else "its rule gives it nothing")
+    if not settings:
+        return LayerPlan(site, reason="its rule gives it nothing")
+    is_remarkable = "embeddings_quantizer" in settings and is_tied(site.layer)
+    return LayerPlan(site, settings, _TIED if is_remarkable else "")
+
+
+_TIED = "it is tied: it looks up these rows, and multiplies with them too"
 
 
 def _check_constraints(site: Site, settings: Mapping[str, Any]) -> None:

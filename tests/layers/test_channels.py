@@ -109,6 +109,8 @@ def test_a_loud_output_unit_leaves_the_quantized_weights_of_the_others(name):
     if name.startswith("Separable"):
         layer.pointwise_kernel.assign(np.eye(4).reshape(layer.pointwise_kernel.shape))
     weights = [w for w in adapter_of(type(layer)).weights if w.prefix != "bias"]
+    # Some layers, such as a tied embedding, lack one.
+    weights = [w for w in weights if hasattr(layer, w.attribute)]
     axes = {w: axes_of_units(layer, w.attribute, run, x, units) for w in weights}
     quantizer = "integer(bits=4, granularity='channel')"
     qf.quantize(layer, {f"{w.prefix}_quantizer": quantizer for w in weights})
@@ -159,3 +161,21 @@ def test_experts_that_are_registered_by_both_axes_have_scales_of_their_own():
     expected = np.einsum("ad,edf->aef", np.ones((2, 5)), np.rint(kernel / step) * step)
     actual = ops.convert_to_numpy(layer(np.ones((2, 5), "float32")))
     np.testing.assert_allclose(actual, expected, rtol=1e-4)
+
+
+@pytest.mark.skipif(not hasattr(layers, "ReversibleEmbedding"), reason="new in later Keras")
+def test_second_kernel_of_an_embedding_has_a_scale_for_each_token():
+    embedding = layers.ReversibleEmbedding(6, 8, tie_weights=False)
+    embedding.build()
+    table, kernel = numbers(6, 8), numbers(8, 6)
+    kernel[:, 2] *= 1000
+    embedding.embeddings.assign(table)
+    embedding.reverse_embeddings.assign(kernel)
+    qf.quantize(embedding, {"weight_quantizer": "integer(bits=8, granularity='channel')"})
+    x = numbers(3, 8)
+    step = np.abs(kernel).max(axis=0) / 127
+    actual = ops.convert_to_numpy(embedding(x, reverse=True))
+    np.testing.assert_allclose(actual, x @ (np.rint(kernel / step) * step), rtol=1e-4)
+    step = np.abs(table).max(axis=1, keepdims=True) / 127
+    actual = ops.convert_to_numpy(embedding(np.arange(6)))
+    np.testing.assert_allclose(actual, np.rint(table / step) * step, rtol=1e-5)

@@ -14,6 +14,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from qframe.errors import QFrameError
+from qframe.layers.adapters import is_tied
 from qframe.layers.padding import per_axis, transposed_crop, window_pads
 from qframe.layers.slots import slot_of
 
@@ -57,6 +58,12 @@ def matrices_of(layer: Any, attribute: str, shape: tuple[int, ...]) -> Matrices:
         return _einsum(layer, order)
     if isinstance(layer, keras.layers.Dense):
         return _Dense(order[None])
+    if attribute == "reverse_embeddings":
+        return _Dense(order[None])
+    if is_tied(layer):
+        raise QFrameError(
+            "it is tied: rows that suit its products would harm those that it looks up"
+        )
     if isinstance(layer, keras.layers.Embedding):
         raise QFrameError(
             "its rows are looked up and not multiplied, so that the nearest level is best"
