@@ -154,6 +154,64 @@ def test_quantize_save_load_and_strip(name, tmp_path):
     np.testing.assert_array_equal(outputs(model, inputs), in_float)
 
 
+def decoder(name, **settings):
+    text = {
+        "vocabulary_size": 20,
+        "num_layers": 2,
+        "num_query_heads": 2,
+        "num_key_value_heads": 1,
+        "hidden_dim": 16,
+        "intermediate_dim": 32,
+        **settings,
+    }
+    backbone = getattr(models, f"{name}Backbone")(**text)
+    return getattr(models, f"{name}CausalLM")(backbone=backbone, preprocessor=None)
+
+
+# Each with the number of its weights, and whether its embedding is tied.
+DECODERS = {
+    "GPT-2": (lambda: models.GPT2CausalLM(backbone=gpt2(), preprocessor=None), 12, True),
+    "Llama": (lambda: decoder("Llama"), 15, False),
+    "Gemma": (lambda: decoder("Gemma", head_dim=8), 14, True),
+}
+GROUPS = "integer(bits=4, granularity='group', group_size=8, narrow_range=True)"
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoder_of_four_bits_is_rounded_and_generates(name, tmp_path):
+    make, count, is_tied = DECODERS[name]
+    keras.utils.set_random_seed(0)
+    model = make()
+    for weight in model.weights:
+        # So that attention matters, and tokens differ.
+        weight.assign(weight + RNG.normal(0, 0.2, weight.shape))
+    tokens = RNG.integers(0, 20, (32, 6))
+    data = {"token_ids": tokens, "padding_mask": np.ones_like(tokens)}
+    in_float = outputs(model, data)
+    qf.quantize(model, {"weight_quantizer": GROUPS})
+    nearest = np.square(outputs(model, data) - in_float).mean()
+    report = qf.round_weights(model, data, verbose=0)
+    assert len(report.rounded) == count
+    (row,) = report.skipped
+    assert ("tied" in row.reason) is is_tied
+    assert np.square(outputs(model, data) - in_float).mean() < 0.6 * nearest
+    # The tokens with a cache are those of whole calls without one.
+    expected = np.zeros((4, 6), "int32")
+    expected[:, 0] = np.arange(4)
+    model.compile(sampler="greedy", **WITHOUT_XLA)
+    actual = generated(model)
+    for i in range(1, 6):
+        padding = np.tile(np.arange(6) < i, (4, 1)).astype("int32")
+        logits = model({"token_ids": expected, "padding_mask": padding})
+        expected[:, i] = keras.ops.convert_to_numpy(logits)[:, i - 1].argmax(-1)
+    np.testing.assert_array_equal(actual, expected)
+    model.save(tmp_path / "model.keras")
+    loaded = qf.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(outputs(loaded, data), outputs(model, data))
+    qf.strip(model)
+    np.testing.assert_array_equal(outputs(model, data), in_float)
+
+
 def language_model():
     keras.utils.set_random_seed(0)
     model = models.GPT2CausalLM(backbone=gpt2(), preprocessor=None)
