@@ -54,6 +54,7 @@ class Replay:
         self._last_use |= {i: n for n, step in enumerate(self._steps) for i in step.inputs}
         # Of each batch, the tensors that later calls read: in float, and quantized.
         self._memory = [(start, dict(start)) for start in starts]
+        self._values: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._done = 0
         #: The number of examples in each batch.
         self.sizes = [len(tree.flatten(start)[0]) for start in starts]
@@ -75,7 +76,7 @@ class Replay:
     def advance(self, place: int) -> None:
         """Run all calls before a place, which later ones follow."""
         start, self._done = self._done, place
-        values = _quantized_weights([step.operation for step in self._steps[start:place]])
+        values = self._quantized_weights(self._steps[start:place])
         for pair in self._memory:
             for tensors, scope in zip(pair, self._scopes(values), strict=True):
                 with scope:
@@ -102,7 +103,7 @@ class Replay:
         ]
         steps = self._steps[place : calls[-1] + 1]
         only = len(steps) == 1 and steps[0].operation is layer
-        values = _quantized_weights([] if only else [step.operation for step in steps])
+        values = self._quantized_weights([] if only else steps)
         for pair in self._memory:
             found = []
             for before, scope in zip(pair, self._scopes(values), strict=True):
@@ -116,6 +117,23 @@ class Replay:
                         self._run(place, calls[-1] + 1, tensors)
                     found.append(observer.found)
             yield found[0], found[1]
+
+    def _quantized_weights(self, steps: Sequence[Any]) -> dict[tuple[int, str], Any]:
+        """The quantized weights in calls, so that they are not computed for each batch.
+
+        Those of the calls before that have the same quantizer still are taken from there.
+        """
+        before, self._values = self._values, {}
+        layers = {id(part): part for step in steps for part in _parts(step.operation)}
+        for layer in layers.values():
+            for slot in weight_slots(layer) if isinstance(layer, Quantized) else ():
+                key = id(layer), slot.attribute
+                quantizer, value = before.get(key, (None, None))
+                # The grid of a bias follows that of its kernel.
+                if quantizer is not slot.quantizer or slot.channel_axis is None:
+                    value = values_in_call(layer, [slot])[slot.attribute]
+                self._values[key] = slot.quantizer, value
+        return {key: value for key, (_, value) in self._values.items()}
 
     def _scopes(self, values: dict[tuple[int, str], Any]) -> tuple[Any, Any]:
         """In float, and with these quantized weights."""
@@ -193,17 +211,6 @@ def _multiplies(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     if not isinstance(layer, keras.layers.Embedding):
         return True
     return bool(kwargs.get("reverse", args[1] if len(args) > 1 else False))
-
-
-def _quantized_weights(operations: Iterable[Any]) -> dict[tuple[int, str], Any]:
-    """The quantized weights in calls, so that they are not computed for each batch."""
-    layers = {id(part): part for operation in operations for part in _parts(operation)}
-    return {
-        (id(layer), attribute): value
-        for layer in layers.values()
-        if isinstance(layer, Quantized)
-        for attribute, value in values_in_call(layer, weight_slots(layer)).items()
-    }
 
 
 def _parts(operation: Any) -> list[Any]:
