@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,7 @@ class Replay:
         # Of each batch, the tensors that later calls read: in float, and quantized.
         self._memory = [(start, dict(start)) for start in starts]
         self._values: dict[tuple[int, str], tuple[Any, Any]] = {}
+        self._counts: Mapping[int, int] = collections.Counter()
         self._done = 0
         #: The number of examples in each batch.
         self.sizes = [len(tree.flatten(start)[0]) for start in starts]
@@ -90,7 +92,8 @@ class Replay:
         observer = _Order(layers)
         with _observed(step.operation, observer):
             self._run(place, place + 1, dict(self._memory[0][0]))
-        return list(observer.found.values())
+        self._counts = collections.Counter(map(id, observer.found))
+        return list({id(layer): layer for layer in observer.found}.values())
 
     def inputs(self, place: int, layer: Any) -> Iterator[Inputs]:
         """The inputs of all calls of a layer, of which the first is at a place.
@@ -104,6 +107,7 @@ class Replay:
         steps = self._steps[place : calls[-1] + 1]
         only = len(steps) == 1 and steps[0].operation is layer
         values = self._quantized_weights([] if only else steps)
+        count = self._counts[id(layer)] if len(steps) == 1 else 0
         for pair in self._memory:
             found = []
             for before, scope in zip(pair, self._scopes(values), strict=True):
@@ -112,8 +116,8 @@ class Replay:
                     if only:
                         found.append([_input(layer, *_arguments(steps[0], tensors))])
                         continue
-                    observer = _Inputs(layer)
-                    with _observed(layer, observer):
+                    observer = _Inputs(layer, count)
+                    with _observed(layer, observer), contextlib.suppress(_EnoughError):
                         self._run(place, calls[-1] + 1, tensors)
                     found.append(observer.found)
             yield found[0], found[1]
@@ -161,28 +165,35 @@ class _Whole:
 
 
 class _Order(Observer):
-    """Keeps the order of the first calls of layers."""
+    """Keeps the order of the calls of layers."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self._layers = {id(layer): layer for layer in layers}
-        self.found: dict[int, Any] = {}
+        self.found: list[Any] = []
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
         if id(layer) in self._layers and _multiplies(layer, args, kwargs):
-            self.found.setdefault(id(layer), layer)
+            self.found.append(layer)
         return call(*args, **kwargs)
 
 
-class _Inputs(Observer):
-    """Keeps the inputs of a layer."""
+# Not an Exception, to which Keras would add the arguments of each call around it.
+class _EnoughError(BaseException):
+    """Ends a call whose rest is not needed."""
 
-    def __init__(self, layer: Any) -> None:
-        self._layer = layer
+
+class _Inputs(Observer):
+    """Keeps the inputs of a layer, and ends the run at one of its calls, if not 0."""
+
+    def __init__(self, layer: Any, last: int) -> None:
+        self._layer, self._last = layer, last
         self.found: list[Array] = []
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
         if layer is self._layer and _multiplies(layer, args, kwargs):
             self.found.append(_input(layer, args, kwargs))
+            if len(self.found) == self._last:
+                raise _EnoughError
         return call(*args, **kwargs)
 
 
