@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from qframe.layers.slots import Slot
 from qframe.passes.rounding.moments import Moments
-from qframe.passes.rounding.rounders import Rounder, Rounding, check_finite, checked_levels
+from qframe.passes.rounding.rounders import (
+    Rounder,
+    Rounding,
+    check_finite,
+    checked_levels,
+    damped,
+)
 from qframe.passes.rounding.sites import Target
 
 Array = NDArray[np.float64]
@@ -76,12 +82,9 @@ def choose(
 
 def _wanted(weights: Array, moments: Moments) -> Array:
     """The weights that make up best for the error of the quantized inputs."""
-    size = weights.shape[1]
-    means = np.einsum("gkk->g", moments.squares) / size
-    # Inputs that are all 0 leave the weights as they are.
-    added = np.where(means > 0, _DAMPING * means, 1.0)[:, None, None] * np.eye(size)
-    crossed = moments.crossed + added @ weights
-    return np.asarray(np.linalg.solve(moments.squares + added, crossed))
+    squares, added = damped(moments.squares, _DAMPING)
+    crossed = moments.crossed + added[:, :, None] * weights
+    return np.asarray(np.linalg.solve(squares, crossed))
 
 
 def _rounding(

@@ -62,10 +62,20 @@ class Rounding:
         Inputs that are always 0, or always a multiple of another one, make the moments
         singular.
         """
-        size = self.moments.shape[-1]
-        means = np.einsum("gkk->g", self.moments) / size
-        added = np.where(means > 0, part * means, 1.0)
-        return self.moments + added[:, None, None] * np.eye(size)
+        return damped(self.moments, part)[0]
+
+
+def damped(moments: Array, part: float) -> tuple[Array, Array]:
+    """Moments with a part of their mean square added to each square; that number too.
+
+    Moments of inputs that are all 0 have 1 added.
+    """
+    size = moments.shape[-1]
+    means = np.einsum("gkk->g", moments) / size
+    added = np.where(means > 0, part * means, 1.0)[:, None]
+    result, diagonal = moments.copy(), np.arange(size)
+    result[:, diagonal, diagonal] += added
+    return result, added
 
 
 # Chooses the number of the level of each weight, of shape (G, K, F). One with an attribute
