@@ -1,7 +1,8 @@
 """Networks quantized by NNCF after training, for the table of `test_post_training.py`.
 
 Run by ``QFRAME_EMOJI=FOLDER tox run -e bench-nncf``. NNCF has 8 bits alone here: it does
-not round weights of fewer by what they do, except in language models.
+not round weights of fewer by what they do, except in language models. Nor has its slow
+correction of biases a form for PyTorch.
 """
 
 import nncf
@@ -21,7 +22,6 @@ WAYS = {
             disable_bias_correction=True
         ),
     },
-    "slow bias": {"preset": MIXED, "fast_bias_correction": False},
 }
 
 
