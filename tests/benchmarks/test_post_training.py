@@ -10,7 +10,7 @@ and 2 (float: 66.1, 69.0, 68.2; mean 67.8). One figure has an error of 1.5 point
 - AIMET 2.42.0, adaround, in 1,000 steps of its 15,000: 65.6, 66.9, 66.6; mean 66.4.
 - Brevitas 0.13.4, gptq with the least squared error: 64.9, 63.8, 65.4; mean 64.7.
 
-The levels differ: from -3 to 3 in qframe and Brevitas, from -4 to 3 in AIMET.
+The levels differ: qframe and Brevitas have -3 to 3 here, AIMET what its own default gives.
 
 Of 4 bits by tensor Brevitas makes 64.7, 68.0, 67.6; mean 66.8. Of 8 bits it makes 66.7,
 68.7, 68.1; mean 67.9, and NNCF 3.4.0 66.4, 68.7, 68.9; mean 68.0.
