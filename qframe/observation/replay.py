@@ -213,10 +213,6 @@ def _multiplying(step: Any) -> list[Any]:
     return _parts(layer)
 
 
-def _multiplies_in(step: Any, layer: Any) -> bool:
-    return any(part is layer for part in _multiplying(step))
-
-
 def _multiplies(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Return whether a call is a product, unlike those of an embedding but in reverse."""
     if not isinstance(layer, keras.layers.Embedding):
@@ -248,9 +244,8 @@ def _call(step: Any, tensors: dict[int, Any]) -> Any:
 def _input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
     """The input that a layer multiplies with its kernel, behind its quantizer."""
     x = args[0] if args else kwargs[layer.first_argument]
-    with contextlib.ExitStack() as stack:
-        # The observer would see this call too.
-        stack.enter_context(context.scoped(observer=None))
+    # The observer would see these calls too.
+    with context.scoped(observer=None):
         for slot in running_slots(layer):
             if slot.name == "input":
                 x = slot.quantize(x)
