@@ -122,8 +122,10 @@ class Rounded(Quantizer):
         )
 
     def _on_grid(self, inputs: Any, channel_axis: ChannelAxis) -> Any:
-        x = wide(inputs) + ops.convert_to_tensor(self.offset)
-        scale, zero = self._grid(tuple(inputs.shape), channel_axis)
+        x = wide(inputs)
+        x = x + ops.cast(self.offset, x.dtype)
+        grid = self._grid(tuple(inputs.shape), channel_axis)
+        scale, zero = (ops.cast(each, x.dtype) for each in grid)
         # A scale of 0 is that of numbers that are all 0.
         divisor = ops.where(ops.equal(scale, 0), ops.ones_like(scale), scale)
         first, stride, last = self.levels[0], self.levels.step, self.levels[-1]
@@ -160,6 +162,10 @@ class Rounded(Quantizer):
             )
 
         return ops.cond(self._is_set(), lambda: self._grid(shape, channel_axis), before)
+
+    def integers(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Integers:
+        # The values of 16 bits are beside the grid, whose scale is of 32.
+        return super().integers(wide(ops.convert_to_tensor(inputs)), channel_axis)
 
     def set(
         self,

@@ -394,6 +394,21 @@ def test_constant_inputs_are_rounded():
         "dorefa(k_bit=2)",
         "lsq(bits=4)",
         "ste_sign",
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_weights_of_any_dtype_are_rounded(dtype):
+    parts = layers.Dense(5, activation="relu", dtype=dtype), layers.Dense(3, dtype=dtype)
+    model, x = network(*parts), examples(60, 6)
+    qf.quantize(model, {"kernel_quantizer": "integer(bits=8, granularity='channel')"})
+    qf.round_weights(model, x, verbose=0)
+    # Values of so few bits are rounded once more than the levels.
+    error = {"float16": 1e-3, "bfloat16": 8e-3, "float64": 1e-6}[dtype]
+    for path, integers in qf.integers(model).items():
+        layer = model.get_layer(path.split("/")[0])
+        value = ops.cast(layer.quantized_weights()["kernel"], "float32")
+        found = ops.convert_to_numpy(value)
+        np.testing.assert_allclose(found, integers.dequantized(), error, 1e-7)
+
+
         "ste_tern",
     ],
 )
