@@ -321,6 +321,34 @@ def test_a_second_call_begins_again(rounded):
     np.testing.assert_allclose(model.predict(x, verbose=0), once, 1e-5, 1e-5)
 
 
+def test_a_second_call_without_biases_drops_the_corrections():
+    model, x = two_layers(), examples(50, 6)
+    qf.quantize(model, {"kernel_quantizer": WEIGHTS})
+    expected = model.predict(x, verbose=0)
+    qf.round_weights(model, x, verbose=0)
+    qf.round_weights(model, x, "nearest", correct_biases=False, verbose=0)
+    assert all(set(layer.quantizers) == {"kernel"} for layer in model.layers)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, 1e-5, 1e-5)
+
+
+def test_a_second_call_in_a_loop_of_layers_begins_again():
+    keras.utils.set_random_seed(0)
+    x, start = examples(50, 4), keras.Input((4,))
+    one, two = layers.Dense(4, activation="relu"), layers.Dense(4)
+    model = keras.Model(start, two(one(two(one(start)))))
+    qf.quantize(model, {"kernel_quantizer": WEIGHTS})
+    qf.round_weights(model, x, verbose=0)
+    expected = model.predict(x, verbose=0)
+    qf.round_weights(model, x, verbose=0)
+    np.testing.assert_array_equal(model.predict(x, verbose=0), expected)
+
+
+def test_an_error_in_a_second_call_restores_the_first(model):
+    qf.round_weights(model, examples(50, 6), verbose=0)
+    data = np.full((4, 6), np.nan, "float32")
+    assert "'one'" in unchanged(model, lambda: qf.round_weights(model, data, verbose=0))
+
+
 @pytest.mark.two_backends
 def test_outputs_are_nearer_to_the_float_model(rounded):
     model, x, _, report = rounded

@@ -139,6 +139,9 @@ def round_weights(
         found = _round_all(Replay(model, batches), targets, settings, verbose, undo)
         undo.pop_all()
     found |= {slot.variable_path: _row(slot, reason=reason) for slot, reason in others}
+        for slot in (each for t in targets for each in (t.slot, t.bias) if each):
+            if isinstance(slot.quantizer, (Rounded, Corrected)):
+                _fill(slot, before(slot.quantizer), undo)
     paths = (slot.variable_path for slot in iter_slots(model, weight_slots))
     rows = tuple(found[path] for path in paths if path in found)
     return RoundedWeights(f"{model.name} rounded by {method}", rows)
@@ -211,7 +214,7 @@ def _round(
     return _row(slot, f"error {error}, nearest {nearest}", _remark(target, settings))
 
 
-def _fill(slot: Slot, quantizer: Quantizer, undo: contextlib.ExitStack) -> None:
+def _fill(slot: Slot, quantizer: Quantizer | None, undo: contextlib.ExitStack) -> None:
     """Put a quantizer into a slot, and restore the one before on failure."""
     undo.callback(slot.layer.set_slot, slot.name, slot.quantizer, tried=True)
     slot.layer.set_slot(slot.name, quantizer, tried=True)
