@@ -392,6 +392,21 @@ def test_a_corrected_bias_is_on_the_grid_of_sums():
     np.testing.assert_allclose(steps, np.rint(steps), atol=2e-2)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_weights_of_any_dtype_are_rounded(dtype):
+    parts = layers.Dense(5, activation="relu", dtype=dtype), layers.Dense(3, dtype=dtype)
+    model, x = network(*parts), examples(60, 6)
+    qf.quantize(model, {"kernel_quantizer": "integer(bits=8, granularity='channel')"})
+    qf.round_weights(model, x, verbose=0)
+    # Values of so few bits are rounded once more than the levels.
+    error = {"float16": 1e-3, "bfloat16": 8e-3, "float64": 1e-6}[dtype]
+    for path, integers in qf.integers(model).items():
+        layer = model.get_layer(path.split("/")[0])
+        value = ops.cast(layer.quantized_weights()["kernel"], "float32")
+        found = ops.convert_to_numpy(value)
+        np.testing.assert_allclose(found, integers.dequantized(), error, 1e-7)
+
+
 @pytest.mark.two_backends
 def test_dead_inputs_keep_the_nearest_levels():
     model, x = two_layers(), examples(50, 6)
@@ -422,21 +437,6 @@ def test_constant_inputs_are_rounded():
         "dorefa(k_bit=2)",
         "lsq(bits=4)",
         "ste_sign",
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
-def test_weights_of_any_dtype_are_rounded(dtype):
-    parts = layers.Dense(5, activation="relu", dtype=dtype), layers.Dense(3, dtype=dtype)
-    model, x = network(*parts), examples(60, 6)
-    qf.quantize(model, {"kernel_quantizer": "integer(bits=8, granularity='channel')"})
-    qf.round_weights(model, x, verbose=0)
-    # Values of so few bits are rounded once more than the levels.
-    error = {"float16": 1e-3, "bfloat16": 8e-3, "float64": 1e-6}[dtype]
-    for path, integers in qf.integers(model).items():
-        layer = model.get_layer(path.split("/")[0])
-        value = ops.cast(layer.quantized_weights()["kernel"], "float32")
-        found = ops.convert_to_numpy(value)
-        np.testing.assert_allclose(found, integers.dequantized(), error, 1e-7)
-
-
         "ste_tern",
     ],
 )
@@ -528,6 +528,16 @@ def test_uneven_levels_are_a_reason():
     model = two_layers()
     qf.quantize(
         model,
+def test_sensitivity_of_a_rounded_model_names_the_order():
+    model, x = two_layers(), examples(30, 6)
+    qf.quantize(model, {"kernel_quantizer": WEIGHTS})
+    qf.round_weights(model, x, verbose=0)
+    other = "integer(granularity='channel')"
+    text = str(qf.sensitivity(model, x, quantizer=other, verbose=0))
+    assert "one is skipped: its kernel was rounded" in text
+    assert "before qframe.round_weights" in text
+
+
         [
             ("re:^one$", {"kernel_quantizer": WEIGHTS}),
             ("Dense", {"kernel_quantizer": "quantized_po2(4)"}),

@@ -18,6 +18,7 @@ from qframe.passes.planning import make_plan
 from qframe.passes.plans import LayerPlan
 from qframe.passes.validation import check_quantizers
 from qframe.quantizers import Quantizer
+from qframe.quantizers.rounded import Rounded
 from qframe.recipes.rules import Rule
 from qframe.registry.identifier import Identifier
 
@@ -139,6 +140,12 @@ class _Choices:
         """The quantizers of some slots, or the reason why there are none."""
         chosen: dict[int, list[Quantizer]] = {width: [] for width in self.bits}
         for slot in slots:
+            if isinstance(slot.quantizer, Rounded):
+                # The bias has the correction for these bits, too.
+                return {}, (
+                    f"its {slot.attribute} was rounded for its bits; measure before "
+                    "qframe.round_weights"
+                )
             of_slot = self._of_slot(slot)
             if not of_slot:
                 return {}, (
