@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from qframe.passes.rounding.rounders import Array, Rounding
-from qframe.validation import integer_within, positive_number
+from qframe.validation import finite_number, integer_within
 
 # The rectified sigmoid reaches beyond 0 and 1 by a tenth.
 _STRETCH, _BEYOND = 1.2, 0.1
@@ -57,8 +57,8 @@ class AdaRound:
 
     def __attrs_post_init__(self) -> None:
         integer_within("adaround", "steps", self.steps, 1, 2**31)
-        positive_number("adaround", "learning_rate", self.learning_rate)
-        positive_number("adaround", "regularization", self.regularization)
+        finite_number("adaround", "learning_rate", self.learning_rate)
+        finite_number("adaround", "regularization", self.regularization)
 
     def __call__(self, rounding: Rounding) -> Any:
         nearest = rounding.nearest()

@@ -8,7 +8,7 @@ import attrs
 import numpy as np
 
 from qframe.passes.rounding.rounders import Array, Rounding
-from qframe.validation import positive_number
+from qframe.validation import finite_number
 
 # Inputs that take the errors of those before the block together.
 _BLOCK = 64
@@ -30,7 +30,7 @@ class GPTQ:
         damping: that part, positive. Default 0.01.
 
     Raises:
-        ArgumentError: `damping` is not a positive number.
+        ArgumentError: `damping` is not a positive, finite number.
 
     Example:
         >>> import numpy as np
@@ -49,7 +49,7 @@ class GPTQ:
 
     @damping.validator
     def _check_damping(self, field: Any, value: float) -> None:
-        positive_number("gptq", "damping", value)
+        finite_number("gptq", "damping", value)
 
     def __call__(self, rounding: Rounding) -> Any:
         order = np.argsort(-np.einsum("gkk->gk", rounding.moments), axis=1, kind="stable")

@@ -500,7 +500,11 @@ def test_nan_in_the_second_layer_undoes_the_first(model):
         ({"method": "gptp"}, "unknown rounder 'gptp'"),
         ({"method": "gptq", "damping": 0}, "damping"),
         ({"method": "nearest", "damping": 0.1}, "no argument 'damping'"),
+        ({"method": "gptq", "damping": float("inf")}, "damping"),
+        ({"method": "adaround", "learning_rate": float("inf")}, "learning_rate"),
         ({"samples": 0}, "samples"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"steps": -1}, "steps"),
         ({"correct_biases": 1}, "correct_biases"),
     ],
 )
@@ -524,10 +528,6 @@ def test_missing_ranges_are_an_error():
     assert "'one', 'two'" in text
 
 
-def test_uneven_levels_are_a_reason():
-    model = two_layers()
-    qf.quantize(
-        model,
 def test_sensitivity_of_a_rounded_model_names_the_order():
     model, x = two_layers(), examples(30, 6)
     qf.quantize(model, {"kernel_quantizer": WEIGHTS})
@@ -538,6 +538,10 @@ def test_sensitivity_of_a_rounded_model_names_the_order():
     assert "before qframe.round_weights" in text
 
 
+def test_uneven_levels_are_a_reason():
+    model = two_layers()
+    qf.quantize(
+        model,
         [
             ("re:^one$", {"kernel_quantizer": WEIGHTS}),
             ("Dense", {"kernel_quantizer": "quantized_po2(4)"}),

@@ -122,6 +122,9 @@ def round_weights(
     rounder = rounder_of(method, options)
     boolean("round_weights", "correct_biases", correct_biases)
     integer_within("round_weights", "samples", samples, 1, 2**31)
+    for name, value in (("batch_size", batch_size), ("steps", steps)):
+        if value is not None:
+            integer_within("round_weights", name, value, 1, 2**31)
     check_data(model, data, "round_weights")
     targets, others = targets_of(model)
     if not targets:
@@ -136,12 +139,12 @@ def round_weights(
     settings = _Settings(method, rounder, correct_biases, samples)
     scope = contextlib.nullcontext() if strategy is None else strategy.scope()
     with scope, changing(layers), contextlib.ExitStack() as undo:
-        found = _round_all(Replay(model, batches), targets, settings, verbose, undo)
-        undo.pop_all()
-    found |= {slot.variable_path: _row(slot, reason=reason) for slot, reason in others}
         for slot in (each for t in targets for each in (t.slot, t.bias) if each):
             if isinstance(slot.quantizer, (Rounded, Corrected)):
                 _fill(slot, before(slot.quantizer), undo)
+        found = _round_all(Replay(model, batches), targets, settings, verbose, undo)
+        undo.pop_all()
+    found |= {slot.variable_path: _row(slot, reason=reason) for slot, reason in others}
     paths = (slot.variable_path for slot in iter_slots(model, weight_slots))
     rows = tuple(found[path] for path in paths if path in found)
     return RoundedWeights(f"{model.name} rounded by {method}", rows)
@@ -179,7 +182,7 @@ def _round_all(
                 for target in by_layer[id(layer)]:
                     row = _round(replay, place, target, settings, undo)
                     rows[target.slot.variable_path] = row
-                if verbose == "auto":
+                if verbose:
                     progress.on_predict_batch_end(next(done))
     return rows
 
