@@ -114,6 +114,11 @@ class Rounded(Quantizer):
 
     def call(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         axes = self._axes(channel_axis)
+        if self.inner.variables:
+            # JAX takes no update of a variable out of a branch.
+            value = self.inner(inputs, **axes)
+            on_grid = self._on_grid(inputs, channel_axis)
+            return ops.where(self._is_set(), on_grid, value)
         # Not `where`, since the other quantizer may search for its range.
         return ops.cond(
             self._is_set(),

@@ -311,6 +311,19 @@ def test_training_goes_on_from_the_rounded_weights(rounded):
     assert np.isfinite(latent).all()
 
 
+def test_weights_with_learned_scales_are_trained_after_rounding():
+    model, x = two_layers(), examples(64, 6)
+    qf.quantize(model, {"kernel_quantizer": "lsq(bits=4)"})
+    model.compile(keras.optimizers.SGD(1e-2), "mse")
+    y = np.zeros((64, 3), "float32")
+    model.fit(x, y, epochs=1, verbose=0)
+    qf.round_weights(model, x, verbose=0)
+    latent = ops.convert_to_numpy(model.layers[1].kernel)
+    model.fit(x, y, epochs=1, verbose=0)
+    assert np.abs(ops.convert_to_numpy(model.layers[1].kernel) - latent).max() > 0
+    assert all(np.isfinite(weight).all() for weight in weights_of(model))
+
+
 @pytest.mark.two_backends
 def test_a_second_call_begins_again(rounded):
     model, x, *_ = rounded
