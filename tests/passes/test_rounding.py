@@ -383,6 +383,26 @@ def test_biases_stay_without_correct_biases():
     assert all(set(layer.quantizers) == {"kernel"} for layer in model.layers)
 
 
+@pytest.mark.parametrize(
+    ("equation", "output", "axes"),
+    [
+        ("abc,cd->abd", (4, 5), "d"),
+        ("abc,cd->adb", (5, 4), "d"),
+        ("abc,cd->adb", (5, 4), "bd"),
+        ("abc,cde->abde", (4, 2, 2), "ed"),
+        ("ab...,bd->ad...", (5, 3), "d"),
+    ],
+)
+def test_biases_of_einsum_make_up_for_the_mean_error(equation, output, axes):
+    layer = layers.EinsumDense(equation, output, bias_axes=axes)
+    # Of a constant, a bias makes up for all of the error.
+    model, x = network(layer, shape=(4, 3)), np.ones((20, 4, 3), "float32")
+    expected = model.predict(x, verbose=0)
+    qf.quantize(model, {"kernel_quantizer": "integer(bits=3)"})
+    qf.round_weights(model, x, "nearest", verbose=0)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, 1e-4, 1e-4)
+
+
 @pytest.mark.two_backends
 def test_a_corrected_bias_is_on_the_grid_of_sums():
     model = network(layers.Conv2D(4, 3), layers.BatchNormalization(), shape=(6, 6, 2))

@@ -99,7 +99,8 @@ class _Einsum:
         axes: the axes of the inputs: those of the rows, then G, then K.
         sizes: how many axes G and K have.
         outputs: the labels of G and F, with their sizes.
-        bias_axes: the labels of the bias.
+        bias_axes: the labels of the bias, in the order of its axes; a space for an axis
+            of one number.
     """
 
     order: NDArray[np.int64]
@@ -132,6 +133,8 @@ class _Einsum:
         wanted = [label for label in self.bias_axes if label in labels]
         values = values.transpose([labels.index(label) for label in wanted])
         sizes = [self.outputs.get(label, 1) for label in self.bias_axes]
+        # An ellipsis at the end has an axis of one number for each of its own.
+        sizes += [1] * (len(shape) - len(sizes))
         return np.broadcast_to(values.reshape(sizes), shape)
 
 
@@ -163,8 +166,14 @@ def _einsum(layer: Any, order: NDArray[np.int64]) -> _Einsum:
         tuple(places[label] for label in (*rows, *shared, *summed)),
         (len(shared), len(summed)),
         {label: sizes[label] for label in (*shared, *made)},
-        layer.bias_axes or "",
+        _bias_axes(output.replace("...", ""), layer.bias_axes or ""),
     )
+
+
+def _bias_axes(output: str, bias_axes: str) -> str:
+    """The labels of the axes of a bias, which are those of the output from its first on."""
+    first = min((output.index(label) for label in bias_axes), default=len(output))
+    return "".join(label if label in bias_axes else " " for label in output[first:])
 
 
 @attrs.frozen(eq=False)
