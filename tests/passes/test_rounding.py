@@ -440,6 +440,15 @@ def test_weights_of_any_dtype_are_rounded(dtype):
         np.testing.assert_allclose(found, integers.dequantized(), error, 1e-7)
 
 
+def test_few_examples_for_many_inputs_are_remarked():
+    model = two_layers()
+    qf.quantize(model, {"kernel_quantizer": WEIGHTS})
+    one, two = qf.round_weights(model, examples(11, 6), verbose=0).rounded
+    assert "11 rows for its 6 inputs" in one.reason
+    assert "give more examples" in one.reason
+    assert not two.reason  # it has 5 inputs
+
+
 @pytest.mark.two_backends
 def test_dead_inputs_keep_the_nearest_levels():
     model, x = two_layers(), examples(50, 6)

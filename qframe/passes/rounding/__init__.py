@@ -22,7 +22,7 @@ from qframe.observation.replay import Replay
 from qframe.observation.shapes import check_data, check_model
 from qframe.passes.report import Report, Row
 from qframe.passes.rounding.choosing import choose
-from qframe.passes.rounding.moments import gather
+from qframe.passes.rounding.moments import Moments, gather
 from qframe.passes.rounding.rounders import Rounder, rounder_of
 from qframe.passes.rounding.sites import (
     Target,
@@ -214,7 +214,9 @@ def _round(
         _fill(bias, Corrected(before(bias.quantizer)), undo)
         slot_of(bias.layer, bias.name).quantizer.correction.assign(choice.correction)
     error, nearest = (f"{100 * part:.3g} %" for part in (choice.error, choice.nearest))
-    return _row(slot, f"error {error}, nearest {nearest}", _remark(target, settings))
+    return _row(
+        slot, f"error {error}, nearest {nearest}", _remark(target, settings, moments)
+    )
 
 
 def _fill(slot: Slot, quantizer: Quantizer | None, undo: contextlib.ExitStack) -> None:
@@ -223,10 +225,17 @@ def _fill(slot: Slot, quantizer: Quantizer | None, undo: contextlib.ExitStack) -
     slot.layer.set_slot(slot.name, quantizer, tried=True)
 
 
-def _remark(target: Target, settings: _Settings) -> str:
-    if not settings.correct_biases or target.bias is not None:
-        return ""
-    return "it has no bias to correct"
+def _remark(target: Target, settings: _Settings, moments: Moments) -> str:
+    remarks = []
+    if settings.correct_biases and target.bias is None:
+        remarks.append("it has no bias to correct")
+    inputs = moments.squares.shape[-1]
+    if moments.rows < 2 * inputs:
+        remarks.append(
+            f"the data makes {moments.rows} rows for its {inputs} inputs, so that the "
+            "error on other data may be larger than before; give more examples"
+        )
+    return "; ".join(remarks)
 
 
 def _row(slot: Slot, text: str = "", reason: str = "") -> Row:

@@ -52,7 +52,7 @@ def choose(
 ) -> Choice:
     """Choose the levels of a kernel, and the correction of the bias if one is given."""
     path = target.slot.path
-    check_finite(path, *attrs.astuple(moments, recurse=False))
+    check_finite(path, *attrs.astuple(moments, recurse=False)[:-1])
     weights = target.weights()
     check_finite(path, weights)
     used = moments if bias is None else moments.centred(weights)

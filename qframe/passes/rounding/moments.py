@@ -24,12 +24,14 @@ class Moments:
             (G, K, F).
         quantized: the means of the quantized inputs, of shape (G, 1, K).
         floats: the means of those in float.
+        rows: the number of rows that were taken.
     """
 
     squares: Array
     crossed: Array
     quantized: Array
     floats: Array
+    rows: int
 
     def centred(self, weights: Array) -> Moments:
         """The moments about the means, for the weights that make the outputs."""
@@ -85,7 +87,7 @@ def gather(
     squares, crossed = (each / rows for each in sums)
     quantized, floats = (each / rows for each in means)
     crossed = crossed if early else crossed @ weights
-    return Moments(squares, crossed, quantized, floats)
+    return Moments(squares, crossed, quantized, floats, rows)
 
 
 def _chosen(count: int, share: int, seed: tuple[int, int]) -> Chosen:
