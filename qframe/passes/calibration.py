@@ -13,7 +13,7 @@ from keras import ops
 from qframe import keras_internals
 from qframe.errors import ArgumentError, DataError
 from qframe.layers.attachment import float_class_of
-from qframe.layers.slots import Slot
+from qframe.layers.slots import Slot, weight_slots
 from qframe.layers.traces import models_with, retrace
 from qframe.layers.tree import iter_slots
 from qframe.passes.inputs import input_statistics
@@ -22,6 +22,7 @@ from qframe.passes.ranges import METHODS
 from qframe.passes.report import Report, Row
 from qframe.passes.searching import Array
 from qframe.quantizers import Quantizer
+from qframe.quantizers.rounded import Rounded
 
 
 def calibrate(
@@ -164,4 +165,17 @@ def _report(
             reason = f"{row.reason}; {slot.key}: {reasons[key]}".removeprefix("; ")
             row = attrs.evolve(row, reason=reason)
         rows[slot.path] = row
-    return Report(f"{model.name} calibrated", tuple(rows.values()))
+    return Report(f"{model.name} calibrated", tuple(rows.values()), _notes(model))
+
+
+def _notes(model: Any) -> tuple[str, ...]:
+    """Say that levels of weights were chosen for other ranges."""
+    slots = iter_slots(model, weight_slots)
+    paths = [slot.path for slot in slots if isinstance(slot.quantizer, Rounded)]
+    if not paths:
+        return ()
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return (
+        f"the weights of {paths[0]!r}{others} were rounded for the ranges before. Write "
+        "qframe.round_weights(model, data) again, which begins from the latent weights.",
+    )

@@ -580,6 +580,13 @@ def test_sensitivity_of_a_rounded_model_names_the_order():
     assert "before qframe.round_weights" in text
 
 
+def test_calibrate_after_rounding_names_the_levels(rounded):
+    model, x, *_ = rounded
+    (note,) = qf.calibrate(model, x, verbose=0).notes
+    assert "and 2 more were rounded for the ranges before" in note
+    assert "qframe.round_weights(model, data) again" in note
+
+
 def test_uneven_levels_are_a_reason():
     model = two_layers()
     qf.quantize(
