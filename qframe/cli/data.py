@@ -23,15 +23,18 @@ labelled_data = click.option(
 )
 
 
-def unlabelled_data(*, required: bool = True) -> Any:
-    """The option of commands that run a model over examples."""
-    need = "" if required else " Needed by the methods that run the model."
+def unlabelled_data(need: str = "") -> Any:
+    """The option of commands that run a model over examples.
+
+    Args:
+        need: a sentence on its use, where it is not required.
+    """
     return click.option(
         "--data",
-        required=required,
+        required=not need,
         metavar="FILE.npz|FILE.npy|FOLDER",
         help="Examples: the array x or x_test of an .npz file, an .npy file, or a folder "
-        f"with an .npy file for each example. Some hundreds are enough.{need}",
+        f"with an .npy file for each example. Some hundreds are enough. {need}".rstrip(),
     )
 
 

@@ -15,7 +15,7 @@ from qframe.paths import OutputPath
 
 @click.command()
 @model_argument("model")
-@unlabelled_data(required=False)
+@unlabelled_data(need="Only for the methods that run the model.")
 @keras_output("equalized model")
 @click.option(
     "--method",

@@ -59,12 +59,22 @@ def keras_output(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
     return lambda command: output(force(command))
 
 
-def print_saved(report: Any, path: Any, as_json: bool) -> None:
-    """Print the report of a command that has saved a model."""
+def print_saved(report: Any, path: Any, as_json: bool, **further: Any) -> None:
+    """Print the reports of a command that has saved a model.
+
+    Args:
+        report: the report.
+        path: the path of the model.
+        as_json: whether to print JSON.
+        **further: other reports, or None, by their keys in JSON.
+    """
     if as_json:
-        print_json({**report.to_dict(), "saved": str(path)})
+        others = {key: each and each.to_dict() for key, each in further.items()}
+        print_json({**report.to_dict(), **others, "saved": str(path)})
     else:
-        console().print(report)
+        for each in (report, *further.values()):
+            if each is not None:
+                console().print(each)
         click.echo(f"Saved {path}.")
 
 

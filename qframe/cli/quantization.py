@@ -10,6 +10,7 @@ import click
 
 import qframe as qf
 from qframe.cli.completion import recipe_names
+from qframe.cli.data import Data, unlabelled_data
 from qframe.cli.output import (
     as_json,
     console,
@@ -63,6 +64,7 @@ def _without_warnings() -> Iterator[None]:
 
 @click.command()
 @_arguments
+@unlabelled_data(need="Calibrates the model too: the ranges of the recipe.")
 @keras_output("quantized model")
 def quantize(
     model: str,
@@ -70,23 +72,26 @@ def quantize(
     strict: bool,
     no_compile: bool,
     as_json: bool,
+    data: str | None,
     output: str,
     force: bool,
 ) -> None:
     """Quantize a saved model.
 
     MODEL is a .keras, .h5 or .hdf5 file. The new file holds the same weights, and
-    quantizers as the recipe says; qframe.load_model loads it. A compiled model stays
-    compiled.
+    quantizers as the recipe says; qframe.load_model loads it. With data it is calibrated,
+    and can be exported. A compiled model stays compiled.
     """
     # Wrong arguments are reported before the slow start of a backend.
     source, rules = Source.check(model), qf.recipes.get(recipe)
     target = OutputPath.check(output, ".keras", force=force)
+    examples = None if data is None else Data.check(data).x
     loaded = source.load(compile=not no_compile)
     with _without_warnings():
         report = qf.quantize(loaded, rules, strict=strict)
+    calibration = None if examples is None else qf.calibrate(loaded, examples)
     target.write(loaded.save)
-    print_saved(report, target.path, as_json)
+    print_saved(report, target.path, as_json, calibration=calibration)
 
 
 @click.command()

@@ -41,8 +41,8 @@ def pad_same(layer: Any, inputs: Any, value: float) -> Any:
     sizes = ops.shape(inputs)
     pads: list[tuple[Any, Any]] = [(0, 0)] * (rank + 2)
     options = layer.kernel_size, layer.strides, layer.dilation_rate
-    per_axis = zip(*(per_axis(option, rank) for option in options), strict=True)
-    for axis, (kernel, stride, dilation) in enumerate(per_axis, first):
+    of_axes = zip(*(per_axis(option, rank) for option in options), strict=True)
+    for axis, (kernel, stride, dilation) in enumerate(of_axes, first):
         size = sizes[axis]
         reach = (kernel - 1) * dilation + 1
         needed = (-(-size // stride) - 1) * stride + reach - size

@@ -24,6 +24,8 @@ COMMANDS = {
     "equalize": ["float.keras", "-o", "out.keras", "--force"],
     "calibrate": ["ranged.keras", "--data", "data.npz", "-o", "out.keras", "--force"],
     "round": ["weights.keras", "--data", "data.npz", "-o", "out.keras", "--force"],
+    "sensitivity": ["float.keras", "--data", "data.npz", "--bits", "2,8"],
+    "allocate": ["float.keras", "--data", "data.npz", "--average", "4"],
     "compare": ["float.keras", *MODEL, "--data", "data.npz"],
     "verify": [*MODEL, "m.safetensors", "--data", "data.npz"],
     "doctor": [],

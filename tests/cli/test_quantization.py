@@ -58,6 +58,28 @@ def test_quantize(command, saved, tmp_path):
     assert any(np.any(value) for value in state(loaded)[2:])
 
 
+def test_quantize_with_data_calibrates(command, saved, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    out, data = tmp_path / "q.keras", ["--data", str(tmp_path / "x.npy")]
+    result = command("quantize", str(saved), "-r", "int8", "-o", str(out), *data)
+    assert result.exit_code == 0, result.output
+    assert "layers quantized" in result.output
+    assert " calibrated" in result.output
+    loaded, expected = qf.load_model(out), qf.load_model(saved)
+    qf.quantize(expected, "int8")
+    qf.calibrate(expected, X, verbose=0)
+    np.testing.assert_array_equal(predict(loaded), predict(expected))
+
+
+def test_quantize_with_data_and_no_range_writes_nothing(command, saved, tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    out, data = tmp_path / "q.keras", ["--data", str(tmp_path / "x.npy")]
+    result = command("quantize", str(saved), "-r", "bnn", "-o", str(out), *data)
+    assert result.exit_code == 1
+    assert "no quantizer with a range" in result.output
+    assert not out.exists()
+
+
 def test_a_recipe_in_a_file(command, saved, tmp_path):
     path = saved
     recipe = tmp_path / "r.toml"
