@@ -35,6 +35,8 @@ def entries() -> Iterator[str]:
     """The gallery in Markdown, without its pictures: ``<!-- picture of NAME -->``."""
     namespace = ""
     for component in registry.components("quantizer"):
+        if "quantizer" in named_parameters(registry.load(component)):
+            continue  # it has the values of another one
         if component.namespace != namespace:
             namespace = component.namespace
             plugin = registry.plugins[namespace]

@@ -24,7 +24,7 @@ from qframe.passes.bit_widths.measuring import sensitivity
 from qframe.passes.bit_widths.metrics import SensitivityMetric
 from qframe.passes.bit_widths.table import LayerSensitivity, Sensitivity
 from qframe.passes.calibration import calibrate
-from qframe.passes.equalizing import equalize
+from qframe.passes.equalization import equalize
 from qframe.passes.folding import fold_batchnorm
 from qframe.passes.integer_weights import integers
 from qframe.passes.planning import make_plan

@@ -100,16 +100,8 @@ TABLE = {
     "qframe/passes/plans.py": _area("passes/test_calibration.py reports/test_report.py"),
     "qframe/layers/float_scope.py": _area("layers/test_float_scope.py reports"),
     "qframe/passes/inputs.py": _area("passes/test_calibration.py"),
-    **dict.fromkeys(
-        (
-            *("qframe/passes/attentions.py", "qframe/passes/channel_"),
-            *("qframe/passes/equaliz", "qframe/passes/group", "qframe/passes/passages.py"),
-            *("qframe/passes/activation_aware.py", "qframe/passes/scaling.py"),
-            "qframe/passes/scaled_parts.py",
-        ),
-        _area("passes/test_equalizing.py"),
-    ),
-    "qframe/passes/input_rows.py": _area(
+    "qframe/passes/equalization/": _area("passes/test_equalizing.py"),
+    "qframe/passes/equalization/input_rows.py": _area(
         "passes/test_input_rows.py passes/test_equalizing.py"
     ),
     "qframe/passes/rounding/": _area("passes/test_rounding.py"),
@@ -118,6 +110,7 @@ TABLE = {
         "passes/test_rounding.py plugins/test_conformance.py"
     ),
     "plugins/qframe_rounding/": _area("passes/test_rounding.py"),
+    "plugins/qframe_sensitivity/": _area("passes/bit_widths"),
     "qframe/passes/proofs.py": _area("passes/test_folding.py passes/test_equalizing.py"),
     "qframe/passes/weights.py": _area("passes/test_folding.py passes/test_equalizing.py"),
     "qframe/passes/integer_weights.py": _area("passes/test_integer_weights.py"),

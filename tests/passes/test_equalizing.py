@@ -26,7 +26,7 @@ from float_networks import (
     state,
 )
 from qframe.errors import ArgumentError, DataError, NotBuiltError
-from qframe.passes import equalizing
+from qframe.passes import equalization
 from topology_models import TOPOLOGIES
 from two_devices import run_on_two_devices
 
@@ -587,7 +587,7 @@ def test_an_error_in_the_middle_changes_nothing(monkeypatch):
     model.compile("adam", "mse", **WITHOUT_XLA)
     model.optimizer.build(model.trainable_variables)
     before, optimizer = state(model), model.optimizer
-    write, calls = equalizing.write, []
+    write, calls = equalization.write, []
 
     def broken(*args):
         calls.append(args)
@@ -595,7 +595,7 @@ def test_an_error_in_the_middle_changes_nothing(monkeypatch):
             raise MemoryError
         write(*args)
 
-    monkeypatch.setattr(equalizing, "write", broken)
+    monkeypatch.setattr(equalization, "write", broken)
     with pytest.raises(MemoryError):
         qf.equalize(model)
     assert state(model) == before

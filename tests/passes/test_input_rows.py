@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from float_networks import IMAGE, TIME, VECTOR, VOLUME
-from qframe.passes.input_rows import is_matrix, matrix, rows
+from qframe.passes.equalization.input_rows import is_matrix, matrix, rows
 
 ALL = 10_000
 CASES = {

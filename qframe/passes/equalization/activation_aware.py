@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from qframe.passes.channel_groups import Group, Reader
-from qframe.passes.channel_inputs import ChannelStatistics
-from qframe.passes.input_rows import is_depthwise, is_matrix, matrix
-from qframe.passes.scaling import OWNER, Method, Scaling, Statistics
+from qframe.passes.equalization.channel_groups import Group, Reader
+from qframe.passes.equalization.channel_inputs import ChannelStatistics
+from qframe.passes.equalization.input_rows import is_depthwise, is_matrix, matrix
+from qframe.passes.equalization.scaling import OWNER, Method, Scaling, Statistics
 from qframe.passes.weights import Array, values_of
 from qframe.validation import integer_within
 

@@ -11,8 +11,8 @@ import numpy as np
 from qframe.errors import QFrameError
 from qframe.layers.substitution import latent
 from qframe.layers.table import nearest
-from qframe.passes.channel_groups import Part
-from qframe.passes.passages import Place
+from qframe.passes.equalization.channel_groups import Part
+from qframe.passes.equalization.passages import Place
 from qframe.passes.weights import (
     Channels,
     bias_channels,

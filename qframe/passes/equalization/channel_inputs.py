@@ -11,8 +11,8 @@ from keras import ops
 
 from qframe import observation
 from qframe.errors import DataError
-from qframe.passes.channel_groups import Reader
-from qframe.passes.input_rows import is_matrix, rows
+from qframe.passes.equalization.channel_groups import Reader
+from qframe.passes.equalization.input_rows import is_matrix, rows
 from qframe.passes.weights import Array
 
 

@@ -16,17 +16,17 @@ from qframe.layers.traces import changing
 from qframe.layers.tree import Site, sites
 from qframe.observation.shapes import check_model
 from qframe.passes.calls import Calls
-from qframe.passes.channel_groups import Group, Reader
-from qframe.passes.channel_inputs import channel_statistics
-from qframe.passes.channel_scales import METHODS
-from qframe.passes.equalized_weights import Scaled, fitting, new_values
-from qframe.passes.grouping import Groups
+from qframe.passes.equalization.channel_groups import Group, Reader
+from qframe.passes.equalization.channel_inputs import channel_statistics
+from qframe.passes.equalization.channel_scales import METHODS
+from qframe.passes.equalization.equalized_weights import Scaled, fitting, new_values
+from qframe.passes.equalization.grouping import Groups
+from qframe.passes.equalization.scaled_parts import NORMS
+from qframe.passes.equalization.scaling import Method, Statistics
 from qframe.passes.methods import method_of
 from qframe.passes.proofs import remark_on_training
 from qframe.passes.report import Report, Row
 from qframe.passes.restarting import built_optimizers
-from qframe.passes.scaled_parts import NORMS
-from qframe.passes.scaling import Method, Statistics
 from qframe.passes.weights import Array, row_of, write
 
 

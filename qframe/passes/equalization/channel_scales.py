@@ -8,9 +8,15 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from qframe.passes.activation_aware import Awq
-from qframe.passes.channel_groups import Group, Part
-from qframe.passes.scaling import OWNER, Method, Scaling, Statistics, largest_inputs
+from qframe.passes.equalization.activation_aware import Awq
+from qframe.passes.equalization.channel_groups import Group, Part
+from qframe.passes.equalization.scaling import (
+    OWNER,
+    Method,
+    Scaling,
+    Statistics,
+    largest_inputs,
+)
 from qframe.passes.weights import Array, largest, values_of
 from qframe.validation import integer_within, positive_number, share_number
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 import attrs
 import numpy as np
 
-from qframe.passes.channel_groups import Group
-from qframe.passes.channel_inputs import ChannelStatistics
+from qframe.passes.equalization.channel_groups import Group
+from qframe.passes.equalization.channel_inputs import ChannelStatistics
 from qframe.passes.weights import Array
 
 # By the id of a layer.

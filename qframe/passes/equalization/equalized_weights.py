@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from qframe.errors import QFrameError
-from qframe.passes.channel_groups import Group
-from qframe.passes.grouping import Groups
-from qframe.passes.scaling import Method, Scaling, Statistics, largest_inputs
+from qframe.passes.equalization.channel_groups import Group
+from qframe.passes.equalization.grouping import Groups
+from qframe.passes.equalization.scaling import Method, Scaling, Statistics, largest_inputs
 from qframe.passes.weights import (
     Array,
     check_digits,

@@ -9,10 +9,10 @@ import attrs
 import numpy as np
 
 from qframe.errors import QFrameError
-from qframe.passes.attentions import ATTENTIONS, arguments_of, projections
 from qframe.passes.calls import Calls
-from qframe.passes.channel_groups import Maker, Part, Reader
-from qframe.passes.passages import (
+from qframe.passes.equalization.attentions import ATTENTIONS, arguments_of, projections
+from qframe.passes.equalization.channel_groups import Maker, Part, Reader
+from qframe.passes.equalization.passages import (
     Place,
     check_activation,
     factors_of,
@@ -21,8 +21,8 @@ from qframe.passes.passages import (
     others_of,
     source_of,
 )
+from qframe.passes.equalization.scaled_parts import input_part, norm_parts, output_parts
 from qframe.passes.proofs import check_callers, check_function, check_weights, is_product
-from qframe.passes.scaled_parts import input_part, norm_parts, output_parts
 
 
 def check_layer(layer: Any, calls: Calls) -> None:

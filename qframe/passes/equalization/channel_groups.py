@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from qframe.passes.passages import Place
+from qframe.passes.equalization.passages import Place
 from qframe.passes.weights import Channels
 
 

@@ -10,13 +10,13 @@ import keras
 
 from qframe.errors import QFrameError
 from qframe.layers.table import nearest
-from qframe.passes.attentions import tensor_of_projection
 from qframe.passes.calls import Calls
-from qframe.passes.channel_groups import Group
-from qframe.passes.group_search import Draft, check_layer
-from qframe.passes.passages import source_of
+from qframe.passes.equalization.attentions import tensor_of_projection
+from qframe.passes.equalization.channel_groups import Group
+from qframe.passes.equalization.group_search import Draft, check_layer
+from qframe.passes.equalization.passages import source_of
+from qframe.passes.equalization.scaled_parts import NORMS
 from qframe.passes.proofs import is_product
-from qframe.passes.scaled_parts import NORMS
 
 
 @attrs.define(eq=False)
