@@ -208,7 +208,7 @@ def sensitivity_metric(
     """A metric of `qframe.sensitivity`.
 
     `target` is ``"module:Class"`` of a `qframe.passes.SensitivityMetric`. It is not a
-    metric of training, as those of `qframe.metrics` are.
+    metric of training, as those of ``qframe.metrics`` are.
     """
     return Component("sensitivity_metric", name, target, summary, _aliases(aliases))
 

@@ -7,7 +7,12 @@ import qframe as qf
 from qframe.quantizers.differentiation import value_and_gradient
 from qframe.registry.discovery import registry
 
-ARGUMENTS = {"noop": "(precision=1)", "minifloat": "(exponent_bits=4, mantissa_bits=3)"}
+ARGUMENTS = {
+    "noop": "(precision=1)",
+    "minifloat": "(exponent_bits=4, mantissa_bits=3)",
+    "rounded": "(quantizer='integer')",
+    "corrected": "(quantizer=None)",
+}
 NAMES = [
     f"{c.namespace}:{c.name}{ARGUMENTS.get(c.name, '')}"
     for c in registry.components("quantizer")
