@@ -41,12 +41,11 @@ class AdaRound:
         >>> import numpy as np
         >>> from qframe.passes.rounding.rounders import Rounding
         >>> from qframe_rounding.adaround import AdaRound
-        >>> weights = np.array([[[0.4], [0.4]]])  # of two inputs that are nearly equal
+        >>> weights = np.array([[[0.4], [0.3]]])  # of two inputs that are nearly equal
         >>> moments = np.array([[[1.0, 0.99], [0.99, 1.0]]])
         >>> lowest, step = np.full_like(weights, -1.0), np.ones_like(weights)
-        >>> levels = AdaRound()(Rounding(weights, moments, lowest, step, 3))
-        >>> sorted(levels.ravel().tolist())
-        [1.0, 2.0]
+        >>> AdaRound()(Rounding(weights, moments, lowest, step, 3)).ravel().tolist()
+        [2.0, 1.0]
 
     Paper: Nagel et al., 2020, https://arxiv.org/abs/2004.10568
     """

@@ -20,7 +20,7 @@ from qframe.registry.identifier import Identifier
 _BITS = "2,3,4,6,8"
 
 
-class _Widths(click.ParamType[Any]):
+class _Widths(click.ParamType):  # type: ignore[type-arg]
     """Numbers of bits, separated by commas."""
 
     name = "BITS"

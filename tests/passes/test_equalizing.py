@@ -164,12 +164,13 @@ def awq_of_numpy(x, mean, kernel, bits, group_size):
 )
 def test_awq_of_a_dense_layer_is_what_numpy_computes(seed, bits, size):
     rng = np.random.default_rng(seed)
-    norm, last = layers.RMSNormalization(), layers.Dense(4)
+    norm, last = layers.LayerNormalization(center=False), layers.Dense(4)
     model = draw(chain(norm, last, shape=(8,)), seed)
-    norm.scale.assign(np.exp(rng.normal(size=8) * 1.5))
+    norm.gamma.assign(np.exp(rng.normal(size=8) * 1.5))
     inputs = batch(model, 64)
     (gamma, kernel, _) = weights(norm, last)
     x = inputs[0].astype(float)
+    x = x - x.mean(-1, keepdims=True)
     x = x / np.sqrt((x**2).mean(-1, keepdims=True) + norm.epsilon) * gamma
     before = call(model, inputs)
     report = equalize(model, "awq", inputs, bits=bits, group_size=size)

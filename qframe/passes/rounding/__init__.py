@@ -84,7 +84,8 @@ def round_weights(
 
     Args:
         model: a quantized `keras.Model` of any topology.
-        data: what `Model.predict` takes; some hundreds of examples, without labels.
+        data: what `Model.predict` takes; some hundreds of examples, without labels. If a
+            layer has fewer rows than twice its inputs, their correlations count in part.
         method: an identifier of a rounder: ``"nearest"``, ``"gptq"``, ``"adaround"``, or
             one of a plugin. Default ``"gptq"``.
         correct_biases: whether biases make up for mean errors. Default True.
@@ -232,8 +233,8 @@ def _remark(target: Target, settings: _Settings, moments: Moments) -> str:
     inputs = moments.squares.shape[-1]
     if moments.rows < 2 * inputs:
         remarks.append(
-            f"the data makes {moments.rows} rows for its {inputs} inputs, so that the "
-            "error on other data may be larger than before; give more examples"
+            f"the data makes {moments.rows} rows for its {inputs} inputs, so that their "
+            "correlations count in part; give more examples"
         )
     return "; ".join(remarks)
 

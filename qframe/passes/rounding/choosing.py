@@ -56,6 +56,7 @@ def choose(
     weights = target.weights()
     check_finite(path, weights)
     used = moments if bias is None else moments.centred(weights)
+    used = used.shrunk(weights)
     wanted = _wanted(weights, used) if getattr(rounder, "compensates", True) else weights
     scale, zero_point, rounding = _rounding(target, wanted, used.squares)
     levels = checked_levels(method, rounder(rounding), rounding)
@@ -65,9 +66,9 @@ def choose(
     nearest = attrs.evolve(plain, weights=wanted).error(plain.nearest())
     correction = None
     if bias is not None:
-        shift = moments.floats @ weights - moments.quantized @ rounding.values(levels)
+        shift = _mean_error(moments, weights, rounding.values(levels))
         shape = tuple(bias.variable.shape)
-        correction = target.matrices.bias(shift[:, 0], shape).astype(np.float64)
+        correction = target.matrices.bias(shift, shape).astype(np.float64)
     integers = target.levels
     numbers = integers.start + integers.step * levels.astype(np.int64)
     return Choice(
@@ -78,6 +79,21 @@ def choose(
         rounding.error(levels) / size,
         nearest / size,
     )
+
+
+def _mean_error(moments: Moments, weights: Array, rounded: Array) -> Array:
+    """The mean error of the outputs, of shape (G, F), without what may be chance.
+
+    That of few rows is pulled to 0, the more the larger its variance is beside its square.
+    """
+    means = (moments.floats @ weights - moments.quantized @ rounded)[:, 0]
+    error = rounded - weights
+    squares = moments.centred(weights).squares
+    variance = np.einsum("gkf,gkf->gf", error, squares @ error)
+    if moments.rows == 1:
+        return np.zeros_like(means)
+    chance = variance / (moments.rows - 1) / np.maximum(means**2, 1e-300)
+    return np.asarray(means * np.clip(1 - chance, 0, 1))
 
 
 def _wanted(weights: Array, moments: Moments) -> Array:

@@ -42,6 +42,21 @@ class Moments:
             crossed=self.crossed - means @ (self.floats @ weights),
         )
 
+    def shrunk(self, weights: Array) -> Moments:
+        """The moments of few rows, pulled to those of inputs without correlations.
+
+        Rows that are fewer than twice the inputs have correlations by chance, which other
+        data lacks. With all of them gone, the nearest levels are best.
+        """
+        inputs = self.squares.shape[-1]
+        part = max(0.0, 1 - self.rows / (2 * inputs))
+        own = self.squares * np.eye(inputs)
+        return attrs.evolve(
+            self,
+            squares=(1 - part) * self.squares + part * own,
+            crossed=(1 - part) * self.crossed + part * own @ weights,
+        )
+
 
 def gather(
     matrices: Matrices,
