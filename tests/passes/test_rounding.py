@@ -82,10 +82,7 @@ def by_hand(model, x, rounder):
             integers = np.clip(np.rint(kernel / step), -top, top)
         else:
             integers = rounder(wanted, moments, step, top)
-        shift = means[1] @ kernel - means[0] @ (integers * step)
-        # Less what the variance of so many rows explains.
-        chance = (quantized @ (integers * step - kernel)).var(0) / (len(x) - 1)
-        moved = bias + shift * np.clip(1 - chance / shift**2, 0, 1)
+        moved = bias + means[1] @ kernel - means[0] @ (integers * step)
         found.append((integers, step, moved))
         in_float = np.maximum(in_float @ kernel + bias, 0)
         quantized = np.maximum(quantized @ (integers * step) + moved, 0)

@@ -231,7 +231,7 @@ def _remark(target: Target, settings: _Settings, moments: Moments) -> str:
     if settings.correct_biases and target.bias is None:
         remarks.append("it has no bias to correct")
     inputs = moments.squares.shape[-1]
-    if moments.rows < 2 * inputs:
+    if moments.are_few:
         remarks.append(
             f"the data makes {moments.rows} rows for its {inputs} inputs, so that their "
             "correlations count in part; give more examples"

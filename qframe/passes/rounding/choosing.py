@@ -87,6 +87,8 @@ def _mean_error(moments: Moments, weights: Array, rounded: Array) -> Array:
     That of few rows is pulled to 0, the more the larger its variance is beside its square.
     """
     means = (moments.floats @ weights - moments.quantized @ rounded)[:, 0]
+    if not moments.are_few:
+        return means
     error = rounded - weights
     squares = moments.centred(weights).squares
     variance = np.einsum("gkf,gkf->gf", error, squares @ error)

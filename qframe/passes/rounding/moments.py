@@ -33,6 +33,11 @@ class Moments:
     floats: Array
     rows: int
 
+    @property
+    def are_few(self) -> bool:
+        """Return whether there are fewer rows than twice the inputs."""
+        return self.rows < 2 * self.squares.shape[-1]
+
     def centred(self, weights: Array) -> Moments:
         """The moments about the means, for the weights that make the outputs."""
         means = self.quantized.transpose(0, 2, 1)
