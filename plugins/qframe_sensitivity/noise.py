@@ -40,7 +40,7 @@ class SQNR(SensitivityMetric):
     def assumption(self, reference: Any, activation: str | None) -> str:
         if not np.any(reference):
             raise DataError(
-                "every output is 0, so that there is no signal to compare noise with. Give "
+                "every output is 0, which leaves no signal to compare the noise with. Give "
                 "other examples, or another metric."
             )
         return ""

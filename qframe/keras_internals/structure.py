@@ -57,6 +57,12 @@ def strategy_of(layer: Any) -> Any:
     return None
 
 
+def strategy_scope(layer: Any) -> contextlib.AbstractContextManager[Any]:
+    """The scope of `strategy_of` a layer, where new variables are copied as its own are."""
+    strategy = strategy_of(layer)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
 def build_shapes(layer: Any) -> dict[str, Any] | None:
     """The shapes that a layer was built with, by argument; None if not recorded."""
     shapes: dict[str, Any] | None = getattr(layer, "_build_shapes_dict", None)

@@ -87,10 +87,8 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
         >>> [row.path for row in report.quantized] == [model.layers[0].name]
         True
     """
-    strategy = (
-        keras_internals.strategy_of(model) if isinstance(model, keras.Model) else None
-    )
-    with contextlib.nullcontext() if strategy is None else strategy.scope():
+    is_model = isinstance(model, keras.Model)
+    with keras_internals.strategy_scope(model) if is_model else contextlib.nullcontext():
         planned = make_plan(model, rules, strict)
         report = _report(planned, "quantized")
         _apply(planned)

@@ -96,8 +96,7 @@ def fold_batchnorm(model: Any) -> Folding:
             if rows
             else f"{model.name!r} has no keras.layers.BatchNormalization to fold."
         )
-    strategy = keras_internals.strategy_of(model)
-    with contextlib.nullcontext() if strategy is None else strategy.scope():
+    with keras_internals.strategy_scope(model):
         layers = [layer for pair in pairs for layer in (pair.norm, pair.product)]
         optimizers = built_optimizers(layers)
         _apply(pairs, calls, optimizers)

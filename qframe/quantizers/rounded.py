@@ -19,7 +19,42 @@ from qframe.quantizers.surrogate import clip_through
 from qframe.quantizers.traits import Traits
 
 
-class Rounded(Quantizer):
+class _Around(Quantizer):
+    """A quantizer of a weight that adds a state to another one, or to none."""
+
+    inner: Any
+
+    def _traits(self, **others: Any) -> Traits:
+        """The traits of the other quantizer that hold around it too, and further ones."""
+        inner = self.inner.traits
+        return Traits(
+            levels=inner.levels,
+            range=inner.range,
+            scaled=inner.scaled,
+            channelwise=inner.channelwise,
+            updates=True,
+            **others,
+        )
+
+    def _build_inner(self, shape: tuple[int, ...]) -> None:
+        """Build the other quantizer, in the slot of a weight."""
+        if self.batched or None in shape:
+            raise ArgumentError(
+                f"{self!r} is for weights, each of which has a state. Give an input or an "
+                f"output the quantizer itself: {self.parameters['quantizer']!r}."
+            )
+        if self.inner is None:
+            return
+        self.inner.channel_axis, self.inner.batched = self.channel_axis, self.batched
+        if not self.inner.built:
+            self.inner.build(shape)
+
+    def _axes(self, channel_axis: ChannelAxis) -> dict[str, Any]:
+        """The axis of the channels, if the other quantizer takes it."""
+        return {"channel_axis": channel_axis} if self.inner.traits.channelwise else {}
+
+
+class Rounded(_Around):
     r"""The fixed grid of another quantizer, and an offset for each number.
 
     .. math:: q(x) = s \left( \min\left(\max\left(\left\lfloor \frac{x + o}{s} \right\rceil
@@ -61,22 +96,11 @@ class Rounded(Quantizer):
 
     @property
     def traits(self) -> Traits:
-        inner = self.inner.traits
-        return Traits(
-            levels=inner.levels,
-            range=inner.range,
-            scaled=inner.scaled,
-            channelwise=inner.channelwise,
-            trainable=inner.trainable,
-            updates=True,
-        )
+        return self._traits(trainable=self.inner.traits.trainable)
 
     def build(self, input_shape: Any) -> None:
         shape = tuple(input_shape)
-        _check_weight(self, shape)
-        self.inner.channel_axis, self.inner.batched = self.channel_axis, self.batched
-        if not self.inner.built:
-            self.inner.build(shape)
+        self._build_inner(shape)
         groups = self.groups_of(shape, self.channel_axis)
         if groups is not None:
             scales = groups.compact(np.empty(shape, bool)).shape
@@ -140,10 +164,6 @@ class Rounded(Quantizer):
         inside = clip_through(x, low * scale, high * scale)
         return ops.cast(with_gradient((steps - zero) * scale, inside), inputs.dtype)
 
-    def _axes(self, channel_axis: ChannelAxis) -> dict[str, Any]:
-        """The axis of the channels, for another quantizer that takes it."""
-        return {"channel_axis": channel_axis} if self.inner.traits.channelwise else {}
-
     def _is_set(self) -> Any:
         return ops.convert_to_tensor(self.started) > 0
 
@@ -199,7 +219,7 @@ class Rounded(Quantizer):
         self.started.assign(1.0)
 
 
-class Corrected(Quantizer):
+class Corrected(_Around):
     r"""A bias plus a correction for each number, behind another quantizer or none.
 
     .. math:: q(x) = p(x + c), \quad \frac{dq}{dx} = p'(x + c)
@@ -232,22 +252,10 @@ class Corrected(Quantizer):
     def traits(self) -> Traits:
         if self.inner is None:
             return Traits(monotone=True, updates=True)
-        inner = self.inner.traits
-        return Traits(
-            levels=inner.levels,
-            range=inner.range,
-            scaled=inner.scaled,
-            channelwise=inner.channelwise,
-            sums=inner.sums,
-            updates=True,
-        )
+        return self._traits(sums=self.inner.traits.sums)
 
     def build(self, input_shape: Any) -> None:
-        _check_weight(self, tuple(input_shape))
-        if self.inner is not None:
-            self.inner.channel_axis, self.inner.batched = self.channel_axis, self.batched
-            if not self.inner.built:
-                self.inner.build(input_shape)
+        self._build_inner(tuple(input_shape))
         self.correction = self.add_weight(
             name="correction", shape=input_shape, initializer="zeros", trainable=False
         )
@@ -269,16 +277,16 @@ class Corrected(Quantizer):
         x = inputs + ops.cast(self.correction, inputs.dtype)
         if self.inner is None:
             return x
-        traits = self.traits
-        axes = {"channel_axis": channel_axis} if traits.channelwise else {}
-        sums = {"step": step, "shift": shift} if traits.sums else {}
-        return self.inner(x, **axes, **sums)
+        return self.inner(x, **self._axes(channel_axis), **self._sums(step, shift))
+
+    def _sums(self, step: Any, shift: Any) -> dict[str, Any]:
+        """The grid of the sums, if the other quantizer takes it."""
+        return {"step": step, "shift": shift} if self.inner.traits.sums else {}
 
     def affine(self, inputs: Any, channel_axis: ChannelAxis = -1) -> Any:
         if self.inner is None:
             return None
-        axes: Any = {"channel_axis": channel_axis} if self.traits.channelwise else {}
-        return self.inner.affine(inputs, **axes)
+        return self.inner.affine(inputs, **self._axes(channel_axis))
 
     def integers(
         self,
@@ -291,21 +299,11 @@ class Corrected(Quantizer):
             return super().integers(inputs, channel_axis)
         corrected = ops.convert_to_tensor(inputs)
         corrected = corrected + ops.cast(self.correction, corrected.dtype)
-        arguments = {"step": step, "shift": shift} if self.traits.sums else {}
-        return self.inner.integers(corrected, channel_axis, **arguments)
+        return self.inner.integers(corrected, channel_axis, **self._sums(step, shift))
 
 
 def _text(quantizer: Any) -> str:
     return quantizer if isinstance(quantizer, str) else str(quantizer.identifier)
-
-
-def _check_weight(quantizer: Any, shape: tuple[int | None, ...]) -> None:
-    """Raise where a quantizer is in the slot of an activation."""
-    if quantizer.batched or None in shape:
-        raise ArgumentError(
-            f"{quantizer!r} is for weights, each of which has a state. Give an input or an "
-            f"output the quantizer itself: {quantizer.quantizer!r}."
-        )
 
 
 def _inner(owner: str, identifier: Any) -> Quantizer:

@@ -121,11 +121,12 @@ def missing_arguments(maker: Any, present: Iterable[str] = ()) -> list[str]:
     ]
 
 
-def build(kind: str, text: str) -> Any:
-    """The object that an identifier describes."""
+def build(kind: str, text: str, /, **further: Any) -> Any:
+    """The object that an identifier and further arguments describe."""
     identifier = Identifier.parse(text, positional=True)
     component = registry.resolve(kind, identifier)
-    return construct(registry.load(component), arguments_of(component, identifier))
+    arguments = {**arguments_of(component, identifier), **further}
+    return construct(registry.load(component), arguments)
 
 
 def arguments_of(component: Component, identifier: Identifier) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ SYMMETRIC, AFFINE = GROUPS.format("narrow_range=True"), GROUPS.format("symmetric
 
 
 def texts():
-    """The bytes to train with, and the unseen ones, of which each has every eighth file."""
+    """The bytes of seven files in eight, to train with, and of the eighth, unseen."""
     parts = [], []
     for i, path in enumerate(sorted(Path(os.__file__).parent.glob("*.py"))):
         numbers = np.frombuffer(path.read_bytes(), np.uint8)

@@ -1,7 +1,7 @@
 """Trained networks quantized after training, beside what PyTorch's tools make of them.
 
-Run by ``QFRAME_EMOJI=FOLDER tox run -e bench -- -k post_training``, and each tool by an
-environment of its own: ``bench-brevitas``, ``bench-aimet`` and ``bench-nncf``.
+Run by ``QFRAME_EMOJI=FOLDER tox run -e bench -- -k post_training``, and each tool in a
+separate environment: ``bench-brevitas``, ``bench-aimet`` and ``bench-nncf``.
 
 The best mean of each tool for weights of 3 bits by channel, in % right for networks 0, 1
 and 2 (float: 66.1, 69.0, 68.2; mean 67.8). One figure has an error of 1.5 points.

@@ -175,7 +175,7 @@ def _fault(slots: Sequence[Slot], layers: int) -> str:
     if not slots:
         return "it has no kernel"
     if layers > 1:
-        return "another layer has the same path; give each a name of its own"
+        return "another layer has the same path; give each layer another name"
     for slot in slots:
         if not hasattr(slot.variable, "assign"):
             return f"its {slot.attribute} is computed, as with LoRA, and not a variable"

@@ -50,9 +50,9 @@ class Selector:
     def _unknown(self, selector: Any, argument: str) -> ArgumentError:
         hint = did_you_mean(selector, self.paths) if isinstance(selector, str) else ""
         return ArgumentError(
-            f"{argument} selects {shown(selector)}, which is no layer with losses in the "
-            f"table.{hint} It has: {', '.join(self.paths)}. Write a path, 're:<regex on "
-            "the path>', a class, qframe.first or qframe.last."
+            f"{argument} selects {shown(selector)}, which is not a layer with losses in "
+            f"the table.{hint} It has: {', '.join(self.paths)}. Write a path, 're:<regex "
+            "on the path>', a class, qframe.first or qframe.last."
         )
 
 

@@ -150,8 +150,7 @@ def equalize(
             if rows
             else f"{model.name!r} has no layer of products to equalize."
         )
-    strategy = keras_internals.strategy_of(model)
-    with contextlib.nullcontext() if strategy is None else strategy.scope():
+    with keras_internals.strategy_scope(model):
         changed = {id(p.layer): p.layer for g, _ in scaled for p, _ in g.parts()}
         optimizers = built_optimizers(changed.values())
         with changing(changed.values()), contextlib.ExitStack() as undo:

@@ -135,10 +135,9 @@ def round_weights(
     batches = list(keras_internals.batches(data, batch_size or _BATCH, steps))
     if not batches:
         raise DataError("the round_weights data is empty.")
-    strategy = keras_internals.strategy_of(model)
     layers = [target.slot.layer for target in targets]
     settings = _Settings(method, rounder, correct_biases, samples)
-    scope = contextlib.nullcontext() if strategy is None else strategy.scope()
+    scope = keras_internals.strategy_scope(model)
     with scope, changing(layers), contextlib.ExitStack() as undo:
         for slot in (each for t in targets for each in (t.slot, t.bias) if each):
             if isinstance(slot.quantizer, (Rounded, Corrected)):

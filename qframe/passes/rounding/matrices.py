@@ -133,7 +133,7 @@ class _Einsum:
         wanted = [label for label in self.bias_axes if label in labels]
         values = values.transpose([labels.index(label) for label in wanted])
         sizes = [self.outputs.get(label, 1) for label in self.bias_axes]
-        # An ellipsis at the end has an axis of one number for each of its own.
+        # Each axis of an ellipsis at the end has the size 1 in the bias.
         sizes += [1] * (len(shape) - len(sizes))
         return np.broadcast_to(values.reshape(sizes), shape)
 

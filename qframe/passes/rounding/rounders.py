@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.errors import DataError, PluginError
-from qframe.registry.configurable import arguments_of, construct
-from qframe.registry.discovery import registry
-from qframe.registry.identifier import Identifier
+from qframe.registry.configurable import build
 
 Array = NDArray[np.float64]
 
@@ -90,10 +88,7 @@ def rounder_of(method: str, options: Mapping[str, Any]) -> Rounder:
         UnknownNameError: no plugin offers it.
         ArgumentError: it does not take an argument.
     """
-    identifier = Identifier.parse(method, positional=True)
-    component = registry.resolve("rounder", identifier)
-    arguments = {**arguments_of(component, identifier), **options}
-    rounder: Rounder = construct(registry.load(component), arguments)
+    rounder: Rounder = build("rounder", method, **options)
     return rounder
 
 
