@@ -22,8 +22,9 @@ settings.register_profile("fewer", settings.get_profile("fixed"), max_examples=3
 settings.register_profile("seeded", deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=1000)
 settings.load_profile("fixed")
-# For the same reason every test starts from one seed. Keras draws its own from `random`
-# where it is first imported within a test.
+# For the same reason every module, fixture and test starts from one seed. Keras draws its
+# own from `random` where it is first imported, and that of an initializer where it is
+# made: in modules whose cases are layers, while pytest collects them.
 SEED = int(os.environ.get("QFRAME_SEED", "0"))
 
 # The environments of a test, by its mark. One without may fail on any version of Keras
@@ -120,14 +121,28 @@ def pytest_collection_finish():
     gc.set_threshold(50_000, 20, 50)
 
 
-@pytest.fixture(autouse=True)
-def clean_session():
-    """No test sees the layer names, policies or random numbers of another."""
+def _seed():
     random.seed(SEED)
     if "keras" in sys.modules:
         import keras
 
         keras.utils.set_random_seed(SEED)
+
+
+def pytest_collectstart():
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """A fixture of a whole module is made before those of a test."""
+    _seed()
+
+
+@pytest.fixture(autouse=True)
+def clean_session():
+    """No test sees the layer names, policies or random numbers of another."""
+    _seed()
     yield
     if "keras" in sys.modules:
         import keras
