@@ -62,6 +62,46 @@ def gptq_of_the_paper(weights, moments, step, top):
     return result
 
 
+def adaround_of_the_paper(weights, moments, step, top, steps=500):
+    """Adam on what is added to the levels below, with derivatives by complex steps."""
+    below = np.clip(np.floor(weights / step), -top, top - 1)
+    nearest = np.clip(np.rint(weights / step), -top, top)
+    # Rows with these moments.
+    values, vectors = np.linalg.eigh(moments)
+    rows = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+
+    def added(v):
+        h = 1.2 / (1 + np.exp(-v)) - 0.1
+        return np.where(h.real <= 0, 0, np.where(h.real >= 1, 1, h))
+
+    def squares(integers):
+        return np.square(rows @ (integers * step - weights)).sum(0)
+
+    def loss(v, done):
+        """That of each output."""
+        distance = 2 * added(v) - 1
+        distance = np.where(distance.real < 0, -distance, distance)
+        beta = 20 - 18 * (done - 0.2) / 0.8
+        penalty = 0.01 * (1 - distance**beta).sum(0) if done > 0.2 else 0
+        return squares(below + added(v)) * weights.size / squares(nearest).sum() + penalty
+
+    start = np.clip(weights / step - below, 0.01, 0.99)
+    v = np.log((start + 0.1) / (1.1 - start))
+    mean = square = 0
+    for t in range(1, steps + 1):
+        slopes = []
+        for i in range(len(v)):
+            moved = v.astype(complex)
+            moved[i] += 1e-30j
+            slopes.append(loss(moved, t / steps).imag / 1e-30)
+        slope = np.array(slopes)
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        size = np.sqrt(square / (1 - 0.999**t)) + 1e-8
+        v = v - 0.01 * mean / (1 - 0.9**t) / size
+    found = below + np.rint(added(v))
+    return found if squares(found).sum() < squares(nearest).sum() else nearest
+
+
 def by_hand(model, x, rounder):
     """The integers, steps and biases of two dense layers with a ReLU between."""
     in_float = quantized = x.astype(np.float64)
@@ -90,7 +130,12 @@ def by_hand(model, x, rounder):
 
 
 @pytest.mark.parametrize(
-    ("method", "rounder"), [("nearest", None), ("gptq", gptq_of_the_paper)]
+    ("method", "rounder"),
+    [
+        ("nearest", None),
+        ("gptq", gptq_of_the_paper),
+        ("adaround", adaround_of_the_paper),
+    ],
 )
 def test_round_weights_of_two_layers_equals_numpy(method, rounder):
     model, x = two_layers(), examples(200, 6)
