@@ -35,7 +35,7 @@ def test_matrices_of_an_equation_equal_einsum(equation, kernel, inputs, summed):
     matrices = matrices_of(layer, "kernel", kernel)
     # Each matrix takes its own part of the inputs: that of an expert, or all of it.
     assert matrices.order.shape[1] == np.prod(inputs[-summed:])
-    rows = matrices.rows(x, None)
+    rows = matrices.rows(x)(np.arange(matrices.count(x.shape)))
     actual = np.einsum("gnk,gkf->gnf", rows, w.ravel()[matrices.order])
     np.testing.assert_allclose(actual.ravel(), expected.ravel(), rtol=1e-4)
 

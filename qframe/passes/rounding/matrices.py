@@ -20,8 +20,8 @@ from qframe.layers.slots import slot_of
 
 Array = NDArray[Any]
 
-# The numbers of some rows; None for all of them.
-Chosen = NDArray[np.int64] | None
+# From the numbers of some rows, these rows: an array of shape (G, rows, K).
+Rows = Callable[[NDArray[np.int64]], Array]
 
 
 class Matrices(Protocol):
@@ -34,12 +34,11 @@ class Matrices(Protocol):
     def count(self, shape: Sequence[int]) -> int:
         """The number of rows that inputs of a shape make."""
 
-    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
-        """The rows of inputs, of shape (G, rows, K); all of them, or those chosen.
+    def rows(self, x: Array, in_float: bool = False) -> Rows:
+        """The rows of inputs by their numbers.
 
         Args:
             x: the inputs of the layer.
-            chosen: the numbers of the rows; None for all.
             in_float: whether other kernels of the layer are in float.
         """
 
@@ -82,9 +81,9 @@ class _Dense:
     def count(self, shape: Sequence[int]) -> int:
         return math.prod(shape[:-1])
 
-    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
+    def rows(self, x: Array, in_float: bool = False) -> Rows:
         rows = x.reshape(-1, x.shape[-1])
-        return (rows if chosen is None else rows[chosen])[None]
+        return lambda numbers: rows[numbers][None]
 
     def bias(self, values: Array, shape: tuple[int, ...]) -> Array:
         return values.reshape(shape)
@@ -113,10 +112,10 @@ class _Einsum:
         rows = len(shape) - sum(self.sizes)
         return math.prod(shape[axis] for axis in self._axes(len(shape))[:rows])
 
-    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
+    def rows(self, x: Array, in_float: bool = False) -> Rows:
         groups, inputs = self.order.shape[:2]
         x = x.transpose(self._axes(x.ndim)).reshape(-1, groups, inputs)
-        return (x if chosen is None else x[chosen]).transpose(1, 0, 2)
+        return lambda numbers: np.ascontiguousarray(x[numbers].transpose(1, 0, 2))
 
     def _axes(self, rank: int) -> list[int]:
         """All axes of inputs, with those of an ellipsis first."""
@@ -208,7 +207,7 @@ class _Convolution:
         pairs = zip(self._apart(sizes), self.pads(sizes), strict=True)
         return int(shape[0] * math.prod(self._counts([n + a + b for n, (a, b) in pairs])))
 
-    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
+    def rows(self, x: Array, in_float: bool = False) -> Rows:
         x = np.moveaxis(x, 1, -1) if self.channels_first else x
         pads, x = self.pads(x.shape[1:-1]), self._moved_apart(x)
         widths = [(max(a, 0), max(b, 0)) for a, b in pads]
@@ -218,18 +217,21 @@ class _Convolution:
         cut = [
             slice(max(-a, 0), x.shape[i] - max(-b, 0)) for i, (a, b) in enumerate(pads, 1)
         ]
-        x = x[(slice(None), *cut)]
+        return functools.partial(self._rows, x[(slice(None), *cut)])
+
+    def _rows(self, x: Array, numbers: NDArray[np.int64]) -> Array:
+        """Rows of inputs with their padding."""
         counts = self._counts(x.shape[1:-1])
-        total = x.shape[0] * math.prod(counts)
-        numbers = np.arange(total) if chosen is None else chosen
         example, *place = np.unravel_index(numbers, (x.shape[0], *counts))
         starts = [p * stride for p, stride in zip(place, self.strides, strict=True)]
-        # Pixel by pixel, as the kernel has them; the channels of a group together.
-        pixels = []
-        for offset in np.ndindex(*self.kernel):
+        # Pixel by pixel, as the kernel has them; the channels of a group together. Rows
+        # come last, since a group may have few inputs.
+        shape = self.groups, x.shape[-1] // self.groups, len(numbers)
+        result = np.empty((shape[0], math.prod(self.kernel), *shape[1:]), x.dtype)
+        for pixel, offset in enumerate(np.ndindex(*self.kernel)):
             at = [s + o * d for s, o, d in zip(starts, offset, self.dilation, strict=True)]
-            pixels.append(x[(example, *at)].reshape(len(numbers), self.groups, -1))
-        return np.stack(pixels, 2).reshape(len(numbers), self.groups, -1).transpose(1, 0, 2)
+            result[:, pixel] = x[(example, *at)].T.reshape(shape)
+        return result.reshape(self.groups, -1, len(numbers)).transpose(0, 2, 1)
 
     def bias(self, values: Array, shape: tuple[int, ...]) -> Array:
         return values.reshape(shape)
@@ -292,14 +294,18 @@ class _Pointwise:
     def count(self, shape: Sequence[int]) -> int:
         return self.depthwise.count(shape)
 
-    def rows(self, x: Array, chosen: Chosen, in_float: bool = False) -> Array:
+    def rows(self, x: Array, in_float: bool = False) -> Rows:
         slot = slot_of(self.layer, "depthwise")
         quantized = slot.quantizer is not None and not in_float
         kernel = slot.quantized_value() if quantized else slot.latent_value()
         kernel = ops.convert_to_numpy(ops.cast(kernel, "float32")).ravel()
-        products = self.depthwise.rows(x, chosen) @ kernel[self.depthwise.order]
-        rows = products.transpose(1, 0, 2)
-        return np.asarray(rows.reshape(1, rows.shape[0], -1))
+        weights, read = kernel[self.depthwise.order], self.depthwise.rows(x)
+
+        def rows(numbers: NDArray[np.int64]) -> Array:
+            products = (read(numbers) @ weights).transpose(1, 0, 2)
+            return np.asarray(products.reshape(1, len(numbers), -1))
+
+        return rows
 
     def bias(self, values: Array, shape: tuple[int, ...]) -> Array:
         return values.reshape(shape)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qframe.observation.replay import Inputs
-from qframe.passes.rounding.matrices import Chosen, Matrices
+from qframe.passes.rounding.matrices import Matrices
 
 Array = NDArray[np.float64]
 
@@ -88,20 +88,22 @@ def gather(
     sums = [np.zeros(shape) for shape in shapes]
     means = [np.zeros((groups, 1, inputs)) for _ in range(2)]
     rows = 0
+    # Arrays that stay in the caches, of rows that are not much fewer than the inputs.
+    part_size = max(inputs, _PART // (groups * inputs))
     for number, (size, pair) in enumerate(zip(sizes, batches, strict=True)):
         for call, (in_float, quantized) in enumerate(zip(*pair, strict=True)):
             share = -(-budget * size // sum(sizes))
             chosen = _chosen(matrices.count(in_float.shape), share, (number, call))
-            # Products of arrays in another order take several times as long.
-            f, q = (
-                np.ascontiguousarray(matrices.rows(x, chosen, in_float=first), np.float64)
-                for x, first in ((in_float, True), (quantized, False))
-            )
-            sums[0] += q.transpose(0, 2, 1) @ q
-            sums[1] += q.transpose(0, 2, 1) @ (f @ weights if early else f)
-            means[0] += q.sum(1, keepdims=True)
-            means[1] += f.sum(1, keepdims=True)
-            rows += f.shape[1]
+            read = matrices.rows(in_float, in_float=True), matrices.rows(quantized)
+            for start in range(0, len(chosen), part_size):
+                part = chosen[start : start + part_size]
+                f, q = (rows(part).astype(np.float64) for rows in read)
+                sums[0] += q.transpose(0, 2, 1) @ q
+                sums[1] += q.transpose(0, 2, 1) @ (f @ weights if early else f)
+                ones = np.ones((1, len(part)))
+                means[0] += ones @ q
+                means[1] += ones @ f
+            rows += len(chosen)
     if not rows:
         return None
     squares, crossed = (each / rows for each in sums)
@@ -110,8 +112,12 @@ def gather(
     return Moments(squares, crossed, quantized, floats, rows)
 
 
-def _chosen(count: int, share: int, seed: tuple[int, int]) -> Chosen:
-    """The numbers of some rows; None for all of them."""
+def _chosen(count: int, share: int, seed: tuple[int, int]) -> NDArray[np.int64]:
+    """The numbers of some rows, or of all."""
     if count <= share:
-        return None
+        return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, share, replace=False))
+
+
+# The numbers in an array of rows.
+_PART = 2**19
