@@ -118,9 +118,14 @@ def own_arguments(node: Any) -> dict[str, Any]:
     """
     given = {key: v for key, v in node.arguments.kwargs.items() if v is not None}
     first = node.arguments.keras_tensors[:1]
-    if first and given.get("mask") is getattr(first[0], "_keras_mask", None):
+    if first and given.get("mask") is mask_of(first[0]):
         given.pop("mask", None)
     return given
+
+
+def mask_of(tensor: Any) -> Any:
+    """The mask that Keras attached to a tensor; None without."""
+    return getattr(tensor, "_keras_mask", None)
 
 
 def former_graphs(layer: Any) -> list[Any]:

@@ -57,6 +57,8 @@ class Replay:
         self._memory = [(start, dict(start)) for start in starts]
         self._values: dict[tuple[int, str], tuple[Any, Any]] = {}
         self._counts: Mapping[int, int] = collections.Counter()
+        # The layer whose inputs in memory are quantized already.
+        self._entered: dict[int, frozenset[str]] = {}
         self._done = 0
         #: The number of examples in each batch.
         self.sizes = [len(tree.flatten(start)[0]) for start in starts]
@@ -83,6 +85,7 @@ class Replay:
             for tensors, scope in zip(pair, self._scopes(values), strict=True):
                 with scope:
                     self._run(start, place, tensors)
+        self._entered = {}
 
     def called(self, place: int, layers: Sequence[Any]) -> list[Any]:
         """The layers that a call reaches, in order."""
@@ -106,21 +109,47 @@ class Replay:
         ]
         steps = self._steps[place : calls[-1] + 1]
         only = len(steps) == 1 and steps[0].operation is layer
-        values = self._quantized_weights([] if only else steps)
+        if only:
+            yield from self._entering(place, layer)
+            return
+        values = self._quantized_weights(steps)
         count = self._counts[id(layer)] if len(steps) == 1 else 0
         for pair in self._memory:
             found = []
             for before, scope in zip(pair, self._scopes(values), strict=True):
-                with scope:
-                    tensors = dict(before)
-                    if only:
-                        found.append([_input(layer, *_arguments(steps[0], tensors))])
-                        continue
-                    observer = _Inputs(layer, count)
-                    with _observed(layer, observer), contextlib.suppress(_EnoughError):
-                        self._run(place, calls[-1] + 1, tensors)
-                    found.append(observer.found)
+                observer = _Inputs(layer, count)
+                enough = contextlib.suppress(_EnoughError)
+                with scope, _observed(layer, observer), enough:
+                    self._run(place, calls[-1] + 1, dict(before))
+                found.append(observer.found)
             yield found[0], found[1]
+
+    def _entering(self, place: int, layer: Any) -> Iterator[Inputs]:
+        """The inputs of the only call of a layer.
+
+        Those that nothing else reads stay quantized in memory: to quantize them again would
+        take as long as the layer.
+        """
+        step = self._steps[place]
+        stays = self._is_for_itself(step, place)
+        for pair in self._memory:
+            found = []
+            for tensors, scope in zip(pair, self._scopes({}), strict=True):
+                with scope:
+                    x = _input(layer, *_arguments(step, tensors))
+                found.append([_array(x)])
+            if stays:
+                pair[1][step.inputs[0]] = x
+            yield found[0], found[1]
+        if stays:
+            self._entered = {id(layer): frozenset({"input"})}
+
+    def _is_for_itself(self, step: Any, place: int) -> bool:
+        """Return whether no other call reads the only input of a call."""
+        if len(step.inputs) != 1 or self._last_use[step.inputs[0]] > place:
+            return False
+        # A mask is an attribute of the tensor, which another one would not have.
+        return keras_internals.mask_of(self._memory[0][1][step.inputs[0]]) is None
 
     def _quantized_weights(self, steps: Sequence[Any]) -> dict[tuple[int, str], Any]:
         """The quantized weights in calls, so that they are not computed for each batch.
@@ -141,7 +170,12 @@ class Replay:
 
     def _scopes(self, values: dict[tuple[int, str], Any]) -> tuple[Any, Any]:
         """In float, and with these quantized weights."""
-        return context.idle(self._idle), context.scoped(substituted=values)
+        return context.idle(self._idle), self._quantized_scope(values)
+
+    @contextlib.contextmanager
+    def _quantized_scope(self, values: dict[tuple[int, str], Any]) -> Iterator[None]:
+        with context.idle(self._entered), context.scoped(substituted=values):
+            yield
 
     def _run(self, start: int, stop: int, tensors: dict[int, Any]) -> None:
         """Run calls, which replace tensors that are not read any more by their outputs."""
@@ -191,7 +225,7 @@ class _Inputs(Observer):
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
         if layer is self._layer and _multiplies(layer, args, kwargs):
-            self.found.append(_input(layer, args, kwargs))
+            self.found.append(_array(_input(layer, args, kwargs)))
             if len(self.found) == self._last:
                 raise _EnoughError
         return call(*args, **kwargs)
@@ -241,7 +275,7 @@ def _call(step: Any, tensors: dict[int, Any]) -> Any:
     return step.operation(*args, **kwargs)
 
 
-def _input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
+def _input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The input that a layer multiplies with its kernel, behind its quantizer."""
     x = args[0] if args else kwargs[layer.first_argument]
     # The observer would see these calls too.
@@ -249,5 +283,12 @@ def _input(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Array:
         for slot in running_slots(layer):
             if slot.name == "input":
                 x = slot.quantize(x)
-    x = ops.convert_to_numpy(ops.cast(x, "float32"))
-    return np.asarray(x)
+    return x
+
+
+def _array(x: Any) -> Array:
+    """A tensor as an array of float32, which must not be written to."""
+    x = ops.cast(x, "float32")
+    # Keras copies, which takes long for large ones.
+    shared = keras.backend.backend() in ("tensorflow", "jax")
+    return np.asarray(x if shared else ops.convert_to_numpy(x))
