@@ -30,6 +30,7 @@ class Setting(NamedTuple):
 SETTINGS = {
     "W3 by channel, A8": Setting(3, "channel"),
     "W4 by tensor, A8": Setting(4, "tensor"),
+    "W4 by channel, A8": Setting(4, "channel"),
     "W8 by channel, A8": Setting(8, "channel"),
 }
 
