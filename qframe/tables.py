@@ -20,7 +20,7 @@ class Table:
     """A table of text; prints itself with rich and in a notebook.
 
     Args:
-        title: a line above it.
+        title: in the border above, or a line above that if it is longer.
         header: the names of the columns; may be empty.
         rows: the text of each cell.
         footer: the last row; may be empty.
@@ -29,8 +29,7 @@ class Table:
     Example:
         >>> from qframe.tables import Table
         >>> print(Table("weights", ["Weight", "Bits"], [["kernel", "1"]]).to_text())
-        weights
-        +--------------+
+        +weights-------+
         | Weight  Bits |
         +--------------+
         | kernel     1 |
@@ -45,12 +44,7 @@ class Table:
 
     def to_text(self) -> str:
         """The table at its full width, which cuts and wraps nothing."""
-        from rich.console import Console
-
-        stream = io.StringIO()
-        console = Console(file=stream, width=_ANY_WIDTH, force_jupyter=False)
-        console.print(self._framed())
-        return "\n".join([self.title, stream.getvalue().rstrip(), *self.notes])
+        return "\n".join([*self._framed(), *self.notes])
 
     def to_html(self) -> str:
         """The table as HTML."""
@@ -72,14 +66,13 @@ class Table:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table, or a list in a console that is too narrow for it."""
-        from rich.measure import Measurement
+        from rich.cells import cell_len
         from rich.text import Text
 
         framed = self._framed()
-        wide = options.update(width=_ANY_WIDTH)
-        fits = Measurement.get(console, wide, framed).maximum <= options.max_width
-        yield Text(self.title)
-        yield framed if fits else Text("\n".join(self._lines()))
+        fits = max(map(cell_len, framed)) <= options.max_width
+        for line in framed if fits else (self.title, *self._lines()):
+            yield Text(line)
         for note in self.notes:
             yield Text(note)
 
@@ -95,9 +88,11 @@ class Table:
                 if cell not in ("", "-", "0"):
                     yield f"  {name}: {cell}"
 
-    def _framed(self) -> Any:
-        """The table as a rich table."""
+    def _framed(self) -> list[str]:
+        """The lines of the table in its frame."""
         from rich import box, table
+        from rich.cells import cell_len
+        from rich.console import Console
         from rich.text import Text
 
         # Plain characters: the text goes to pipes, logs and terminals of any encoding.
@@ -112,16 +107,25 @@ class Table:
             show_footer=bool(self.footer),
         )
         columns = max(len(line) for line in (self.header, *self.rows))
+        # Names of fewer lines start at the top, where rich would put them to the bottom.
+        lines = max((name.count("\n") for name in self.header), default=0)
         for column in range(columns):
+            name = self.header[column] if self.header else ""
             framed.add_column(
-                Text(self.header[column]) if self.header else "",
+                Text(name + "\n " * (lines - name.count("\n"))),
                 Text(self.footer[column]) if self.footer else "",
                 justify="right" if column and self.header else "left",
                 overflow="fold",
             )
         for row in self.rows:
             framed.add_row(*(Text(cell) for cell in row))
-        return framed
+        stream = io.StringIO()
+        Console(file=stream, width=_ANY_WIDTH, force_jupyter=False).print(framed)
+        border, *rest = stream.getvalue().rstrip().split("\n")
+        left = len(border) - 2 - cell_len(self.title)
+        if left < 0:
+            return [self.title, border, *rest]
+        return [f"+{self.title}{'-' * left}+", *rest]
 
 
 class Tabular:

@@ -18,10 +18,9 @@ TABLE = Table(
     ["a note"],
 )
 TEXT = """\
-[title] & more
-+---------------------------+
-|                A <number> |
-| Name         in two lines |
++[title] & more-------------+
+| Name           A <number> |
+|              in two lines |
 +---------------------------+
 | [bold]first             1 |
 | second                  - |
@@ -55,6 +54,20 @@ def test_a_wide_terminal_shows_the_text():
     assert [line.rstrip() for line in shown.splitlines()] == TEXT.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("title", "above"),
+    [
+        ("sizes", ["+sizes------+"]),
+        ("字字字字字", ["+字字字字字-+"]),
+        ("as wide: 11", ["+as wide: 11+"]),
+        ("a wider title", ["a wider title", "+-----------+"]),
+    ],
+)
+def test_a_title_is_in_the_border_if_it_fits(title, above):
+    lines = Table(title, (), [("small", "12")]).to_text().splitlines()
+    assert lines == [*above, "| small  12 |", "+-----------+"]
+
+
 def test_a_narrow_terminal_shows_a_list():
     assert printed(TABLE, 28) == LIST
 
@@ -76,7 +89,7 @@ def test_html_is_whole_and_escaped():
 
 def test_a_table_without_header_and_footer():
     table = Table("sizes", (), [("small", "1"), ("large", "20")])
-    assert table.to_text().splitlines()[2:-1] == [
+    assert table.to_text().splitlines()[1:-1] == [
         "| small  1  |",
         "| large  20 |",
     ]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 # Before TensorFlow, which reads it when it is imported.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
@@ -116,3 +117,38 @@ def test_report():
     lines = []
     larq.models.summary(dense(), print_fn=lines.append)
     assert "1-bit" in "".join(lines)
+
+
+def test_the_summary_is_that_of_qframe():
+    """To the character; how often an activation multiplies is unknown there, and 0 here."""
+    layers = tf.keras.layers
+    kernel = {
+        "kernel_quantizer": "ste_sign",
+        "kernel_constraint": "weight_clip",
+        "use_bias": False,
+    }
+    binary = {**kernel, "input_quantizer": "ste_sign"}
+    model = tf.keras.Sequential(
+        [
+            tf.keras.Input((28, 28, 1)),
+            larq.layers.QuantConv2D(32, 3, name="conv", **kernel),
+            layers.MaxPooling2D(name="pool"),
+            layers.BatchNormalization(scale=False, name="norm"),
+            larq.layers.QuantConv2D(64, 3, name="conv_1", **binary),
+            layers.MaxPooling2D(name="pool_1"),
+            layers.BatchNormalization(scale=False, name="norm_1"),
+            larq.layers.QuantConv2D(64, 3, name="conv_2", **binary),
+            layers.BatchNormalization(scale=False, name="norm_2"),
+            layers.Flatten(name="flatten"),
+            larq.layers.QuantDense(64, name="dense", **binary),
+            layers.BatchNormalization(scale=False, name="norm_3"),
+            larq.layers.QuantDense(10, name="dense_1", **binary),
+            layers.BatchNormalization(scale=False, name="norm_4"),
+            layers.Activation("softmax", name="softmax"),
+        ],
+        name="tutorial",
+    )
+    printed = []
+    larq.models.summary(model, print_fn=printed.append)
+    ours = Path(__file__).parents[1] / "models" / "tutorial.txt"
+    assert "\n".join(printed).replace("?", "0").strip() == ours.read_text().strip()
