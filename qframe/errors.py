@@ -34,6 +34,10 @@ class ArgumentError(QFrameError):
     """An argument of the wrong type, name or value."""
 
 
+class CallError(ArgumentError, TypeError):
+    """A call that a function does not take: an unknown or missing argument."""
+
+
 class NotBuiltError(QFrameError):
     """A model or layer that has no weights yet."""
 

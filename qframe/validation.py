@@ -2,12 +2,40 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
-from qframe.errors import ArgumentError, did_you_mean, shown
+from qframe.errors import ArgumentError, CallError, did_you_mean, shown
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def advised(advice: str) -> Callable[[F], F]:
+    """Let a function answer calls that it does not take with what to type instead."""
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                reason = f"there is no argument {unknown[0]!r}" if unknown else error
+                takes = ", ".join(signature.parameters)
+                raise CallError(
+                    f"qframe.{function.__name__}({takes}): {reason}. {advice}"
+                ) from None
+            return function(*args, **kwargs)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
 def positive_number(owner: str, name: str, value: Any) -> float:

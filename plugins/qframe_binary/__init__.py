@@ -41,6 +41,7 @@ def qframe_components() -> Iterator[Component]:
         "bnn",
         "qframe_binary.recipes:bnn",
         summary="binary weights and activations (BinaryNet)",
+        aliases=("binary",),
     )
     yield recipe(
         "bwn",

@@ -38,3 +38,9 @@ def qframe_components() -> Iterator[Component]:
         "qframe_integer.recipes:integer_weights",
         summary="integer weights by output channel, with the least squared error",
     )
+    yield recipe(
+        "w4",
+        "qframe_integer.recipes:w4",
+        summary="weights of 4 bits by output channel, and everything else in float",
+        aliases=("int4",),
+    )

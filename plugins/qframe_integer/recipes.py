@@ -153,7 +153,24 @@ def integer_weights(bits: int = 8) -> qf.Recipe:
         >>> model.layers[0].kernel_quantizer.range
         'mse'
     """
-    name = "integer_weights"
+    return _weights_alone("integer_weights", bits)
+
+
+def w4() -> qf.Recipe:
+    """Weights of 4 bits, and everything else in float: `integer_weights` with 4 bits.
+
+    Example:
+        >>> import keras, qframe as qf
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> report = qf.quantize(model, "w4")
+        >>> model.layers[0].kernel_quantizer.bits
+        4
+    """
+    return _weights_alone("w4", 4)
+
+
+def _weights_alone(name: str, bits: int) -> qf.Recipe:
+    """The recipe for weights of these bits, and everything else in float."""
     settings = {
         "weight_quantizer": _weights(integer_within(name, "bits", bits, 2, 16), range="mse")
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qframe.registry.components import Component, quantizer
+from qframe.registry.components import Component, quantizer, recipe
 from qframe.registry.hookspecs import hookimpl
 
 _QUANTIZERS = "qframe_ternary.quantizers"
@@ -23,4 +23,9 @@ def qframe_components() -> Iterator[Component]:
         f"{_QUANTIZERS}:TrainedTernary",
         summary="-1, 0 or +1, times a learned scale for each side (TTQ)",
         aliases=("TrainedTernary",),
+    )
+    yield recipe(
+        "ternary",
+        "qframe_ternary.recipes:ternary",
+        summary="ternary weights with learned scales; float activations (TTQ)",
     )

@@ -33,6 +33,7 @@ from qframe.passes.recalibration import recalibrate_batchnorm
 from qframe.passes.report import Report, Row
 from qframe.passes.rounding import round_weights
 from qframe.passes.rounding.rounders import Rounding
+from qframe.validation import advised
 
 __all__ = [
     "Front",
@@ -56,6 +57,14 @@ __all__ = [
 ]
 
 
+_ADVICE = (
+    "Bits and quantizers are in the rules. Write for example qframe.{0}(model, 'int8'), a "
+    "recipe of `qframe list --kind recipe`, or qframe.{0}(model, {{'weight_quantizer': "
+    "'integer(bits=4)'}})."
+)
+
+
+@advised(_ADVICE.format("quantize"))
 def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
     """Quantize a Keras model in place.
 
@@ -95,6 +104,7 @@ def quantize(model: Any, rules: Any, *, strict: bool = False) -> Report:
     return report
 
 
+@advised(_ADVICE.format("plan"))
 def plan(model: Any, rules: Any, *, strict: bool = False) -> Report:
     """Report what `quantize` would do with the same arguments; change nothing.
 
@@ -157,7 +167,8 @@ def _report(planned: ModelPlan, done: str) -> Report:
     notes = notes_of(planned.model, planned.slots_of())
     for note in notes:
         if note.category is not None:
-            warnings.warn(note.text, note.category, stacklevel=3)
+            # The caller of `quantize`, which `advised` calls.
+            warnings.warn(note.text, note.category, stacklevel=4)
     texts = tuple(note.text for note in notes)
     return planned.report(f"{planned.model.name} {done}", texts)
 

@@ -99,6 +99,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(
-        {*__all__, *(n for c in registry.components("quantizer") for n in c.names)}
-    )
+    components, plugins = registry.components("quantizer"), registry.plugins
+    names = ((n, c.namespace) for c in components for n in c.names)
+    # One that is also the namespace of another plugin has to be written with its own.
+    return sorted({*__all__, *(n for n, own in names if n not in plugins or n == own)})

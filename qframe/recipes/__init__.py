@@ -200,6 +200,22 @@ def get(recipe: Any) -> Recipe:
     return Recipe(recipe)
 
 
+# What else a name may be, and how it is used.
+_OTHER_KINDS = {
+    "quantizer": ("a quantizer", "{{'kernel_quantizer': {0}}}"),
+    "constraint": ("a constraint", "{{'kernel_constraint': {0}}}"),
+    "rounder": (
+        "a method to round weights",
+        "qframe.round_weights(model, data, {0}) after qframe.quantize and qframe.calibrate",
+    ),
+    "exporter": ("a target of files", "qframe.export(model, path, target={0})"),
+    "sensitivity_metric": (
+        "a metric of sensitivity",
+        "qframe.sensitivity(model, data, metric={0})",
+    ),
+}
+
+
 def _named(text: str) -> Recipe:
     """Call the function of a plugin with the arguments of an identifier."""
     try:
@@ -209,11 +225,12 @@ def _named(text: str) -> Recipe:
     try:
         component = registry.resolve("recipe", identifier)
     except UnknownNameError as error:
-        if any(identifier.name in c.names for c in registry.components("quantizer")):
-            raise UnknownNameError(
-                f"{text!r} is not a recipe but a quantizer; write for example "
-                f"{{'kernel_quantizer': {text!r}}}."
-            ) from error
+        for kind, (what, line) in _OTHER_KINDS.items():
+            if any(identifier.name in c.names for c in registry.components(kind)):
+                raise UnknownNameError(
+                    f"{text!r} is not a recipe but {what}; write for example "
+                    f"{line.format(repr(text))}."
+                ) from error
         raise
     function = registry.load(component)
     recipe = None

@@ -219,7 +219,7 @@ def attribute(kind: str, name: str) -> Any:
         raise AttributeError(name)
     try:
         cls = registry.load(registry.resolve(kind, Identifier(name)))
-    except UnknownNameError as error:
+    except (UnknownNameError, AmbiguousNameError) as error:
         raise AttributeError(str(error)) from None
     return cls if cls.__name__ == name else construct(cls, {})
 

@@ -132,7 +132,8 @@ class Registry:
 
         A qualified name is looked up in its plugin, a bare name or alias in all plugins.
         The only match wins, else the local one, else the first-party one; else the error
-        lists the choices.
+        lists the choices. A bare name that is also the namespace of another plugin with
+        such components may mean both.
         """
         matches = [
             c
@@ -145,6 +146,8 @@ class Registry:
             if len(candidates) == 1:
                 if identifier.positional and not candidates[0].positional:
                     raise without_key(str(identifier), identifier.positional[0])
+                if identifier.namespace is None:
+                    self._check_namespaces(candidates[0], identifier.name)
                 return candidates[0]
         if matches:
             choices = ", ".join(repr(c.qualified_name) for c in matches)
@@ -153,6 +156,15 @@ class Registry:
                 "Write one of these qualified names."
             )
         raise self._unknown(kind, identifier)
+
+    def _check_namespaces(self, found: Component, name: str) -> None:
+        """Raise where a bare name is also the namespace of other components of its kind."""
+        others = [c for c in self.components(found.kind) if c.namespace == name]
+        if others and found.namespace != name:
+            raise AmbiguousNameError(
+                f"{name!r} is the {found.kind} '{found.qualified_name}', and the plugin of "
+                f"{', '.join(repr(c.qualified_name) for c in others)}. Write one of these."
+            )
 
     def runtimes(self) -> list[str]:
         """The names of the exporters whose files a module runs."""

@@ -206,6 +206,23 @@ BAD = {
 }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"bits": 8}, "there is no argument 'bits'"),
+        ({"rules": SIGN, "mode": "qat"}, "there is no argument 'mode'"),
+        ({}, "missing a required argument: 'rules'"),
+    ],
+)
+@pytest.mark.parametrize("function", [qf.plan, qf.quantize])
+def test_calls_with_other_arguments_are_answered_with_a_recipe(function, arguments, reason):
+    name = function.__name__
+    text = rf"{name}\(model, rules, strict\): {reason}.*qframe\.{name}\(model, 'int8'\)"
+    with pytest.raises(TypeError, match=text) as caught:
+        function(network(), **arguments)
+    assert isinstance(caught.value, ArgumentError)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_rules_change_nothing(name):
     rules, error, message = BAD[name]

@@ -66,6 +66,17 @@ def test_two_strangers_with_one_name_are_ambiguous(install):
     assert resolve("acme_b:soft") == "acme_b:soft"
 
 
+def test_a_name_that_is_also_another_namespace_is_ambiguous():
+    with pytest.raises(AmbiguousNameError, match=r"quantizer 'fixed:binary', and .*sign'"):
+        resolve("binary")
+    with pytest.raises(AttributeError, match="quantizer 'fixed:ternary', and"):
+        getattr(qf.quantizers, "ternary")  # noqa: B009
+    assert resolve("fixed:binary") == "fixed:binary"
+    assert resolve("Binary") == "fixed:binary"
+    # The namespace of the component itself.
+    assert resolve("integer") == "integer:integer"
+
+
 def test_unknown_names_say_what_was_meant_and_what_is_known():
     with pytest.raises(UnknownNameError) as error:
         resolve("ste_sing")
