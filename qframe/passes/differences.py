@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,16 +10,21 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
+from qframe.errors import QFrameError
 from qframe.layers.attachment import equal, settings_of
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import Slot, slots_of
+from qframe.registry.configurable import Configurable
 
 
 def named(value: Any) -> str:
-    """Format a quantizer or constraint with its parameters, for a report."""
+    """Format a quantizer or constraint with all its parameters, for a report."""
     if isinstance(value, keras.constraints.Constraint) and " object at " in repr(value):
         parameters = ", ".join(f"{k}={v!r}" for k, v in value.get_config().items())
         return f"{type(value).__name__}({parameters})"
+    if isinstance(value, Configurable):
+        with contextlib.suppress(QFrameError):  # its class is not registered
+            return str(value.identifier)
     return repr(value)
 
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from qframe.registry.configurable import brief
 from qframe.tables import Table, Tabular
 
 
@@ -34,14 +35,17 @@ class Row:
     in_float: int = 0
 
     def lines(self) -> list[str]:
-        """Return the settings with those that they replace, and the reason."""
+        """Return the settings with those that they replace, and the reason.
+
+        Quantizers and constraints are without arguments that are defaults.
+        """
         lines = []
         for key, value in self.settings.items():
-            lines.append(f"{key}={value}")
+            lines.append(f"{key}={brief(value)}")
             if key in self.replaced:
-                lines.append(f"in place of {self.replaced[key]}")
+                lines.append(f"in place of {brief(self.replaced[key])}")
         removed = (key for key in self.replaced if key not in self.settings)
-        lines += [f"removed: {key}={self.replaced[key]}" for key in removed]
+        lines += [f"removed: {key}={brief(self.replaced[key])}" for key in removed]
         if self.reason:
             lines.append(self.reason if self.settings else f"skipped: {self.reason}")
         return lines

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, overload
 
+import attrs
+
 from qframe.errors import (
     AmbiguousNameError,
     ArgumentError,
@@ -88,11 +90,45 @@ class Configurable:
         return construct(cls, parameters)
 
     def __repr__(self) -> str:
+        changed = changed_parameters(type(self), self.parameters)
         try:
-            return str(self.identifier)
+            return str(attrs.evolve(self.identifier, arguments=changed))
         except QFrameError:
-            pairs = (f"{key}={value!r}" for key, value in self.parameters.items())
+            pairs = (f"{key}={value!r}" for key, value in changed.items())
             return f"{type(self).__name__}({', '.join(pairs)})"
+
+
+def changed_parameters(maker: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that differ from the defaults of a class or function."""
+    parameters = named_parameters(maker)
+    return {
+        name: _briefly(value)
+        for name, value in arguments.items()
+        if name not in parameters or repr(parameters[name].default) != repr(value)
+    }
+
+
+def brief(text: str) -> str:
+    """An identifier without arguments that are defaults; other text as it is.
+
+    Identifiers in the arguments of an identifier become brief too.
+    """
+    try:
+        identifier = Identifier.parse(text)
+        (component,) = (
+            c
+            for c in registry.components()
+            if (c.namespace, c.name) == (identifier.namespace, identifier.name)
+        )
+        maker = registry.load(component)
+    except (QFrameError, ValueError):
+        return text
+    arguments = changed_parameters(maker, identifier.arguments)
+    return str(attrs.evolve(identifier, arguments=arguments))
+
+
+def _briefly(value: Any) -> Any:
+    return brief(value) if isinstance(value, str) and ":" in value else value
 
 
 def parameter_names(maker: Callable[..., Any]) -> tuple[str, ...]:
