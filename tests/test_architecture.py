@@ -60,7 +60,7 @@ BELOW = {
     },
     "callbacks": {
         *("errors", "validation", "paths", "keras_internals", "quantizers", "metrics"),
-        *("context", "layers", "optimizers", "passes"),
+        *("context", "layers", "observation", "optimizers", "passes"),
     },
     "distillation": {"errors", "validation", "keras_internals"},
     "zoo": {"errors", "validation", "paths", "tables", "keras_internals", "layers"},

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from qframe.errors import ArgumentError
+from qframe.observation.shapes import check_batches
 from qframe.passes import recalibrate_batchnorm
 
 
@@ -27,7 +28,8 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
         steps: the number of batches; all by default.
 
     Raises:
-        ArgumentError: the data can be read only once. When training begins: no batch
+        ArgumentError: the data can be read only once, or `batch_size` or `steps` is not a
+            positive integer. When training begins: no batch
             normalization of the model can be re-estimated.
 
     Example:
@@ -50,6 +52,7 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
                 f"RecalibrateBatchNorm reads its data each epoch, and {data!r} can be read "
                 "once. Give arrays, a tf.data.Dataset or a keras.utils.PyDataset."
             )
+        check_batches(batch_size, steps)
         self.data = data
         self.batch_size = batch_size
         self.steps = steps

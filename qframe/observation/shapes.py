@@ -1,13 +1,14 @@
-"""Checks of the shapes of models and of their data."""
+"""Checks of models, of the shapes of their data, and of the batches to read."""
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import keras
 
 from qframe import keras_internals
-from qframe.errors import ArgumentError, DataError, NotBuiltError
+from qframe.errors import ArgumentError, DataError, NotBuiltError, shown
 
 Shapes = list[tuple[int | None, ...]]
 
@@ -33,6 +34,23 @@ def output_shapes(model: Any) -> Shapes | None:
     """Return the shapes of the outputs of a graph; None where the call is code."""
     graph = keras_internals.graph_of(model)
     return None if graph is None else [tuple(t.shape) for t in graph.outputs]
+
+
+def check_batches(batch_size: Any, steps: Any) -> None:
+    """Raise unless the size of batches and their number are None or positive integers.
+
+    Keras takes 0 for "not given", and calls data empty whose batches it cannot count.
+    """
+    for name, value, left_out in (
+        ("batch_size", batch_size, "the default"),
+        ("steps", steps, "all batches"),
+    ):
+        whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if value is not None and not (whole and value > 0):
+            raise ArgumentError(
+                f"{name} must be an integer of 1 or more, found {shown(value)}. Write for "
+                f"example {name}=32, or leave it out for {left_out}."
+            )
 
 
 def check_data(model: Any, data: Any, purpose: str = "") -> None:

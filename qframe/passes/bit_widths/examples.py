@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import DataError
-from qframe.observation.shapes import check_data
+from qframe.observation.shapes import check_batches, check_data
 
 Array = NDArray[Any]
 
@@ -42,9 +42,11 @@ class Examples:
         """Read what `Model.predict` takes, with labels in it or beside it.
 
         Raises:
+            ArgumentError: `batch_size` or `steps` is not a positive integer.
             DataError: the data is empty, or has too few batches, or contains NaN or
                 infinity; or the labels do not fit.
         """
+        check_batches(batch_size, steps)
         check_data(model, data, "sensitivity")
         try:
             batches = list(keras_internals.labelled_batches(data, batch_size, steps))

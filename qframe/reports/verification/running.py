@@ -17,7 +17,7 @@ from qframe.deployment.runtime import EdgeRuntime
 from qframe.errors import ArgumentError, DataError
 from qframe.exporters import ExportedFile
 from qframe.observation import Progress
-from qframe.observation.shapes import check_data, check_model
+from qframe.observation.shapes import check_batches, check_data, check_model
 from qframe.paths import AnyPath
 from qframe.reports.accuracy import accuracy, predicted
 from qframe.reports.verification.agreement import Agreement
@@ -48,9 +48,7 @@ def verification_of(
 ) -> Verification:
     """Verify a file; the arguments are those of `qframe.verify`."""
     integer_within("verify", "edge_examples", edge_examples, 0, 2**31)
-    for name, value in (("batch_size", batch_size), ("steps", steps)):
-        if value is not None:
-            integer_within("verify", name, value, 1, 2**31)
+    check_batches(batch_size, steps)
     tolerance = finite_number("verify", "tolerance", tolerance)
     check_model(model, "verification")
     file = ExportedFile.check(path, target)
