@@ -1,4 +1,4 @@
-"""Quantized weights whose latent values code of users reads."""
+"""Weights that code of users reads outside of the calls of their layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import keras
 
 from qframe import keras_internals
 from qframe.context import should_quantize
-from qframe.layers.slots import SlotsOf
+from qframe.layers.slots import Slot, SlotsOf
 from qframe.layers.tree import iter_slots, sites
 from qframe.models.code import CodeSearch
 from qframe.models.parts import is_built
@@ -44,13 +44,30 @@ class LatentRead:
 def latent_reads_of(model: Any, slots_of: SlotsOf) -> list[LatentRead]:
     """Return the quantized weights that are read outside of the calls of their layers.
 
+    Args:
+        model: a built model or layer.
+        slots_of: the filled slots of each layer.
+    """
+    return [
+        LatentRead(slot.path, slot.name, slot.attribute, slot.quantizer, reader)
+        for slot, reader in reads_outside(model, slots_of)
+    ]
+
+
+def reads_outside(model: Any, slots_of: SlotsOf) -> list[tuple[Slot, str]]:
+    """Return the weights that are read outside of the calls of their layers.
+
     A layer whose code may read a weight is called with tensors without values. Such a call
     is not possible for a layer that takes other arguments than tensors, whose code depends
     on values, or that was built without a shape.
 
     Args:
         model: a built model or layer.
-        slots_of: the filled slots of each layer.
+        slots_of: the slots of each layer whose weights count.
+
+    Returns:
+        Their slots, each with the path of the layer, or the name of the operation, that
+        reads it.
     """
     # Layers may share a variable.
     slots = collections.defaultdict(list)
@@ -68,13 +85,7 @@ def latent_reads_of(model: Any, slots_of: SlotsOf) -> list[LatentRead]:
             reads.setdefault((id(variable), id(readers[0])), (variable, readers))
     paths = {id(site.layer): site.path for site in sites(model)} if reads else {}
     return [
-        LatentRead(
-            slot.path,
-            slot.name,
-            slot.attribute,
-            slot.quantizer,
-            paths.get(id(readers[0]), readers[0].name),
-        )
+        (slot, paths.get(id(readers[0]), readers[0].name))
         for variable, readers in reads.values()
         for slot in slots[id(variable)]
     ]

@@ -11,6 +11,8 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
+from qframe.layers.slots import slots_of
+from qframe.models.reads import reads_outside
 
 
 class Calls:
@@ -27,7 +29,8 @@ class Calls:
             gc.collect()
         #: The model, the other live models with a layer of it, and all layers in them.
         self.layers = {id(part): part for part in parts}
-        for root in _others(parts):
+        self._roots = [model, *_others(parts)]
+        for root in self._roots[1:]:
             self.layers |= {id(part): part for part in keras_internals.all_layers(root)}
         self._of: dict[int, dict[int, Any]] = collections.defaultdict(dict)
         self._readers: dict[int, dict[int, Any]] = collections.defaultdict(dict)
@@ -83,6 +86,15 @@ class Calls:
                 for part in keras_internals.sublayers(holder):
                     around[id(part)].append(holder)
         return around
+
+    def read_by_code(self, layer: Any) -> str | None:
+        """The name of what reads a weight of a layer outside of its call; None for none."""
+        return next(filter(None, (self._reads.get(id(v)) for v in layer.variables)), None)
+
+    @functools.cached_property
+    def _reads(self) -> dict[int, str]:
+        reads = (read for root in self._roots for read in reads_outside(root, slots_of))
+        return {id(slot.variable): reader for slot, reader in reads}
 
     @functools.cached_property
     def always_training(self) -> frozenset[int]:

@@ -43,7 +43,7 @@ def check_callers(layer: Any, calls: Calls) -> None:
 
 
 def check_weights(product: Any, calls: Calls) -> None:
-    """Raise where the kernel of a layer of products is computed, or of others too."""
+    """Raise where the kernel of a layer of products is computed, or others use it too."""
     name = product.name
     if getattr(product, "quantization_mode", None):
         raise QFrameError(f"Keras has quantized {name!r}: {product.quantization_mode}")
@@ -54,6 +54,9 @@ def check_weights(product: Any, calls: Calls) -> None:
         variables = own_variables(other)
         if other is not product and not own.isdisjoint(map(id, variables)):
             raise QFrameError(f"{other.name!r} shares a weight with {name!r}")
+    reader = calls.read_by_code(product)
+    if reader is not None:
+        raise QFrameError(f"{reader!r} reads a weight of {name!r} too")
 
 
 def remark_on_training(layer: Any, numbers: str) -> str:

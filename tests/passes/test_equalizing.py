@@ -330,6 +330,11 @@ def shared(x):
     return layers.Dense(2, name="last")(dense(dense(layers.Dense(5, name="first")(x))))
 
 
+def by_keyword(x):
+    y = layers.Add()(inputs=[layers.Dense(4, name=name)(x) for name in "ab"])
+    return layers.Dense(2, name="c")(inputs=layers.ReLU()(inputs=y))
+
+
 def several(x):
     y = layers.Dense(4, activation="relu", name="a")(x)
     return [layers.Dense(2, name="b")(y), layers.Dense(3, name="c")(y)]
@@ -340,6 +345,7 @@ GRAPHS = {
     "chains of sums": (chains_of_sums, IMAGE, ["a", "b1", "b2", "c1", "c2", "d"], ()),
     "gate": (gated, VECTOR, ["up", "down"], ["gate"]),
     "shared": (shared, VECTOR, ["first", "shared", "last"], ()),
+    "by keyword": (by_keyword, VECTOR, "abc", ()),
     "several": (several, VECTOR, "abc", ()),
 }
 
@@ -645,6 +651,22 @@ def returned(x):
     return [y, dense("b")()(y)]
 
 
+def squared_by_keyword(x):
+    y = dense("a")()(x)
+    return dense("b")()(layers.Multiply()(inputs=[y, y]))
+
+
+def read_in_graph(x):
+    b = dense("b")()
+    return ops.matmul(b(dense("a")()(x)), b.kernel)
+
+
+def read_by_lambda(x):
+    b = dense("b")()
+    by = layers.Lambda(lambda y: ops.matmul(y, b.kernel), output_shape=(5,), name="by")
+    return by(b(dense("a")()(x)))
+
+
 def padded():
     conv = qf.layers.QuantConv2D(3, 3, padding="same", pad_values=1.0, name="b")
     return chain(layers.Conv2D(3, 3, name="a"), conv, shape=IMAGE)
@@ -714,6 +736,12 @@ REFUSALS = {
         graph(lambda x: dense("b")()(ops.multiply(*[dense("a")()(x)] * 2))),
         "multiplies its outputs by each other",
     ),
+    "square by keyword": (
+        graph(squared_by_keyword),
+        "multiplies its outputs by each other",
+    ),
+    "read in a graph": (graph(read_in_graph), "reads a weight of 'b' too"),
+    "read by a lambda": (graph(read_by_lambda), "'by' reads a weight of 'b' too"),
     "input": (
         graph(lambda x: dense("b")()(dense("a")()(x) + x)),
         "the channels are those of an input of its model",

@@ -479,6 +479,12 @@ def tied():
     return model
 
 
+def read_by_an_operation():
+    one, x = dense()(), keras.Input(VECTOR)
+    y = layers.BatchNormalization()(one(x))
+    return draw(keras.Model(x, ops.einsum("bc,ac->ba", y, one.kernel)))
+
+
 def kept_by_another_model():
     model = chain(dense()(), layers.BatchNormalization())
     model.features = keras.Model(model.inputs, model.layers[0].output, name="features")
@@ -588,6 +594,7 @@ REFUSALS = {
         "may be called by the code of 'time_distributed",
     ),
     "shared weight": (tied, "'other' shares a weight with 'dense'"),
+    "read": (read_by_an_operation, "reads a weight of 'dense' too"),
     "quantized": (quantized(kernel_quantizer="ste_sign"), "call qframe.strip(model), fold"),
     "quantized beta": (quantized_beta, "'norm' is quantized"),
     "lora": (with_lora, "LoRA is enabled on 'dense'"),

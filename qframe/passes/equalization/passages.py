@@ -152,7 +152,8 @@ def _blocked(operation: Any) -> str:
 
 def _tensors(node: Any) -> list[Any]:
     """The tensors that a call reads, without masks."""
-    flat = keras.tree.flatten(node.arguments.args)
+    kwargs = {k: v for k, v in node.arguments.kwargs.items() if k != "mask"}
+    flat = keras.tree.flatten((node.arguments.args, kwargs))
     return [each for each in flat if isinstance(each, keras.KerasTensor)]
 
 
