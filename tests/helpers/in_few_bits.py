@@ -1,6 +1,8 @@
 """NumPy references of integers by output channel, and networks to measure."""
 
 import itertools
+import math
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -46,8 +48,8 @@ def in_numpy(weights, x, activation="softmax"):
 def best_by_brute_force(problem, budget):
     """The least loss of all choices within a budget; None if there are none."""
     losses = [
-        sum(option.loss for option in choice)
+        math.fsum(option.loss for option in choice)
         for choice in itertools.product(*problem)
-        if sum(option.cost for option in choice) <= budget
+        if sum(Fraction(option.cost) for option in choice) <= budget
     ]
     return min(losses, default=None)

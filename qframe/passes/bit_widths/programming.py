@@ -12,8 +12,8 @@ import numpy as np
 
 from qframe.errors import QFrameError
 
-# The solver compares losses up to about 1e-6, so they are scaled to this largest one.
-_LARGEST_LOSS = 1e4
+# The solver compares losses and costs up to about 1e-6, so the largest ones are this.
+_LARGEST = 1e4
 
 
 @attrs.frozen
@@ -45,18 +45,43 @@ def least_loss(problem: Problem, budget: float | Fraction) -> list[Option] | Non
         QFrameError: scipy is not installed, or its solver fails.
     """
     smallest = [min(options, key=lambda o: (o.cost, o.loss)) for options in problem]
-    if total(smallest) > Fraction(budget):
+    budget = Fraction(budget)
+    room = budget - total(smallest)
+    if room < 0:
         return None
-    limit, step = Fraction(budget), Fraction(0)
+    left = [
+        [o for o in options if Fraction(o.cost) - Fraction(cheapest.cost) <= room]
+        for options, cheapest in zip(problem, smallest, strict=True)
+    ]
+    dearest = [max(options, key=lambda o: o.cost) for options in left]
+    best, limit, step = smallest, min(budget, total(dearest)), Fraction(0)
     while limit > total(smallest):
-        chosen = _solved(problem, float(limit))
-        excess = total(chosen) - Fraction(budget)
-        if excess <= 0:
-            return _cheapest(problem, chosen)
-        # The solver allows a small excess of its constraints.
-        step = max(excess, 2 * step)
-        limit -= step
-    return _cheapest(problem, smallest)
+        chosen = _solved(left, limit)
+        excess = total(chosen) - budget
+        if excess > 0:
+            # The solver allows a small excess of its constraints.
+            step = max(excess, 2 * step)
+            limit -= step
+            continue
+        best = min(best, chosen, key=loss_of)
+        better = _not_worse(left, best)
+        if better == left:
+            break
+        left = better
+    return _cheapest(problem, best)
+
+
+def _not_worse(problem: Problem, best: Sequence[Option]) -> list[list[Option]]:
+    """The options that alone do not lose more than a choice does.
+
+    Without them the solver compares the others on a finer scale.
+    """
+    least = [min(option.loss for option in options) for options in problem]
+    most = math.fsum(o.loss - low for o, low in zip(best, least, strict=True))
+    return [
+        [o for o in options if o.loss - low <= most or o is kept]
+        for options, low, kept in zip(problem, least, best, strict=True)
+    ]
 
 
 def total(options: Sequence[Option]) -> Fraction:
@@ -80,18 +105,22 @@ def _cheapest(problem: Problem, chosen: Sequence[Option]) -> list[Option]:
     ]
 
 
-def _solved(problem: Problem, limit: float) -> list[Option]:
+def _solved(problem: Problem, limit: Fraction) -> list[Option]:
     milp, bounds, constraint = _scipy()
     options = [option for group in problem for option in group]
-    losses = np.array([option.loss for option in options])
-    # A group has one option, so that a constant of its losses changes nothing.
-    least = np.concatenate([[min(o.loss for o in g)] * len(g) for g in problem])
-    losses = losses - least
-    losses *= _LARGEST_LOSS / max(losses.max(), 1e-300)
-    costs = np.array([option.cost for option in options])
-    cheapest = np.concatenate([[min(o.cost for o in g)] * len(g) for g in problem])
-    costs, room = costs - cheapest, limit - sum(min(o.cost for o in g) for g in problem)
-    scale = max(costs.max(), 1e-300)
+    # A group has one option, so that a constant in all of them changes nothing.
+    losses = np.array([o.loss - min(o.loss for o in g) for g in problem for o in g])
+    cheapest = [Fraction(min(o.cost for o in g)) for g in problem]
+    room = max(float(limit - sum(cheapest)), 0)
+    costs = np.array(
+        [
+            float(Fraction(option.cost) - least)
+            for group, least in zip(problem, cheapest, strict=True)
+            for option in group
+        ]
+    )
+    losses *= _LARGEST / max(losses.max(), 1e-300)
+    scale = _LARGEST / max(costs.max(), 1e-300)
     one = np.zeros((len(problem), len(options)))
     ends = np.cumsum([len(group) for group in problem])
     for row, (end, group) in enumerate(zip(ends, problem, strict=True)):
@@ -102,7 +131,7 @@ def _solved(problem: Problem, limit: float) -> list[Option]:
         bounds=bounds(0, 1),
         constraints=[
             constraint(one, 1, 1),
-            constraint(costs[None] / scale, -np.inf, max(room, 0) / scale),
+            constraint(costs[None] * scale, -np.inf, room * scale),
         ],
         options={"mip_rel_gap": 0},
     )

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,27 @@ def test_least_loss_equals_that_of_all_choices(problem, part):
     scale = max(abs(o.loss) for group in problem for o in group)
     expected = best_by_brute_force(problem, budget)
     assert loss_of(chosen) == pytest.approx(expected, rel=1e-9, abs=1e-8 * scale)
+
+
+@pytest.mark.parametrize("wide", ["loss", "cost"])
+def test_numbers_of_very_different_sizes_are_compared(wide):
+    rng = np.random.default_rng(0)
+    ends = {"loss": (0, 1), "cost": (0, 1), wide: (-10, 6)}
+    for _ in range(60):
+        losses, costs = (10 ** rng.uniform(*ends[n], (4, 4)) for n in ("loss", "cost"))
+        problem = [
+            list(map(Option, range(4), *each)) for each in zip(losses, costs, strict=True)
+        ]
+        budget = total([group[rng.integers(4)] for group in problem])
+        chosen = least_loss(problem, budget)
+        assert total(chosen) <= budget
+        expected = best_by_brute_force(problem, budget)
+        assert loss_of(chosen) == pytest.approx(expected, rel=1e-9, abs=0)
+
+
+def test_budget_far_above_all_costs_is_met():
+    problem = [[Option(2, 1.0, 1), Option(4, 0.0, 2)]]
+    assert least_loss(problem, 10**400) == [problem[0][1]]
 
 
 @settings(max_examples=30)
