@@ -16,7 +16,7 @@ from qframe.layers.quantized import Quantized
 from qframe.layers.slots import Slot
 from qframe.layers.tree import sites
 from qframe.observation.shapes import check_model
-from qframe.passes.bit_widths.candidates import kernel_slots
+from qframe.passes.bit_widths.candidates import WEIGHT_SETTING, kernel_slots
 from qframe.passes.bit_widths.costs import Budget, Layer, budget_of
 from qframe.passes.bit_widths.front import Front, FrontPoint, front_of
 from qframe.passes.bit_widths.programming import Option, least_loss, loss_of, total
@@ -125,9 +125,10 @@ def allocate(
     best = least_loss(problem, limited.room)
     if best is None:
         smallest = total([min(options, key=lambda o: o.cost) for options in problem])
+        argument = next(name for name, value in limits.items() if value is not None)
         raise ArgumentError(
-            f"{limited.name}={limited.limit:g} cannot be met: the smallest that can be is "
-            f"{limited.text(smallest)}. Write that or more, or allow fewer bits."
+            f"{argument}={shown(limits[argument])} cannot be met: the smallest that can "
+            f"be is {limited.text(smallest)}. Write that or more, or allow fewer bits."
         )
     return point(best).recipe
 
@@ -155,6 +156,12 @@ def _layers_of(model: Any, table: Any) -> tuple[list[LayerSensitivity], list[Lay
                     f"weights {dict(row.weights)}, and {model.name!r} has {what}. Measure "
                     "it: qframe.sensitivity(model, data)."
                 )
+    paths = [path for row in table.rows for path in (row.path, *row.tied)]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"the table has {twice!r} twice. Measure it: qframe.sensitivity(model, data)."
+        )
     measured = list(table.measured)
     for row in measured:
         keys = {slot.key for slot in slots[row.path]}
@@ -163,8 +170,7 @@ def _layers_of(model: Any, table: Any) -> tuple[list[LayerSensitivity], list[Lay
                 f"the table has losses for {row.path!r} and no quantizers for them. "
                 "Measure it: qframe.sensitivity(model, data)."
             )
-    known = {path for row in table.rows for path in (row.path, *row.tied)}
-    missing = [path for path, found in slots.items() if found and path not in known]
+    missing = [path for path, found in slots.items() if found and path not in paths]
     if missing or not measured:
         what = f"it lacks {missing[0]!r}" if missing else "no layer in it has losses"
         raise DataError(
@@ -227,6 +233,16 @@ class _Rules:
             raise ArgumentError(
                 "others are settings such as {'input_quantizer': 'integer'}, found "
                 f"{shown(others)}."
+            )
+        decided = {WEIGHT_SETTING}.union(
+            *(keys for row in rows for keys in row.settings.values())
+        )
+        refused = sorted(decided.intersection(others or {}))
+        if refused:
+            raise ArgumentError(
+                f"others has {refused[0]!r}, which the bits of the table decide. Leave it "
+                "out, or measure another quantizer: qframe.sensitivity(model, data, "
+                "quantizer=...)."
             )
         kept = {}
         for site in sites(model):

@@ -24,7 +24,7 @@ from qframe.registry.identifier import Identifier
 
 # The recipe for the weights of layers that are in float. A plugin offers it.
 _RECIPE = "integer_weights"
-_SETTING = "weight_quantizer"
+WEIGHT_SETTING = "weight_quantizer"
 _FEWEST, _MOST = 1, 16
 
 
@@ -196,7 +196,7 @@ def kernel_slots(layer: Any) -> list[Slot]:
 def _reasons(model: Any) -> dict[str, str]:
     """Why `qframe.quantize` leaves a layer with weights in float, or "", by path."""
     # No layer is given a quantizer, so that none is tried.
-    rules = [Rule(None, {_SETTING: None})]
+    rules = [Rule(None, {WEIGHT_SETTING: None})]
     planned = make_plan(model, rules, strict=False)
     nothing = "its rule gives it nothing"
     return {
@@ -264,5 +264,5 @@ def _default(bits: Sequence[int]) -> dict[int, Quantizer]:
     for width in bits:
         recipe = recipes.get(str(Identifier(_RECIPE, arguments={"bits": width})))
         settings = recipe.rules[0].settings or {}
-        found[width] = quantizers.get(settings[_SETTING])
+        found[width] = quantizers.get(settings[WEIGHT_SETTING])
     return found

@@ -57,7 +57,7 @@ class Selector:
 
 
 def allowed_bits(
-    measured: Sequence[Iterable[int]], among: Any, fixed: Any, selector: Selector
+    measured: Sequence[Sequence[int]], among: Any, fixed: Any, selector: Selector
 ) -> list[set[int]]:
     """The bits that each layer may take.
 
@@ -82,21 +82,28 @@ def allowed_bits(
             if not wanted <= known:
                 raise _not_measured(f"fixed[{shown(which)}]", wanted - known, known)
             allowed[index] = wanted
-    for path, bits in zip(selector.paths, allowed, strict=True):
+    for path, bits, finite in zip(selector.paths, allowed, measured, strict=True):
         if not bits:
+            losses = f"those for {_listed(finite)} bits" if finite else "none"
+            asked = "" if among is None else f", and among={shown(among)} has none of them"
             raise ArgumentError(
-                f"no bits are left for {path!r}: among={shown(among)} has none of those "
-                "with a finite loss in the table. Allow more, or measure others."
+                f"no bits are left for {path!r}: of finite losses the table has {losses}"
+                f"{asked}. Allow more, or measure others: qframe.sensitivity(model, data, "
+                "bits=...)."
             )
     return allowed
 
 
 def _not_measured(what: str, missing: set[int], known: set[int]) -> ArgumentError:
-    texts = [", ".join(map(str, sorted(bits))) for bits in (missing, known)]
     return ArgumentError(
-        f"{what} has {texts[0]} bits, and the table has losses for {texts[1] or 'none'}. "
-        "Measure them: qframe.sensitivity(model, data, bits=...)."
+        f"{what} has {_listed(missing)} bits, and the table has losses for "
+        f"{_listed(known) or 'none'}. Measure them: qframe.sensitivity(model, data, "
+        "bits=...)."
     )
+
+
+def _listed(bits: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(bits)))
 
 
 def groups_of(groups: Any, selector: Selector) -> list[list[int]]:

@@ -176,9 +176,10 @@ class Sensitivity(Tabular):
         header = ["Layer", "Class", "Numbers", *(f"{b} bits" for b in self.bits)]
         rows = []
         for row in self.rows:
-            cells = ["-"] * len(self.bits)
-            if row.losses:
-                cells = [self.shown(row.losses[bits]) for bits in self.bits]
+            # A table that a user edits may lack some.
+            cells = [
+                self.shown(row.losses[b]) if b in row.losses else "-" for b in self.bits
+            ]
             rows.append([row.path, row.kind, str(row.numbers), *cells])
         which = f"{self.metric_name} of {self.examples} examples"
         title = f"{self.model}: {which} by layer and bits"

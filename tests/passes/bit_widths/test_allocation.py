@@ -201,6 +201,16 @@ def test_model_is_not_changed(measured):
             "no bits are allowed for all of them",
         ),
         ({"bits": 3, "others": "integer"}, "others are settings"),
+        (
+            {"bits": 3, "others": {"weight_quantizer": "lsq"}},
+            "the bits of the table decide",
+        ),
+        (
+            {"bits": 3, "others": {"kernel_quantizer": None}},
+            "has 'kernel_quantizer', which",
+        ),
+        ({"bits": 1.9999999}, r"bits=1\.9999999 cannot be met"),
+        ({"cost": lambda p, b: b, "budget": 5}, r"budget=5 cannot be met"),
     ],
 )
 def test_wrong_arguments_say_what_to_type(measured, arguments, message):
@@ -248,3 +258,23 @@ def test_losses_that_are_not_finite_are_not_chosen(measured):
     assert set(bits_of(applied(qf.allocate(model, worse, bits=4))).values()) == {4}
     with pytest.raises(ArgumentError, match="losses for 4, 8"):
         qf.allocate(model, worse, bits=4, among=2)
+    none = [attrs.evolve(r, losses=dict.fromkeys(BITS, float("nan"))) for r in table.rows]
+    with pytest.raises(ArgumentError, match="of finite losses the table has none"):
+        qf.allocate(model, attrs.evolve(table, rows=tuple(none)), bits=4)
+
+
+def test_table_without_some_losses_is_shown_and_used(measured):
+    model, table = measured
+    content = table.to_dict()
+    del content["rows"][0]["losses"]["3"]
+    fewer = qf.passes.Sensitivity.from_dict(content)
+    assert " - " in str(fewer).split("\n")[4]
+    assert bits_of(applied(qf.allocate(model, fewer, bits=3)))["conv"] != 3
+
+
+def test_table_with_a_layer_twice_is_an_error(measured):
+    model, table = measured
+    content = table.to_dict()
+    content["rows"].append(content["rows"][0])
+    with pytest.raises(DataError, match="has 'conv' twice"):
+        qf.allocate(model, qf.passes.Sensitivity.from_dict(content), bits=3)
