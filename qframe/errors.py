@@ -100,6 +100,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
+def brief(error: Exception) -> str:
+    """The message of an error in one line; Keras quotes whole arrays in some."""
+    text = " ".join(str(error).split())
+    return text.rstrip(".") if len(text) <= 200 else f"{text[:200]}..."
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the closest known names, or an empty string."""
     by_folded = {candidate.casefold(): candidate for candidate in known}

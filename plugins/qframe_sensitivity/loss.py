@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from qframe.errors import DataError
+from qframe.errors import DataError, shown
 from qframe.passes import SensitivityMetric
 from qframe.validation import one_of
 from qframe_sensitivity import distributions
@@ -50,7 +50,8 @@ class Loss(SensitivityMetric):
     def __call__(
         self, reference: Any, outputs: Any, labels: Any, activation: str | None
     ) -> float:
-        labels, term = np.asarray(labels), self._term(reference, labels, activation)
+        labels = _numbers(labels)
+        term = self._term(reference, labels, activation)
         before, after = (
             self._mean(x, labels, term, activation) for x in (reference, outputs)
         )
@@ -99,6 +100,17 @@ class Loss(SensitivityMetric):
                 "trained."
             )
         return float(-np.take_along_axis(logs, index[..., None], -1).mean())
+
+
+def _numbers(labels: Any) -> Any:
+    """Labels as an array of finite numbers."""
+    array = np.asarray(labels)
+    if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise DataError(
+            f"the labels must be finite numbers, found {shown(array)}. Give a class number "
+            "or a one-hot row for each, as they were trained."
+        )
+    return array
 
 
 def _unfit(outputs: Any, labels: Any) -> DataError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import attrs
@@ -66,13 +67,18 @@ class Candidate:
 
 def checked_bits(bits: Any) -> tuple[int, ...]:
     """Distinct numbers of bits, ascending; raises `ArgumentError` for something else."""
-    widths = [bits] if type(bits) is int else list(bits) if _is_listed(bits) else []
-    if not widths or not all(type(b) is int and _FEWEST <= b <= _MOST for b in widths):
+    widths = list(bits) if _is_listed(bits) else [bits]
+    if not widths or not all(_is_width(b) for b in widths):
         raise ArgumentError(
             f"bits are integers from {_FEWEST} to {_MOST}, found {shown(bits)}. Write for "
             "example bits=(2, 3, 4, 6, 8)."
         )
-    return tuple(sorted(set(widths)))
+    return tuple(sorted({int(b) for b in widths}))
+
+
+def _is_width(bits: Any) -> bool:
+    whole = isinstance(bits, Integral) and not isinstance(bits, bool)
+    return whole and _FEWEST <= bits <= _MOST
 
 
 def _is_listed(bits: Any) -> bool:
@@ -262,7 +268,13 @@ def _default(bits: Sequence[int]) -> dict[int, Quantizer]:
     """The quantizer of a recipe for weights, with each number of bits."""
     found = {}
     for width in bits:
-        recipe = recipes.get(str(Identifier(_RECIPE, arguments={"bits": width})))
+        try:
+            recipe = recipes.get(str(Identifier(_RECIPE, arguments={"bits": width})))
+        except ArgumentError as error:
+            raise ArgumentError(
+                f"weights in float cannot be measured in {width} bits: {error} Name other "
+                "bits, or a quantizer that takes them with quantizer=."
+            ) from error
         settings = recipe.rules[0].settings or {}
         found[width] = quantizers.get(settings[WEIGHT_SETTING])
     return found

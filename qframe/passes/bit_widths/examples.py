@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,7 +13,7 @@ from keras import tree
 from numpy.typing import NDArray
 
 from qframe import keras_internals
-from qframe.errors import DataError
+from qframe.errors import DataError, brief
 from qframe.observation.shapes import check_batches, check_data
 
 Array = NDArray[Any]
@@ -37,9 +37,15 @@ class Examples:
 
     @classmethod
     def read(
-        cls, model: Any, data: Any, labels: Any, batch_size: int | None, steps: int | None
+        cls,
+        model: Any,
+        data: Any,
+        labels: Any,
+        labelled: bool,
+        batch_size: int | None,
+        steps: int | None,
     ) -> Examples:
-        """Read what `Model.predict` takes, with labels in it or beside it.
+        """Read what `Model.predict` takes, with labels beside it, or in it where needed.
 
         Raises:
             ArgumentError: `batch_size` or `steps` is not a positive integer.
@@ -53,8 +59,9 @@ class Examples:
         # Keras raises almost anything for what it cannot read.
         except Exception as error:
             raise DataError(
-                f"the sensitivity data cannot be read: {type(error).__name__}: {error}. "
-                "Give what Model.predict takes: arrays, or batches of them."
+                f"the sensitivity data cannot be read: {type(error).__name__}: "
+                f"{brief(error)}. Give what Model.predict takes: arrays, or batches "
+                "of them."
             ) from error
         if not batches:
             raise DataError("the sensitivity data is empty: it has no batch.")
@@ -64,12 +71,15 @@ class Examples:
                 f"for more. Write steps={len(batches)}, or give more data."
             )
         inputs = [x for x, _ in batches]
-        sizes = [len(tree.flatten(x)[0]) for x in inputs]
         for x in inputs:
+            check_data(model, x, "sensitivity")
             _check_finite(tree.flatten(x))
+        sizes = [len(tree.flatten(x)[0]) for x in inputs]
         of_batches = [y for _, y in batches]
-        if labels is None and all(y is not None for y in of_batches):
+        if labels is None and labelled and all(y is not None for y in of_batches):
             labels = _joined(of_batches)
+        graph = keras_internals.graph_of(model)
+        labels = _in_order(labels, getattr(graph, "output_names", None))
         return cls(
             _merged(inputs),
             None if labels is None else _checked_labels(labels, sum(sizes)),
@@ -139,6 +149,18 @@ def _merged(inputs: Sequence[Any]) -> list[Any]:
 
 def _joined(parts: Sequence[Any]) -> Any:
     return tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _in_order(labels: Any, names: Sequence[str] | None) -> Any:
+    """Labels by the names of outputs, in the order of the outputs; others as they are."""
+    if not isinstance(labels, Mapping) or not names:
+        return labels
+    if {*labels} != {*names}:
+        raise DataError(
+            f"the labels are for {', '.join(map(str, labels))}, and the outputs are "
+            f"{', '.join(names)}. Give labels for each of them, by its name."
+        )
+    return [labels[name] for name in names]
 
 
 def _checked_labels(labels: Any, count: int) -> list[Array]:

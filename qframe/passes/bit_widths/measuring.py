@@ -59,7 +59,8 @@ def sensitivity(
         metric: the name of a sensitivity metric: ``"kl"``, ``"sqnr"``, or ``"loss"``,
             which needs labels; or a `qframe.passes.SensitivityMetric`. Of several outputs
             the losses are added. Default ``"kl"``.
-        labels: a label for each example. Default None: those in the data, if it has any.
+        labels: a label for each example; of several outputs a list, or a dict by their
+            names. Default None: those in the data, where the metric needs them.
         quantizer: for the weights of every layer, as in `qframe.quantizers.get`; its bits
             are replaced. Default None: for a quantized weight its own quantizer, else the
             one of the recipe ``"integer_weights"``.
@@ -92,7 +93,7 @@ def sensitivity(
     check_model(model, "sensitivity")
     widths, measure = checked_bits(bits), metric_of(metric)
     candidates = candidates_of(model, widths, quantizer)
-    examples = Examples.read(model, data, labels, batch_size, steps)
+    examples = Examples.read(model, data, labels, measure.labelled, batch_size, steps)
     if measure.labelled and examples.labels is None:
         raise DataError(
             f"the metric {shown(metric)} compares outputs with labels, and the data has "

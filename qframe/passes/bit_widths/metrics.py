@@ -44,7 +44,8 @@ class SensitivityMetric(Configurable):
             reference: the output of the model with its weights in float, in float64, of
                 all examples.
             outputs: the same with one layer in few bits.
-            labels: the labels of the examples; None without labels.
+            labels: the labels of the examples; None where none are given, and for a
+                metric that is not `labelled` also where the data has some.
             activation: the function that the output ends with, such as ``"softmax"``;
                 None where it is not known.
         """

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from qframe import keras_internals, observation
 from qframe.deployment.graph.edges import Edge
 from qframe.deployment.runtime import EdgeRuntime
-from qframe.errors import ArgumentError, DataError
+from qframe.errors import ArgumentError, DataError, brief
 from qframe.exporters import ExportedFile
 from qframe.observation import Progress
 from qframe.observation.shapes import check_batches, check_data, check_model
@@ -103,15 +103,9 @@ def _batches(data: Any, batch_size: int | None, steps: int | None) -> Iterator[A
     except (ValueError, TypeError, LookupError) as error:
         # Errors of qframe in the body of a loop are not raised here.
         raise DataError(
-            f"the verification data cannot be read: {_short(error)}. Give what "
+            f"the verification data cannot be read: {brief(error)}. Give what "
             "Model.predict takes: arrays, or batches of them."
         ) from error
-
-
-def _short(error: Exception) -> str:
-    """The message of an error; Keras quotes whole arrays in some."""
-    text = " ".join(str(error).split())
-    return text.rstrip(".") if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _check_numbers(inputs: list[Array]) -> None:

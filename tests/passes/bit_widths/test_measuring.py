@@ -249,10 +249,26 @@ def test_state_of_a_recurrent_layer_is_reset_before_each_run():
             DataError,
             "the classes 0 to 2",
         ),
+        (
+            {"data": X, "metric": "loss", "labels": np.full(64, np.nan)},
+            DataError,
+            "must be finite numbers",
+        ),
+        (
+            {"data": X, "metric": "loss", "labels": ["cat"] * 64},
+            DataError,
+            "must be finite numbers, found array",
+        ),
+        (
+            {"data": X, "metric": "loss", "labels": {"one": np.zeros(64)}},
+            DataError,
+            "the labels are for one, and the outputs are two",
+        ),
         ({"data": X, "metric": 3}, ArgumentError, "qframe list"),
         ({"data": X, "bits": ()}, ArgumentError, "bits are integers from 1 to 16"),
         ({"data": X, "bits": (4, True)}, ArgumentError, "bits are integers"),
         ({"data": X, "bits": "4"}, ArgumentError, "bits are integers"),
+        ({"data": X, "bits": 1}, ArgumentError, "in float cannot be measured in 1 bits"),
         ({"data": X, "bits": 1, "quantizer": "integer"}, ArgumentError, "in 1 bits"),
         ({"data": X, "quantizer": "ste_sign"}, ArgumentError, "no parameter for its bits"),
     ],
@@ -294,6 +310,43 @@ def test_table_goes_through_json_and_back():
         qf.passes.Sensitivity.from_dict({"rows": 3})
     with pytest.raises(ArgumentError, match="Did you mean 'one'"):
         table["ones"]
+
+
+def batches_of_one(with_labels):
+    for row in X[:8]:
+        yield (row, np.zeros(())) if with_labels else (row,)
+
+
+@pytest.mark.parametrize("with_labels", [True, False])
+def test_examples_that_are_not_in_batches_are_an_error(with_labels):
+    with pytest.raises(DataError, match=r"has the shape \(5,\), and .* takes"):
+        qf.sensitivity(two_layers(), batches_of_one(with_labels), 4, verbose=0)
+
+
+def test_labels_in_the_data_are_read_by_a_metric_that_needs_them_alone():
+    batches = ((X[:8], np.zeros((8, size))) for size in (3, 5))
+    table = qf.sensitivity(two_layers(), batches, 4, "sqnr", verbose=0)
+    assert table.examples == 16
+
+
+def test_bits_of_numpy_are_integers():
+    table = qf.sensitivity(two_layers(), X, np.array([4, 2]), "sqnr", verbose=0)
+    assert table.bits == (2, 4)
+    assert {type(width) for width in table.bits} == {int}
+
+
+@pytest.mark.parametrize("outputs", ["list", "dict"])
+def test_labels_by_name_are_those_of_each_output(outputs):
+    inputs = keras.Input((5,))
+    last = keras.layers.Dense(3, activation="softmax", name="z")(inputs)
+    first = keras.layers.Dense(7, activation="softmax", name="a")(inputs)
+    both = [last, first] if outputs == "list" else {"z": last, "a": first}
+    labels = {"a": np.arange(64) % 7, "z": np.arange(64) % 3}
+    model = keras.Model(inputs, both)
+    by_name = qf.sensitivity(model, X, 4, "loss", labels=labels, verbose=0)
+    alone = keras.Model(inputs, last)
+    one = qf.sensitivity(alone, X, 4, "loss", labels=labels["z"], verbose=0)
+    assert by_name["z"].losses[4] == pytest.approx(one["z"].losses[4], rel=1e-4)
 
 
 def test_two_outputs_add_up():
