@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from qframe.errors import ArgumentError, DataError, OutputError
+from qframe.errors import ArgumentError, DataError, OutputError, QFrameError
 
 AnyPath = str | os.PathLike[str]
 
@@ -32,6 +32,8 @@ def existing_file(name: AnyPath, *suffixes: str) -> Path:
         if not path.is_file():
             state = "is not a file" if path.exists() else "does not exist"
             raise DataError(f"{name} {state}; name a {suffix} file.")
+    except QFrameError:  # a ValueError, too
+        raise
     except (OSError, RuntimeError, ValueError) as error:
         raise DataError(f"{name} cannot be read: {error}.") from error
     if path.suffix not in suffixes:
@@ -118,6 +120,8 @@ class OutputPath:
             # Only writing shows that it is possible.
             with _draft(output.path) as draft:
                 draft.touch()
+        except QFrameError:
+            raise
         except (OSError, RuntimeError, ValueError) as error:
             raise OutputError(f"{name} cannot be written: {error}.") from error
         return output

@@ -194,6 +194,14 @@ def test_read_only_directory(tmp_path):
         OutputPath.check(str(tmp_path / "m.keras"), ".keras", force=False)
 
 
+def test_existing_output_is_an_error_of_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.keras").write_text("")
+    message = r"^m\.keras exists; name another file, or add --force\.$"
+    with pytest.raises(OutputError, match=message):
+        OutputPath.check("m.keras", ".keras", force=False)
+
+
 def test_existing(tmp_path, monkeypatch):
     path = tmp_path / "r.toml"
     path.write_text("")
@@ -206,7 +214,7 @@ def test_existing(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent.toml", "does not exist; name a .toml file"),
+        ("absent.toml", r"^absent.toml does not exist; name a .toml file\.$"),
         ("folder.toml", "is not a file"),
         ("r.txt", "does not end in .toml"),
         ("r.txt/r.toml", "does not exist"),

@@ -23,6 +23,7 @@ from qframe.passes.bit_widths.programming import Option, least_loss, loss_of, to
 from qframe.passes.bit_widths.selection import Selector, allowed_bits, groups_of
 from qframe.passes.bit_widths.table import LayerSensitivity, Sensitivity
 from qframe.passes.integer_edges import EDGE
+from qframe.passes.rounding.sites import before
 from qframe.recipes import Recipe
 from qframe.registry.configurable import Configurable
 
@@ -54,7 +55,8 @@ def allocate(
         model: the model of the table. It is not changed.
         table: what `qframe.sensitivity` returns.
         size: the most bytes of all weights of the model, as `qframe.models.profile` counts
-            its memory: integers with their scales, and what stays in float.
+            its memory: integers with their scales, and what stays in float. What `others`
+            adds is not counted.
         bits: the largest average of the bits of a number, without scales, over the layers
             with losses.
         bops: the most bit operations of these layers for one sample: products times the
@@ -114,7 +116,9 @@ def allocate(
         count = sum(layer.numbers for layer in layers)
         average = sum(widths[layer.path] * layer.numbers for layer in layers) / count
         loss, spent = loss_of(options), total(options)
-        summary = f"{average:.2f} bits a number, {limited.name}: {limited.text(spent)}"
+        summary = f"{average:.2f} bits a number"
+        if limited.name != "bits":
+            summary += f", {limited.name}: {limited.text(spent)}"
         summary += f", {table.metric_name}: {table.shown(loss)}"
         recipe = rules.recipe(widths, summary)
         return FrontPoint(float(limited.total(spent)), loss, widths, average, recipe)
@@ -247,7 +251,8 @@ class _Rules:
         kept = {}
         for site in sites(model):
             if isinstance(site.layer, Quantized) and kernel_slots(site.layer):
-                settings = settings_of(site.layer)
+                # What `qframe.round_weights` chose holds for the bits that it had.
+                settings = {k: before(v) for k, v in settings_of(site.layer).items()}
                 kept[site.path] = {key: _as_text(v) for key, v in settings.items()}
         for row in rows:
             for path in (row.path, *row.tied):

@@ -183,8 +183,9 @@ def _stored(slot: Slot, quantizer: Quantizer) -> int:
 
 
 def _bits_of_state(quantizer: Any) -> int:
-    """The bits of the variables of a quantizer, such as a step that learns."""
-    variables = getattr(quantizer, "weights", ())
+    """The bits of the variables of a quantizer that are deployed, such as a step."""
+    folded = {id(v) for v in getattr(quantizer, "folded_variables", ())}
+    variables = [v for v in getattr(quantizer, "weights", ()) if id(v) not in folded]
     return sum(dtype_bits(v.dtype) * math.prod(v.shape) for v in variables)
 
 

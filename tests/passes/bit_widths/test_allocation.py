@@ -173,6 +173,18 @@ def test_other_settings_are_those_of_each_layer(measured):
     assert sum(1 for layer in found.layers if getattr(layer, "output_quantizer", None)) > 0
 
 
+def test_model_with_rounded_weights_is_counted_and_begins_again(measured):
+    model, table = measured
+    rounded = applied(qf.allocate(model, table, bits=2))
+    qf.round_weights(rounded, X, "nearest", verbose=0)
+    assert "correction" in str([v.path for v in rounded.variables])
+    expected, actual = (qf.allocate(m, table, fixed={None: 4}) for m in (model, rounded))
+    assert actual.points[0].cost == expected.points[0].cost
+    qf.quantize(rounded, actual.points[0].recipe)
+    assert size(rounded) == actual.points[0].cost
+    assert "correction" not in str([v.path for v in rounded.variables])
+
+
 def test_model_is_not_changed(measured):
     model, table = measured
     qf.allocate(model, table, bits=3)
