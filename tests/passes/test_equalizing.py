@@ -940,11 +940,29 @@ ERRORS = [
     ((X, "awq"), {"grid": 0}, "grid of qframe.equalize must be an integer"),
     ((X, "awq"), {"rows": 0}, "rows of qframe.equalize must be an integer"),
     ((X,), {}, "takes no data: qframe.equalize"),
-    ((None, "awq"), {}, "needs data: qframe.equalize"),
+    ((None, "awq"), {}, "needs data: qframe.equalize.* or --data FILE.npz"),
     ((X[:0], "awq"), {}, "the equalization data is empty"),
     ((X[:, :3], "awq"), {}, "the equalization data has the shape"),
-    ((X * np.nan, "awq"), {"verbose": 0}, "NaN or infinity reached"),
+    ((X * np.nan, "awq"), {"verbose": 0}, "the equalization data contains NaN or inf"),
 ]
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_data_that_is_not_finite_is_an_error_even_behind_a_relu(method, value):
+    # A ReLU may return 0 for NaN, so that no layer behind it sees any.
+    model = chain(layers.Dense(3, activation="relu"), layers.Dense(2))
+    with pytest.raises(DataError, match="the equalization data contains NaN or infinity"):
+        qf.equalize(
+            model, np.where(np.arange(4)[:, None] == 2, value, X), method, verbose=0
+        )
+
+
+def test_numbers_that_overflow_in_the_model_are_an_error():
+    model = two()
+    model.layers[0].kernel.assign(np.full((5, 3), 1e30))
+    with pytest.raises(DataError, match="NaN or infinity reached 'dense"):
+        qf.equalize(model, X * np.float32(1e30), "awq", verbose=0)
 
 
 @pytest.mark.parametrize(("arguments", "options", "message"), ERRORS)

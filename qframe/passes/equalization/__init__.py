@@ -125,12 +125,13 @@ def equalize(
     check_model(model, "equalization")
     if data is None and chosen.takes_data:
         raise ArgumentError(
-            f"method={method!r} needs data: qframe.equalize(model, data, {method!r})."
+            f"method={method!r} needs data: qframe.equalize(model, data, {method!r}), or "
+            "--data FILE.npz on the command line."
         )
     if data is not None and not chosen.takes_data:
         raise ArgumentError(
             f"method={method!r} reads weights alone, and takes no data: "
-            f"qframe.equalize(model, method={method!r})."
+            f"qframe.equalize(model, method={method!r}), or no --data on the command line."
         )
     all_sites = list(sites(model))
     found = Groups(Calls(model), NORMS if chosen.takes_norms else {})

@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from qframe import observation
 from qframe.errors import DataError
 from qframe.passes.equalization.channel_groups import Reader
 from qframe.passes.equalization.input_rows import is_matrix, rows
 from qframe.passes.weights import Array
+
+# The key of the notes on the inputs of the model, which a ReLU may hide from its layers.
+_INPUTS = "inputs of the model"
 
 
 @attrs.frozen(eq=False)
@@ -42,8 +46,15 @@ class _ChannelObserver(observation.Observer):
     def __init__(self, readers: Mapping[str, Reader], count: int) -> None:
         self._readers = {id(reader.layer): (key, reader) for key, reader in readers.items()}
         self._count = count
+        self._model: Any = None
+
+    def begin(self, model: Any, args: tuple[Any, ...]) -> None:
+        super().begin(model, args)
+        self._model = model
 
     def on_layer(self, layer: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
+        if layer is self._model:
+            self.note(_INPUTS, *map(_is_finite, _floats((args, kwargs))))
         if id(layer) in self._readers:
             key, reader = self._readers[id(layer)]
             inputs = args[0] if args else next(iter(kwargs.values()))
@@ -81,7 +92,22 @@ def channel_statistics(
     """
     observer = _ChannelObserver(readers, count)
     notes = observation.run(model, data, observer, purpose="equalization", **options)
+    if not all(map(np.all, notes.pop(_INPUTS, ()))):
+        raise DataError(
+            "the equalization data contains NaN or infinity. Remove those examples."
+        )
     return {key: _statistics(readers[key], parts) for key, parts in notes.items()}
+
+
+def _floats(arguments: Any) -> list[Any]:
+    tensors = filter(ops.is_tensor, tree.flatten(arguments))
+    return [x for x in tensors if keras.backend.is_float_dtype(x.dtype)]
+
+
+def _is_finite(x: Any) -> Any:
+    """Whether all numbers of each example are finite."""
+    x = ops.convert_to_tensor(x, sparse=False)
+    return ops.all(ops.isfinite(ops.reshape(x, (ops.shape(x)[0], -1))), axis=1)
 
 
 def _statistics(reader: Reader, parts: list[Any]) -> ChannelStatistics:
