@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 
 from qframe.cli.backend import start_backend
 from qframe.errors import DataError, QFrameError
@@ -53,9 +54,16 @@ class Source:
             if compile:
                 with contextlib.suppress(Exception):
                     qf.load_model(self.path, compile=False)
+                    remedy = "add --no-compile to leave them out."
+                    if "no_compile" not in click.get_current_context().params:
+                        path = str(self.path)
+                        remedy = (
+                            "leave them out in Python with qframe.load_model("
+                            f"{path!r}, compile=False).save({path!r})."
+                        )
                     hint = (
-                        "\nIt loads without its loss, its metrics and its optimizer: add "
-                        "--no-compile to leave them out."
+                        "\nIt loads without its loss, its metrics and its optimizer: "
+                        f"{remedy}"
                     )
             raise DataError(
                 f"{self.path} cannot be loaded: {type(error).__name__}: {error}{hint}"

@@ -245,6 +245,9 @@ def test_a_loss_that_is_not_there(command, saved, tmp_path):
     assert result.exit_code == 1
     assert "_loss" in result.output
     assert "add --no-compile" in result.output
+    result = command("fold", arguments[1], "-o", str(tmp_path / "folded.keras"))
+    assert "--no-compile" not in result.output
+    assert "compile=False).save(" in result.output
     assert not out.exists()
     result = command(*arguments, "--no-compile")
     assert result.exit_code == 0, result.output
