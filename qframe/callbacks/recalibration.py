@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from qframe.errors import ArgumentError
-from qframe.observation.shapes import check_batches
+from qframe.observation.shapes import checked_batches
 from qframe.passes import recalibrate_batchnorm
 
 
@@ -52,10 +52,8 @@ class RecalibrateBatchNorm(keras.callbacks.Callback):
                 f"RecalibrateBatchNorm reads its data each epoch, and {data!r} can be read "
                 "once. Give arrays, a tf.data.Dataset or a keras.utils.PyDataset."
             )
-        check_batches(batch_size, steps)
+        self.batch_size, self.steps = checked_batches(batch_size, steps)
         self.data = data
-        self.batch_size = batch_size
-        self.steps = steps
         self._epoch_done: bool | None = None  # None outside of training
 
     def set_model(self, model: Any) -> None:

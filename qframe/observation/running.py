@@ -17,7 +17,7 @@ from qframe.layers.traces import retraced
 from qframe.layers.tree import Site, sites
 from qframe.observation.observer import Observer
 from qframe.observation.progress import Progress
-from qframe.observation.shapes import check_batches, check_data
+from qframe.observation.shapes import check_data, checked_batches
 
 Notes = dict[str, list[NDArray[Any]]]
 
@@ -54,7 +54,7 @@ def run(
         ArgumentError: `batch_size` or `steps` is not a positive integer.
         DataError: there is no batch, or the data is none for the model.
     """
-    check_batches(batch_size, steps)
+    batch_size, steps = checked_batches(batch_size, steps)
     check_data(model, data, purpose)
     with (
         observed_steps(model, observer) as seen,

@@ -36,21 +36,27 @@ def output_shapes(model: Any) -> Shapes | None:
     return None if graph is None else [tuple(t.shape) for t in graph.outputs]
 
 
-def check_batches(batch_size: Any, steps: Any) -> None:
-    """Raise unless the size of batches and their number are None or positive integers.
+def checked_batches(batch_size: Any, steps: Any) -> tuple[int | None, int | None]:
+    """The size of batches and their number; raises for others than None and 1 or more.
 
     Keras takes 0 for "not given", and calls data empty whose batches it cannot count.
     """
-    for name, value, left_out in (
-        ("batch_size", batch_size, "the default"),
-        ("steps", steps, "all batches"),
-    ):
-        whole = isinstance(value, Integral) and not isinstance(value, bool)
-        if value is not None and not (whole and value > 0):
-            raise ArgumentError(
-                f"{name} must be an integer of 1 or more, found {shown(value)}. Write for "
-                f"example {name}=32, or leave it out for {left_out}."
-            )
+    return (
+        _count("batch_size", batch_size, "the default"),
+        _count("steps", steps, "all batches"),
+    )
+
+
+def _count(name: str, value: Any, left_out: str) -> int | None:
+    if value is None:
+        return None
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ArgumentError(
+            f"{name} must be an integer of 1 or more, found {shown(value)}. Write for "
+            f"example {name}=32, or leave it out for {left_out}."
+        )
+    return int(value)
 
 
 def check_data(model: Any, data: Any, purpose: str = "") -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qframe import keras_internals
 from qframe.errors import DataError, brief
-from qframe.observation.shapes import check_batches, check_data
+from qframe.observation.shapes import check_data, checked_batches
 
 Array = NDArray[Any]
 
@@ -52,7 +52,7 @@ class Examples:
             DataError: the data is empty, or has too few batches, or contains NaN or
                 infinity; or the labels do not fit.
         """
-        check_batches(batch_size, steps)
+        batch_size, steps = checked_batches(batch_size, steps)
         check_data(model, data, "sensitivity")
         try:
             batches = list(keras_internals.labelled_batches(data, batch_size, steps))

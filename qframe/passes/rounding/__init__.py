@@ -19,7 +19,7 @@ from qframe.layers.tree import iter_slots
 from qframe.models.ranges import rangeless_of
 from qframe.observation import Progress
 from qframe.observation.replay import Replay
-from qframe.observation.shapes import check_batches, check_data, check_model
+from qframe.observation.shapes import check_data, check_model, checked_batches
 from qframe.passes.report import Report, Row
 from qframe.passes.rounding.choosing import choose
 from qframe.passes.rounding.moments import Moments, gather
@@ -123,7 +123,7 @@ def round_weights(
     rounder = rounder_of(method, options)
     boolean("round_weights", "correct_biases", correct_biases)
     integer_within("round_weights", "samples", samples, 1, 2**31)
-    check_batches(batch_size, steps)
+    batch_size, steps = checked_batches(batch_size, steps)
     check_data(model, data, "round_weights")
     targets, others = targets_of(model)
     if not targets:

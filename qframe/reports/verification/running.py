@@ -17,7 +17,7 @@ from qframe.deployment.runtime import EdgeRuntime
 from qframe.errors import ArgumentError, DataError, brief
 from qframe.exporters import ExportedFile
 from qframe.observation import Progress
-from qframe.observation.shapes import check_batches, check_data, check_model
+from qframe.observation.shapes import check_data, check_model, checked_batches
 from qframe.paths import AnyPath
 from qframe.reports.accuracy import accuracy, predicted
 from qframe.reports.verification.agreement import Agreement
@@ -48,7 +48,7 @@ def verification_of(
 ) -> Verification:
     """Verify a file; the arguments are those of `qframe.verify`."""
     integer_within("verify", "edge_examples", edge_examples, 0, 2**31)
-    check_batches(batch_size, steps)
+    batch_size, steps = checked_batches(batch_size, steps)
     tolerance = finite_number("verify", "tolerance", tolerance)
     check_model(model, "verification")
     file = ExportedFile.check(path, target)
