@@ -89,6 +89,7 @@ def test_loss_is_the_increase_of_the_cross_entropy(one_hot):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="it is TensorFlow's")
 def test_labels_in_a_dataset_are_used():
     import tensorflow as tf
 
