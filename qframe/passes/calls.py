@@ -11,7 +11,9 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
-from qframe.layers.slots import slots_of
+from qframe.layers.adapters import Weight
+from qframe.layers.attachment import float_class_of
+from qframe.layers.slots import Slot, slots_of
 from qframe.models.reads import reads_outside
 
 
@@ -93,7 +95,7 @@ class Calls:
 
     @functools.cached_property
     def _reads(self) -> dict[int, str]:
-        reads = (read for root in self._roots for read in reads_outside(root, slots_of))
+        reads = (read for root in self._roots for read in reads_outside(root, _weights))
         return {id(slot.variable): reader for slot, reader in reads}
 
     @functools.cached_property
@@ -122,6 +124,19 @@ class Calls:
     def _contents(self) -> dict[int, set[int]]:
         parts = keras_internals.all_layers
         return {key: set(map(id, parts(each))) for key, each in self.layers.items()}
+
+
+def _weights(layer: Any) -> list[Slot]:
+    """The slots of a layer, or such for the weights of a layer of Keras without any."""
+    found = slots_of(layer)
+    if found or not keras_internals.is_of_keras(float_class_of(layer)):
+        return found
+    names = [v.name for v in keras_internals.own_variables(layer)]
+    return [
+        Slot(layer, name, None, Weight(name, name, None))
+        for name in names
+        if isinstance(getattr(layer, name, None), keras_internals.Variable)
+    ]
 
 
 def _others(parts: Sequence[Any]) -> list[Any]:

@@ -811,6 +811,15 @@ def test_a_normalization_without_a_scale_of_channels_is_a_reason(case):
         equalize(model, "smoothquant")
 
 
+def test_a_normalization_whose_scale_is_read_by_others_is_left():
+    def build(x):
+        norm = layers.LayerNormalization(name="norm")
+        return ops.multiply(layers.Dense(5, name="b")(norm(x)), norm.gamma)
+
+    with pytest.raises(ArgumentError, match="reads a weight of 'norm' too"):
+        equalize(functional(build), "smoothquant")
+
+
 @pytest.mark.parametrize("case", REFUSALS)
 def test_a_refusal_has_its_reason_and_changes_nothing(case):
     make, reason = REFUSALS[case]
