@@ -33,6 +33,7 @@ from qframe.passes.recalibration import recalibrate_batchnorm
 from qframe.passes.report import Report, Row
 from qframe.passes.rounding import round_weights
 from qframe.passes.rounding.rounders import Rounding
+from qframe.registry.configurable import described
 from qframe.validation import advised
 
 __all__ = [
@@ -150,7 +151,7 @@ def strip(model: Any, *, freeze: bool = False) -> Report:
             layer = site.layer
             if isinstance(layer, Quantized):
                 slots = filled_slots(layer)
-                settings = {slot.key: repr(slot.quantizer) for slot in slots}
+                settings = {slot.key: described(slot.quantizer) for slot in slots}
                 dropped = [slot.key for slot in slots if slot.is_activation]
                 reason = f"dropped: {', '.join(dropped)}" if freeze and dropped else ""
                 kind = float_class_of(layer).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import keras
 
 from qframe import keras_internals
-from qframe.errors import QFrameError
 from qframe.layers.attachment import equal, settings_of
 from qframe.layers.quantized import Quantized
 from qframe.layers.slots import Slot, slots_of
-from qframe.registry.configurable import Configurable
+from qframe.registry.configurable import described
 
 
 def named(value: Any) -> str:
@@ -22,10 +20,7 @@ def named(value: Any) -> str:
     if isinstance(value, keras.constraints.Constraint) and " object at " in repr(value):
         parameters = ", ".join(f"{k}={v!r}" for k, v in value.get_config().items())
         return f"{type(value).__name__}({parameters})"
-    if isinstance(value, Configurable):
-        with contextlib.suppress(QFrameError):  # its class is not registered
-            return str(value.identifier)
-    return repr(value)
+    return described(value)
 
 
 def replaced_by(layer: Any, settings: Mapping[str, Any]) -> dict[str, Any]:

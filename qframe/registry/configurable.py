@@ -7,6 +7,7 @@ derived, and a class has nothing but its formulas.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
@@ -106,6 +107,14 @@ def changed_parameters(maker: Any, arguments: Mapping[str, Any]) -> dict[str, An
         for name, value in arguments.items()
         if name not in parameters or repr(parameters[name].default) != repr(value)
     }
+
+
+def described(value: Any) -> str:
+    """The identifier of an object with all its arguments; its ``repr`` without one."""
+    if isinstance(value, Configurable):
+        with contextlib.suppress(QFrameError):  # its class is not registered
+            return str(value.identifier)
+    return repr(value)
 
 
 def brief(text: str) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qframe.layers.slots import Slot, weight_slots
 from qframe.layers.tree import iter_slots
 from qframe.models.precision import quantizer_bits
+from qframe.registry.configurable import brief, described
 from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.noise import Noise
 from qframe.reports.page import Section, paragraph_with_key, sortable
@@ -94,7 +95,7 @@ def _report(slot: Slot) -> WeightReport:
     bits = quantizer_bits(quantizer)
     return WeightReport(
         slot.variable_path,
-        repr(quantizer),
+        described(quantizer),
         bits if isinstance(bits, int) else None,
         arrays[0].size,
         Noise.between(*arrays),
@@ -114,7 +115,7 @@ def table(weights: Sequence[WeightReport]) -> Table:
     rows = [
         [
             weight.path,
-            weight.quantizer,
+            brief(weight.quantizer),
             "?" if weight.bits is None else str(weight.bits),
             str(weight.count),
             *weight.noise.cells(),

@@ -24,6 +24,7 @@ from qframe.passes.bit_widths.candidates import Candidate, candidates_of, checke
 from qframe.passes.bit_widths.examples import Examples
 from qframe.passes.bit_widths.metrics import SensitivityMetric, metric_of
 from qframe.passes.bit_widths.table import LayerSensitivity, Sensitivity
+from qframe.registry.configurable import described
 
 Array = NDArray[Any]
 # Fewer examples rarely show what a layer loses.
@@ -106,7 +107,7 @@ def sensitivity(
         rows = [_row(model, c, widths, reference, seen) for c in candidates]
     return Sensitivity(
         model.name,
-        repr(measure),
+        described(measure),
         widths,
         tuple(rows),
         examples.count,
