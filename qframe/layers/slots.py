@@ -26,6 +26,7 @@ from qframe.layers.sums import sums_of
 from qframe.layers.traces import changing
 from qframe.quantizers import Integers, Quantizer
 from qframe.quantizers.channels import ChannelAxis
+from qframe.quantizers.rounded import Corrected, Rounded
 
 # The activations that every layer has.
 ACTIVATIONS = ("input", "output")
@@ -244,8 +245,12 @@ class Slots(MutableMapping[str, Any]):
         self._put(slot, None)
 
     def _put(self, slot: str, quantizer: Any) -> None:
+        before, bias = self.get(slot), self.get("bias")
         with changing([self._layer]):
             self._layer.set_slot(slot, quantizer)
+            # A correction is for the levels that the weight was rounded to.
+            if isinstance(before, Rounded) and isinstance(bias, Corrected):
+                self._layer.set_slot("bias", bias.inner)
 
     def __repr__(self) -> str:
         return repr(dict(self))

@@ -553,6 +553,24 @@ def test_any_evenly_spaced_quantizer_is_rounded(quantizer):
         np.testing.assert_allclose(integers.dequantized(), value, 1e-6, 1e-7)
 
 
+@pytest.mark.parametrize("quantizer", [WEIGHTS, None])
+def test_another_quantizer_of_a_rounded_weight_ends_the_correction_of_the_bias(quantizer):
+    model, x = two_layers(), examples(60, 6)
+    qf.quantize(model, {"kernel_quantizer": WEIGHTS})
+    qf.round_weights(model, x, verbose=0)
+    one, two = model.layers
+    if quantizer is None:
+        del one.quantizers["kernel"]
+    else:
+        one.quantizers["kernel"] = quantizer
+    assert "bias" not in one.quantizers
+    assert "corrected" in str(two.quantizers["bias"])
+    expected = x @ ops.convert_to_numpy(one.quantized_weights().get("kernel", one.kernel))
+    expected += ops.convert_to_numpy(one.bias)
+    found = ops.convert_to_numpy(one(x))
+    np.testing.assert_allclose(found, np.maximum(expected, 0), 1e-4, 1e-4)
+
+
 # --- What is refused, before anything changes.
 
 
