@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import keras
 
+from qframe import keras_internals
 from qframe.keras_internals import is_library
 
 # Code can reach any attribute through these names.
@@ -21,6 +22,20 @@ _ANY = {
 }
 # The limit of nested decorators, since a decorator may refer to itself in `__wrapped__`.
 _MAX_DECORATORS = 100
+
+
+def hidden_layers(layer: Any, ids: Collection[int]) -> list[Any]:
+    """The layers with certain ids that the code of a layer names and Keras does not track.
+
+    An example is a function around a layer that a `Lambda` calls.
+    """
+    tracked = {id(part) for part in keras_internals.all_layers(layer)}
+    values = [type(layer), *(v for v in vars(layer).values() if id(v) not in tracked)]
+    # Objects of users may raise anything in the search.
+    with contextlib.suppress(Exception):
+        visited = list(_visited(values))
+        return [v for v in visited if id(v) in ids and id(v) not in tracked]
+    return []
 
 
 class CodeSearch:
@@ -51,28 +66,38 @@ class CodeSearch:
             return False
 
     def _search(self, values: list[Any]) -> bool:
-        visited: dict[int, Any] = {}
-        remaining = list(values)
-        while remaining:
-            value = _unwrapped(remaining.pop())
-            if id(value) in self._variables:
-                return True
-            if not isinstance(value, (FunctionType, type, list, tuple, set, dict)):
-                value = type(value)
+        return any(
+            id(value) in self._variables
+            or (
+                isinstance(value, FunctionType)
+                and not is_library(value.__module__)
+                and not self._attributes.isdisjoint(_names(value.__code__))
+            )
+            for value in _visited(values)
+        )
+
+
+def _visited(values: list[Any]) -> Iterator[Any]:
+    """Yield values, what they contain, and what their functions and classes use."""
+    visited: dict[int, Any] = {}
+    remaining = list(values)
+    while remaining:
+        value = _unwrapped(remaining.pop())
+        if id(value) in visited:
+            continue
+        yield value
+        if not isinstance(value, (FunctionType, type, list, tuple, set, dict)):
+            value = type(value)
             if id(value) in visited:
                 continue
-            visited[id(value)] = value  # a reference, so that no other object gets the id
-            if isinstance(value, type):
-                remaining += _members(value)
-            elif isinstance(value, FunctionType):
-                if is_library(value.__module__):
-                    continue
-                if not self._attributes.isdisjoint(_names(value.__code__)):
-                    return True
+        visited[id(value)] = value  # a reference, so that no other object gets the id
+        if isinstance(value, type):
+            remaining += _members(value)
+        elif isinstance(value, FunctionType):
+            if not is_library(value.__module__):
                 remaining += _used(value)
-            else:
-                remaining += value.values() if isinstance(value, dict) else value
-        return False
+        else:
+            remaining += value.values() if isinstance(value, dict) else value
 
 
 def _unwrapped(value: Any) -> Any:

@@ -14,6 +14,7 @@ from qframe import keras_internals
 from qframe.layers.adapters import Weight
 from qframe.layers.attachment import float_class_of
 from qframe.layers.slots import Slot, slots_of
+from qframe.models.code import hidden_layers
 from qframe.models.reads import reads_outside
 
 
@@ -85,7 +86,8 @@ class Calls:
         around: dict[int, list[Any]] = collections.defaultdict(list)
         for holder in self.layers.values():
             if keras_internals.graph_of(holder) is None:
-                for part in keras_internals.sublayers(holder):
+                hidden = hidden_layers(holder, self.layers.keys())
+                for part in (*keras_internals.sublayers(holder), *hidden):
                     around[id(part)].append(holder)
         return around
 

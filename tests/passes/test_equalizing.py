@@ -667,6 +667,12 @@ def read_by_lambda(x):
     return by(b(dense("a")()(x)))
 
 
+def called_by_lambda(x):
+    a = dense("a")()
+    by = layers.Lambda(lambda y: a(y), output_shape=(5,), name="by")
+    return by(dense("b")()(a(x)))
+
+
 def padded():
     conv = qf.layers.QuantConv2D(3, 3, padding="same", pad_values=1.0, name="b")
     return chain(layers.Conv2D(3, 3, name="a"), conv, shape=IMAGE)
@@ -741,7 +747,11 @@ REFUSALS = {
         "multiplies its outputs by each other",
     ),
     "read in a graph": (graph(read_in_graph), "reads a weight of 'b' too"),
-    "read by a lambda": (graph(read_by_lambda), "'by' reads a weight of 'b' too"),
+    "called by a lambda": (
+        graph(called_by_lambda, (5,)),
+        "'a' may be called by the code of 'by'",
+    ),
+    "read by a lambda": (graph(read_by_lambda), "'b' may be called by the code of 'by'"),
     "input": (
         graph(lambda x: dense("b")()(dense("a")()(x) + x)),
         "the channels are those of an input of its model",

@@ -485,6 +485,23 @@ def read_by_an_operation():
     return draw(keras.Model(x, ops.einsum("bc,ac->ba", y, one.kernel)))
 
 
+class Hiding(layers.Layer):
+    """Calls a layer that Keras does not see."""
+
+    def __init__(self, layer, **options):
+        super().__init__(**options)
+        self.hidden = lambda: layer
+
+    def call(self, x):
+        return self.hidden()(x)
+
+
+def called_by_hiding_code():
+    one, x = dense()(), keras.Input((3,))
+    y = layers.BatchNormalization()(one(x))
+    return draw(keras.Model(x, Hiding(one, name="hiding")(y)))
+
+
 def kept_by_another_model():
     model = chain(dense()(), layers.BatchNormalization())
     model.features = keras.Model(model.inputs, model.layers[0].output, name="features")
@@ -593,6 +610,7 @@ REFUSALS = {
         sequence(dense(), lambda: layers.TimeDistributed(bn()()), shape=TIME),
         "may be called by the code of 'time_distributed",
     ),
+    "hidden": (called_by_hiding_code, "may be called by the code of 'hiding'"),
     "shared weight": (tied, "'other' shares a weight with 'dense'"),
     "read": (read_by_an_operation, "reads a weight of 'dense' too"),
     "quantized": (quantized(kernel_quantizer="ste_sign"), "call qframe.strip(model), fold"),
