@@ -26,8 +26,8 @@ class AdaRound:
 
     The exponent :math:`\beta` falls from 20 to 2, and v is learned by Adam. The first term
     is divided by its value for the nearest levels, for each weight. It uses the moments of
-    the inputs instead of the inputs, and needs no backend. Where the nearest levels have a
-    smaller error, those are returned.
+    the inputs instead of the inputs, and needs no backend. An output for which the nearest
+    levels have a smaller error gets those.
 
     Args:
         steps: the steps of Adam, from 1. Default 500.
@@ -65,7 +65,7 @@ class AdaRound:
         if not worst > 0:
             return nearest
         levels = self._learned(rounding, rounding.weights.size / worst)
-        return levels if rounding.error(levels) < worst else nearest
+        return rounding.no_worse_than_nearest(levels)
 
     def _learned(self, rounding: Rounding, factor: float) -> Array:
         """The levels, with the error times a factor."""

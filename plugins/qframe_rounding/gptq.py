@@ -24,7 +24,7 @@ class GPTQ:
     These are the levels of the paper, which updates all weights by the inverse of H + d I.
     The inputs come in the order of their squares, the largest first, since the last ones
     have none behind them that could make up for their error. The damping d is a part of the
-    mean square.
+    mean square. An output for which the nearest levels have a smaller error gets those.
 
     Args:
         damping: that part, positive. Default 0.01.
@@ -62,7 +62,7 @@ class GPTQ:
         levels = _rounded(_ordered(rounding, rows), factor)
         result = np.empty_like(levels)
         np.put_along_axis(result, rows, levels, axis=1)
-        return result
+        return rounding.no_worse_than_nearest(result)
 
 
 def _ordered(rounding: Rounding, rows: Any) -> Rounding:

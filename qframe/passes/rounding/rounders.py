@@ -51,8 +51,18 @@ class Rounding:
 
     def error(self, levels: Array) -> float:
         """The error of numbers of levels, as above."""
+        return float(self._errors(levels).sum())
+
+    def no_worse_than_nearest(self, levels: Array) -> Array:
+        """Numbers of levels, or the nearest for an output where their error is smaller."""
+        nearest = self.nearest()
+        better = self._errors(levels) <= self._errors(nearest)
+        return np.where(better[:, None], levels, nearest)
+
+    def _errors(self, levels: Array) -> Array:
+        """The error in each output, of shape (G, F)."""
         error = self.values(levels) - self.weights
-        return float(np.einsum("gkf,gkf->", error, self.moments @ error))
+        return np.asarray(np.einsum("gkf,gkf->gf", error, self.moments @ error))
 
     def damped(self, part: float) -> Array:
         """The moments, with a part of their mean square added to each square.
