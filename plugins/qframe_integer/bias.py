@@ -84,7 +84,7 @@ class IntegerBias(Quantizer):
         if step is None:
             return inputs
         x = wide(inputs)
-        shift = shift + self.offset
+        step, shift = _like(x, step, shift + self.offset)
         steps, whole = _steps(ops.stop_gradient(x), step, shift)
         value = ops.where(whole, steps * step - shift, x)
         return ops.cast(with_gradient(value, x), inputs.dtype)
@@ -103,7 +103,7 @@ class IntegerBias(Quantizer):
                 "grid. Quantize both, and write qframe.calibrate(model, data)."
             )
         x = wide(ops.convert_to_tensor(inputs))
-        parts = _steps(x, step, shift + self.offset)
+        parts = _steps(x, *_like(x, step, shift + self.offset))
         steps, whole = map(as_array, parts)
         if not whole.all():
             raise QFrameError(
@@ -113,6 +113,11 @@ class IntegerBias(Quantizer):
         scale = np.broadcast_to(as_array(step), steps.shape).astype(np.float32)
         zero_point = np.zeros_like(scale, np.int32)
         return Integers(steps.astype(np.int32), scale, zero_point, self.precision)
+
+
+def _like(x: Any, *others: Any) -> list[Any]:
+    """Numbers in the dtype of the bias; those of a grid are in float32."""
+    return [ops.cast(other, x.dtype) for other in others]
 
 
 def _steps(x: Any, step: Any, shift: Any) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from qframe.quantizers.traits import Traits
 SCALE_BITS, EXPONENT_BITS = 32, 8
 # The largest distance from an integer, in steps, that rounding in float32 explains.
 _TOLERANCE = 1e-2
+# The largest part of a number by which rounding to a dtype of fewer bits changes it.
+_ROUNDING = {"float16": 1 / (1 + 2**11), "bfloat16": 1 / (1 + 2**8)}
 
 
 @attrs.frozen(eq=False)
@@ -100,8 +103,18 @@ def integers_of(
     divisor = np.where(scale == 0, 1, scale).astype(np.float64)
     steps = values / divisor + zero_point
     integers = np.rint(steps)
-    worst = np.abs(steps - integers).max(initial=0)
-    if worst > _TOLERANCE:
+    # Values are steps rounded to their dtype, which up to half a step does no harm.
+    dtype = keras.backend.standardize_dtype(quantized.dtype)
+    rounding = _ROUNDING.get(dtype, 0.0) * np.abs(steps - zero_point)
+    distance = np.abs(steps - integers)
+    worst = distance.max(initial=0)
+    if (rounding >= 0.5).any():
+        raise QFrameError(
+            f"the values of {quantizer!r} reach {np.abs(steps - zero_point).max():.0f} "
+            f"steps, which {dtype} cannot tell apart. Build the layer with dtype='float32' "
+            f"or 'mixed_{dtype}', or take fewer bits."
+        )
+    if (distance > _TOLERANCE + rounding).any():
         raise QFrameError(
             f"the values of {quantizer!r} are not on the grid that its `affine` states: "
             f"one is {worst:.2g} steps from an integer. Correct `affine`, or let it return "

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from keras import ops
 
 import qframe as qf
 from examples import settings
-from qframe.errors import ArgumentError
+from qframe.errors import ArgumentError, QFrameError
 from qframe.quantizers import axes_within_channels
 from qframe.quantizers.differentiation import to_numpy
 
@@ -408,3 +409,31 @@ def test_the_axis_of_the_channels_comes_from_the_layer():
     kernel = keras.ops.convert_to_numpy(model.layers[0].kernel)
     largest = np.abs(kernel).max((0, 1, 3), keepdims=True)
     np.testing.assert_allclose(actual.scale, largest / 7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_integers_of_any_dtype_are_the_nearest_ones(dtype):
+    x = np.random.default_rng(0).normal(size=(40, 30))
+    tensor = ops.cast(ops.convert_to_tensor(x), dtype)
+    x = np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")), np.float64)
+    found = qf.quantizers.Integer(bits=8, narrow_range=True).integers(tensor)
+    steps = x / (np.abs(x).max() / 127)
+    np.testing.assert_allclose(found.values, steps, atol=0.5001)
+
+
+def test_integers_that_a_dtype_cannot_tell_apart_are_an_error():
+    tensor = ops.cast(ops.linspace(-1.0, 1.0, 999), "bfloat16")
+    text = r"reach 255 steps, which bfloat16 cannot tell apart. Build .* 'mixed_bfloat16'"
+    with pytest.raises(QFrameError, match=text):
+        qf.quantizers.Integer(bits=9, narrow_range=True).integers(tensor)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_int8_of_layers_of_any_dtype(dtype):
+    layers = keras.layers.Dense(16, "relu", dtype=dtype), keras.layers.Dense(4, dtype=dtype)
+    model = keras.Sequential([keras.Input((8,), dtype=dtype), *layers])
+    qf.quantize(model, "int8")
+    qf.calibrate(model, np.random.default_rng(0).normal(size=(64, 8)), verbose=0)
+    for path, integers in qf.integers(model).items():
+        if "kernel" in path:
+            assert np.abs(integers.values).max() == 127
