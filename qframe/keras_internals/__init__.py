@@ -50,6 +50,7 @@ from qframe.keras_internals.structure import (
     unlocked,
     untrack,
 )
+from qframe.keras_internals.tracing import calls_in_code
 from qframe.keras_internals.training import (
     copy_exclusions,
     make_function,
@@ -75,6 +76,7 @@ __all__ = [
     "batches",
     "become_identity",
     "build_shapes",
+    "calls_in_code",
     "calls_observed",
     "copy_exclusions",
     "direct_weights",

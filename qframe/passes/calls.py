@@ -46,13 +46,16 @@ class Calls:
 
     def _add(self, graph: Any, name: str) -> None:
         for node in keras_internals.nodes(graph):
-            self._of[id(node.operation)][id(node)] = node
-            for tensor in node.arguments.keras_tensors:
-                self._readers[id(tensor)][id(node)] = node
-            for tensor in node.outputs:
-                self._makers[id(tensor)] = node
+            self._add_node(node)
         for tensor in graph.outputs:
             self._outputs[id(tensor)] = name
+
+    def _add_node(self, node: Any) -> None:
+        self._of[id(node.operation)][id(node)] = node
+        for tensor in node.arguments.keras_tensors:
+            self._readers[id(tensor)][id(node)] = node
+        for tensor in node.outputs:
+            self._makers[id(tensor)] = node
 
     def of(self, layer: Any) -> list[Any]:
         """The calls of a layer."""

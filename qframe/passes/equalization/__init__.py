@@ -15,13 +15,12 @@ from qframe.layers.attachment import float_class_of
 from qframe.layers.traces import changing
 from qframe.layers.tree import Site, sites
 from qframe.observation.shapes import check_model
-from qframe.passes.calls import Calls
 from qframe.passes.equalization.channel_groups import Group, Reader
 from qframe.passes.equalization.channel_inputs import channel_statistics
 from qframe.passes.equalization.channel_scales import METHODS
 from qframe.passes.equalization.equalized_weights import Scaled, fitting, new_values
+from qframe.passes.equalization.followed_code import FollowedCalls
 from qframe.passes.equalization.grouping import Groups
-from qframe.passes.equalization.scaled_parts import NORMS
 from qframe.passes.equalization.scaling import Method, Statistics
 from qframe.passes.methods import method_of
 from qframe.passes.proofs import remark_on_training
@@ -134,7 +133,7 @@ def equalize(
             f"qframe.equalize(model, method={method!r}), or no --data on the command line."
         )
     all_sites = list(sites(model))
-    found = Groups(Calls(model), NORMS if chosen.takes_norms else {})
+    found = Groups(FollowedCalls(model), chosen.takes_norms)
     found.find(site.layer for site in all_sites)
     found.drop(chosen.refusal)
     statistics: Statistics = {}

@@ -41,7 +41,7 @@ def arguments_of(node: Any) -> dict[str, Any]:
 def tensor_of_projection(layer: Any, calls: Calls) -> Any:
     """The tensor that a projection of an attention reads; None for another layer."""
     for attention in calls.layers.values():
-        if isinstance(attention, ATTENTIONS):
+        if isinstance(attention, ATTENTIONS) and keras_internals.runs_keras(attention):
             for argument in _READERS:
                 if any(part is layer for part in projections(attention, argument)):
                     nodes = calls.of(attention)

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from qframe.passes.equalization.passages import Place
+from qframe.passes.equalization.places import Place
 from qframe.passes.weights import Channels
 
 
@@ -19,11 +19,13 @@ class Part:
         layer: the layer.
         variable: the weight.
         channels: the numbers of the channels, in a shape that broadcasts to the weight.
+        offset: what is added to the weight where it is used, as 1 in ``x * (1 + scale)``.
     """
 
     layer: Any
     variable: Any
     channels: Channels
+    offset: float = 0.0
 
 
 @attrs.frozen(eq=False)

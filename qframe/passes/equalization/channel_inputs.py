@@ -22,7 +22,7 @@ _INPUTS = "inputs of the model"
 
 @attrs.frozen(eq=False)
 class ChannelStatistics:
-    """Statistics of the inputs of a layer, by the positions along the axis of channels.
+    """Statistics of the inputs of a layer, by the positions along the axes of channels.
 
     Args:
         largest: the largest magnitudes.
@@ -59,7 +59,7 @@ class _ChannelObserver(observation.Observer):
             key, reader = self._readers[id(layer)]
             inputs = args[0] if args else next(iter(kwargs.values()))
             x = ops.cast(inputs, "float32")
-            axes = [i for i in range(1, len(x.shape)) if i != reader.place.axis]
+            axes = [i for i in range(1, len(x.shape)) if i not in reader.place.axes]
             parts = [ops.max(ops.abs(x), axes), ops.mean(ops.abs(x), axes)]
             if self._count and is_matrix(layer):
                 parts.append(rows(layer, x, self._count))

@@ -71,7 +71,8 @@ def new_values(scaled: Sequence[Scaled]) -> dict[int, tuple[Any, Array]]:
             _, values = result.get(id(variable)) or (variable, values_of(variable))
             along = scaling.factors[part.channels]
             with np.errstate(over="ignore"):
-                values = values / along if divided else values * along
+                used = values + part.offset
+                values = (used / along if divided else used * along) - part.offset
             result[id(variable)] = variable, values
     return result
 

@@ -6,36 +6,63 @@ import collections
 from typing import Any
 
 import attrs
-import numpy as np
 
 from qframe.errors import QFrameError
-from qframe.passes.calls import Calls
 from qframe.passes.equalization.attentions import ATTENTIONS, arguments_of, projections
 from qframe.passes.equalization.channel_groups import Maker, Part, Reader
+from qframe.passes.equalization.followed_code import FollowedCalls
+from qframe.passes.equalization.norms import Norms
 from qframe.passes.equalization.passages import (
-    Place,
     check_activation,
     factors_of,
     moved,
     origin,
     others_of,
+    reads_place,
     source_of,
 )
-from qframe.passes.equalization.scaled_parts import input_part, norm_parts, output_parts
-from qframe.passes.proofs import check_callers, check_function, check_weights, is_product
+from qframe.passes.equalization.places import Place
+from qframe.passes.equalization.scaled_parts import axes_made, input_part, made_by
+from qframe.passes.proofs import check_function, check_weights, is_product
 
 
-def check_layer(layer: Any, calls: Calls) -> None:
+def check_layer(layer: Any, calls: FollowedCalls) -> None:
     """Raise for a layer whose calls, function or weights are not known.
 
     Raises:
         QFrameError: with the reason.
     """
     check_function(layer, "equalize")
-    check_callers(layer, calls)
-    check_weights(layer, calls)
+    check_owner(layer, calls)
     if not layer.built:
         raise QFrameError(f"{layer.name!r} is not built, since no call reaches it")
+
+
+def check_owner(layer: Any, calls: FollowedCalls, besides: Any = None) -> None:
+    """Raise where the calls of a layer, or who reads its weights, are not known.
+
+    Raises:
+        QFrameError: with the reason.
+    """
+    check_calls(layer, calls, besides)
+    check_weights(layer, calls)
+    for weight in layer.variables:
+        reader = calls.readers_of_weights.get(id(weight))
+        if reader is not None:
+            raise QFrameError(f"the code of {reader!r} reads a weight of {layer.name!r}")
+
+
+def check_calls(layer: Any, calls: FollowedCalls, besides: Any = None) -> None:
+    """Raise where code that is not known may call a layer.
+
+    Raises:
+        QFrameError: with the reason.
+    """
+    code = calls.called_by_code(layer, besides)
+    if code is not None:
+        reason = calls.obstacle(layer, besides)
+        reason = reason and f", which cannot be followed: {reason}"
+        raise QFrameError(f"{layer.name!r} may be called by the code of {code!r}{reason}")
 
 
 class Draft:
@@ -43,11 +70,13 @@ class Draft:
 
     Args:
         calls: the calls of the layers of a model.
-        norms: the classes of normalizations that may make channels.
+        norms: the normalizations that may make channels.
+        whole: whether each axis of an output that a kernel makes has its own channels, as
+            the heads of an attention; else only the last one has.
     """
 
-    def __init__(self, calls: Calls, norms: tuple[type, ...]) -> None:
-        self._calls, self._norms = calls, norms
+    def __init__(self, calls: FollowedCalls, norms: Norms, whole: bool) -> None:
+        self._calls, self._norms, self._whole = calls, norms, whole
         self.makers: dict[int, Maker] = {}
         self.readers: dict[int, Reader] = {}
         self.count = 0
@@ -59,7 +88,7 @@ class Draft:
 
     def start(self, layer: Any) -> None:
         """Follow the output of a layer to all that a scale of its channels reaches."""
-        self._attempt(self._add_maker, layer, None)
+        self._attempt(self._add_maker, layer)
         while self._queue:
             tensor = self._queue.popleft()
             self._attempt(self._follow_back, tensor)
@@ -93,32 +122,47 @@ class Draft:
             raise QFrameError(f"{reader.name!r} reads tensors of different ranks")
         self._put(tensor, self._places[id(like)])
 
-    def _add_maker(self, layer: Any, place: Place | None) -> None:
-        """Add a layer whose output has channels at a place; None for the first layer."""
+    def _add_maker(self, layer: Any, tensor: Any = None) -> None:
+        """Add a layer whose output has channels; without a tensor, the first layer."""
         if id(layer) in self.makers:
             return
-        check_layer(layer, self._calls)
+        is_norm = self._norms.has(layer)
+        if is_norm and self._norms.is_of_user(layer):
+            check_owner(layer, self._calls)
+        else:
+            check_layer(layer, self._calls)
         nodes = self._calls.of(layer)
         if not nodes:
             raise QFrameError(f"no call of the model reaches {layer.name!r}")
         parts: list[Part] = []
+        if tensor is None:
+            tensor = nodes[0].outputs[0]
+            made, parts = self._made_by(layer, len(tensor.shape))
+            self.count = made.channels.size
+            self._put(tensor, made)
+        place = self._places[id(tensor)]
         for node in nodes:
             output = node.outputs[0]
-            if isinstance(layer, self._norms):
-                axis, count, parts = norm_parts(layer, len(output.shape))
-            else:
-                check_activation(getattr(layer, "activation", None), layer.name)
-                axis, count, parts = output_parts(layer, len(output.shape))
-            if place is None:
-                self.count = count
-                place = Place(axis, np.arange(count))
-            if len(place.channels) != count:
+            axes = [axis - len(tensor.shape) + len(output.shape) for axis in place.axes]
+            made, parts = self._made_by(layer, len(output.shape), tuple(axes))
+            if made.channels.shape != place.channels.shape:
                 raise QFrameError("its channels meet others in another order")
-            self._put(output, Place(axis, place.channels))
-        numbers = np.arange(self.count) if place is None else place.channels
+            self._put(output, Place(made.axes, place.channels))
+        numbers = place.channels.ravel()
         parts = [attrs.evolve(p, channels=numbers[p.channels]) for p in parts]
-        kernel = None if isinstance(layer, self._norms) else parts[0]
-        self.makers[id(layer)] = Maker(layer, tuple(parts), kernel)
+        self.makers[id(layer)] = Maker(layer, tuple(parts), None if is_norm else parts[0])
+
+    def _made_by(
+        self, layer: Any, rank: int, axes: tuple[int, ...] | None = None
+    ) -> tuple[Place, list[Part]]:
+        """The channels in the output of a layer, of a rank; along some axes if given."""
+        if self._norms.has(layer):
+            return self._norms.made_by(layer, rank)
+        check_activation(getattr(layer, "activation", None), layer.name)
+        if axes is None:
+            axes = axes_made(layer, rank)
+            axes = axes if self._whole else axes[-1:]
+        return made_by(layer, rank, axes)
 
     def _follow_back(self, tensor: Any) -> None:
         """Find what makes a tensor with channels."""
@@ -130,8 +174,8 @@ class Draft:
         if node is None:
             raise QFrameError("the channels are those of an input of its model")
         layer = node.operation
-        if is_product(layer) or isinstance(layer, self._norms):
-            self._add_maker(layer, place)
+        if is_product(layer) or self._norms.has(layer):
+            self._add_maker(layer, tensor)
             return
         factors = factors_of(node)
         if factors:
@@ -139,9 +183,8 @@ class Draft:
             if not any(id(each) in self._places for each in factors):
                 raise QFrameError(f"no scale passes {layer.name!r} backwards")
             return
-        source = source_of(node)
-        if id(source) not in self._places:
-            self._put(source, origin(node, place))
+        if not reads_place(node, lambda each: id(each) in self._places):
+            self._put(source_of(node), origin(node, place))
 
     def _follow(self, node: Any, tensor: Any) -> None:
         """Find where the channels of a tensor go in a call that reads it."""
@@ -173,7 +216,7 @@ class Draft:
     def _add_attention(self, layer: Any, node: Any, tensor: Any) -> None:
         """Add the projections of an attention that read a tensor."""
         check_function(layer, "equalize")
-        check_callers(layer, self._calls)
+        check_calls(layer, self._calls)
         for argument, value in arguments_of(node).items():
             if value is not tensor:
                 continue
@@ -187,8 +230,5 @@ class Draft:
 
     def _add_projection(self, attention: Any, part: Any, tensor: Any) -> None:
         check_function(part, "equalize")
-        check_weights(part, self._calls)
-        code = self._calls.called_by_code(part, besides=attention)
-        if code is not None:
-            raise QFrameError(f"{part.name!r} may be called by the code of {code!r}")
+        check_owner(part, self._calls, besides=attention)
         self._add_reader(part, tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -10,12 +10,12 @@ import keras
 
 from qframe.errors import QFrameError
 from qframe.layers.table import nearest
-from qframe.passes.calls import Calls
 from qframe.passes.equalization.attentions import tensor_of_projection
 from qframe.passes.equalization.channel_groups import Group
+from qframe.passes.equalization.followed_code import FollowedCalls
 from qframe.passes.equalization.group_search import Draft, check_layer
+from qframe.passes.equalization.norms import NORMS, Norms
 from qframe.passes.equalization.passages import source_of
-from qframe.passes.equalization.scaled_parts import NORMS
 from qframe.passes.proofs import is_product
 
 
@@ -25,12 +25,12 @@ class Groups:
 
     Args:
         calls: the calls of the layers of the model.
-        norms: the classes of normalizations that may make channels.
+        takes_norms: whether a normalization may make channels.
         groups: the groups.
     """
 
-    calls: Calls
-    norms: Mapping[type, Any]
+    calls: FollowedCalls
+    takes_norms: bool
     groups: list[Group] = attrs.field(factory=list)
     # By the id of a layer, why the channels that it makes or reads are not scaled.
     _outputs: dict[int, str] = attrs.field(factory=dict, init=False)
@@ -38,14 +38,16 @@ class Groups:
 
     def find(self, layers: Iterable[Any]) -> None:
         """Find the groups of all layers."""
-        norms = tuple(self.norms)
+        norms = Norms(self.calls, self.takes_norms)
         seen: set[int] = set()
         for layer in layers:
-            makes = is_product(layer) or isinstance(layer, norms)
-            if id(layer) in seen or not makes:
+            if id(layer) in seen or not (is_product(layer) or norms.has(layer)):
                 continue
-            draft = Draft(self.calls, norms)
-            draft.start(layer)
+            for whole in (True, False):
+                draft = Draft(self.calls, norms, whole)
+                draft.start(layer)
+                if not draft.reason:
+                    break
             seen |= draft.makers.keys()
             if draft.reason:
                 self._refuse({id(layer), *draft.makers}, draft.readers, draft.reason)
@@ -85,7 +87,7 @@ class Groups:
                 operation = maker.operation
                 if id(operation) in self._outputs:
                     return self._outputs[id(operation)]
-                if nearest(NORMS, type(operation)) and not self.norms:
+                if nearest(NORMS, type(operation)) and not self.takes_norms:
                     return _of_norm(operation)
                 tensor = source_of(maker)
         except QFrameError as error:

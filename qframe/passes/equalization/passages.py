@@ -8,23 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import attrs
 import keras
-import numpy as np
 
 from qframe import keras_internals
 from qframe.errors import QFrameError
 from qframe.keras_internals.overrides import override_of
 from qframe.layers.attachment import float_class_of
 from qframe.layers.table import TABLE, nearest
+from qframe.passes.equalization.followed_code import is_link
+from qframe.passes.equalization.operators import PASSED, SOURCE, reshaped
+from qframe.passes.equalization.places import Place
 from qframe.passes.proofs import check_function
-from qframe.passes.weights import Channels, channel_axis
+from qframe.passes.weights import channel_axis
 
 _ACTIVATIONS = (None, *(getattr(keras.activations, n) for n in ("linear", "relu")))
 # By the lowering of a layer in the table, and by the class of an operator.
 _EACH_NUMBER = {
     *("identity", "activation", "relu", "leaky_relu", "prelu"),
-    *("Relu", "ReLU", "LeakyRelu", "Copy", "StopGradient"),
+    *("Relu", "ReLU", "LeakyRelu", "Copy", "StopGradient", "Cast", "ZerosLike"),
 }
 _POSITIONS = {"average_pooling", "cropping", "max_pooling", "up_sampling", "zero_padding"}
 _GLOBAL = {"global_average", "global_maximum"}
@@ -33,24 +34,8 @@ _MERGES = {
     *("Add", "Maximum", "Minimum", "Subtract"),
 }
 _MULTIPLY = {"multiply", "Multiply"}
-
-
-@attrs.frozen(eq=False)
-class Place:
-    """The channels along an axis of a tensor.
-
-    Args:
-        axis: the axis, from 0.
-        channels: the number of the channel at each position of the axis.
-    """
-
-    axis: int
-    channels: Channels
-
-    def equals(self, other: Place) -> bool:
-        """Return whether another place has the same channels along the same axis."""
-        same = np.array_equal(self.channels, other.channels)
-        return self.axis == other.axis and same
+# All its tensors are the same one.
+_LINK = "link"
 
 
 def check_activation(function: Any, owner: str) -> None:
@@ -76,22 +61,29 @@ def moved(node: Any, tensor: Any, place: Place) -> Place:
     operation, kind = node.operation, _kind(node.operation)
     tensors, output = _tensors(node), node.outputs[0]
     rank = len(tensor.shape)
-    if kind in _EACH_NUMBER:
+    if kind == _LINK:
         return place
+    if kind in _EACH_NUMBER:
+        if "float" not in str(output.dtype):
+            raise QFrameError(f"{operation.name!r} makes {output.dtype}")
+        return place
+    if kind in PASSED:
+        return PASSED[kind](node, tensor, place)
     if kind in _POSITIONS | _GLOBAL:
-        if place.axis != channel_axis(operation, rank):
+        if place.axes != (channel_axis(operation, rank),):
             raise QFrameError(f"{operation.name!r} mixes the channels")
-        return Place(1, place.channels) if len(output.shape) == 2 else place
+        return Place((1,), place.channels) if len(output.shape) == 2 else place
     if kind == "permute":
-        axis = [0, *operation.dims].index(place.axis)
-        return attrs.evolve(place, axis=axis)
+        order = [0, *operation.dims]
+        return Place.of([order.index(axis) for axis in place.axes], place.channels)
     if kind == "reshape":
-        return _reshaped(operation, tensor, output, place)
+        is_flatten = isinstance(operation, keras.layers.Flatten)
+        swapped = is_flatten and operation.data_format == "channels_first"
+        return reshaped(node, tensor, place, swapped)  # as Keras does before it flattens
     if kind in _MERGES | _MULTIPLY:
         constants = len(tensors) == 1 and kind not in _MULTIPLY
         shapes = [tuple(each.shape) for each in (*tensors, output)]
-        sizes = {s[place.axis] if len(s) == rank else None for s in shapes}
-        if constants or sizes != {len(place.channels)}:
+        if constants or len({*map(len, shapes)}) > 1 or not place.fits(shapes):
             raise QFrameError(
                 f"no scale passes {operation.name!r}, which "
                 + (
@@ -106,9 +98,13 @@ def moved(node: Any, tensor: Any, place: Place) -> Place:
 
 def others_of(node: Any, tensor: Any) -> list[Any]:
     """The other tensors of a call, which a scale must reach where it reaches this one."""
-    if _kind(node.operation) not in _MERGES:
+    kind = _kind(node.operation)
+    if kind not in _MERGES | {_LINK, "Where"}:
         return []
-    return [each for each in _tensors(node) if each is not tensor]
+    tensors = _tensors(node)
+    if kind == "Where":
+        tensors = [t for t in tensors if t is not node.arguments.args[0]]
+    return [each for each in tensors if each is not tensor]
 
 
 def factors_of(node: Any) -> list[Any]:
@@ -124,21 +120,30 @@ def origin(node: Any, place: Place) -> Place:
     """
     kind = _kind(node.operation)
     tensor, output = _tensors(node)[0], node.outputs[0]
-    known = kind in _EACH_NUMBER | _POSITIONS | _GLOBAL | _MERGES
+    known = kind in _EACH_NUMBER | _POSITIONS | _GLOBAL | _MERGES | {_LINK}
     if not known or len(tensor.shape) != len(output.shape):
         raise QFrameError(_blocked(node.operation))
     return moved(node, tensor, place)
 
 
 def source_of(node: Any) -> Any:
-    """The first tensor that a call reads, where a scale passes it.
+    """The tensor that a call reads whose scale its output has, where one passes.
 
     Raises:
         QFrameError: none passes; the text is the reason.
     """
-    if not _kind(node.operation):
+    kind = _kind(node.operation)
+    if not kind:
         raise QFrameError(_blocked(node.operation))
-    return _tensors(node)[0]
+    source = node.arguments.args[SOURCE[kind]] if kind in SOURCE else _tensors(node)[0]
+    if not isinstance(source, keras.KerasTensor):
+        raise QFrameError(_blocked(node.operation))
+    return source
+
+
+def reads_place(node: Any, has_place: Any) -> bool:
+    """Return whether a call reads a tensor that a function says is placed."""
+    return any(map(has_place, _tensors(node)))
 
 
 def _blocked(operation: Any) -> str:
@@ -163,6 +168,8 @@ def _kind(operation: Any) -> str:
     Raises:
         QFrameError: it would, with other arguments; the text is the reason.
     """
+    if is_link(operation):
+        return _LINK
     if not isinstance(operation, keras.layers.Layer):
         return _kind_of_operator(operation)
     row = nearest(TABLE, type(operation))
@@ -184,7 +191,7 @@ def _kind_of_operator(operator: Any) -> str:
         raise QFrameError(f"no scale passes {operator.name!r}{_cure(name.lower())}")
     if name == "ReLU":
         _check_relu(operator)
-    return name if name in _EACH_NUMBER | _MERGES | _MULTIPLY else ""
+    return name if name in _EACH_NUMBER | _MERGES | _MULTIPLY | {*PASSED} else ""
 
 
 def _check_relu(relu: Any) -> None:
@@ -194,25 +201,3 @@ def _check_relu(relu: Any) -> None:
             f"threshold={relu.threshold}: replace it with keras.layers.ReLU(), and train "
             "the model with it"
         )
-
-
-def _reshaped(layer: Any, tensor: Any, output: Any, place: Place) -> Place:
-    """The channels after a reshape, if one axis still tells them apart."""
-    before, after = list(tensor.shape[1:]), list(output.shape[1:])
-    if None in before or None in after:
-        raise QFrameError(f"{layer.name!r} reshapes axes whose sizes are not known")
-    numbers = place.channels.reshape([-1 if i == place.axis else 1 for i in _axes(tensor)])
-    numbers = np.broadcast_to(numbers, before)
-    if isinstance(layer, keras.layers.Flatten) and layer.data_format == "channels_first":
-        numbers = np.moveaxis(numbers, 0, -1)  # as Keras does before it flattens
-    numbers = numbers.reshape(after)
-    for axis in reversed(range(numbers.ndim)):
-        line = numbers[tuple(slice(None) if i == axis else 0 for i in range(numbers.ndim))]
-        spread = line.reshape([-1 if i == axis else 1 for i in range(numbers.ndim)])
-        if (numbers == spread).all():
-            return Place(axis + 1, line)
-    raise QFrameError(f"{layer.name!r} spreads the channels over several axes")
-
-
-def _axes(tensor: Any) -> range:
-    return range(1, len(tensor.shape))

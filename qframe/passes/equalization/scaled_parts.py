@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,9 +9,8 @@ import numpy as np
 
 from qframe.errors import QFrameError
 from qframe.layers.substitution import latent
-from qframe.layers.table import nearest
 from qframe.passes.equalization.channel_groups import Part
-from qframe.passes.equalization.passages import Place
+from qframe.passes.equalization.places import Place, joined
 from qframe.passes.weights import (
     Channels,
     bias_channels,
@@ -25,71 +23,40 @@ from qframe.passes.weights import (
     variable_of,
 )
 
-# The scale and the shift of each class of normalization. Older versions of Keras lack some.
-NORMS: Mapping[type, tuple[str, ...]] = {
-    getattr(keras.layers, name): attributes
-    for name, attributes in {
-        "BatchNormalization": ("gamma", "beta"),
-        "GroupNormalization": ("gamma", "beta"),
-        "LayerNormalization": ("gamma", "beta"),
-        "RMSNormalization": ("scale",),
-    }.items()
-    if hasattr(keras.layers, name)
-}
 
-_OF_LAST_AXIS = tuple(
-    getattr(keras.layers, name)
-    for name in ("LayerNormalization", "RMSNormalization")
-    if hasattr(keras.layers, name)
-)
-
-
-def norm_parts(norm: Any, rank: int) -> tuple[int, int, list[Part]]:
-    """The axis and the number of the channels of a normalization, and its weights.
-
-    Raises:
-        QFrameError: it has no weights for a scale.
-    """
-    attributes = nearest(NORMS, type(norm)) or ()
-    weights = [latent(norm, name) for name in attributes]
-    axes = [axis % rank for axis in np.atleast_1d(norm.axis).tolist()]
-    if not weights or weights[0] is None:
-        raise QFrameError(f"{norm.name!r} has scale=False, and nothing to divide")
-    if len(axes) != 1 or (axes != [rank - 1] and isinstance(norm, _OF_LAST_AXIS)):
-        # Of another axis, what Keras computes depends on the backend.
-        raise QFrameError(f"{norm.name!r} normalizes more or others than the last axis")
-    count = int(weights[0].shape[0])
-    parts = [Part(norm, v, np.arange(count)) for v in weights if v is not None]
-    return axes[0], count, parts
-
-
-def output_parts(product: Any, rank: int) -> tuple[int, int, list[Part]]:
-    """The axis and the number of the channels that a layer of products makes.
+def made_by(product: Any, rank: int, axes: tuple[int, ...]) -> tuple[Place, list[Part]]:
+    """The channels that a layer of products makes along axes of its output.
 
     Returns:
         They, and the weights that make them, first the kernel.
 
     Raises:
-        QFrameError: its kernel makes none.
+        QFrameError: its kernel does not make one of the axes.
     """
-    for axis in reversed(range(1, rank)):
-        places = output_places(product, axis, rank)
-        if places is not None:
-            break
-    else:
+    found = [output_places(product, axis, rank) for axis in axes]
+    places = [each for each in found if each is not None]
+    if not axes or len(places) < len(axes):
         raise QFrameError(f"the kernel of {product.name!r} makes no axis of its output")
-    parts = [Part(product, output_kernel(product), places.kernel)]
+    sizes = [each.count for each in places]
+    kernel = joined([each.kernel for each in places], sizes)
+    parts = [Part(product, output_kernel(product), kernel)]
     if product.bias is not None:
-        channels = bias_channels(product, places)
-        parts.append(Part(product, latent(product, "bias"), channels))
-    return axis, places.count, parts
+        each = [bias_channels(product, place) for place in places]
+        parts.append(Part(product, latent(product, "bias"), joined(each, sizes)))
+    return Place(axes, np.arange(int(np.prod(sizes))).reshape(sizes)), parts
+
+
+def axes_made(product: Any, rank: int) -> tuple[int, ...]:
+    """The axes of an output of a rank that the kernel of a layer of products makes."""
+    places = {axis: output_places(product, axis, rank) for axis in range(1, rank)}
+    return tuple(axis for axis, place in places.items() if place is not None)
 
 
 def input_part(product: Any, place: Place, rank: int) -> Part:
     """The kernel of a layer of products that reads channels.
 
     Raises:
-        QFrameError: it does not multiply along the axis of the channels.
+        QFrameError: it does not multiply along the axes of the channels.
     """
     if getattr(product, "pad_values", 0):
         raise QFrameError(
@@ -100,22 +67,23 @@ def input_part(product: Any, place: Place, rank: int) -> Part:
         0
     ]  # of a separable convolution, the depthwise kernel
     variable = variable_of(product, attribute)
-    channels = _read(product, attribute, tuple(variable.shape), place, rank)
-    return Part(product, variable, place.channels[channels])
+    shape = tuple(variable.shape)
+    index = tuple(_read(product, attribute, shape, axis, rank) for axis in place.axes)
+    return Part(product, variable, place.channels[index])
 
 
 def _read(
-    product: Any, attribute: str, shape: tuple[int, ...], place: Place, rank: int
+    product: Any, attribute: str, shape: tuple[int, ...], axis: int, rank: int
 ) -> Channels:
-    """The position along the axis of an input that each entry of a kernel multiplies."""
-    refusal = f"{product.name!r} does not multiply axis {place.axis} with its kernel"
+    """The position along an axis of an input that each entry of a kernel multiplies."""
+    refusal = f"{product.name!r} does not multiply axis {axis} with its kernel"
     if isinstance(product, keras.layers.EinsumDense):
         read, kernel = product.equation.replace(" ", "").split("->")[0].split(",")
-        label = labels(read, rank)[place.axis]
+        label = labels(read, rank)[axis]
         if not label or kernel.count(label) != 1 or read.count(label) != 1:
             raise QFrameError(refusal)
         return numbered(shape, (kernel.index(label),))
-    if place.axis != channel_axis(product, rank):
+    if axis != channel_axis(product, rank):
         raise QFrameError(refusal)
     row = row_of(product)
     if row.counter == "transposed_convolution":

@@ -1,0 +1,214 @@
+"""The calls of layers in graphs, and in the code of layers that calls others."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import attrs
+import keras
+
+from qframe import keras_internals
+from qframe.errors import QFrameError
+from qframe.models.shapes import built_tensors
+from qframe.passes.calls import Calls
+
+# Sizes of axes that a graph leaves open: code such as that of a mask needs some number.
+_BATCH, _SIZE = 2, 8
+
+
+class _Link(keras.Operation):
+    """What joins the tensors in code to those around it."""
+
+
+@attrs.frozen(eq=False)
+class _Arguments:
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def keras_tensors(self) -> tuple[Any, ...]:
+        return self.args
+
+
+@attrs.frozen(eq=False)
+class _LinkNode:
+    """A call whose inputs and output are one tensor; each input is that of one trace."""
+
+    operation: Any
+    arguments: _Arguments
+    outputs: list[Any]
+    is_input: bool = False
+
+
+def is_link(operation: Any) -> bool:
+    """Return whether an operation joins the tensors in code to those around it."""
+    return isinstance(operation, _Link)
+
+
+def _is_code(layer: Any) -> bool:
+    """Return whether the call of a layer is code of users that may call other layers."""
+    return not keras_internals.runs_keras(layer) and bool(keras_internals.sublayers(layer))
+
+
+class FollowedCalls(Calls):
+    """The calls of the layers of a model in all live graphs, and in code.
+
+    The code of a layer runs with symbolic tensors for each of its calls in a graph, both in
+    inference and in training. What it does with other arguments than those is not seen.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model)
+        self._code = {k: part for k, part in self.layers.items() if _is_code(part)}
+        # The ids of those that were called, and why the code of others is not known.
+        self._called: set[int] = set()
+        self._obstacles: dict[int, str] = {}
+        #: The names of the layers whose code reads a weight of another, by its id.
+        self.readers_of_weights: dict[int, str] = {}
+        #: The arguments that the code of a layer takes and no call gave it, by its id.
+        self.unused: dict[int, set[str]] = {}
+        for holder in self._code.values():
+            for node in self.of(holder):
+                self._follow(holder, node.arguments.args, node.arguments.kwargs, node)
+        for holder in self._code.values():
+            if id(holder) not in self._called:
+                self._follow_as_built(holder)
+
+    def called_by_code(self, layer: Any, besides: Any = None) -> str | None:
+        around = self._code_around[id(layer)]
+        unknown = (each for each in around if each is not besides)
+        return next((e.name for e in unknown if not self._is_known(e, {id(layer)})), None)
+
+    def obstacle(self, layer: Any, besides: Any = None) -> str:
+        """Why the code that may call a layer is not known; empty without a reason."""
+        around = (each for each in self._code_around[id(layer)] if each is not besides)
+        for each in around:
+            if not self._is_known(each, {id(layer)}):
+                return self._obstacles.get(id(each)) or self.obstacle(each)
+        return ""
+
+    def in_code(self, layer: Any) -> bool:
+        """Return whether code calls a layer."""
+        return bool(self._code_around[id(layer)])
+
+    def _is_known(self, holder: Any, inside: set[int]) -> bool:
+        key = id(holder)
+        known = key in self._called and key not in self._obstacles and key not in inside
+        around = self._code_around[key]
+        return known and all(self._is_known(each, {*inside, key}) for each in around)
+
+    def _follow_as_built(self, holder: Any) -> None:
+        """Follow the code of a layer that no graph calls, such as that of a model."""
+        for dtype in (keras.config.floatx(), "int32"):
+            arguments = built_tensors(holder, dtype)
+            if arguments is None:
+                return
+            self._obstacles.pop(id(holder), None)
+            self._follow(holder, *arguments)
+            if id(holder) not in self._obstacles:
+                return
+
+    def _follow(self, holder: Any, args: Any, kwargs: Any, node: Any = None) -> None:
+        """Add the calls in the code of a layer.
+
+        Args:
+            holder: the layer.
+            args: its arguments.
+            kwargs: its arguments by keyword.
+            node: its call in a graph; None where it has none.
+        """
+        self._called.add(id(holder))
+        self._note_arguments(holder, args, kwargs)
+        kwargs = {key: value for key, value in kwargs.items() if value is not None}
+        stand_ins: dict[int, Any] = {}
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: _stand_in(leaf, stand_ins), (args, kwargs)
+        )
+        try:
+            self._note_reads(holder, args, kwargs)
+            opened = [p for p in keras_internals.all_layers(holder) if id(p) in self._code]
+            traces = [
+                keras_internals.calls_in_code(holder, args, {**kwargs, **mode}, opened)
+                for mode in _modes(holder, kwargs)
+            ]
+            # The same output in each trace.
+            outputs = list(zip(*(found for _, found in traces), strict=True))
+            joined = [] if node is None else list(zip(node.outputs, outputs, strict=True))
+        # The code of users can raise anything.
+        except Exception as error:
+            self._obstacles[id(holder)] = _text_of(error)
+            return
+        for nodes, _ in traces:
+            for each in nodes:
+                self._add_call(each)
+        if node is None:
+            self._outputs |= {id(t): holder.name for each in outputs for t in each}
+            return
+        link = _Link(name=f"call_of_{holder.name}")
+        for tensor in node.arguments.keras_tensors:
+            self._readers[id(tensor)].pop(id(node), None)
+        for tensor in node.arguments.keras_tensors:
+            self._add_node(_LinkNode(link, _Arguments((tensor,)), [stand_ins[id(tensor)]]))
+        for outer, inner in joined:
+            self._add_node(_LinkNode(link, _Arguments(inner), [outer]))
+
+    def _add_call(self, node: Any) -> None:
+        """Add a call in code, unless the code of the layer that it calls is known too."""
+        layer = node.operation
+        if id(layer) not in self._code:
+            self._add_node(node)
+            return
+        self._called.add(id(layer))
+        self._note_arguments(layer, node.arguments.args, node.arguments.kwargs)
+
+    def _note_arguments(self, holder: Any, args: Any, kwargs: Any) -> None:
+        try:
+            parameters = inspect.signature(holder.call).bind_partial(*args, **kwargs)
+        except TypeError:
+            return
+        known = {key for key, value in parameters.arguments.items() if value is not None}
+        names = [*parameters.signature.parameters]
+        unused = {name for name in names if name not in {*known, "training", "mask"}}
+        self.unused[id(holder)] = self.unused.get(id(holder), unused) & unused
+
+    def _note_reads(self, holder: Any, args: Any, kwargs: Any) -> None:
+        reads, complete = keras_internals.variables_read(
+            holder, args, kwargs, unless=lambda: False
+        )
+        if not complete:
+            raise QFrameError("it cannot be called with tensors without values")
+        for variable, (reader, *_) in reads:
+            own = getattr(reader, "variables", ())
+            if not any(each is variable for each in own):
+                self.readers_of_weights.setdefault(id(variable), reader.name)
+
+
+def _stand_in(leaf: Any, known: dict[int, Any]) -> Any:
+    """A tensor of a new graph for a tensor, with known sizes; else the argument."""
+    if not isinstance(leaf, keras.KerasTensor):
+        return leaf
+    if id(leaf) not in known:
+        first, *others = leaf.shape or (1,)
+        sizes = [_SIZE if size is None else size for size in others]
+        shape = (_BATCH if first is None else first, *sizes)
+        known[id(leaf)] = keras.Input(batch_shape=shape, dtype=leaf.dtype)
+    return known[id(leaf)]
+
+
+def _modes(holder: Any, kwargs: Any) -> list[dict[str, bool]]:
+    """The arguments by keyword that let code run as in inference and as in training."""
+    if not keras_internals.takes_training(holder) or "training" in kwargs:
+        return [{}]
+    return [{"training": False}, {"training": True}]
+
+
+def _text_of(error: Exception) -> str:
+    original = keras_internals.original_error(error)
+    first = next((line for line in str(original).splitlines() if line.strip()), "")
+    return (
+        f"{type(original).__name__}: {first.strip()}" if first else type(original).__name__
+    )
