@@ -99,24 +99,35 @@ def reshaped(node: Any, tensor: Any, place: Place, swapped: bool = False) -> Pla
         place: their place.
         swapped: whether the first axis after that of the examples becomes the last before.
     """
-    name, output = node.operation.name, node.outputs[0]
-    if tensor.shape[0] != output.shape[0]:
-        raise QFrameError(f"{name!r} reshapes the axis of the examples")
-    before, after = list(tensor.shape[1:]), list(output.shape[1:])
-    if None in before or None in after:
-        raise QFrameError(f"{name!r} reshapes axes whose sizes are not known")
+    before, after = list(tensor.shape), list(node.outputs[0].shape)
+    first, start = _last_axes(before, after, 1 if swapped else place.axes[0])
+    if not start:
+        raise _refusal(node, "reshapes the axis of the examples, or one of unknown size")
     sizes = dict(zip(place.axes, place.channels.shape, strict=True))
-    numbers = place.channels.reshape([sizes.get(i + 1, 1) for i in range(len(before))])
-    numbers = np.broadcast_to(numbers, before)
-    if numbers.size != np.prod(after):
-        raise QFrameError(f"{name!r} reshapes the axis of the examples")
+    numbers = place.channels.reshape([sizes.get(i, 1) for i in range(first, len(before))])
+    numbers = np.broadcast_to(numbers, before[first:])
     if swapped:
         numbers = np.moveaxis(numbers, 0, -1)
-    numbers = numbers.reshape(after)
+    numbers = numbers.reshape(after[start:])
     axes = [i for i in range(numbers.ndim) if (numbers != numbers.take([0], i)).any()]
     axes = axes or [numbers.ndim - 1]
     index = tuple(slice(None) if i in axes else 0 for i in range(numbers.ndim))
-    return Place(tuple(axis + 1 for axis in axes), numbers[index])
+    return Place(tuple(start + axis for axis in axes), numbers[index])
+
+
+def _last_axes(before: list[Any], after: list[Any], axis: int) -> tuple[int, int]:
+    """The first of the last axes that a reshape makes of each other, in either shape.
+
+    They have known sizes, and an axis is among those before. What is before them has its
+    own order. The second number is 0 where there are none.
+    """
+    for first in range(axis, 0, -1):
+        for start in range(len(after) - 1, 0, -1):
+            sizes = before[first:], after[start:]
+            known = not any(None in each for each in sizes)
+            if known and np.prod(sizes[0]) == np.prod(sizes[1]):
+                return first, start
+    return 0, 0
 
 
 # By the name of the class of an operation.

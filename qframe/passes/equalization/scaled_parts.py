@@ -68,6 +68,8 @@ def input_part(product: Any, place: Place, rank: int) -> Part:
     ]  # of a separable convolution, the depthwise kernel
     variable = variable_of(product, attribute)
     shape = tuple(variable.shape)
+    if len(place.axes) > 1 and not isinstance(product, keras.layers.EinsumDense):
+        raise QFrameError(f"the channels that {product.name!r} reads have several axes")
     index = tuple(_read(product, attribute, shape, axis, rank) for axis in place.axes)
     return Part(product, variable, place.channels[index])
 
