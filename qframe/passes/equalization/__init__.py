@@ -21,6 +21,7 @@ from qframe.passes.equalization.channel_scales import METHODS
 from qframe.passes.equalization.equalized_weights import Scaled, fitting, new_values
 from qframe.passes.equalization.followed_code import FollowedCalls
 from qframe.passes.equalization.grouping import Groups
+from qframe.passes.equalization.same_function import SameFunction
 from qframe.passes.equalization.scaling import Method, Statistics
 from qframe.passes.methods import method_of
 from qframe.passes.proofs import remark_on_training
@@ -142,6 +143,8 @@ def equalize(
         statistics = _observed(model, found.groups, data, chosen.sampled_rows, run)
         found.drop(lambda group: _unreached(group, statistics))
     scaled, are_equal = fitting(found, chosen, statistics)
+    if any(found.calls.code_around(layer) for layer in _layers_of(scaled)):
+        scaled = _checked(SameFunction(model, data), found, scaled)
     rows = _rows(all_sites, scaled, found)
     if not scaled and not are_equal:
         text = " ".join(f"{row.path!r}: {row.reason}." for row in rows)
@@ -151,15 +154,15 @@ def equalize(
             else f"{model.name!r} has no layer of products to equalize."
         )
     with keras_internals.strategy_scope(model):
-        changed = {id(p.layer): p.layer for g, _ in scaled for p, _ in g.parts()}
-        optimizers = built_optimizers(changed.values())
-        with changing(changed.values()), contextlib.ExitStack() as undo:
+        changed = _layers_of(scaled)
+        optimizers = built_optimizers(changed)
+        with changing(changed), contextlib.ExitStack() as undo:
             for variable, values in new_values(scaled).values():
                 write(variable, values, undo)
             for optimizer in optimizers:
                 optimizer.restart(undo)
             undo.pop_all()
-    notes = tuple(each.note() for each in optimizers)
+    notes = (*(each.note() for each in optimizers), *_unused(found.calls, changed))
     return Equalization(f"{model.name} equalized", tuple(rows), notes)
 
 
@@ -171,6 +174,41 @@ def _observed(
     keyed = {f"{index}": reader for index, reader in enumerate(readers)}
     found = channel_statistics(model, keyed, data, rows, **run)
     return {id(keyed[key].layer): each for key, each in found.items()}
+
+
+def _layers_of(scaled: Sequence[Scaled]) -> list[Any]:
+    """The layers of groups, each once."""
+    parts = (part for group, _ in scaled for part, _ in group.parts())
+    return list({id(part.layer): part.layer for part in parts}.values())
+
+
+def _checked(same: SameFunction, found: Groups, scaled: list[Scaled]) -> list[Scaled]:
+    """The groups whose scales leave the outputs of the model as they are."""
+    if not same.change_by(scaled):
+        return scaled
+    for pair in scaled:
+        reason = same.change_by([pair])
+        if reason:
+            found.remove(pair[0], reason)
+    kept = [pair for pair in scaled if any(pair[0] is group for group in found.groups)]
+    reason = same.change_by(kept)
+    for group, _ in kept if reason else []:
+        found.remove(group, reason)
+    return [] if reason else kept
+
+
+def _unused(calls: FollowedCalls, changed: Sequence[Any]) -> list[str]:
+    """Notes of the arguments without which the code around changed layers was followed."""
+    around = {id(a): a for layer in changed for a in calls.code_around(layer)}
+    unused = {
+        type(holder).__name__: ", ".join(sorted(names))
+        for key, holder in around.items()
+        if (names := calls.unused.get(key))
+    }
+    return [
+        f"The code of {name} was followed as the model calls it, without {names}."
+        for name, names in unused.items()
+    ]
 
 
 def _unreached(group: Group, statistics: Statistics) -> str:

@@ -15,6 +15,8 @@ from qframe.passes.calls import Calls
 
 # Sizes of axes that a graph leaves open: code such as that of a mask needs some number.
 _BATCH, _SIZE = 2, 8
+# Arguments whose values Keras chooses.
+_MODES = {"training", "mask"}
 
 
 class _Link(keras.Operation):
@@ -91,9 +93,10 @@ class FollowedCalls(Calls):
                 return self._obstacles.get(id(each)) or self.obstacle(each)
         return ""
 
-    def in_code(self, layer: Any) -> bool:
-        """Return whether code calls a layer."""
-        return bool(self._code_around[id(layer)])
+    def code_around(self, layer: Any) -> list[Any]:
+        """The layers whose code calls a layer, with those whose code calls them."""
+        around = self._code_around[id(layer)]
+        return [*around, *(far for each in around for far in self.code_around(each))]
 
     def _is_known(self, holder: Any, inside: set[int]) -> bool:
         key = id(holder)
@@ -130,9 +133,11 @@ class FollowedCalls(Calls):
         )
         try:
             self._note_reads(holder, args, kwargs)
-            opened = [p for p in keras_internals.all_layers(holder) if id(p) in self._code]
+            opened = self._opened(holder)
             traces = [
-                keras_internals.calls_in_code(holder, args, {**kwargs, **mode}, opened)
+                keras_internals.calls_in_code(
+                    holder, args, {**kwargs, **mode}, opened.values()
+                )
                 for mode in _modes(holder, kwargs)
             ]
             # The same output in each trace.
@@ -144,7 +149,7 @@ class FollowedCalls(Calls):
             return
         for nodes, _ in traces:
             for each in nodes:
-                self._add_call(each)
+                self._add_call(each, holder)
         if node is None:
             self._outputs |= {id(t): holder.name for each in outputs for t in each}
             return
@@ -156,24 +161,38 @@ class FollowedCalls(Calls):
         for outer, inner in joined:
             self._add_node(_LinkNode(link, _Arguments(inner), [outer]))
 
-    def _add_call(self, node: Any) -> None:
+    def _opened(self, holder: Any) -> dict[int, Any]:
+        """A layer of code, and those of code that it may call without a graph between."""
+        found = {id(holder): holder}
+        for part in keras_internals.sublayers(holder):
+            if id(part) in self._code and id(part) not in found:
+                found |= self._opened(part)
+        return found
+
+    def _add_call(self, node: Any, holder: Any) -> None:
         """Add a call in code, unless the code of the layer that it calls is known too."""
-        layer = node.operation
-        if id(layer) not in self._code:
-            self._add_node(node)
+        operation, arguments = node.operation, node.arguments
+        if id(operation) in self._code:
+            self._called.add(id(operation))
+            self._note_arguments(operation, arguments.args, arguments.kwargs)
             return
-        self._called.add(id(layer))
-        self._note_arguments(layer, node.arguments.args, node.arguments.kwargs)
+        self._add_node(node)
+        if not isinstance(operation, keras.layers.Layer):
+            for leaf in keras.tree.flatten((arguments.args, arguments.kwargs)):
+                if isinstance(leaf, keras_internals.Variable):
+                    self.readers_of_weights.setdefault(id(leaf), holder.name)
 
     def _note_arguments(self, holder: Any, args: Any, kwargs: Any) -> None:
+        signature = inspect.signature(holder.call)
+        kinds = {key: each.kind for key, each in signature.parameters.items()}
         try:
-            parameters = inspect.signature(holder.call).bind_partial(*args, **kwargs)
+            given = signature.bind_partial(*args, **kwargs).arguments
         except TypeError:
             return
-        known = {key for key, value in parameters.arguments.items() if value is not None}
-        names = [*parameters.signature.parameters]
-        unused = {name for name in names if name not in {*known, "training", "mask"}}
-        self.unused[id(holder)] = self.unused.get(id(holder), unused) & unused
+        known = {key for key, value in given.items() if value is not None}
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        left = {key for key, kind in kinds.items() if kind in named} - known
+        self.unused[id(holder)] = self.unused.get(id(holder), left) & left - _MODES
 
     def _note_reads(self, holder: Any, args: Any, kwargs: Any) -> None:
         reads, complete = keras_internals.variables_read(
@@ -182,9 +201,17 @@ class FollowedCalls(Calls):
         if not complete:
             raise QFrameError("it cannot be called with tensors without values")
         for variable, (reader, *_) in reads:
-            own = getattr(reader, "variables", ())
+            is_layer = isinstance(reader, keras.layers.Layer)
+            own = keras_internals.own_variables(reader) if is_layer else []
             if not any(each is variable for each in own):
                 self.readers_of_weights.setdefault(id(variable), reader.name)
+
+
+def known_shape(tensor: Any) -> tuple[int, ...]:
+    """The shape of a symbolic tensor, with some size for each axis without."""
+    sizes = [_BATCH, *[_SIZE] * (len(tensor.shape) - 1)]
+    shape = zip(tensor.shape, sizes[: len(tensor.shape)], strict=True)
+    return tuple(other if size is None else size for size, other in shape)
 
 
 def _stand_in(leaf: Any, known: dict[int, Any]) -> Any:
@@ -192,10 +219,7 @@ def _stand_in(leaf: Any, known: dict[int, Any]) -> Any:
     if not isinstance(leaf, keras.KerasTensor):
         return leaf
     if id(leaf) not in known:
-        first, *others = leaf.shape or (1,)
-        sizes = [_SIZE if size is None else size for size in others]
-        shape = (_BATCH if first is None else first, *sizes)
-        known[id(leaf)] = keras.Input(batch_shape=shape, dtype=leaf.dtype)
+        known[id(leaf)] = keras.Input(batch_shape=known_shape(leaf), dtype=leaf.dtype)
     return known[id(leaf)]
 
 
@@ -208,7 +232,5 @@ def _modes(holder: Any, kwargs: Any) -> list[dict[str, bool]]:
 
 def _text_of(error: Exception) -> str:
     original = keras_internals.original_error(error)
-    first = next((line for line in str(original).splitlines() if line.strip()), "")
-    return (
-        f"{type(original).__name__}: {first.strip()}" if first else type(original).__name__
-    )
+    lines = [line.strip() for line in str(original).splitlines() if line.strip()]
+    return ": ".join([type(original).__name__, *lines[:1]])

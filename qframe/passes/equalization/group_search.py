@@ -82,6 +82,8 @@ class Draft:
         self.count = 0
         #: Why the layers are no group; the search goes on, to find them all.
         self.reason = ""
+        #: Whether several axes tell channels apart.
+        self.is_split = False
         self._places: dict[int, Place] = {}
         self._queue: collections.deque[Any] = collections.deque()
         self._products: dict[int, Any] = {}
@@ -138,7 +140,7 @@ class Draft:
         if tensor is None:
             tensor = nodes[0].outputs[0]
             made, parts = self._made_by(layer, len(tensor.shape))
-            self.count = made.channels.size
+            self.count, self.is_split = made.channels.size, len(made.axes) > 1
             self._put(tensor, made)
         place = self._places[id(tensor)]
         for node in nodes:

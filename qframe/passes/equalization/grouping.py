@@ -46,7 +46,7 @@ class Groups:
             for whole in (True, False):
                 draft = Draft(self.calls, norms, whole)
                 draft.start(layer)
-                if not draft.reason:
+                if not (draft.reason and draft.is_split):
                     break
             seen |= draft.makers.keys()
             if draft.reason:

@@ -15,10 +15,12 @@ from keras import ops
 
 from qframe import keras_internals
 from qframe.errors import QFrameError
+from qframe.keras_internals.side_effects import side_effects_undone
 from qframe.layers.substitution import latent
 from qframe.layers.table import nearest
 from qframe.passes.calls import Calls
 from qframe.passes.equalization.channel_groups import Part
+from qframe.passes.equalization.followed_code import known_shape
 from qframe.passes.equalization.places import Place
 from qframe.passes.weights import Array, values_of
 
@@ -42,6 +44,8 @@ _OF_LAST_AXIS = tuple(
 # A layer multiplies with its weight w, or with 1 + w.
 _OFFSETS = (0.0, 1.0)
 _MOST_WEIGHTS = 2
+# Arguments whose values Keras chooses.
+_MODES = {"training", "mask"}
 
 
 class Norms:
@@ -118,21 +122,34 @@ def _offsets_of(layer: Any, nodes: Sequence[Any]) -> tuple[float, ...] | None:
         return None
     ((size,),) = shapes
     for node in nodes:
-        tensors, outputs = node.arguments.keras_tensors, node.outputs
+        arguments, outputs = node.arguments, node.outputs
+        tensors = arguments.keras_tensors
+        options = {k: v for k, v in arguments.kwargs.items() if k not in _MODES}
+        if list(map(id, arguments.args)) != list(map(id, tensors)) or any(
+            value is not None for value in options.values()
+        ):
+            return None
         found = [tuple(each.shape) for each in (*tensors, *outputs)]
         if len(tensors) != 1 or len(outputs) != 1 or len(set(found)) != 1:
             return None
-        if found[0][-1] != size or "float" not in str(outputs[0].dtype):
+        dtypes = [str(each.dtype) for each in (*tensors, *outputs)]
+        if found[0][-1] != size or not all("float" in each for each in dtypes):
             return None
-    shape = (2, *(3 if n is None else n for n in nodes[0].outputs[0].shape[1:]))
-    every = itertools.product(_OFFSETS, repeat=len(weights))
-    return next((each for each in every if _divides(layer, shape, each)), None)
+    shape = known_shape(nodes[0].outputs[0])
+    every = list(itertools.product(_OFFSETS, repeat=len(weights)))
+    modes = [{"training": mode} for mode in (False, True)]
+    for mode in modes if keras_internals.takes_training(layer) else [{}]:
+        every = [each for each in every if _divides(layer, shape, each, mode)]
+    return next(iter(every), None)
 
 
-def _divides(layer: Any, shape: tuple[int, ...], offsets: tuple[float, ...]) -> bool:
+def _divides(
+    layer: Any, shape: tuple[int, ...], offsets: tuple[float, ...], mode: dict[str, bool]
+) -> bool:
     """Return whether weights divided by a scale divide the output of a layer by it."""
     generator = np.random.default_rng(0)
     values = [values_of(weight) for weight in layer.weights]
+    small = 1e-5 if str(layer.compute_dtype) == "float32" else 3e-2
     for spread in (0.0, 1.0, 4.0):
         x = generator.normal(size=shape) * 2.0 ** generator.uniform(-3, 3, shape[-1])
         weights = [value + spread * generator.normal(size=value.shape) for value in values]
@@ -144,24 +161,24 @@ def _divides(layer: Any, shape: tuple[int, ...], offsets: tuple[float, ...]) -> 
         ]
         try:
             expected, actual, *changed = (
-                _output(layer, each, x) for each in (weights, divided, *others)
+                _output(layer, each, x, mode) for each in (weights, divided, *others)
             )
         # The code of users can raise anything.
         except Exception:
             return False
-        small = 1e-5 if str(layer.compute_dtype) == "float32" else 3e-2
-        largest = np.abs(expected).max()
-        near = np.abs(actual * scale - expected).max() <= small * largest
-        if not near or any(np.abs(c - expected).max() <= small * largest for c in changed):
+        least = small * np.abs(expected).max()
+        if np.abs(actual * scale - expected).max() > least:
+            return False
+        if any(np.abs(each - expected).max() <= least for each in changed):
             return False
     return True
 
 
-def _output(layer: Any, weights: Sequence[Array], x: Array) -> Array:
+def _output(layer: Any, weights: Sequence[Array], x: Array, mode: dict[str, bool]) -> Array:
     mapping = [
         (variable, ops.convert_to_tensor(value, dtype=variable.dtype))
         for variable, value in zip(layer.weights, weights, strict=True)
     ]
-    with keras.StatelessScope(mapping):
-        result = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype))
+    with side_effects_undone(layer), keras.StatelessScope(mapping):
+        result = layer(ops.convert_to_tensor(x, dtype=layer.compute_dtype), **mode)
     return np.asarray(ops.convert_to_numpy(ops.cast(result, "float32")), np.float64)
