@@ -11,6 +11,7 @@ import attrs
 
 from qframe import keras_internals
 from qframe.errors import ArgumentError
+from qframe.layers.adapters import is_tied
 from qframe.layers.attachment import float_class_of
 from qframe.layers.traces import changing
 from qframe.layers.tree import Site, sites
@@ -237,6 +238,8 @@ def _rows(all_sites: Sequence[Site], scaled: Sequence[Scaled], found: Groups) ->
             settings |= scaling.settings
         if row_of(layer).activates and not settings:
             reason = found.reason_of(layer)
+        elif is_tied(layer):
+            reason = "it is tied: what it multiplies with is looked up, too"
         for _, scaling in made[id(layer)]:
             settings["outputs"] = f"divided by {_span(scaling.factors)}"
             reason = reason and f"inputs: {reason}"

@@ -10,13 +10,14 @@ import keras
 
 from qframe import keras_internals
 from qframe.errors import QFrameError
+from qframe.models.parts import is_built
 from qframe.models.shapes import built_tensors
 from qframe.passes.calls import Calls
 
 # Sizes of axes that a graph leaves open: code such as that of a mask needs some number.
 _BATCH, _SIZE = 2, 8
 # Arguments whose values Keras chooses.
-_MODES = {"training", "mask"}
+CHOSEN_BY_KERAS = {"training", "mask"}
 
 
 class _Link(keras.Operation):
@@ -132,13 +133,14 @@ class FollowedCalls(Calls):
             lambda leaf: _stand_in(leaf, stand_ins), (args, kwargs)
         )
         try:
+            _check_built(holder)
             self._note_reads(holder, args, kwargs)
             opened = self._opened(holder)
             traces = [
                 keras_internals.calls_in_code(
                     holder, args, {**kwargs, **mode}, opened.values()
                 )
-                for mode in _modes(holder, kwargs)
+                for mode in _modes(holder)
             ]
             # The same output in each trace.
             outputs = list(zip(*(found for _, found in traces), strict=True))
@@ -192,7 +194,7 @@ class FollowedCalls(Calls):
         known = {key for key, value in given.items() if value is not None}
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         left = {key for key, kind in kinds.items() if kind in named} - known
-        self.unused[id(holder)] = self.unused.get(id(holder), left) & left - _MODES
+        self.unused[id(holder)] = self.unused.get(id(holder), left) & left - CHOSEN_BY_KERAS
 
     def _note_reads(self, holder: Any, args: Any, kwargs: Any) -> None:
         reads, complete = keras_internals.variables_read(
@@ -205,6 +207,13 @@ class FollowedCalls(Calls):
             own = keras_internals.own_variables(reader) if is_layer else []
             if not any(each is variable for each in own):
                 self.readers_of_weights.setdefault(id(variable), reader.name)
+
+
+def _check_built(holder: Any) -> None:
+    """Raise where a call would build a layer, with variables."""
+    for part in keras_internals.all_layers(holder):
+        if not is_built(part):
+            raise QFrameError(f"{part.name!r} is not built")
 
 
 def known_shape(tensor: Any) -> tuple[int, ...]:
@@ -223,14 +232,19 @@ def _stand_in(leaf: Any, known: dict[int, Any]) -> Any:
     return known[id(leaf)]
 
 
-def _modes(holder: Any, kwargs: Any) -> list[dict[str, bool]]:
+def _modes(holder: Any) -> list[dict[str, bool]]:
     """The arguments by keyword that let code run as in inference and as in training."""
-    if not keras_internals.takes_training(holder) or "training" in kwargs:
+    if not keras_internals.takes_training(holder):
         return [{}]
     return [{"training": False}, {"training": True}]
 
 
 def _text_of(error: Exception) -> str:
-    original = keras_internals.original_error(error)
-    lines = [line.strip() for line in str(original).splitlines() if line.strip()]
-    return ": ".join([type(original).__name__, *lines[:1]])
+    """The error of the code itself, without what each layer around it adds."""
+    inner = keras_internals.original_error(error)
+    while inner is not error:
+        error, inner = inner, keras_internals.original_error(inner)
+    if isinstance(error, QFrameError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]])

@@ -20,7 +20,7 @@ from qframe.layers.substitution import latent
 from qframe.layers.table import nearest
 from qframe.passes.calls import Calls
 from qframe.passes.equalization.channel_groups import Part
-from qframe.passes.equalization.followed_code import known_shape
+from qframe.passes.equalization.followed_code import CHOSEN_BY_KERAS, known_shape
 from qframe.passes.equalization.places import Place
 from qframe.passes.weights import Array, values_of
 
@@ -44,8 +44,6 @@ _OF_LAST_AXIS = tuple(
 # A layer multiplies with its weight w, or with 1 + w.
 _OFFSETS = (0.0, 1.0)
 _MOST_WEIGHTS = 2
-# Arguments whose values Keras chooses.
-_MODES = {"training", "mask"}
 
 
 class Norms:
@@ -124,7 +122,7 @@ def _offsets_of(layer: Any, nodes: Sequence[Any]) -> tuple[float, ...] | None:
     for node in nodes:
         arguments, outputs = node.arguments, node.outputs
         tensors = arguments.keras_tensors
-        options = {k: v for k, v in arguments.kwargs.items() if k not in _MODES}
+        options = {k: v for k, v in arguments.kwargs.items() if k not in CHOSEN_BY_KERAS}
         if list(map(id, arguments.args)) != list(map(id, tensors)) or any(
             value is not None for value in options.values()
         ):
