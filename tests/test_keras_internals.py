@@ -359,3 +359,52 @@ def test_a_method_of_one_layer_is_observed_and_comes_back():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), expected)
     assert any(called is layer for called, *_ in observer.calls)
     assert layer.call is call
+
+
+def test_calls_in_code_are_nodes_of_the_layers_and_operations_that_it_calls():
+    class Inner(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+            self.seen = []
+
+        def build(self, shape):
+            self.dense.build(shape)
+
+        def call(self, x, training=False):
+            self.seen.append(training)
+            return keras.ops.relu(self.dense(x))
+
+    class Outer(Inner):
+        def __init__(self):
+            super().__init__()
+            self.inner = Inner()
+
+        def build(self, shape):
+            super().build(shape)
+            self.inner.build((*shape[:-1], 3))
+
+        def call(self, x, training=False):
+            return self.inner(super().call(x)) * 2
+
+    outer = Outer()
+    graph = keras.Model(tensor := keras.Input((2,)), outer(tensor))
+    kept = [list(part._inbound_nodes) for part in (outer, outer.dense, outer.inner)]
+    seen = list(outer.seen)
+    x = keras.Input(batch_shape=(4, 2))
+    opened = [outer, outer.inner]
+    nodes, (output,) = keras_internals.calls_in_code(outer, (x,), {}, opened)
+    by_layer = {id(node.operation): node for node in nodes}
+    kinds = sorted(type(node.operation).__name__ for node in nodes)
+    assert kinds == ["Dense", "Dense", "Inner", "Multiply", "Outer", "Relu", "Relu"]
+    assert by_layer[id(outer.dense)].arguments.keras_tensors == [x]
+    inner = by_layer[id(outer.inner)].outputs[0]
+    (multiply,) = [n for n in nodes if type(n.operation).__name__ == "Multiply"]
+    assert multiply.arguments.keras_tensors == [inner]
+    assert multiply.outputs[0] is output
+    assert tuple(output.shape) == (4, 3)
+    for part, before in zip((outer, outer.dense, outer.inner), kept, strict=True):
+        assert list(part._inbound_nodes) == before
+        assert "compute_output_spec" not in vars(part)
+    assert outer.seen == seen
+    assert graph(np.ones((1, 2))).shape == (1, 3)

@@ -195,21 +195,131 @@ def test_decoder_of_four_bits_is_rounded_and_generates(name, tmp_path):
     (row,) = report.skipped
     assert ("tied" in row.reason) is is_tied
     assert np.square(outputs(model, data) - in_float).mean() < 0.6 * nearest
-    # The tokens with a cache are those of whole calls without one.
-    expected = np.zeros((4, 6), "int32")
-    expected[:, 0] = np.arange(4)
     model.compile(sampler="greedy", **WITHOUT_XLA)
-    actual = generated(model)
-    for i in range(1, 6):
-        padding = np.tile(np.arange(6) < i, (4, 1)).astype("int32")
-        logits = model({"token_ids": expected, "padding_mask": padding})
-        expected[:, i] = keras.ops.convert_to_numpy(logits)[:, i - 1].argmax(-1)
-    np.testing.assert_array_equal(actual, expected)
+    np.testing.assert_array_equal(generated(model), tokens_of_whole_calls(model))
     model.save(tmp_path / "model.keras")
     loaded = qf.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(outputs(loaded, data), outputs(model, data))
     qf.strip(model)
     np.testing.assert_array_equal(outputs(model, data), in_float)
+
+
+def tokens_of_whole_calls(model):
+    """What a model generates from the same tokens as `generated`, without a cache."""
+    tokens = np.zeros((4, 6), "int32")
+    tokens[:, 0] = np.arange(4)
+    for i in range(1, 6):
+        padding = np.tile(np.arange(6) < i, (4, 1)).astype("int32")
+        logits = model({"token_ids": tokens, "padding_mask": padding})
+        tokens[:, i] = keras.ops.convert_to_numpy(logits)[:, i - 1].argmax(-1)
+    return tokens
+
+
+def opt():
+    return models.OPTBackbone(num_layers=2, max_sequence_length=12, **TEXT)
+
+
+def bloom():
+    return models.BloomBackbone(num_layers=2, **TEXT)
+
+
+# Each with the layers of products whose inputs no scale reaches, and the reason.
+EQUALIZED = {
+    "GPT-2": (
+        lambda: models.GPT2CausalLM(backbone=gpt2(), preprocessor=None),
+        {"feedforward_output_dense": "the activation gelu", "token_embedding": "tied"},
+    ),
+    "OPT": (
+        lambda: models.OPTCausalLM(backbone=opt(), preprocessor=None),
+        {"token_embedding": "tied"},
+    ),
+    "BLOOM": (
+        lambda: models.BloomCausalLM(backbone=bloom(), preprocessor=None),
+        {"mlp_output_dense": "(Gelu)", "token_embedding": "tied"},
+    ),
+    "Llama": (lambda: decoder("Llama", num_query_heads=4, num_key_value_heads=2), {}),
+    "Mistral": (lambda: decoder("Mistral", num_query_heads=4), {}),
+    "Gemma": (lambda: decoder("Gemma", head_dim=8), {"token_embedding": "tied"}),
+}
+
+
+def draw_large_channels(model, seed, size):
+    """Draw the weights of a model, with two large channels of each normalization."""
+    rng = np.random.default_rng(seed)
+    for layer in model._flatten_layers():
+        for weight in layer._trainable_variables:
+            weight.assign(rng.normal(0, size, weight.shape))
+        if "norm" in layer.name and layer.weights:
+            scale = rng.normal(1, 0.1, layer.weights[0].shape)
+            scale[[3, 5]] = 8, -6
+            layer.weights[0].assign(scale)
+
+
+def text(size):
+    tokens = np.random.default_rng(1).integers(0, 20, (size, 6))
+    return {"token_ids": tokens, "padding_mask": np.ones_like(tokens)}
+
+
+AWQ = {"method": "awq", "bits": 4, "group_size": 8, "verbose": 0}
+
+
+@pytest.mark.parametrize("name", EQUALIZED)
+def test_equalized_decoder_computes_and_generates_the_same(name):
+    make, left = EQUALIZED[name]
+    keras.utils.set_random_seed(0)
+    model = make()
+    draw_large_channels(model, 0, 0.3)
+    model.compile(sampler="greedy", **WITHOUT_XLA)
+    in_float, tokens = outputs(model, text(8)), generated(model)
+    report = qf.equalize(model, text(8), **AWQ)
+    equal = outputs(model, text(8))
+    np.testing.assert_allclose(equal, in_float, rtol=0, atol=1e-4 * abs(in_float).max())
+    np.testing.assert_array_equal(generated(model), tokens)
+    rows = [row for row in report.skipped if "no scale makes" not in row.reason]
+    reasons = {row.path.split("/")[-1]: row.reason for row in rows}
+    assert reasons.keys() == left.keys()
+    for layer, reason in left.items():
+        assert reason in reasons[layer]
+    assert any("cache" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", EQUALIZED)
+def test_equalized_decoder_loses_less_in_four_bits(name):
+    model = EQUALIZED[name][0]()
+    in_blocks = [(keras.layers.Embedding, None), (None, {"weight_quantizer": GROUPS})]
+
+    def loss():
+        qf.quantize(model, in_blocks)
+        error = np.square(outputs(model, text(32)) - in_float).mean()
+        qf.strip(model)
+        return error
+
+    ratios = []
+    for seed in range(3):
+        draw_large_channels(model, seed, 0.1)
+        in_float = outputs(model, text(32))
+        nearest = loss()
+        qf.equalize(model, text(32), **AWQ)
+        scaled = model.get_weights()
+        ratios.append(loss() / nearest)
+        for one, other in zip(scaled, model.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert np.exp(np.mean(np.log(ratios))) < 0.9, ratios
+
+
+def test_equalized_and_rounded_decoder_generates_by_its_four_bits():
+    model = EQUALIZED["Llama"][0]()
+    draw_large_channels(model, 0, 0.3)
+    model.compile(sampler="greedy", **WITHOUT_XLA)
+    in_float = generated(model)
+    qf.equalize(model, text(32), **AWQ)
+    qf.quantize(model, {"weight_quantizer": GROUPS})
+    qf.round_weights(model, text(32), verbose=0)
+    tokens = generated(model)
+    np.testing.assert_array_equal(tokens, tokens_of_whole_calls(model))
+    assert np.any(tokens != in_float)
+    qf.strip(model)
+    np.testing.assert_array_equal(generated(model), in_float)
 
 
 def language_model():
