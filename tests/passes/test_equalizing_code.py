@@ -29,10 +29,12 @@ class Norm(layers.Layer):
 
 
 class Attention(layers.Layer):
-    """Four heads of queries for two of keys and values, with positions in the queries."""
+    """Four heads of queries for two of keys and values."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, is_fused=False, **kwargs):
         super().__init__(**kwargs)
+        # It is new in later Keras.
+        self.is_fused = is_fused and hasattr(ops, "dot_product_attention")
         self.query = layers.EinsumDense("btm,mnh->btnh", (None, 4, 3), name="query")
         self.key = layers.EinsumDense("btm,mnh->btnh", (None, 2, 3), name="key")
         self.value = layers.EinsumDense("btm,mnh->btnh", (None, 2, 3), name="value")
@@ -50,8 +52,11 @@ class Attention(layers.Layer):
             key = ops.concatenate([cache[0], key], 1)
             value = ops.concatenate([cache[1], value], 1)
         key, value = ops.repeat(key, 2, axis=2), ops.repeat(value, 2, axis=2)
-        scores = ops.einsum("bqnh,bknh->bnqk", ops.sin(self.query(x)), key)
-        y = ops.einsum("bnqk,bknh->bqnh", self.softmax(scores), value)
+        if self.is_fused:
+            y = ops.dot_product_attention(self.query(x), key, value)
+        else:
+            scores = ops.einsum("bqnh,bknh->bnqk", self.query(x), key)
+            y = ops.einsum("bnqk,bknh->bqnh", self.softmax(scores), value)
         y = self.out(y)
         return y if cache is None else (y, key)
 
@@ -65,7 +70,7 @@ class Block(layers.Layer):
             Norm(offset, name="before"),
             Norm(offset, name="between"),
         )
-        self.attention = Attention(name="attention")
+        self.attention = Attention(offset == 1, name="attention")
         self.gate = layers.Dense(6, name="gate")
         self.up = layers.Dense(6, use_bias=False, name="up")
         self.dropout = layers.Dropout(0.5)
@@ -224,6 +229,97 @@ def test_blocks_in_half_precision_are_equalized(dtype):
     before = call(model, [X])
     assert names(qf.equalize(model, X, "smoothquant", verbose=0)) == EQUALIZED
     near(call(model, [X]), before, 5e-2)
+
+
+class Between(layers.Layer):
+    """A function between two layers."""
+
+    def __init__(self, function):
+        super().__init__(name="between")
+        self.function = function
+        self.a, self.b = layers.Dense(4, name="a"), layers.Dense(3, name="b")
+
+    def build(self, shape):
+        self.a.build(shape)
+        example = keras.Input(batch_shape=(2, *shape[1:-1], 4))
+        self.b.build(self.function(example).shape)
+
+    def call(self, x):
+        return self.b(self.function(self.a(x)))
+
+
+def heads(y):
+    return ops.reshape(y, (-1, 6, 2, 2))
+
+
+def merged(y):
+    return ops.reshape(y, (-1, 6, 4))
+
+
+def turned(y):
+    y = ops.transpose(heads(y), (0, 2, 3, 1))
+    return merged(ops.transpose(ops.matmul(y, SQUARE), (0, -1, 1, 2)))
+
+
+SQUARE = np.random.default_rng(0).normal(size=(6, 6)).astype("float32")
+LINE = np.arange(4, dtype="float32") + 1
+FUSED = getattr(ops, "dot_product_attention", None)
+PASSES = {
+    "matmul": lambda y: ops.matmul(SQUARE, y),
+    "transpose": turned,
+    "divide": lambda y: y / LINE,
+    "mask": lambda y: y * SQUARE[:, :1],
+    "where": lambda y: ops.where(SQUARE[:, :1] > 0, y, ops.zeros_like(y)),
+    "repeat": lambda y: ops.repeat(y, 2, axis=-1),
+    "repeat others": lambda y: ops.repeat(y, 2, axis=1),
+    "negative": lambda y: -ops.abs(y),
+    "einsum": lambda y: merged(ops.einsum("bthd,ts->bshd", heads(y), SQUARE)),
+    "flat": lambda y: ops.reshape(y, (-1, 4)),
+}
+BLOCKS = {
+    "matmul": (lambda y: ops.matmul(y, SQUARE[:4]), "mixes the channels"),
+    "square": (lambda y: ops.matmul(y, ops.transpose(y, (0, 2, 1))), "mixes the channels"),
+    "batch": (lambda y: ops.transpose(y, (1, 0, 2)), "moves the axis of the examples"),
+    "divisor": (lambda y: ops.divide(LINE, ops.abs(y)), "by each other or mixes"),
+    "where": (lambda y: ops.where(SQUARE[:, :1] > 0, y, 1.0), "takes a constant too"),
+    "condition": (lambda y: ops.where(y > 0, y, y), "(Greater)"),
+    "flat repeat": (lambda y: ops.reshape(ops.repeat(y, 2), (-1, 6, 8)), "unevenly"),
+    "einsum": (lambda y: ops.einsum("btd,de->bte", y, SQUARE[:4]), "mixes the channels"),
+    "einsum square": (lambda y: ops.einsum("btd,btd->btd", y, y), "by each other"),
+    "dots": (lambda y: ops.einsum("...d,d->...d", y, LINE), "with '...'"),
+    "attention": (lambda y: FUSED(*[heads(y)] * 3), "by each other"),
+    "softmax": (lambda y: ops.softmax(y), "(Softmax)"),
+    "integers": (lambda y: ops.cast(ops.cast(y, "int32"), "float32"), "makes int32"),
+}
+
+
+def between(function):
+    keras.utils.set_random_seed(0)
+    x = keras.Input(TIME)
+    return draw(keras.Model(x, Between(function)(x)))
+
+
+@pytest.mark.parametrize("name", PASSES)
+def test_a_scale_passes_an_operation_in_code(name):
+    model = between(PASSES[name])
+    before = call(model, [X])
+    kernel = values(model.layers[1].a)[0]
+    qf.equalize(model)
+    near(call(model, [X]), before)
+    scale = kernel / values(model.layers[1].a)[0]
+    assert np.abs(np.log(scale)).max() > 1e-2
+
+
+if FUSED is None:
+    del BLOCKS["attention"]
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_no_scale_passes_an_operation_in_code(name):
+    function, reason = BLOCKS[name]
+    with pytest.raises(ArgumentError, match="can be equalized by 'cle'") as error:
+        qf.equalize(between(function))
+    assert reason in str(error.value)
 
 
 # --- What is left as it is.

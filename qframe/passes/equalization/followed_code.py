@@ -110,6 +110,7 @@ class FollowedCalls(Calls):
         for dtype in (keras.config.floatx(), "int32"):
             arguments = built_tensors(holder, dtype)
             if arguments is None:
+                self._obstacles[id(holder)] = "Keras noted no shapes of its inputs"
                 return
             self._obstacles.pop(id(holder), None)
             self._follow(holder, *arguments)

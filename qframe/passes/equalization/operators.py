@@ -36,7 +36,7 @@ def _einsum(node: Any, tensor: Any, place: Place) -> Place:
     names = operands.split(",")
     if not arrow or "." in operands:
         raise _refusal(node, "has an equation with '...' or without '->'")
-    index = next(i for i, each in enumerate(node.arguments.args) if each is tensor)
+    index = [each is tensor for each in node.arguments.args].index(True)
     _only(node, tensor, index)
     labels = [names[index][axis] for axis in place.axes]
     if any(names[index].count(x) != 1 or output.count(x) != 1 for x in labels):
@@ -49,7 +49,8 @@ def _matmul(node: Any, tensor: Any, place: Place) -> Place:
     is_second = node.arguments.args[0] is not tensor
     _only(node, tensor, int(is_second))
     summed = rank - 2 if is_second else rank - 1
-    if summed in place.axes or not place.fits([node.outputs[0].shape]):
+    output = node.outputs[0].shape
+    if len(output) != rank or summed in place.axes or not place.fits([output]):
         raise _refusal(node, "mixes the channels")
     return place
 
@@ -59,6 +60,14 @@ def _attention(node: Any, tensor: Any, place: Place) -> Place:
     # It mixes positions in time, along the second axis.
     if 1 in place.axes or not place.fits([node.outputs[0].shape]):
         raise _refusal(node, "mixes the channels")
+    return place
+
+
+def _divided(node: Any, tensor: Any, place: Place) -> Place:
+    _only(node, tensor, 0)
+    output = node.outputs[0].shape
+    if len(output) != len(tensor.shape) or not place.fits([output]):
+        raise _refusal(node, "repeats the channels of a tensor")
     return place
 
 
@@ -132,12 +141,14 @@ def _last_axes(before: list[Any], after: list[Any], axis: int) -> tuple[int, int
 
 # By the name of the class of an operation.
 PASSED: Mapping[str, Callable[[Any, Any, Place], Place]] = {
+    "Divide": _divided,
     "DotProductAttention": _attention,
     "Einsum": _einsum,
     "Matmul": _matmul,
     "Repeat": _repeated,
     "Reshape": reshaped,
     "Transpose": _transposed,
+    "TrueDivide": _divided,
     "Where": _chosen,
 }
 # Which argument of an operation has the scale of its output; the first of others.

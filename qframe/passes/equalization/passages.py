@@ -25,7 +25,8 @@ _ACTIVATIONS = (None, *(getattr(keras.activations, n) for n in ("linear", "relu"
 # By the lowering of a layer in the table, and by the class of an operator.
 _EACH_NUMBER = {
     *("identity", "activation", "relu", "leaky_relu", "prelu"),
-    *("Relu", "ReLU", "LeakyRelu", "Copy", "StopGradient", "Cast", "ZerosLike"),
+    *("Relu", "ReLU", "LeakyRelu", "Copy", "StopGradient"),
+    *("Absolute", "Cast", "Negative", "ZerosLike"),
 }
 _POSITIONS = {"average_pooling", "cropping", "max_pooling", "up_sampling", "zero_padding"}
 _GLOBAL = {"global_average", "global_maximum"}
@@ -82,7 +83,9 @@ def moved(node: Any, tensor: Any, place: Place) -> Place:
         return reshaped(node, tensor, place, swapped)  # as Keras does before it flattens
     if kind in _MERGES | _MULTIPLY:
         constants = len(tensors) == 1 and kind not in _MULTIPLY
-        shapes = [tuple(each.shape) for each in (*tensors, output)]
+        # What a scaled tensor is multiplied with may have one number for all channels.
+        equal = [tensor] if kind in _MULTIPLY else tensors
+        shapes = [tuple(each.shape) for each in (*equal, output)]
         if constants or len({*map(len, shapes)}) > 1 or not place.fits(shapes):
             raise QFrameError(
                 f"no scale passes {operation.name!r}, which "
@@ -135,10 +138,9 @@ def source_of(node: Any) -> Any:
     kind = _kind(node.operation)
     if not kind:
         raise QFrameError(_blocked(node.operation))
-    source = node.arguments.args[SOURCE[kind]] if kind in SOURCE else _tensors(node)[0]
-    if not isinstance(source, keras.KerasTensor):
-        raise QFrameError(_blocked(node.operation))
-    return source
+    arguments, tensors = node.arguments.args, _tensors(node)
+    source = arguments[SOURCE[kind]] if kind in SOURCE else tensors[0]
+    return source if isinstance(source, keras.KerasTensor) else tensors[-1]
 
 
 def reads_place(node: Any, has_place: Any) -> bool:
