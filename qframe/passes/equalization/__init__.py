@@ -74,6 +74,11 @@ def equalize(
     value of an attention, they share s, from the largest of each; `awq` adds up their
     errors. A channel whose weights or inputs are all 0 keeps s = 1.
 
+    The code of custom layers and subclassed models is followed with symbolic tensors, in
+    inference and in training, with the arguments that the model gives. Then outputs in
+    float are compared on a few examples: a scale that changes one by more than 1e-4 of the
+    largest (float16: 2e-2, bfloat16: 1e-1) is dropped.
+
     Fold batch normalizations first (`qframe.fold_batchnorm`), then equalize, then call
     `qframe.quantize`. `cle` is for weights with one scale for each tensor, `smoothquant`
     for activations, `awq` for weights alone in few bits.
@@ -84,7 +89,8 @@ def equalize(
         data: for ``"smoothquant"`` and ``"awq"``, what `Model.predict` takes; some hundred
             examples are enough. None for ``"cle"``.
         method: ``"cle"``, where A is a layer of products; ``"smoothquant"`` or ``"awq"``,
-            where A may also be a normalization, whose scale and shift are divided.
+            where A may also be a normalization, whose scale and shift are divided, or a
+            layer of users whose weights w, or 1 + w, are the last factors of its output.
         batch_size: for arrays; default None is Keras's 32.
         steps: the number of batches; all by default.
         verbose: as in `qframe.calibrate`.
@@ -97,9 +103,10 @@ def equalize(
     Returns:
         Each layer with the range of its scales, and the reason why the inputs of a layer
         of products are not scaled: a function is between that no scale passes; what A
-        makes is also an output of a model; a layer is called by code, which may do
-        anything; a layer is quantized, or of a class that overrides its call; the numbers
-        do not fit. The notes name optimizers that start again.
+        makes is also an output of a model; a layer is called by code that cannot be
+        followed, as where it needs numbers; a layer is quantized, or of a class that
+        overrides its call; the numbers do not fit. The notes name optimizers that start
+        again, and arguments such as a cache without which code was followed.
 
     Raises:
         ArgumentError: nothing can be equalized, or the method or an option is wrong.
