@@ -58,13 +58,16 @@ def calls_in_code(
 def _open(layer: Any) -> Iterator[None]:
     """Let a symbolic call of a layer run its code on the symbolic tensors themselves.
 
-    Keras would run it on tensors of the backend to find the shapes of its outputs.
+    Keras would run it on tensors of the backend to find the shapes of its outputs. It
+    takes no symbolic tensor as a loss, which is computed by nodes all the same.
     """
-    layer.__dict__["compute_output_spec"] = layer.call
+    changes = {"compute_output_spec": layer.call, "add_loss": lambda *_: None}
+    layer.__dict__.update(changes)
     try:
         yield
     finally:
-        layer.__dict__.pop("compute_output_spec", None)
+        for name in changes:
+            layer.__dict__.pop(name, None)
 
 
 def _nodes_of(operation: Any) -> list[Any]:

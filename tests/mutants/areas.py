@@ -100,7 +100,9 @@ TABLE = {
     "qframe/passes/plans.py": _area("passes/test_calibration.py reports/test_report.py"),
     "qframe/layers/float_scope.py": _area("layers/test_float_scope.py reports"),
     "qframe/passes/inputs.py": _area("passes/test_calibration.py"),
-    "qframe/passes/equalization/": _area("passes/test_equalizing.py"),
+    "qframe/passes/equalization/": _area(
+        "passes/test_equalizing.py passes/test_equalizing_code.py"
+    ),
     "qframe/passes/equalization/input_rows.py": _area(
         "passes/test_input_rows.py passes/test_equalizing.py"
     ),

@@ -430,7 +430,7 @@ REFUSALS = {
     ReadsAWeight: "the code of 'pair' reads a weight of 'a'",
     CallsTheMethod: "the code of 'pair' reads a weight of 'b'",
     DiffersInTraining: "no scale passes 'tanh",
-    HasALoss: "which cannot be followed: ValueError",
+    HasALoss: "(Square)",
     ReturnsBoth: "the channels are an output of",
     Unbuilt: "which cannot be followed: 'b' is not built",
     DiffersWhenItRuns: "with it, outputs of ",

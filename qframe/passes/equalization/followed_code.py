@@ -77,8 +77,8 @@ class FollowedCalls(Calls):
         for holder in self._code.values():
             for node in self.of(holder):
                 self._follow(holder, node.arguments.args, node.arguments.kwargs, node)
-        for holder in self._code.values():
-            if id(holder) not in self._called:
+        for key, holder in self._code.items():
+            if key not in self._called and not self._code_around[key]:
                 self._follow_as_built(holder)
 
     def called_by_code(self, layer: Any, besides: Any = None) -> str | None:
