@@ -263,6 +263,35 @@ def test_a_tied_embedding_is_left_with_its_reason(method):
     assert "it is tied" in reasons(report)["tokens"]
 
 
+class Passes(layers.Layer):
+    """A layer whose code passes a scale."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.relu = layers.ReLU()
+
+    def call(self, x):
+        return ops.cast(self.relu(x), "float32")
+
+
+def test_scales_go_into_code_and_out_again_at_each_call():
+    x = keras.Input(TIME)
+    passes, last = Passes(), layers.Dense(4, name="last")
+    y = layers.Dense(4, name="one")(x)
+    z = layers.Dense(4, name="two")(x)
+    # Both calls of the last layer read what both others make.
+    model = draw(keras.Model(x, [ops.tanh(last(passes(y))), ops.tanh(last(passes(z)))]))
+    before = call(model, [X])
+    first = [values(model.get_layer(name))[0] for name in ("one", "two")]
+    kernel = values(last)[0]
+    report = qf.equalize(model)
+    near(call(model, [X]), before)
+    assert names(report) == {"one", "two", "last"}
+    scale = values(last)[0][:, 0] / kernel[:, 0]
+    after = [values(model.get_layer(name))[0] for name in ("one", "two")]
+    near([each * scale for each in after], first)
+
+
 class Between(layers.Layer):
     """A function between two layers."""
 
