@@ -456,7 +456,7 @@ class DiffersWhenItRuns(Pair):
 
 REFUSALS = {
     NeedsNumbers: "'a' may be called by the code of 'pair', which cannot be followed: ",
-    ReadsAWeight: "the code of 'pair' reads a weight of 'a'",
+    ReadsAWeight: "'pair' reads a weight of 'a' too",
     CallsTheMethod: "the code of 'pair' reads a weight of 'b'",
     DiffersInTraining: "no scale passes 'tanh",
     HasALoss: "(Square)",
