@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+import local_mnist
+
 # A failure must repeat, here and in CI: every run draws the same examples. To look for new
 # ones, run `tox run -e shuffled`, or pytest with --hypothesis-profile=explore.
 settings.register_profile("fixed", deadline=None, derandomize=True)
@@ -188,21 +190,12 @@ def install(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="session")
 def mnist():
-    """A local copy of MNIST; nothing here downloads it.
-
-    It is the file that the variable QFRAME_MNIST names, else Keras's own download, else
-    a `data/mnist.npz` in a folder beside this checkout.
-    """
-    keras_home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
-    candidates = [
-        *([Path(os.environ["QFRAME_MNIST"])] if "QFRAME_MNIST" in os.environ else []),
-        keras_home / "datasets" / "mnist.npz",
-        *sorted(Path(__file__).parents[2].glob("*/data/mnist.npz")),
-    ]
-    for path in candidates:
-        if path.is_file():
-            return path
-    pytest.skip(reason=f"no MNIST at {', '.join(map(str, candidates))}")
+    """A local copy of MNIST; nothing here downloads it."""
+    path = local_mnist.find()
+    if path is None:
+        places = ", ".join(map(str, local_mnist.candidates()))
+        pytest.skip(reason=f"no MNIST at {places}")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -11,11 +11,11 @@ from qframe import observation
 from qframe.layers.attachment import float_class_of
 from qframe.layers.float_scope import idle, quantized_layers
 from qframe.layers.slots import ACTIVATIONS
-from qframe.reports.markup import element
 from qframe.reports.noise import Noise
 from qframe.reports.page import Section, sortable
 from qframe.reports.runs import side_by_side
 from qframe.tables import Table
+from qframe.tables.markup import element
 
 
 @attrs.frozen

@@ -338,11 +338,11 @@ def _with_margin(low: Any, high: Any) -> tuple[float, float]:
 
 def _figure(width: float, height: float) -> Figure:
     try:
-        from matplotlib.figure import Figure
+        from qframe.reports.shown_figure import ShownFigure
     except ImportError as error:
         raise QFrameError(
             f"matplotlib draws this, which is not installed: {error}. Write: pip install "
             "'keras-qframe[plot]'."
         ) from error
     # pyplot would keep the figure and open a window for it.
-    return Figure(figsize=(width, height), layout="constrained")
+    return ShownFigure(figsize=(width, height), layout="constrained")

@@ -11,8 +11,8 @@ from qframe.layers.attachment import float_class_of
 from qframe.models.model_profile import ModelProfile
 from qframe.models.records import FLOAT_BITS, LayerProfile
 from qframe.reports.layout import BOX, Layout, layered
-from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.page import Section, paragraph_with_key
+from qframe.tables.markup import Element, as_picture, element
 
 # The letters of a name and of a text that fit into a box.
 _LETTERS = 31, 37

@@ -16,10 +16,10 @@ from qframe.paths import AnyPath, OutputPath
 from qframe.registry.discovery import FIRST_PARTY
 from qframe.reports import activations, bits, graph, weights
 from qframe.reports.activations import ActivationReport, activations_of
-from qframe.reports.markup import Element
 from qframe.reports.page import Section, definitions, page_of, sortable
 from qframe.reports.weights import WeightReport, weights_of
 from qframe.tables import Table, Tabular
+from qframe.tables.markup import Element
 
 # The functions that return what a page can show beside the model.
 _MAKERS = {Sensitivity: "sensitivity(model, data)", Front: "allocate(model, table)"}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 
-from qframe.reports.markup import Element, element, to_html
 from qframe.tables import Table
+from qframe.tables.markup import Element, element, to_html
 
 _HERE = Path(__file__).parent
 _KINDS = ("css", "js")

@@ -14,11 +14,11 @@ from qframe.layers.slots import Slot, weight_slots
 from qframe.layers.tree import iter_slots
 from qframe.models.precision import quantizer_bits
 from qframe.registry.configurable import brief, described
-from qframe.reports.markup import Element, as_picture, element
 from qframe.reports.noise import Noise
 from qframe.reports.page import Section, paragraph_with_key, sortable
 from qframe.reports.saturation import at_the_ends
 from qframe.tables import Table
+from qframe.tables.markup import Element, as_picture, element
 
 _BINS = 48
 # The size of a histogram, and of the line below it.

@@ -137,8 +137,9 @@ TABLE = {
     "qframe/registry/identifier.py": _area(_NAMES),
     "qframe/registry/requirements.py": _area("registry cli/test_doctor.py"),
     "qframe/registry/runtimes.py": _area("test_exporters.py"),
+    "qframe/passes/bit_widths/charts.py": _area("reports/test_bits.py"),
     "qframe/reports/": _area("reports"),
-    "qframe/tables.py": _area("test_tables.py models/test_model_profile.py"),
+    "qframe/tables/": _area("test_tables.py models/test_model_profile.py reports"),
     "qframe/testing/": _area("testing passes/test_properties.py"),
     "qframe/utils.py": _area("test_utils.py models/test_model_profile.py"),
     "qframe/validation.py": _area(

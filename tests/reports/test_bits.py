@@ -41,6 +41,28 @@ def test_front_is_a_line_of_its_points(measured):
     assert page.html.count("<circle") == len(front.points)
 
 
+def test_notebooks_show_the_figures_of_a_report_beside_the_table(measured):
+    """They need no style sheet: the colours are attributes."""
+    model, table = measured
+    shown = table._repr_html_()
+    assert "<td" in shown
+    page = qf.report(model, sensitivity=table).html
+    pictures = re.findall(r"<svg .*?</svg>", shown, re.DOTALL)
+    assert len(pictures) == len(table.measured)
+    assert all(picture in page for picture in pictures)
+    for mark in re.findall(r"<(?:rect|text|path|circle) [^>]*>", shown):
+        assert re.search(r'(?:fill|stroke)="(?:currentColor|#\w{6})"', mark), mark
+
+
+def test_notebooks_show_a_front_as_its_line_above_its_points(measured):
+    pytest.importorskip("scipy", reason="the extra ptq is not installed")
+    model, table = measured
+    front = qf.allocate(model, table)
+    shown = front._repr_html_()
+    assert shown.count("<circle") == len(front.points)
+    assert shown.index("<svg") < shown.index("<details>") < shown.index("<td")
+
+
 def test_other_objects_say_what_to_type(measured):
     model, table = measured
     with pytest.raises(ArgumentError, match=r"qframe\.allocate\(model, table\)"):

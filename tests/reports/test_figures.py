@@ -238,7 +238,16 @@ def test_figures_are_written_and_belong_to_the_caller_alone(tmp_path):
     assert pyplot.get_fignums() == []
 
 
+def test_notebooks_show_figures_as_the_same_picture_each_time():
+    """Without ``%matplotlib inline`` IPython has no picture of a figure of matplotlib."""
+    pictures = [qf.plot_quantizer("ste_sign")._repr_svg_() for _ in range(2)]
+    assert pictures[0].rstrip().endswith("</svg>")
+    assert pictures[0] == pictures[1]
+    assert "<dc:date>" not in pictures[0]
+
+
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "qframe.reports.shown_figure", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(QFrameError, match=r"pip install 'keras-qframe\[plot\]'"):
         qf.plot_quantizer("ste_sign")

@@ -6,8 +6,8 @@ import keras
 import pytest
 
 import qframe as qf
-from qframe.reports.markup import element
 from qframe.reports.page import Section, page_of
+from qframe.tables.markup import element
 
 VOID = {"meta", "link"}
 EVIL = "<script>alert(1)&\"'"

@@ -7,9 +7,11 @@ from typing import Any
 
 import attrs
 
+from qframe.passes.bit_widths import charts
 from qframe.passes.bit_widths.programming import Option, Problem, least_loss, loss_of, total
 from qframe.recipes import Recipe
 from qframe.tables import Table, Tabular
+from qframe.tables.markup import Element, to_html
 
 # The most points of a front.
 _POINTS = 32
@@ -47,6 +49,8 @@ class FrontPoint:
 @attrs.frozen
 class Front(Tabular):
     """The best losses from the smallest to the largest cost; prints as a table.
+
+    A notebook shows a line of the losses by cost, and the table folded below it.
 
     Args:
         model: the name of the model.
@@ -93,6 +97,17 @@ class Front(Tabular):
         ]
         title = f"{self.model}: the least {self.metric} by {self.cost}, and bits by layer"
         return [Table(title, header, rows)]
+
+    def figure(self) -> Element:
+        """Return a figure of the losses by cost, on a logarithmic scale."""
+        points = [(point.cost, point.loss) for point in self.points]
+        return charts.front(points, self.cost, self.unit)
+
+    def _repr_html_(self) -> str:
+        chart = to_html(charts.side_by_side([self.figure()]))
+        table = super()._repr_html_()
+        title = f"the {len(self.points)} points"
+        return f"{chart}<details><summary>{title}</summary>\n{table}\n</details>"
 
 
 def front_of(problem: Problem) -> list[Sequence[Option]]:

@@ -9,8 +9,10 @@ from typing import Any
 import attrs
 
 from qframe.errors import ArgumentError, DataError, did_you_mean
+from qframe.passes.bit_widths import charts
 from qframe.registry.identifier import Identifier
 from qframe.tables import Table, Tabular
+from qframe.tables.markup import Element, to_html
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -81,7 +83,8 @@ class LayerSensitivity:
 class Sensitivity(Tabular):
     """What `qframe.sensitivity` measures: a loss for each layer and each number of bits.
 
-    Prints as a table. `to_dict` and `from_dict` store it as JSON.
+    Prints as a table; a notebook shows bars below it. `to_dict` and `from_dict` store it as
+    JSON.
 
     Args:
         model: the name of the model.
@@ -185,3 +188,13 @@ class Sensitivity(Tabular):
         title = f"{self.model}: {which} by layer and bits"
         skipped = [f"{row.path} is skipped: {row.reason}." for row in self.skipped]
         return [Table(title, header, rows, notes=(*self.notes, *skipped))]
+
+    def figures(self) -> list[Element]:
+        """Return a figure for each layer with losses: bars on one logarithmic scale."""
+        scale = charts.decades(
+            loss for row in self.measured for loss in row.losses.values()
+        )
+        return [charts.bars(row.path, row.losses, scale) for row in self.measured]
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + to_html(charts.side_by_side(self.figures()))

@@ -1,4 +1,4 @@
-"""Tables of text for terminals, notebooks and plain text."""
+"""Tables of text for terminals, notebooks and plain text; HTML and SVG in `markup`."""
 
 from __future__ import annotations
 
