@@ -4,20 +4,42 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+HERE = Path(__file__).parent
+FOLDERS = [str(HERE / "_ext"), str(HERE.parent / "tests" / "helpers")]
+sys.path[:0] = FOLDERS
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The process that runs the cells of the pages imports from these folders too, and takes
+# MNIST from a local file; where there is none, Keras downloads it.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [*FOLDERS, *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+import local_mnist
+
+if mnist := local_mnist.find():
+    os.environ["QFRAME_MNIST"] = str(mnist)
 
 project = "qframe"
 copyright = "The qframe contributors"
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "cells",
     "formulas",
     "gallery",
     "reference",
 ]
 exclude_patterns = ["_build"]
+
+# The pages are plain Markdown, which reads well on GitHub and in an editor: code is in blocks
+# of ``python``, where MyST-NB's own text format has a header and ``{code-cell}``, which
+# neither highlights. So docs/_ext/cells.py runs the blocks, all pages in one process, and
+# gives MyST-NB notebooks with outputs.
+nb_execution_mode = "off"
+nb_custom_formats = {".md": "myst_nb.core.read.standard_nb_read"}
+# In cells.py it is a warning.
+nb_output_stderr = "remove"
+nb_merge_streams = True
 
 # The headings of a page are targets: [text](page.md#heading).
 myst_heading_anchors = 3

@@ -1,4 +1,4 @@
-"""Every example runs: the fenced blocks of the documents, and those in docstrings."""
+"""Every example runs: the cells of the documents, and those in docstrings."""
 
 import doctest
 import importlib
@@ -50,15 +50,19 @@ ON_EACH_BACKEND = {
     "tutorial.md",
 }
 
-# Those that need what one environment has: the runtime of LiteRT.
+# Those that need what few environments have: the runtime of LiteRT.
 ON_THE_NEWEST = {"litert.md"}
 
 
 def marks_of(document):
-    """The environments of a document."""
+    """The environments of a document.
+
+    On the newest versions the pages of the site run while it is built, with all of MNIST.
+    """
+    marks = [pytest.mark.elsewhere] if document.parent.name == "docs" else []
     if document.name in ON_THE_NEWEST:
-        return [pytest.mark.long]
-    return [] if document.name in ON_EACH_BACKEND else [pytest.mark.tensorflow]
+        return [*marks, pytest.mark.long]
+    return marks if document.name in ON_EACH_BACKEND else [*marks, pytest.mark.tensorflow]
 
 
 # PyTorch warns, once in a process, of a number that still carries a gradient.
@@ -76,12 +80,14 @@ pytestmark = [
 )
 def test_document(document, monkeypatch):
     monkeypatch.setattr("keras.datasets.mnist.load_data", few_digits)
-    blocks = [b.text for b in documents.blocks(document) if b.language == "python"]
-    assert blocks, f"{document.name} has no example"
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    cells = documents.cells(document.read_text("utf-8"))
+    code = [cell.text for cell in cells if cell.kind != "text"]
+    assert code, f"{document.name} has no example"
     namespace = {"__name__": "example"}
     try:
-        for block in blocks:
-            exec(compile(block, document.name, "exec"), namespace)
+        for text in code:
+            exec(compile(text, document.name, "exec"), namespace)
     finally:
         registry.forget_local()
 

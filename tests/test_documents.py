@@ -1,6 +1,7 @@
 """Commands, files and links in the documents.
 
-Examples are the blocks of `python`, and tests/test_docs.py runs them. Commands are not run
+Examples are the blocks of `python`: the site of the documents and tests/test_docs.py run
+them. Commands are not run
 here, and settings are read; a block of any other language says why nothing is done with it,
 in a comment above that names the language: ``<!-- py: run by tests/distribution -->``.
 """
@@ -66,6 +67,36 @@ def test_blocks_are_run_or_say_why_not(document):
             assert document in documents.RUN
         elif block.language not in SEEN and not block.language.startswith("{"):
             assert f"<!-- {block.language}: " in reasons, block.text
+
+
+def test_cells_are_text_code_and_checks_with_their_lines():
+    page = (
+        "# One\n\n```python\na = 1\n```\n\n<!-- check\nassert a == 1\n-->\n\nTwo\n\n"
+        "<!-- cell: hide-input remove-output -->\n\n```python\nb = 2\n```\n\n"
+        "<!-- text: left as it is -->\n```text\nnot code\n```\n"
+    )
+    cells = list(documents.cells(page))
+    assert [(cell.kind, cell.tags) for cell in cells] == [
+        ("text", ()),
+        ("code", ()),
+        ("check", ()),
+        ("text", ()),
+        ("code", ("hide-input", "remove-output")),
+        ("text", ()),
+    ]
+    lines = page.splitlines(keepends=True)
+    for cell in cells:
+        assert "".join(lines[cell.line :]).startswith(cell.text)
+    assert "left as it is" in cells[-1].text
+
+
+@each_document
+def test_every_example_is_a_cell(document):
+    """In a list or a quotation it would be text, and never run."""
+    cells = documents.cells(document.read_text("utf-8"))
+    code = [cell.text for cell in cells if cell.kind == "code"]
+    blocks = [b.text for b in documents.blocks(document) if b.language == "python"]
+    assert code == blocks
 
 
 @each_document
