@@ -40,6 +40,8 @@ nb_custom_formats = {".md": "myst_nb.core.read.standard_nb_read"}
 # In cells.py it is a warning.
 nb_output_stderr = "remove"
 nb_merge_streams = True
+nb_code_prompt_show = "Code of the picture"
+nb_code_prompt_hide = "Code of the picture"
 
 # The headings of a page are targets: [text](page.md#heading).
 myst_heading_anchors = 3

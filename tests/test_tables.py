@@ -87,6 +87,17 @@ def test_html_is_whole_and_escaped():
     assert (head.text, head[0].tag, head[0].tail) == ("A <number>", "br", "in two lines")
 
 
+def test_html_has_words_on_the_left_and_numbers_on_the_right():
+    rows = [("dense", "Dense", "4", "-"), ("conv", "Conv2D", "12 of 20", "3")]
+    html = Table("layers", ("Layer", "Class", "Numbers", "Bits"), rows).to_html()
+    page = ElementTree.fromstring(f"<body>{html}</body>")
+    for row in page.iterfind("table/*/tr"):
+        sides = [cell.get("style").removeprefix("text-align: ") for cell in row]
+        assert sides == ["left", "left", "right", "right"]
+    empty = Table("layers", ("Layer", "Numbers"), []).to_html()
+    assert empty.count("<th ") == 2
+
+
 def test_a_table_without_header_and_footer():
     table = Table("sizes", (), [("small", "1"), ("large", "20")])
     assert table.to_text().splitlines()[1:-1] == [

@@ -48,14 +48,15 @@ class Table:
 
     def to_html(self) -> str:
         """The table as HTML."""
+        sides = self._sides()
         lines = [
             "<table>",
             f"<caption>{html.escape(self.title)}</caption>",
-            f"<thead>{_html_row('th', self.header)}</thead>" if self.header else "",
+            f"<thead>{_html_row('th', self.header, sides)}</thead>" if self.header else "",
             "<tbody>",
-            *(_html_row("td", row) for row in self.rows),
+            *(_html_row("td", row, sides) for row in self.rows),
             "</tbody>",
-            f"<tfoot>{_html_row('th', self.footer)}</tfoot>" if self.footer else "",
+            f"<tfoot>{_html_row('th', self.footer, sides)}</tfoot>" if self.footer else "",
             "</table>",
             *(f"<p>{html.escape(note)}</p>" for note in self.notes),
         ]
@@ -75,6 +76,12 @@ class Table:
             yield Text(line)
         for note in self.notes:
             yield Text(note)
+
+    def _sides(self) -> list[str]:
+        """The alignment of each column: words to the left, other cells to the right."""
+        columns = max(map(len, (self.header, *self.rows)), default=0)
+        words = {i for row in self.rows for i, cell in enumerate(row) if cell[:1].isalpha()}
+        return ["right" if i and i not in words else "left" for i in range(columns)]
 
     def _lines(self) -> Iterator[str]:
         """One line for each cell, below the first cell of its row."""
@@ -171,10 +178,9 @@ def readable_size(bits: int) -> str:
     return f"{scaled:.2f} GiB"
 
 
-def _html_row(tag: str, cells: Sequence[str]) -> str:
+def _html_row(tag: str, cells: Sequence[str], sides: Sequence[str]) -> str:
     row = ""
-    for column, text in enumerate(cells):
-        align = "right" if column else "left"
+    for align, text in zip(sides, cells, strict=False):
         content = html.escape(text).replace("\n", "<br>")
         row += f'<{tag} style="text-align: {align}">{content}</{tag}>'
     return f"<tr>{row}</tr>"

@@ -47,7 +47,7 @@ def bars(path: str, losses: Mapping[int, float], scale: Decades) -> Element:
         marks.append(_text(left + step / 2, _HEIGHT + 12, f"{bits}", "middle"))
     label = f"losses of {path} by bits"
     picture = as_picture(_WIDTH, _HEIGHT + _FOOT, label, *_lines(scale), *marks)
-    return element("figure", picture, element("figcaption", path))
+    return _figure(picture, path)
 
 
 def front(points: Sequence[tuple[float, float]], cost: str, unit: str) -> Element:
@@ -82,13 +82,18 @@ def front(points: Sequence[tuple[float, float]], cost: str, unit: str) -> Elemen
     path = element("path", d=line, class_="edge", stroke_opacity="0.5", **_GRID)
     label = f"the least loss by {cost}"
     parts = (*_lines(scale), path, *dots, *ends)
-    return element("figure", as_picture(_WIDTH, _HEIGHT + _FOOT, label, *parts))
+    return _figure(as_picture(_WIDTH, _HEIGHT + _FOOT, label, *parts), label)
 
 
 def side_by_side(figures: Iterable[Element]) -> Element:
     """Return figures in rows, for a page without a style sheet for them."""
     style = "display: flex; flex-wrap: wrap; gap: 0.5rem 1.5rem; margin: 0.5rem 0"
     return element("div", *figures, class_="charts", style=style)
+
+
+def _figure(picture: Element, caption: str) -> Element:
+    text = element("figcaption", caption, style="font-size: 0.8rem")
+    return element("figure", picture, text, style="margin: 0")
 
 
 def _height(loss: float, scale: Decades) -> float:
