@@ -5,18 +5,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FOLDERS = [str(HERE / "_ext"), str(HERE.parent / "tests" / "helpers")]
-sys.path[:0] = FOLDERS
+sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent / "tests" / "helpers")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The process that runs the cells of the pages imports from these folders too, and takes
-# MNIST from a local file; where there is none, Keras downloads it.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [*FOLDERS, *filter(None, [os.environ.get("PYTHONPATH")])]
-)
-import local_mnist
-
-if mnist := local_mnist.find():
-    os.environ["QFRAME_MNIST"] = str(mnist)
 
 project = "qframe"
 copyright = "The qframe contributors"
@@ -31,10 +21,11 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
-# The pages are plain Markdown, which reads well on GitHub and in an editor: code is in blocks
-# of ``python``, where MyST-NB's own text format has a header and ``{code-cell}``, which
-# neither highlights. So docs/_ext/cells.py runs the blocks, all pages in one process, and
-# gives MyST-NB notebooks with outputs.
+# The pages are plain Markdown with blocks of ``python``, which reads well on GitHub and in an
+# editor; MyST-NB's own text format has a header and ``{code-cell}``, which neither
+# highlights. docs/_ext/cells.py runs the blocks and gives MyST-NB notebooks with outputs. It
+# does so in one process for all pages: one for each page, as MyST-NB would start, imports
+# TensorFlow anew, which takes longer than most pages.
 nb_execution_mode = "off"
 nb_custom_formats = {".md": "myst_nb.core.read.standard_nb_read"}
 # In cells.py it is a warning.

@@ -14,13 +14,15 @@ from __future__ import annotations
 import copy
 import os
 import re
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import local_mnist
 import nbformat
 import traitlets.log
-from documents import Cell, cells
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
@@ -29,6 +31,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.osutil import ensuredir
 
+from documents import Cell, cells
+
 logger = logging.getLogger(__name__)
 # Of what the client does to its connections readers need not know.
 traitlets.log.get_logger().setLevel("ERROR")
@@ -36,8 +40,12 @@ traitlets.log.get_logger().setLevel("ERROR")
 BEGIN = "import page_kernel; page_kernel.begin_page()"
 # A page takes seconds; one that trains on MNIST, a minute on a slow machine.
 LONGEST = 600
-# A link to another page or to a part of this one; a notebook is alone.
-LINK = re.compile(r"(?<!!)\[([^][]*)\]\((?!https?:)[^()\s]*\)")
+# A link to a file or to a part of this page; a notebook is alone.
+LINK = re.compile(r"!?\[([^][]*)\]\((?!https?:)[^()\s]*\)")
+
+
+ADDRESS = re.compile(r"<[^\n]* at 0x[0-9a-f]+>")
+FOLDER = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+/")
 
 
 class Pages:
@@ -59,12 +67,11 @@ class Pages:
             self._run(page, book)
         shown = [index for index, part in enumerate(parts) if part.kind != "check"]
         book.cells = [book.cells[index] for index in shown]
-        number_outputs(book.cells)
+        tidy(book.cells)
         lines = [parts[index].line for index in shown]
         if any(cell.get("outputs") for cell in book.cells):
-            path = os.path.relpath(
-                self._save(page, book), (Path(app.srcdir) / page).parent
-            )
+            here = (Path(app.srcdir) / page).parent
+            path = os.path.relpath(self._save(page, book), here)
             link = f"{{download}}`This page as a notebook <{path}>`"
             book.cells.append(nbformat.v4.new_markdown_cell(link))
             lines.append(len(source[0].splitlines()))
@@ -93,7 +100,7 @@ class Pages:
         )
         begun = time.monotonic()
         try:
-            client.execute()
+            client.execute(env=environment())
         except CellExecutionError as failure:
             logger.warning("%s: a cell raised an exception:\n%s", page, failure)
         logger.info("ran %s in %.1f seconds", page, time.monotonic() - begun)
@@ -120,6 +127,19 @@ class Pages:
         return path
 
 
+def environment() -> dict[str, str]:
+    """The variables of the process: where it imports from, and where MNIST is.
+
+    Without a local file Keras downloads it.
+    """
+    mnist = local_mnist.find()
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        **({"QFRAME_MNIST": str(mnist)} if mnist else {}),
+    }
+
+
 def as_cell(part: Cell) -> Any:
     """A part of a page as a cell of a notebook."""
     if part.kind == "text":
@@ -128,14 +148,26 @@ def as_cell(part: Cell) -> Any:
     return nbformat.v4.new_code_cell(part.text.rstrip(), metadata=metadata)
 
 
-def number_outputs(cells: list[Any]) -> None:
-    """Count the cells that readers see, from 1."""
+def tidy(cells: list[Any]) -> None:
+    """Count the cells that readers see, and leave out what differs from build to build.
+
+    That is the number of an object in memory, and the name of a temporary folder.
+    """
     codes = [cell for cell in cells if cell.cell_type == "code"]
     for number, cell in enumerate(codes, 1):
         cell.execution_count = number
+        cell.outputs = [each for each in cell.outputs if not is_address(each)]
         for output in cell.outputs:
             if "execution_count" in output:
                 output.execution_count = number
+            if output.output_type == "stream":
+                output.text = FOLDER.sub("", output.text)
+
+
+def is_address(output: Any) -> bool:
+    """Whether all that an output says is where in memory an object is."""
+    data = output.get("data", {})
+    return set(data) == {"text/plain"} and bool(ADDRESS.fullmatch(data["text/plain"]))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

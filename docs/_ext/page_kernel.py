@@ -9,7 +9,6 @@ import os
 import tempfile
 from typing import Any
 
-
 # Compiled libraries say there which processor they found. What Python writes to sys.stderr,
 # such as warnings, goes another way and is kept.
 with open(os.devnull, "wb") as nowhere:

@@ -5,11 +5,14 @@ Sphinx itself has followed every link between the pages, and taken its warnings 
 
 import importlib
 import inspect
+import json
 import os
 import re
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 from sphinx.util.inventory import InventoryFile
 
@@ -19,6 +22,9 @@ from qframe.registry.discovery import FIRST_PARTY, registry
 
 SITE = Path(os.environ["QFRAME_SITE"])
 PAGES = sorted(SITE.rglob("*.html"))
+NOTEBOOKS = sorted(SITE.glob("_downloads/*/*.ipynb"))
+# Where readers look for pictures that the run has made.
+ILLUSTRATED = ("bits", "post-training", "training", "tutorial")
 QUANTIZERS = registry.components("quantizer")
 # Others have the values of one of these.
 DRAWN = [c for c in QUANTIZERS if "quantizer" not in named_parameters(registry.load(c))]
@@ -122,3 +128,51 @@ def test_styles_fetch_nothing_either():
         assert not re.search(
             r"""(?:url\(|@import)\s*["']?(?:\w+:)?//""", sheet.read_text("utf-8")
         )
+
+
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+def code_of(notebook):
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_every_page_with_outputs_links_to_its_notebook():
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        if '<div class="cell_output' in text:
+            assert re.search(rf'href="[^"]*_downloads/\w+/{page.stem}\.ipynb"', text), page
+
+
+@each_notebook
+def test_the_cells_of_a_notebook_have_run(notebook):
+    nbformat.validate(nbformat.read(notebook, as_version=4))
+    cells = code_of(notebook)
+    assert [cell["execution_count"] for cell in cells] == [*range(1, 1 + len(cells))]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert outputs
+    assert all(output["output_type"] != "error" for output in outputs)
+    assert all(output.get("name") != "stderr" for output in outputs)
+
+
+@each_notebook
+def test_no_output_is_of_the_machine_that_built_it(notebook):
+    shown = json.dumps([cell["outputs"] for cell in code_of(notebook)])
+    machine = (" at 0x", tempfile.gettempdir(), str(Path.home()), str(SITE.parent))
+    assert [text for text in machine if text in shown] == []
+
+
+@each_notebook
+def test_a_notebook_needs_no_file_beside_it(notebook):
+    for cell in json.loads(notebook.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            text = "".join(cell["source"])
+            assert not re.search(r"\]\((?!https?:)[^)]+\)", text), text
+
+
+@pytest.mark.parametrize("page", ILLUSTRATED)
+def test_guides_show_pictures_that_their_run_has_made(page):
+    (notebook,) = SITE.glob(f"_downloads/*/{page}.ipynb")
+    outputs = [output for cell in code_of(notebook) for output in cell["outputs"]]
+    assert "<svg" in json.dumps([output.get("data") for output in outputs])
