@@ -21,10 +21,10 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 
-# The pages are plain Markdown with blocks of ``python``, which reads well on GitHub and in an
-# editor; MyST-NB's own text format has a header and ``{code-cell}``, which neither
-# highlights. docs/_ext/cells.py runs the blocks and gives MyST-NB notebooks with outputs. It
-# does so in one process for all pages: one for each page, as MyST-NB would start, imports
+# The pages are plain Markdown with blocks of ``python``, which reads well on GitHub and in
+# an editor; MyST-NB's own text format has a header and ``{code-cell}``, which neither
+# highlights. docs/_ext/cells.py runs the blocks and gives MyST-NB notebooks with outputs.
+# One process runs all pages: one for each page, as MyST-NB would start it, imports
 # TensorFlow anew, which takes longer than most pages.
 nb_execution_mode = "off"
 nb_custom_formats = {".md": "myst_nb.core.read.standard_nb_read"}

@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import local_mnist
 import nbformat
 import traitlets.log
 from jupyter_client.manager import AsyncKernelManager
@@ -31,6 +30,7 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.osutil import ensuredir
 
+import local_mnist
 from documents import Cell, cells
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,6 @@ BEGIN = "import page_kernel; page_kernel.begin_page()"
 LONGEST = 600
 # A link to a file or to a part of this page; a notebook is alone.
 LINK = re.compile(r"!?\[([^][]*)\]\((?!https?:)[^()\s]*\)")
-
-
 ADDRESS = re.compile(r"<[^\n]* at 0x[0-9a-f]+>")
 FOLDER = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+/")
 

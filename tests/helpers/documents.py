@@ -36,10 +36,10 @@ class Block:
 class Cell:
     """A part of a page: its text, or code that runs.
 
-    A fenced block of ``python`` is code that readers see. ``<!-- cell: hide-input -->`` above
-    it has the site fold its code and show its output; the word is a tag of a cell in
-    MyST-NB. A comment that begins with ``check`` is code that runs where it is and shows
-    nowhere: what holds at this place of the page.
+    A fenced block of ``python`` is code that readers see. With the comment
+    ``<!-- cell: hide-input -->`` above it the site folds its code and shows its output; the
+    words are tags of cells in MyST-NB. A comment that begins with ``check`` is code that
+    runs where it is and shows nowhere: what holds at this place of the page.
 
     Args:
         kind: ``"text"``, ``"code"`` or ``"check"``.
