@@ -42,6 +42,8 @@ BEGIN = "import page_kernel; page_kernel.begin_page()"
 LONGEST = 600
 # A link to a file or to a part of this page; a notebook is alone.
 LINK = re.compile(r"!?\[([^][]*)\]\((?!https?:)[^()\s]*\)")
+# What Sphinx alone reads, such as a list of pages.
+DIRECTIVE = re.compile(r"^```\{.*?^```$", re.MULTILINE | re.DOTALL)
 ADDRESS = re.compile(r"<[^\n]* at 0x[0-9a-f]+>")
 FOLDER = re.compile(re.escape(tempfile.gettempdir()) + r"/tmp\w+/")
 
@@ -120,7 +122,7 @@ class Pages:
             # The default names are drawn.
             cell.id = f"cell-{index}"
             if cell.cell_type == "markdown":
-                cell.source = LINK.sub(r"\1", cell.source)
+                cell.source = LINK.sub(r"\1", DIRECTIVE.sub("", cell.source))
         path.write_text(nbformat.writes(alone) + "\n", "utf-8")
         return path
 
