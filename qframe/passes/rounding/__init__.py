@@ -91,7 +91,7 @@ def round_weights(
         correct_biases: whether biases make up for mean errors. Default True.
         samples: how many rows of inputs the moments of a layer are taken from, at random
             positions; at least four times its inputs are. Default 8192.
-        batch_size: for arrays. Default None is 64.
+        batch_size: for arrays. Default None is 128.
         steps: the number of batches; all by default.
         verbose: 0 for no progress bar. Default ``"auto"``: one on standard error, if that
             is a terminal, once it takes two seconds.
@@ -254,5 +254,5 @@ def _check_ranges(model: Any) -> None:
 
 
 # Fewer and larger batches than in training, since each call of a layer is eager.
-_BATCH = 64
+_BATCH = 128
 _UNREACHED = "no call of the model reaches it, or only in a loop over time"
