@@ -12,6 +12,7 @@ from keras import layers
 
 import qframe as qf
 from peers import comparison
+from qframe.registry.discovery import registry
 
 cells = comparison.cells("qframe")
 NUMBERS = np.linspace(-2, 2, 4001).astype("float32")[:, None]
@@ -144,11 +145,21 @@ def test_report():
     assert "dense" in str(qf.models.profile(made))
 
 
+def test_rounding_after_training():
+    assert cells["GPTQ, AWQ"] == "yes"
+    parts = layers.Dense(5, "relu"), layers.Dense(3)
+    made = keras.Sequential([keras.Input((4,)), *parts])
+    x = np.random.default_rng(0).normal(size=(40, 4)) * [1, 9, 1, 1]
+    assert qf.equalize(made, x, "awq", verbose=0).equalized
+    qf.quantize(made, FOUR)
+    assert len(qf.round_weights(made, x, "gptq", verbose=0).rounded) == 2
+
+
 def test_missing_features():
-    quantizers = [c.name for c in qf.registry.discovery.registry.components("quantizer")]
+    quantizers = [c.name for c in registry.components("quantizer")]
     names = [name.lower() for name in [*qf.__all__, *quantizers]]
-    assert cells["GPTQ, AWQ"] == cells["pruning, clustering"] == "no"
-    for word in ("gptq", "awq", "prun", "cluster"):
+    assert cells["pruning, clustering"] == "no"
+    for word in ("prun", "cluster"):
         assert not [w for w in names if word in w]
     assert cells["bit widths that are learned"] == "no"
     layer = qf.layers.QuantDense(3, kernel_quantizer="lsq")
