@@ -235,7 +235,7 @@ def test_each_stage_trains_with_its_bits(mode):
     assert [slots[0] for slots, _ in probe.recorded] == [
         "None",
         *["kbit:dorefa(k_bit=8, mode='weights')"] * 2,
-        "kbit:dorefa(k_bit=2, mode='weights')",
+        "kbit:dorefa(mode='weights')",
     ]
 
 
@@ -265,7 +265,7 @@ def test_a_stage_of_float_empties_the_slots_that_the_rules_fill_and_no_others():
     fit(model, BitwidthSchedule({0: None, 1: 2}, on_a), probe, epochs=2)
     first, second = probe.recorded
     assert first[0] == {}
-    assert "k_bit=2" in str(second[0]["kernel"])
+    assert second[0]["kernel"].k_bit == 2
     assert "input" in first[1]
     assert "input" in second[1]
 

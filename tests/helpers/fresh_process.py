@@ -17,6 +17,7 @@ from keras import ops
 
 import qframe as qf
 from qframe.layers.tree import sites
+from qframe.registry.configurable import described
 from topology_models import named
 
 
@@ -43,12 +44,16 @@ def quantized(model):
     results = {}
     for site in sites(model):
         if isinstance(site.layer, qf.layers.Quantized):
-            settings = {f"{s}_quantizer": repr(q) for s, q in site.layer.quantizers.items()}
+            settings = {
+                f"{s}_quantizer": described(q) for s, q in site.layer.quantizers.items()
+            }
             for weight in site.layer.adapter.weights:
                 key = f"{weight.prefix}_constraint"
-                settings[key] = repr(getattr(site.layer, key, None))
+                settings[key] = described(getattr(site.layer, key, None))
                 variable = getattr(site.layer, weight.attribute)
-                settings[f"applied {key}"] = repr(getattr(variable, "constraint", None))
+                settings[f"applied {key}"] = described(
+                    getattr(variable, "constraint", None)
+                )
             results[site.path] = settings
     return results
 

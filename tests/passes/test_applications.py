@@ -78,7 +78,7 @@ def check(model):
     assert {row.path for row in report.quantized} == with_kernel
     for index, row in enumerate(report.quantized):
         quantizers = layers[row.path].quantizers
-        actual = {f"{slot}_quantizer": repr(q) for slot, q in quantizers.items()}
+        actual = {f"{slot}_quantizer": str(q.identifier) for slot, q in quantizers.items()}
         expected = {k: v for k, v in row.settings.items() if k.endswith("_quantizer")}
         assert actual == expected
         assert ("input_quantizer" in actual) == (index > 0)

@@ -31,6 +31,7 @@ from expected import AVERAGE, BITS, INTEGER, LEARNED, SIGN, WEIGHTS, WIDEST, Dou
 from fitting import WITHOUT_XLA
 from fresh_process import quantized
 from qframe.errors import ArgumentError
+from qframe.registry.configurable import described
 from shared_parts import KINDS, Network, beside, holder, inputs, networks, parts_of
 
 MODELS = st.sampled_from(["inner", "outer", "beside"])
@@ -145,7 +146,7 @@ class Machine(RuleBasedStateMachine):
         said = {path.split("/")[-1]: settings for path, settings in result.items()}
         for part in network.parts:
             settings = said.pop(part.holder.name, {})
-            slots = {s: repr(qf.quantizers.get(text)) for s, text in part.slots.items()}
+            slots = {s: described(qf.quantizers.get(t)) for s, t in part.slots.items()}
             actual = {
                 k.removesuffix("_quantizer"): v
                 for k, v in settings.items()
@@ -256,7 +257,7 @@ class Machine(RuleBasedStateMachine):
         for part, some in taken:
             if some:
                 part.rules(some)
-                texts = {s: repr(qf.quantizers.get(t)) for s, t in some.items()}
+                texts = {s: described(qf.quantizers.get(t)) for s, t in some.items()}
                 listed = rows.pop(part.holder.name)
                 assert listed == {f"{s}_quantizer": text for s, text in texts.items()}
         assert not rows

@@ -280,7 +280,7 @@ def test_table_without_some_losses_is_shown_and_used(measured):
     content = table.to_dict()
     del content["rows"][0]["losses"]["3"]
     fewer = qf.passes.Sensitivity.from_dict(content)
-    assert " - " in str(fewer).split("\n")[4]
+    assert " - " in str(fewer).split("\n")[3]
     assert bits_of(applied(qf.allocate(model, fewer, bits=3)))["conv"] != 3
 
 
