@@ -60,7 +60,7 @@ def _count(name: str, value: Any, left_out: str) -> int | None:
 
 
 def check_data(model: Any, data: Any, purpose: str = "") -> None:
-    """Raise for what is no data, and an array that does not fit the only input.
+    """Raise for what is not data, and for an array that does not fit the only input.
 
     Args:
         model: a model.

@@ -72,7 +72,7 @@ class Rounded(_Around):
         quantizer: the identifier of the other quantizer, whose values are evenly spaced.
 
     Raises:
-        ArgumentError: it is no identifier of such a quantizer.
+        ArgumentError: it is not the identifier of such a quantizer.
 
     Example:
         >>> import qframe as qf
@@ -231,7 +231,7 @@ class Corrected(_Around):
         quantizer: the identifier of the other quantizer; None for the identity.
 
     Raises:
-        ArgumentError: it is no identifier of a quantizer.
+        ArgumentError: it is not the identifier of a quantizer.
 
     Example:
         >>> import numpy as np, qframe as qf

@@ -282,7 +282,7 @@ def _read(table: Any) -> list[Rule]:
         if table["skip"] is not True or settings:
             skip = tomlkit.item(table["skip"]).as_string()
             raise ArgumentError(
-                "skip = true leaves layers as they are, and goes without settings; "
+                "skip = true leaves layers as they are, and takes no settings; "
                 f"found {', '.join(settings) or f'skip = {skip}'}."
             )
     elif not settings:

@@ -16,7 +16,7 @@ from qframe.errors import QFrameError
 from qframe.quantizers import Quantizer
 
 Array = NDArray[Any]
-# Where a quantizer has its least and most integer, unless a scale is very large, and the
+# Where a quantizer has its least and most integer, unless a scale is too large, and the
 # ends of the numbers, where one may overflow.
 _FAR, _END = np.float32(2.0**100), np.finfo(np.float32).max
 _EVERY = Domain.of(None)

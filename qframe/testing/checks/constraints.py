@@ -21,7 +21,7 @@ from qframe.testing.subjects import STATE_SHAPE, ConstraintSubject
 
 
 def _weights() -> list[Array]:
-    """Kernels: usual ones, zeros, and one of very different magnitudes."""
+    """Kernels: usual ones, zeros, and one with magnitudes far apart."""
     rng = np.random.default_rng(0)
     usual = rng.normal(size=STATE_SHAPE).astype("float32")
     sizes = np.float32(10.0) ** np.arange(-8, 8, dtype="float32")
