@@ -119,8 +119,8 @@ def is_automatic(arguments):
 
 
 def ours(word, arguments):
-    """A quantizer of qframe: attributes with such a name are instances."""
-    return type(getattr(qf.quantizers, word))(**arguments)
+    """A quantizer of qframe; some bare names are namespaces too."""
+    return type(qf.quantizers.get(f"fixed:{word}"))(**arguments)
 
 
 def computed(word, arguments, x):
