@@ -393,7 +393,7 @@ def test_calls_in_code_are_nodes_of_the_layers_and_operations_that_it_calls():
     seen = list(outer.seen)
     x = keras.Input(batch_shape=(4, 2))
     opened = [outer, outer.inner]
-    nodes, (output,) = keras_internals.calls_in_code(outer, (x,), {}, opened)
+    nodes, (output,) = keras_internals.calls_in_code(outer, (x,), {}, opened, True)
     by_layer = {id(node.operation): node for node in nodes}
     kinds = sorted(type(node.operation).__name__ for node in nodes)
     assert kinds == ["Dense", "Dense", "Inner", "Multiply", "Outer", "Relu", "Relu"]

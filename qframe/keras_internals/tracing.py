@@ -17,7 +17,7 @@ _NAMES = "object_name_uids"
 
 
 def calls_in_code(
-    layer: Any, args: Any, kwargs: Any, opened: Iterable[Any]
+    layer: Any, args: Any, kwargs: Any, opened: Iterable[Any], training: bool
 ) -> tuple[list[Any], list[Any]]:
     """The calls of layers and operations that the code of a layer makes.
 
@@ -30,6 +30,8 @@ def calls_in_code(
         kwargs: its keyword arguments.
         opened: the layers whose code runs too, so that their outputs are those of the calls
             in them.
+        training: whether the call is one of training, also for layers in the code of one
+            that has no such argument.
 
     Returns:
         The nodes, among them those of `opened`, and the flat outputs.
@@ -45,6 +47,9 @@ def calls_in_code(
         for part in opened:
             stack.enter_context(_open(part))
         try:
+            # As the call of a layer around it would set it.
+            layer._get_call_context().training = training
+            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
             outputs = tree.flatten(layer(*args, **kwargs))
             return list(_reached(given, before)), outputs
         finally:

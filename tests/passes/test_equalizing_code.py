@@ -425,6 +425,63 @@ class DiffersInTraining(Pair):
         return self.b(ops.tanh(y) if training else y)
 
 
+class DiffersInTrainingBelow(layers.Layer):
+    """Code with the argument is called by code without it."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = DiffersInTraining(name="inner")
+
+    def build(self, shape):
+        self.inner.build(shape)
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class DiffersForLongInputs(Pair):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.c = layers.Dense(5, name="c")
+
+    def build(self, shape):
+        super().build(shape)
+        self.c.build(shape)
+
+    def call(self, x):
+        y = ops.relu(self.a(x))
+        return self.b(y) if x.shape[0] < 100 else self.c(y)
+
+
+class HasNoAttribute(Pair):
+    """A layer that the code has and Keras does not track."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        last = layers.Dense(5, name="last")
+        self.hidden = lambda: last
+
+    def build(self, shape):
+        super().build(shape)
+        self.hidden().build(shape)
+
+    def call(self, x):
+        y = self.a(x)
+        return self.hidden()(y) + self.b(y)
+
+
+class ChoosesAWeight(Pair):
+    """A number for each channel, which no example of the check has."""
+
+    def build(self, shape):
+        super().build(shape)
+        self.token = self.add_weight(name="token", shape=(1, shape[-1]))
+
+    def call(self, x):
+        y = self.a(x)
+        return self.b(ops.where(ops.max(x, -1, keepdims=True) > 1e3, self.token, y))
+
+
 class HasALoss(Pair):
     def call(self, x):
         y = self.a(x)
@@ -459,6 +516,10 @@ REFUSALS = {
     ReadsAWeight: "'pair' reads a weight of 'a' too",
     CallsTheMethod: "the code of 'pair' reads a weight of 'b'",
     DiffersInTraining: "no scale passes 'tanh",
+    DiffersInTrainingBelow: "no scale passes 'tanh",
+    DiffersForLongInputs: "which cannot be followed: no call of it reaches 'c'",
+    HasNoAttribute: "code calls 'last', which is no attribute of a layer",
+    ChoosesAWeight: "takes a constant too",
     HasALoss: "(Square)",
     ReturnsBoth: "the channels are an output of",
     Unbuilt: "which cannot be followed: 'b' is not built",
@@ -477,6 +538,84 @@ def test_code_that_is_not_known_keeps_its_layers_with_the_reason(kind):
     assert REFUSALS[kind] in str(error.value)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class Part(keras.Model):
+    """A model of code with one layer."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = layers.Dense(units)
+
+    def call(self, x):
+        return ops.relu(self.dense(x))
+
+
+class Autoencoder(keras.Model):
+    """Two models in code, or a layer and a model."""
+
+    def __init__(self, first, last):
+        super().__init__()
+        self.first, self.last = first, last
+
+    def call(self, x):
+        return self.last(self.first(x))
+
+
+def in_code(first, last):
+    model = Autoencoder(first, last)
+    model(X)
+    return model
+
+
+def in_a_graph(first, last):
+    x = keras.Input(TIME)
+    return keras.Model(x, last(first(x)))
+
+
+@pytest.mark.parametrize("make", [in_code, in_a_graph])
+@pytest.mark.parametrize(
+    ("kinds", "reason"),
+    [
+        ((Part, Part), "the channels are an output of 'first'"),
+        ((layers.Dense, Part), "the channels are an input of 'last'"),
+        ((Part, layers.Dense), "the channels are an output of 'first'"),
+    ],
+)
+def test_what_a_model_in_code_takes_and_returns_remains(kinds, reason, make):
+    first, last = kinds
+    model = draw(make(first(6, name="first"), last(3, name="last")))
+    z = np.ones((2, 6, 6), "float32")
+    before = [*call(model.get_layer("first"), [X]), *call(model.get_layer("last"), [z])]
+    with pytest.raises(ArgumentError, match="can be equalized by 'cle'") as error:
+        qf.equalize(model)
+    assert reason in str(error.value)
+    near(
+        [*call(model.get_layer("first"), [X]), *call(model.get_layer("last"), [z])], before
+    )
+
+
+class Counts(Pair):
+    """Code with state."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.calls, self.seen = 0, []
+
+    def call(self, x):
+        self.calls += 1
+        self.seen.append(np.random.rand())
+        return super().call(x)
+
+
+def test_state_of_code_is_as_before_without_data():
+    keras.utils.set_random_seed(0)
+    x = keras.Input(VECTOR)
+    model = draw(keras.Model(x, Counts(name="counts")(x)))
+    counts = model.layers[1]
+    before = counts.calls, [*counts.seen], np.random.get_state()[2]
+    assert names(qf.equalize(model)) == {"a", "b"}
+    assert (counts.calls, [*counts.seen], np.random.get_state()[2]) == before
 
 
 def test_a_group_that_changes_outputs_is_left_and_others_are_equalized():

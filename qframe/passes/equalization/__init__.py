@@ -103,10 +103,11 @@ def equalize(
     Returns:
         Each layer with the range of its scales, and the reason why the inputs of a layer
         of products are not scaled: a function is between that no scale passes; what A
-        makes is also an output of a model; a layer is called by code that cannot be
-        followed, as where it needs numbers; a layer is quantized, or of a class that
-        overrides its call; the numbers do not fit. The notes name optimizers that start
-        again, and arguments such as a cache without which code was followed.
+        makes is also an output or input of a model; a layer is called by code that cannot
+        be followed, as where it needs numbers, or by code that leaves another of its layers
+        uncalled; a layer is quantized, or of a class that overrides its call; the numbers
+        do not fit. The notes name optimizers that start again, and arguments such as a
+        cache without which code was followed.
 
     Raises:
         ArgumentError: nothing can be equalized, or the method or an option is wrong.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -70,6 +71,10 @@ class FollowedCalls(Calls):
         # The ids of those that were called, and why the code of others is not known.
         self._called: set[int] = set()
         self._obstacles: dict[int, str] = {}
+        # By the id of a layer of code, one that it has and that no call reached.
+        self._unreached: dict[int, str] = {}
+        # The names of models of code, by the id of a tensor that they are called with.
+        self._taken: dict[int, str] = {}
         #: The names of the layers whose code reads a weight of another, by its id.
         self.readers_of_weights: dict[int, str] = {}
         #: The arguments that the code of a layer takes and no call gave it, by its id.
@@ -80,24 +85,47 @@ class FollowedCalls(Calls):
         for key, holder in self._code.items():
             if key not in self._called and not self._code_around[key]:
                 self._follow_as_built(holder)
+        self._note_unreached()
+
+    def taken_by(self, tensor: Any) -> str | None:
+        """The name of a model of code that takes a tensor; None where none does."""
+        return self._taken.get(id(tensor))
 
     def called_by_code(self, layer: Any, besides: Any = None) -> str | None:
         around = self._code_around[id(layer)]
         unknown = (each for each in around if each is not besides)
-        return next((e.name for e in unknown if not self._is_known(e, {id(layer)})), None)
+        return next((e.name for e in unknown if not self._is_known_around(e, layer)), None)
 
     def obstacle(self, layer: Any, besides: Any = None) -> str:
         """Why the code that may call a layer is not known; empty without a reason."""
         around = (each for each in self._code_around[id(layer)] if each is not besides)
         for each in around:
-            if not self._is_known(each, {id(layer)}):
-                return self._obstacles.get(id(each)) or self.obstacle(each)
+            if not self._is_known_around(each, layer):
+                found = self._obstacles.get(id(each)) or self.obstacle(each)
+                return found or self._unreached.get(id(each), "")
         return ""
 
     def code_around(self, layer: Any) -> list[Any]:
         """The layers whose code calls a layer, with those whose code calls them."""
         around = self._code_around[id(layer)]
         return [*around, *(far for each in around for far in self.code_around(each))]
+
+    def _is_known_around(self, holder: Any, layer: Any) -> bool:
+        """Return whether the code of a layer is known, for a layer that it calls itself."""
+        # What it does with others is known even where one of its layers was not called.
+        return id(holder) not in self._unreached and self._is_known(holder, {id(layer)})
+
+    def _note_unreached(self) -> None:
+        """Note the code that has a layer which some other call of it may reach."""
+        reached = {key for key in self.layers if self._of[key]} | self._called
+        for key in reached - self._code.keys():
+            # A wrapper of Keras calls what it has.
+            if keras_internals.graph_of(self.layers[key]) is None:
+                reached |= set(map(id, keras_internals.all_layers(self.layers[key])))
+        for key in self._called:
+            for part in keras_internals.sublayers(self._code[key]):
+                if part.weights and id(part) not in reached:
+                    self._unreached[key] = f"no call of it reaches {part.name!r}"
 
     def _is_known(self, holder: Any, inside: set[int]) -> bool:
         key = id(holder)
@@ -127,6 +155,8 @@ class FollowedCalls(Calls):
             node: its call in a graph; None where it has none.
         """
         self._called.add(id(holder))
+        if isinstance(holder, keras.Model):
+            self._note_model(holder, node)
         self._note_arguments(holder, args, kwargs)
         kwargs = {key: value for key, value in kwargs.items() if value is not None}
         stand_ins: dict[int, Any] = {}
@@ -139,9 +169,9 @@ class FollowedCalls(Calls):
             opened = self._opened(holder)
             traces = [
                 keras_internals.calls_in_code(
-                    holder, args, {**kwargs, **mode}, opened.values()
+                    holder, args, kwargs, opened.values(), training
                 )
-                for mode in _modes(holder)
+                for training in _modes(opened.values())
             ]
             # The same output in each trace.
             outputs = list(zip(*(found for _, found in traces), strict=True))
@@ -177,6 +207,8 @@ class FollowedCalls(Calls):
         operation, arguments = node.operation, node.arguments
         if id(operation) in self._code:
             self._called.add(id(operation))
+            if isinstance(operation, keras.Model):
+                self._note_model(operation, node)
             self._note_arguments(operation, arguments.args, arguments.kwargs)
             return
         self._add_node(node)
@@ -184,6 +216,12 @@ class FollowedCalls(Calls):
             for leaf in keras.tree.flatten((arguments.args, arguments.kwargs)):
                 if isinstance(leaf, keras_internals.Variable):
                     self.readers_of_weights.setdefault(id(leaf), holder.name)
+
+    def _note_model(self, model: Any, node: Any) -> None:
+        """Note what a model takes and returns, since it can also be called alone."""
+        if node is not None:
+            self._taken |= {id(t): model.name for t in node.arguments.keras_tensors}
+            self._outputs |= {id(t): model.name for t in node.outputs}
 
     def _note_arguments(self, holder: Any, args: Any, kwargs: Any) -> None:
         signature = inspect.signature(holder.call)
@@ -233,11 +271,9 @@ def _stand_in(leaf: Any, known: dict[int, Any]) -> Any:
     return known[id(leaf)]
 
 
-def _modes(holder: Any) -> list[dict[str, bool]]:
-    """The arguments by keyword that let code run as in inference and as in training."""
-    if not keras_internals.takes_training(holder):
-        return [{}]
-    return [{"training": False}, {"training": True}]
+def _modes(opened: Iterable[Any]) -> list[bool]:
+    """Whether code runs in training: both, where it can tell."""
+    return [False, True] if any(map(keras_internals.takes_training, opened)) else [False]
 
 
 def _text_of(error: Exception) -> str:

@@ -45,6 +45,8 @@ def check_owner(layer: Any, calls: FollowedCalls, besides: Any = None) -> None:
         QFrameError: with the reason.
     """
     check_calls(layer, calls, besides)
+    if id(layer) not in calls.layers:
+        raise QFrameError(f"code calls {layer.name!r}, which is no attribute of a layer")
     check_weights(layer, calls)
     for weight in layer.variables:
         reader = calls.readers_of_weights.get(id(weight))
@@ -172,6 +174,9 @@ class Draft:
         model = self._calls.returned_by(tensor)
         if model is not None:
             self._fail(f"the channels are an output of {model!r}")
+        model = self._calls.taken_by(tensor)
+        if model is not None:
+            self._fail(f"the channels are an input of {model!r}")
         node = self._calls.maker(tensor)
         if node is None:
             raise QFrameError("the channels are those of an input of its model")

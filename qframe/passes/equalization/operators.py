@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from qframe.errors import QFrameError
@@ -93,8 +94,10 @@ def _repeated(node: Any, tensor: Any, place: Place) -> Place:
 
 def _chosen(node: Any, tensor: Any, place: Place) -> Place:
     condition, *parts = _arguments(node)
+    constants = not all(isinstance(each, keras.KerasTensor) for each in parts)
     shapes = [tuple(getattr(each, "shape", ())) for each in (*parts, node.outputs[0])]
-    if condition is tensor or len({*map(len, shapes)}) > 1 or not place.fits(shapes):
+    ranks = {*map(len, shapes)}
+    if condition is tensor or constants or len(ranks) > 1 or not place.fits(shapes):
         raise _refusal(node, "takes a constant too, or repeats the channels of a tensor")
     return place
 

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from qframe import keras_internals
+from qframe.keras_internals.side_effects import side_effects_undone
 from qframe.layers.float_scope import idle
 from qframe.layers.quantized import Quantized
 from qframe.models.shapes import built_tensors
@@ -70,7 +71,8 @@ class SameFunction:
             (variable, ops.convert_to_tensor(values, dtype=variable.dtype))
             for variable, values in changes
         ]
-        with idle(self._quantized), keras.StatelessScope(mapping):
+        undone = side_effects_undone(self._model)
+        with undone, idle(self._quantized), keras.StatelessScope(mapping):
             outputs = keras.tree.flatten(self._model(*args, **kwargs))
         return [
             np.asarray(ops.convert_to_numpy(ops.cast(each, "float32")), np.float64)
