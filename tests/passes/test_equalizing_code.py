@@ -203,6 +203,38 @@ def test_a_call_with_a_cache_remains_and_the_report_says_it_was_not_followed():
     near([ops.convert_to_numpy(last)], [whole[:, 3:]])
 
 
+class TakesAMask(Norm):
+    """A normalization whose weight is not the last factor where there is a mask."""
+
+    def call(self, x, mask=None):
+        y = super().call(x)
+        return y if mask is None else ops.where(mask[..., None], y, ops.ones_like(y))
+
+
+def test_a_mask_without_which_code_was_followed_is_named():
+    class Masked(Coded):
+        def call(self, x, mask=None):
+            return super().call(x) if mask is None else ops.tanh(x)
+
+    keras.utils.set_random_seed(0)
+    model = Masked(Block(name="block"))
+    model(X)
+    (note,) = qf.equalize(draw(model)).notes[-1:]
+    assert "code of Masked was followed as the model calls it, without mask" in note
+
+
+def test_a_normalization_of_users_with_a_mask_makes_no_channels():
+    keras.utils.set_random_seed(0)
+    x, dense = keras.Input(TIME), layers.Dense(3, name="dense")
+    mask = keras.Input(TIME[:1], dtype="bool")
+    y = TakesAMask(name="norm")(x, mask=mask)
+    model = draw(keras.Model([x, mask], dense(y)))
+    # No example has a position that is masked.
+    data = [X, np.ones(X.shape[:2], bool)]
+    with pytest.raises(ArgumentError, match="no scale passes"):
+        qf.equalize(model, data, "smoothquant", verbose=0)
+
+
 def test_following_code_leaves_no_trace_of_itself():
     model = decoder()
     block = model.layers[0]

@@ -17,8 +17,6 @@ from qframe.passes.calls import Calls
 
 # Sizes of axes that a graph leaves open: code such as that of a mask needs some number.
 _BATCH, _SIZE = 2, 8
-# Arguments whose values Keras chooses.
-CHOSEN_BY_KERAS = {"training", "mask"}
 
 
 class _Link(keras.Operation):
@@ -233,7 +231,7 @@ class FollowedCalls(Calls):
         known = {key for key, value in given.items() if value is not None}
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         left = {key for key, kind in kinds.items() if kind in named} - known
-        self.unused[id(holder)] = self.unused.get(id(holder), left) & left - CHOSEN_BY_KERAS
+        self.unused[id(holder)] = self.unused.get(id(holder), left) & left - {"training"}
 
     def _note_reads(self, holder: Any, args: Any, kwargs: Any) -> None:
         reads, complete = keras_internals.variables_read(

@@ -20,7 +20,7 @@ from qframe.layers.substitution import latent
 from qframe.layers.table import nearest
 from qframe.passes.calls import Calls
 from qframe.passes.equalization.channel_groups import Part
-from qframe.passes.equalization.followed_code import CHOSEN_BY_KERAS, known_shape
+from qframe.passes.equalization.followed_code import known_shape
 from qframe.passes.equalization.places import Place
 from qframe.passes.weights import Array, values_of
 
@@ -122,7 +122,7 @@ def _offsets_of(layer: Any, nodes: Sequence[Any]) -> tuple[float, ...] | None:
     for node in nodes:
         arguments, outputs = node.arguments, node.outputs
         tensors = arguments.keras_tensors
-        options = {k: v for k, v in arguments.kwargs.items() if k not in CHOSEN_BY_KERAS}
+        options = {k: v for k, v in arguments.kwargs.items() if k != "training"}
         if list(map(id, arguments.args)) != list(map(id, tensors)) or any(
             value is not None for value in options.values()
         ):
