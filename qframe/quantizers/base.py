@@ -174,7 +174,12 @@ class Quantizer(Configurable, keras.layers.Layer):
         return self._call_layer(inputs, *args, **kwargs)
 
     def _call_layer(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the quantizer as Keras calls a layer."""
+        """Call the quantizer as Keras calls a layer, with its variables in their dtypes."""
+        # Outside of other calls, Keras would cast those of mixed precision all the same.
+        with keras_internals.without_autocast():
+            return self._call_in_mode(inputs, *args, **kwargs)
+
+    def _call_in_mode(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if not self.trainable and keras_internals.takes_training(self):
             # Like batch normalization, a frozen quantizer neither gathers nor draws.
             kwargs["training"] = False

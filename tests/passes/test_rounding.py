@@ -488,6 +488,22 @@ def test_weights_of_any_dtype_are_rounded(dtype):
         np.testing.assert_allclose(found, integers.dequantized(), error, 1e-7)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_weights_of_a_model_in_mixed_precision_are_on_the_grid_of_float32(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model, x = network(layers.Dense(5), layers.Dense(3)), examples(60, 6)
+        qf.quantize(model, {"kernel_quantizer": "integer(bits=8, granularity='channel')"})
+        qf.round_weights(model, x, verbose=0)
+        found = qf.integers(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for path, integers in found.items():
+        quantizer = model.get_layer(path.split("/")[0]).kernel_quantizer
+        scale = ops.convert_to_numpy(quantizer.scale)
+        np.testing.assert_allclose(integers.dequantized() / scale, integers.values)
+
+
 def test_few_examples_for_many_inputs_are_remarked():
     model = two_layers()
     qf.quantize(model, {"kernel_quantizer": WEIGHTS})
