@@ -211,8 +211,10 @@ class Registry:
                 f"{', '.join(installed)})." + did_you_mean(namespace, installed)
             )
         names = {n for c in components for n in (*c.names, c.qualified_name)}
-        message += did_you_mean(identifier.qualified_name, names)
-        message += f" Known: {', '.join(c.qualified_name for c in components) or 'none'}."
+        hint = did_you_mean(identifier.qualified_name, names) + self._as_other(identifier)
+        # A list of all names would hide the one that is meant.
+        known = ", ".join(c.qualified_name for c in components) or "none"
+        message += hint or f" Known: {known}."
         for plugin in self.plugins.values():
             label = f"Plugin {plugin.namespace!r} ({plugin.distribution})"
             if plugin.error:
@@ -222,8 +224,19 @@ class Registry:
                     f" {label} is disabled by QFRAME_DISABLE_PLUGINS or "
                     "QFRAME_LOAD_PLUGINS."
                 )
-        message += " `qframe list` shows all."
+        message += f" `qframe list --kind {kind}` shows all."
         return UnknownNameError(message)
+
+    def _as_other(self, identifier: Identifier) -> str:
+        """What a name that is unknown as one kind of component is as another."""
+        for c in self.components():
+            if identifier.name in c.names and identifier.namespace in (None, c.namespace):
+                kind = c.kind.replace("_", " ")
+                return (
+                    f" {identifier.name!r} is the name of a {kind}: `qframe show "
+                    f"{c.qualified_name}` says how it is used."
+                )
+        return ""
 
 
 def _names(variable: str) -> set[str]:

@@ -213,7 +213,7 @@ BAD_TEXTS = {
     "skip and word": (
         "[[rule]]\nskip = true\nkernel_quantizer = 'ste_sign'",
         ArgumentError,
-        "goes without settings; found kernel_quantizer",
+        "takes no settings; found kernel_quantizer",
     ),
     "nothing": ("[[rule]]\nlayers = 'Dense'", ArgumentError, "rule 1: it has no settings"),
     "number": ("[[rule]]\nkernel_quantizer = 8", ArgumentError, "or false .* found 8"),

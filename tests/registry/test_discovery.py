@@ -81,7 +81,11 @@ def test_unknown_names_say_what_was_meant_and_what_is_known():
     with pytest.raises(UnknownNameError) as error:
         resolve("ste_sing")
     assert "Did you mean 'ste_sign'" in str(error.value)
-    assert "binary:approx_sign" in str(error.value)
+    assert "Known:" not in str(error.value)
+    with pytest.raises(UnknownNameError, match=r"Known: .*binary:approx_sign.*kind quant"):
+        resolve("xyzzy")
+    with pytest.raises(UnknownNameError, match="'gptq' is the name of a rounder: `qframe"):
+        resolve("gptq")
     with pytest.raises(UnknownNameError, match=r"No plugin 'binry' is installed.*binary"):
         resolve("binry:ste_sign")
 
