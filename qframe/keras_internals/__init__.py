@@ -16,7 +16,6 @@ from qframe.keras_internals.calls import (
     takes_training,
     training_restored,
     variables_read,
-    without_autocast,
     without_call_details,
 )
 from qframe.keras_internals.interception import calls_observed, has_loop
@@ -125,6 +124,5 @@ __all__ = [
     "untrack",
     "update_parameters",
     "variables_read",
-    "without_autocast",
     "without_call_details",
 ]

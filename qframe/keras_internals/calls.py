@@ -20,18 +20,13 @@ from qframe.keras_internals.side_effects import side_effects_undone
 _LIBRARIES = {"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "optree", "qframe"}
 
 
-def without_autocast() -> AutocastScope:
-    """A scope in which variables are read in their dtypes."""
-    return AutocastScope(None)
-
-
 def latent_value(variable: Any) -> Any:
     """The value of a variable (or tensor) in its dtype, without autocast.
 
     In the call of a layer with a mixed-precision policy, Keras casts each variable as it
     is read. A quantizer after that cast would take the sign of an underflowed zero.
     """
-    with without_autocast():
+    with AutocastScope(None):
         # TensorFlow's convert_to_tensor returns the tf.Variable, which custom gradients
         # refuse in eager mode; a copy is a real read.
         return ops.copy(variable)

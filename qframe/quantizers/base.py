@@ -69,6 +69,10 @@ class Quantizer(Configurable, keras.layers.Layer):
     def __init__(self, **kwargs: Any) -> None:
         # Autocast would quantize a float32 weight in float16 under mixed precision.
         super().__init__(**{"autocast": False, **kwargs})
+        # Outside of the call of another layer, Keras casts variables of mixed precision
+        # all the same.
+        if self.compute_dtype != self.variable_dtype:
+            self.dtype_policy = keras.DTypePolicy(self.variable_dtype)
         self.supports_masking = True
 
     @property
@@ -174,12 +178,7 @@ class Quantizer(Configurable, keras.layers.Layer):
         return self._call_layer(inputs, *args, **kwargs)
 
     def _call_layer(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the quantizer as Keras calls a layer, with its variables in their dtypes."""
-        # Outside of other calls, Keras would cast those of mixed precision all the same.
-        with keras_internals.without_autocast():
-            return self._call_in_mode(inputs, *args, **kwargs)
-
-    def _call_in_mode(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the quantizer as Keras calls a layer."""
         if not self.trainable and keras_internals.takes_training(self):
             # Like batch normalization, a frozen quantizer neither gathers nor draws.
             kwargs["training"] = False
