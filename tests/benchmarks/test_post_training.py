@@ -6,7 +6,7 @@ separate environment: ``bench-brevitas``, ``bench-aimet`` and ``bench-nncf``.
 The best mean of each tool for weights of 3 bits by channel, in % right for networks 0, 1
 and 2 (float: 66.1, 69.0, 68.2; mean 67.8). One figure has an error of 1.5 points.
 
-- qframe 0.1.0, gptq: 65.4, 66.8, 66.6; mean 66.3. With adaround 66.1.
+- qframe 0.1.0, gptq: 65.6, 67.1, 66.4; mean 66.4. With adaround 66.0.
 - AIMET 2.42.0, adaround, in 1,000 steps of its 15,000: 65.6, 66.9, 66.6; mean 66.4.
 - Brevitas 0.13.4, gptq with the least squared error: 64.9, 63.8, 65.4; mean 64.7.
 
