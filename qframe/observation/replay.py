@@ -108,8 +108,7 @@ class Replay:
             n for n, s in enumerate(self._steps) if id(layer) in map(id, _multiplying(s))
         ]
         steps = self._steps[place : calls[-1] + 1]
-        only = len(steps) == 1 and steps[0].operation is layer
-        if only:
+        if len(steps) == 1 and steps[0].operation is layer:
             yield from self._entering(place, layer)
             return
         values = self._quantized_weights(steps)

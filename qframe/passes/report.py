@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from qframe.registry.configurable import brief
+from qframe.registry.configurable import without_defaults
 from qframe.tables import Table, Tabular
 
 
@@ -41,11 +41,13 @@ class Row:
         """
         lines = []
         for key, value in self.settings.items():
-            lines.append(f"{key}={brief(value)}")
+            lines.append(f"{key}={without_defaults(value)}")
             if key in self.replaced:
-                lines.append(f"in place of {brief(self.replaced[key])}")
+                lines.append(f"in place of {without_defaults(self.replaced[key])}")
         removed = (key for key in self.replaced if key not in self.settings)
-        lines += [f"removed: {key}={brief(self.replaced[key])}" for key in removed]
+        lines += [
+            f"removed: {key}={without_defaults(self.replaced[key])}" for key in removed
+        ]
         if self.reason:
             lines.append(self.reason if self.settings else f"skipped: {self.reason}")
         return lines

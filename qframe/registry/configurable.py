@@ -103,7 +103,7 @@ def changed_parameters(maker: Any, arguments: Mapping[str, Any]) -> dict[str, An
     """The arguments that differ from the defaults of a class or function."""
     parameters = named_parameters(maker)
     return {
-        name: _briefly(value)
+        name: _nested(value)
         for name, value in arguments.items()
         if name not in parameters or repr(parameters[name].default) != repr(value)
     }
@@ -117,10 +117,10 @@ def described(value: Any) -> str:
     return repr(value)
 
 
-def brief(text: str) -> str:
+def without_defaults(text: str) -> str:
     """An identifier without arguments that are defaults; other text as it is.
 
-    Identifiers in the arguments of an identifier become brief too.
+    Identifiers in the arguments of an identifier lose theirs too.
     """
     try:
         identifier = Identifier.parse(text)
@@ -136,8 +136,8 @@ def brief(text: str) -> str:
     return str(attrs.evolve(identifier, arguments=arguments))
 
 
-def _briefly(value: Any) -> Any:
-    return brief(value) if isinstance(value, str) and ":" in value else value
+def _nested(value: Any) -> Any:
+    return without_defaults(value) if isinstance(value, str) and ":" in value else value
 
 
 def parameter_names(maker: Callable[..., Any]) -> tuple[str, ...]:

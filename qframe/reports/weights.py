@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qframe.layers.slots import Slot, weight_slots
 from qframe.layers.tree import iter_slots
 from qframe.models.precision import quantizer_bits
-from qframe.registry.configurable import brief, described
+from qframe.registry.configurable import described, without_defaults
 from qframe.reports.noise import Noise
 from qframe.reports.page import Section, paragraph_with_key, sortable
 from qframe.reports.saturation import at_the_ends
@@ -115,7 +115,7 @@ def table(weights: Sequence[WeightReport]) -> Table:
     rows = [
         [
             weight.path,
-            brief(weight.quantizer),
+            without_defaults(weight.quantizer),
             "?" if weight.bits is None else str(weight.bits),
             str(weight.count),
             *weight.noise.cells(),

@@ -19,5 +19,5 @@ def candidates():
 
 
 def find():
-    """Return the first that exists, or None."""
+    """Return the first existing path, or None."""
     return next((path for path in candidates() if path.is_file()), None)
